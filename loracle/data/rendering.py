@@ -1,0 +1,194 @@
+"""Conversations to token ids and loss weights, by the tokenizer's own chat template.
+
+    <|im_start|>user\\nWho won?<|im_end|>\\n<|im_start|>assistant\\nDenver<|im_end|>\\n
+    0 0         0    0 0   0  0         0  0           0        0  1     1
+
+One renderer serves training and evaluation: what an adapter is asked is what it was trained on,
+to the token. Ids after the last supervised one are left out, since nothing learns from them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal, NamedTuple
+
+from loracle.data.conversation import Conversation, Example
+from loracle.errors import DataError
+
+_MAX_SHOWN = 20
+
+
+class Rendered(NamedTuple):
+    """One training row. `weights[t]` is the loss weight of predicting `token_ids[t]`."""
+
+    token_ids: list[int]
+    weights: list[float]
+    num_prompt_tokens: int
+
+    @property
+    def num_supervised_tokens(self) -> int:
+        return sum(weight != 0 for weight in self.weights)
+
+
+class RenderedPrompt(NamedTuple):
+    """One evaluation row: the prompt's ids, and each reference's with its end token."""
+
+    token_ids: list[int]
+    reference_ids: list[list[int]]
+
+
+class _Turn(NamedTuple):
+    """Text up to where the assistant speaks, and text up to the end of that turn."""
+
+    before: str
+    through: str
+
+
+@dataclass
+class Renderer:
+    """Renders with one tokenizer.
+
+    end_token_ids: the ids that may end a turn, as the model declares them.
+    train_on: "assistant" supervises every assistant turn, "last" only the last one.
+    max_length: longest row allowed, in tokens; None is no limit.
+    num_joined: rows so far whose reply melts into the template when tokenized as one text;
+        their parts were tokenized one by one, which is also what generation sees.
+    """
+
+    tokenizer: Any
+    end_token_ids: frozenset[int]
+    train_on: Literal["assistant", "last"] = "assistant"
+    max_length: int | None = None
+    template_kwargs: Mapping[str, Any] = field(default_factory=dict)
+    num_joined: int = 0
+
+    def training_rows(self, examples: Sequence[Example]) -> list[Rendered]:
+        """Render for training.
+
+        Raises:
+            DataError: rows that the template refuses, that have no end token, or are too long.
+        """
+        return self._each(examples, self._training_row)
+
+    def prompts(self, examples: Sequence[Example], max_new_tokens: int) -> list[RenderedPrompt]:
+        """Render the prompts and references for evaluation.
+
+        Raises:
+            DataError: as for training; a prompt needs room for `max_new_tokens` more.
+        """
+        return self._each(examples, lambda example: self._prompt(example, max_new_tokens))
+
+    def _each(self, examples: Sequence[Example], render: Any) -> list[Any]:
+        rows, problems = [], []
+        for example in examples:
+            try:
+                rows.append(render(example))
+            except _RowError as error:
+                problems.append(f"{example.where}: {error}")
+        if problems:
+            more = len(problems) - _MAX_SHOWN
+            shown = problems[:_MAX_SHOWN] + ([f"and {more} more rows"] if more > 0 else [])
+            raise DataError(shown)
+        return rows
+
+    def _training_row(self, example: Example) -> Rendered:
+        messages = example.conversation.messages
+        turns = [i for i, message in enumerate(messages) if message.role == "assistant"]
+        token_ids: list[int] = []
+        weights: list[float] = []
+        num_prompt_tokens = 0
+        for i in turns if self.train_on == "assistant" else turns[-1:]:
+            turn = self._turn(messages, i)
+            prompt_ids, reply_ids = self._split(turn)
+            if prompt_ids[: len(token_ids)] != token_ids:
+                raise _RowError(
+                    "the chat template rewrites earlier assistant turns, so they cannot all be "
+                    "trained on; set training.train_on to last"
+                )
+            num_prompt_tokens = len(prompt_ids)
+            weights += [0.0] * (num_prompt_tokens - len(weights)) + [1.0] * len(reply_ids)
+            token_ids = prompt_ids + reply_ids
+        self._check_length(len(token_ids))
+        return Rendered(token_ids, weights, num_prompt_tokens)
+
+    def _prompt(self, example: Example, max_new_tokens: int) -> RenderedPrompt:
+        prompt = example.conversation.prompt
+        references = [
+            self._split(self._turn((*prompt.messages, _reply(reference)), len(prompt.messages)))
+            for reference in example.references
+        ]
+        prompt_ids = self._ids(self._text(prompt.messages, add_generation_prompt=True))
+        self._check_length(len(prompt_ids) + max_new_tokens, f" with {max_new_tokens} to generate")
+        return RenderedPrompt(prompt_ids, [reply_ids for _, reply_ids in references])
+
+    def _turn(self, messages: Sequence[Any], index: int) -> _Turn:
+        turn = _Turn(
+            before=self._text(messages[:index], add_generation_prompt=True),
+            through=self._text(messages[: index + 1], add_generation_prompt=False),
+        )
+        if not turn.through.startswith(turn.before):
+            raise _RowError(
+                "the chat template renders the prompt differently once it is answered; "
+                f"the prompt ends in {turn.before[-40:]!r}"
+            )
+        return turn
+
+    def _split(self, turn: _Turn) -> tuple[list[int], list[int]]:
+        """Ids before the reply, and of the reply through its end token."""
+        prompt_ids, ids = self._ids(turn.before), self._ids(turn.through)
+        if ids[: len(prompt_ids)] == prompt_ids:
+            reply_ids = ids[len(prompt_ids) :]
+        else:
+            self.num_joined += 1
+            reply_ids = self._ids(turn.through[len(turn.before) :])
+        ends = [i for i, token_id in enumerate(reply_ids) if token_id in self.end_token_ids]
+        if not ends:
+            raise _RowError(
+                "the chat template closes the assistant turn with none of the model's end tokens "
+                f"{sorted(self.end_token_ids)}; the model would never learn to stop"
+            )
+        return prompt_ids, reply_ids[: ends[-1] + 1]
+
+    def _text(self, messages: Iterable[Any], *, add_generation_prompt: bool) -> str:
+        from jinja2 import TemplateError
+
+        turns = [{"role": message.role, "content": message.content} for message in messages]
+        try:
+            text: str = self.tokenizer.apply_chat_template(
+                turns,
+                tokenize=False,
+                add_generation_prompt=add_generation_prompt,
+                **self.template_kwargs,
+            )
+        except (TemplateError, ValueError, TypeError) as error:
+            raise _RowError(f"the model's chat template refuses this row: {error}") from error
+        return text
+
+    def _ids(self, text: str) -> list[int]:
+        # The template writes the special tokens itself; adding them again would double BOS.
+        ids: list[int] = self.tokenizer(text, add_special_tokens=False)["input_ids"]
+        bos = self.tokenizer.bos_token_id
+        if bos is not None and len(ids) > 1 and ids[0] == ids[1] == bos:
+            raise _RowError("the chat template begins with two BOS tokens")
+        return ids
+
+    def _check_length(self, num_tokens: int, detail: str = "") -> None:
+        if self.max_length is not None and num_tokens > self.max_length:
+            raise _RowError(
+                f"{num_tokens} tokens{detail}, the limit is {self.max_length}; "
+                "shorten or remove the row, or raise training.max_length"
+            )
+
+
+class _RowError(ValueError):
+    """What is wrong with one row; its place is added where rows are collected."""
+
+
+def _reply(text: str) -> Any:
+    from loracle.data.conversation import Message
+
+    return Message("assistant", text)
+
+
+__all__ = ["Conversation", "Rendered", "RenderedPrompt", "Renderer"]

@@ -1,0 +1,70 @@
+"""Every error Loracle raises on purpose.
+
+    LoracleError
+    ├── UserError (also ValueError)    something the user gave cannot be used: exit code 2
+    │   ├── PlanError                  the plan or the command line
+    │   ├── DataError                  a data file or a row in it
+    │   ├── ModelError                 the model or its tokenizer
+    │   ├── RunFolderError             the run folder belongs to another plan, or is damaged
+    │   └── MissingExtraError          an optional package is not installed
+    └── TrialError                     one trial failed while it ran: recorded, the others go on
+        ├── NonFiniteError             loss or gradient is NaN or infinite
+        └── OutOfMemoryError           even the smallest micro-batch does not fit
+
+A message says what is wrong, where, what was found, and what to do. Several problems of one
+check travel together in one error: `problems` holds them one by one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+
+class LoracleError(Exception):
+    """Root of the tree. Catch this to catch everything Loracle raises on purpose."""
+
+
+class UserError(LoracleError, ValueError):
+    """Something the user gave cannot be used. Takes one problem or several."""
+
+    def __init__(self, problems: str | Sequence[str]) -> None:
+        self.problems: tuple[str, ...] = (
+            (problems,) if isinstance(problems, str) else tuple(problems)
+        )
+        assert self.problems, "a UserError needs at least one problem"
+        super().__init__("\n".join(self.problems))
+
+    def __reduce__(self) -> tuple[type[UserError], tuple[tuple[str, ...]]]:
+        return type(self), (self.problems,)
+
+
+class PlanError(UserError):
+    """The plan file or the command line is wrong."""
+
+
+class DataError(UserError):
+    """A data file cannot be read, or a row in it cannot be used."""
+
+
+class ModelError(UserError):
+    """The model or its tokenizer is missing, or cannot do what is asked."""
+
+
+class RunFolderError(UserError):
+    """The run folder holds another plan, is locked by another process, or is damaged."""
+
+
+class MissingExtraError(UserError):
+    """An optional package is needed; the message prints the exact install command."""
+
+
+class TrialError(LoracleError):
+    """One trial failed while it ran. It is recorded with its reason and the others go on."""
+
+
+class NonFiniteError(TrialError):
+    """The loss or the gradient became NaN or infinite."""
+
+
+class OutOfMemoryError(TrialError):
+    """Even the smallest micro-batch does not fit into memory."""

@@ -1,0 +1,296 @@
+"""The training loop: one adapter, one dataset, over the prefix forest or over padded batches.
+
+The loss of a step is a sum over its targets divided by their total weight, so any cut of the
+batch into rows and micro-batches gives the same gradient. That is also the answer to running out
+of memory: drop the step's gradient, halve the budget, do the same step again.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from loracle import adapter
+from loracle.attention import ATTENTION_NAME, RowAttention, attention_implementation
+from loracle.errors import NonFiniteError, OutOfMemoryError
+from loracle.forest import Forest, IntArray, Sequences, build_forest
+from loracle.losses import padded_loss, target_loss
+from loracle.model import BaseModel, computing, forest_hidden_states
+from loracle.ordering import Ordering
+
+# Beyond this, rows grow so wide that attention costs more than sharing saves.
+_MAX_ROW_TOKENS = 1024
+_MIN_BUDGET_TOKENS = 16
+
+AUTO_BUDGET_TOKENS = {"cpu": 2048, "cuda": 16384}
+
+
+@dataclass(frozen=True)
+class TrainingSettings:
+    """What the loop needs. Lengths: `max_steps` decides, else `max_tokens`, else `epochs`.
+
+    max_tokens: read tokens (separate sequences) after which the step under way is the last.
+    budget_tokens: tokens computed at once; the effective batch never depends on it.
+    """
+
+    epochs: float
+    max_steps: int | None
+    max_tokens: int | None
+    batch_size: int
+    learning_rate: float
+    schedule: Literal["linear", "cosine", "constant"]
+    warmup_ratio: float
+    weight_decay: float
+    betas: tuple[float, float]
+    eps: float
+    max_grad_norm: float | None
+    grouped: bool
+    forest: bool
+    budget_tokens: int
+    gradient_checkpointing: bool
+    seed: int
+
+
+@dataclass(frozen=True)
+class StepRecord:
+    """One line of steps.jsonl. `tokens_read` counts the separate sequences of this step,
+    `tokens_computed` what went through the model; `seconds` is this step's wall time."""
+
+    step: int
+    epoch: float
+    loss: float
+    gradient_norm: float
+    learning_rate: float
+    tokens_read: int
+    tokens_computed: int
+    seconds: float
+
+
+@dataclass(frozen=True)
+class MemoryEvent:
+    """The budget was halved, and the step done again."""
+
+    step: int
+    budget_tokens: int
+
+
+def train(
+    base: BaseModel,
+    adapted: Any,
+    sequences: Sequences,
+    groups: IntArray,
+    settings: TrainingSettings,
+    on_step: Callable[[StepRecord], None],
+    on_memory: Callable[[MemoryEvent], None],
+) -> None:
+    """Train the adapter in place.
+
+    sequences: token ids with loss weights; groups: the prefix group of each, shape (S,).
+
+    Raises:
+        NonFiniteError: the loss or the gradient is not finite.
+        OutOfMemoryError: a single sequence does not fit.
+    """
+    ordering = Ordering(
+        tuple(groups.tolist()), settings.batch_size, settings.seed, settings.grouped
+    )
+    num_steps = num_training_steps(ordering, sequences.lengths, settings)
+    parameters = [parameter for _, parameter in adapter.trainable(adapted)]
+    optimizer = torch.optim.AdamW(
+        parameters,
+        lr=settings.learning_rate,
+        betas=settings.betas,
+        eps=settings.eps,
+        weight_decay=settings.weight_decay,
+    )
+    budget = settings.budget_tokens
+    with _training_mode(base, adapted, settings):
+        for step in range(num_steps):
+            started = time.perf_counter()
+            batch = take(sequences, ordering.batch(step))
+            learning_rate = learning_rate_at(step, num_steps, settings)
+            for group in optimizer.param_groups:
+                group["lr"] = learning_rate
+            while True:
+                optimizer.zero_grad(set_to_none=True)
+                # Seeded by the step, so that dropout needs no replay when training resumes.
+                torch.manual_seed(step_seed(settings.seed, step))
+                try:
+                    loss, tokens_computed = accumulate_gradient(
+                        base, adapted, batch, budget_tokens=budget, forest=settings.forest
+                    )
+                    break
+                except (RuntimeError, MemoryError) as error:
+                    budget = _smaller_budget(error, budget, step, batch)
+                    on_memory(MemoryEvent(step + 1, budget))
+            gradient_norm = float(
+                torch.nn.utils.clip_grad_norm_(parameters, settings.max_grad_norm or math.inf)
+            )
+            if not (math.isfinite(loss) and math.isfinite(gradient_norm)):
+                raise NonFiniteError(
+                    f"step {step + 1}: loss {loss}, gradient norm {gradient_norm}; "
+                    "lower training.learning_rate, or set model.dtype to float32"
+                )
+            optimizer.step()
+            on_step(
+                StepRecord(
+                    step=step + 1,
+                    epoch=(step + 1) / ordering.steps_per_epoch,
+                    loss=loss,
+                    gradient_norm=gradient_norm,
+                    learning_rate=learning_rate,
+                    tokens_read=len(batch.token_ids),
+                    tokens_computed=tokens_computed,
+                    seconds=time.perf_counter() - started,
+                )
+            )
+
+
+def num_training_steps(ordering: Ordering, lengths: IntArray, settings: TrainingSettings) -> int:
+    """How many optimizer steps the settings ask for."""
+    if settings.max_steps is not None:
+        return settings.max_steps
+    if settings.max_tokens is not None:
+        num_steps = tokens_read = 0
+        while tokens_read < settings.max_tokens:
+            tokens_read += int(lengths[ordering.batch(num_steps)].sum())
+            num_steps += 1
+        return num_steps
+    return max(1, math.ceil(settings.epochs * ordering.steps_per_epoch))
+
+
+def learning_rate_at(step: int, num_steps: int, settings: TrainingSettings) -> float:
+    """The rate of step `step` (from 0): a linear warm-up, then the schedule down to zero."""
+    num_warmup = math.ceil(settings.warmup_ratio * num_steps)
+    if step < num_warmup:
+        return settings.learning_rate * (step + 1) / num_warmup
+    if settings.schedule == "constant":
+        return settings.learning_rate
+    progress = (step - num_warmup) / max(1, num_steps - num_warmup)
+    if settings.schedule == "cosine":
+        return settings.learning_rate * 0.5 * (1.0 + math.cos(math.pi * progress))
+    return settings.learning_rate * (1.0 - progress)
+
+
+def step_seed(seed: int, step: int) -> int:
+    """The generator seed of one step's dropout."""
+    return int(np.random.SeedSequence([seed, step]).generate_state(1, np.uint64)[0] >> 1)
+
+
+def take(sequences: Sequences, rows: IntArray) -> Sequences:
+    """The sequences `rows`, in that order."""
+    starts, lengths = sequences.offsets[:-1][rows], sequences.lengths[rows]
+    offsets = np.concatenate(([0], np.cumsum(lengths)))
+    places = np.arange(offsets[-1]) + np.repeat(starts - offsets[:-1], lengths)
+    weights = None if sequences.weights is None else sequences.weights[places]
+    return Sequences(sequences.token_ids[places], offsets, weights)
+
+
+def accumulate_gradient(
+    base: BaseModel, adapted: Any, batch: Sequences, *, budget_tokens: int, forest: bool
+) -> tuple[float, int]:
+    """Add the gradient of the batch's mean loss; return that loss and the tokens computed."""
+    assert batch.weights is not None, "training needs loss weights"
+    total_weight = float(batch.weights.sum(dtype=np.float64))
+    loss_sum, tokens_computed = 0.0, 0
+    for loss, num_tokens in _micro_batch_losses(base, adapted, batch, budget_tokens, forest):
+        (loss / total_weight).backward()  # type: ignore[no-untyped-call]
+        loss_sum += float(loss.detach())
+        tokens_computed += num_tokens
+    return loss_sum / total_weight, tokens_computed
+
+
+def _micro_batch_losses(
+    base: BaseModel, adapted: Any, batch: Sequences, budget_tokens: int, forest: bool
+) -> Iterator[tuple[Tensor, int]]:
+    precision = computing(base.dtype, base.device, adapted)
+    if not forest:
+        yield from _padded_losses(base, batch, budget_tokens, precision)
+        return
+    whole = build_forest(batch, max_row_tokens=min(_MAX_ROW_TOKENS, budget_tokens))
+    for micro_batch in whole.micro_batches(budget_tokens):
+        with precision:
+            loss = forest_loss(base, micro_batch)
+        yield loss, micro_batch.num_nodes
+
+
+def forest_loss(base: BaseModel, micro_batch: Forest) -> Tensor:
+    """The weighted sum of the targets' cross entropies, with its graph."""
+    context = RowAttention.of(micro_batch, base.device)
+    hidden = forest_hidden_states(base.model, micro_batch, context)
+    nodes = torch.from_numpy(micro_batch.target_nodes).to(base.device)
+    return target_loss(
+        hidden[nodes],
+        base.model.get_output_embeddings(),
+        torch.from_numpy(micro_batch.target_token_ids).to(base.device),
+        torch.from_numpy(micro_batch.target_weights).to(base.device),
+    )
+
+
+def _padded_losses(
+    base: BaseModel, batch: Sequences, budget_tokens: int, precision: Any
+) -> Iterator[tuple[Tensor, int]]:
+    for rows in _padded_rows(batch.lengths, budget_tokens):
+        with precision:
+            loss, num_tokens = padded_loss(base.model, take(batch, rows), base.device)
+        yield loss, num_tokens
+
+
+def _padded_rows(lengths: IntArray, budget_tokens: int) -> Iterator[IntArray]:
+    """Sequences of similar length together, at most `budget_tokens` with their padding."""
+    rows: list[int] = []
+    for row in np.argsort(lengths, kind="stable").tolist():
+        if rows and (len(rows) + 1) * lengths[row] > budget_tokens:
+            yield np.array(rows)
+            rows = []
+        rows.append(row)
+    yield np.array(rows)
+
+
+@contextmanager
+def _training_mode(base: BaseModel, adapted: Any, settings: TrainingSettings) -> Iterator[None]:
+    attention = (
+        attention_implementation(base.model, ATTENTION_NAME) if settings.forest else nullcontext()
+    )
+    with attention:
+        adapted.train()
+        if settings.gradient_checkpointing:
+            base.model.gradient_checkpointing_enable({"use_reentrant": False})
+        try:
+            yield
+        finally:
+            if settings.gradient_checkpointing:
+                base.model.gradient_checkpointing_disable()
+            adapted.eval()
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether an exception says that memory ran out, on a GPU or on the CPU."""
+    if isinstance(error, (torch.OutOfMemoryError, MemoryError)):
+        return True
+    message = str(error)
+    return "DefaultCPUAllocator" in message or "out of memory" in message
+
+
+def _smaller_budget(error: BaseException, budget: int, step: int, batch: Sequences) -> int:
+    """Half the budget, or the reason why that cannot help."""
+    if not is_out_of_memory(error):
+        raise error
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()
+    # Rows are never longer than the budget unless one sequence is; halving goes on until then.
+    if budget <= _MIN_BUDGET_TOKENS:
+        raise OutOfMemoryError(
+            f"step {step + 1}: out of memory even one sequence at a time (the longest has "
+            f"{int(batch.lengths.max())} tokens); set training.gradient_checkpointing to true, "
+            "or use a smaller model"
+        ) from error
+    return budget // 2
