@@ -5,9 +5,10 @@ Shape suffixes: N packed tokens, E hidden size, V vocabulary.
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
-from collections.abc import Iterable
-from contextlib import nullcontext
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -295,6 +296,27 @@ class _half_precision:
     def __exit__(self, *details: Any) -> None:
         self._autocast.__exit__(*details)
         self._no_casting.__exit__(*details)
+
+
+@contextmanager
+def evaluation_precision(base: BaseModel, dtype: str) -> Iterator[BaseModel]:
+    """The base in another precision for a while: `auto` leaves it as it is.
+
+    The weights are kept aside and put back, so the base is the same afterwards.
+    """
+    wanted = base.dtype if dtype == "auto" else getattr(torch, dtype)
+    if wanted == base.dtype:
+        yield base
+        return
+    frozen = [p for p in base.model.parameters() if p.dtype == base.dtype and not p.requires_grad]
+    before = [parameter.data for parameter in frozen]
+    for parameter in frozen:
+        parameter.data = parameter.data.to(wanted)
+    try:
+        yield dataclasses.replace(base, dtype=wanted)
+    finally:
+        for parameter, data in zip(frozen, before, strict=True):
+            parameter.data = data
 
 
 def _require_local_folder(folder_or_id: str) -> None:

@@ -99,9 +99,7 @@ def train(
         NonFiniteError: the loss or the gradient is not finite.
         OutOfMemoryError: a single sequence does not fit.
     """
-    ordering = Ordering(
-        tuple(groups.tolist()), settings.batch_size, settings.seed, settings.grouped
-    )
+    ordering = _ordering(groups, settings)
     num_steps = num_training_steps(ordering, sequences.lengths, settings)
     parameters = [parameter for _, parameter in adapter.trainable(adapted)]
     optimizer = torch.optim.AdamW(
@@ -152,6 +150,18 @@ def train(
                     seconds=time.perf_counter() - started,
                 )
             )
+
+
+def num_steps_planned(
+    sequences: Sequences, groups: IntArray, settings: TrainingSettings
+) -> int:
+    """How many optimizer steps `train` will take."""
+    return num_training_steps(_ordering(groups, settings), sequences.lengths, settings)
+
+
+def _ordering(groups: IntArray, settings: TrainingSettings) -> Ordering:
+    labels = tuple(groups.tolist())
+    return Ordering(labels, settings.batch_size, settings.seed, settings.grouped)
 
 
 def num_training_steps(ordering: Ordering, lengths: IntArray, settings: TrainingSettings) -> int:

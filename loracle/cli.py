@@ -1,0 +1,153 @@
+"""The command line: `loracle run` and `loracle score`. Starts without torch.
+
+Results go to standard output, everything else to standard error. Exit codes: 0 done, 1 ran but
+something failed, 2 bad plan or data, 130 and 143 for signals.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import sys
+from pathlib import Path
+from types import FrameType
+from typing import Annotated
+
+import typer
+
+from loracle.errors import UserError
+
+EXIT_FAILED = 1
+EXIT_BAD_INPUT = 2
+
+app = typer.Typer(
+    help="Tells which dataset is worth fine-tuning on.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+
+
+@app.callback()
+def _root() -> None:
+    """Tells which dataset is worth fine-tuning on."""
+
+
+@app.command()
+def run(
+    candidates: Annotated[
+        list[str] | None, typer.Argument(help="Training sets to compare: JSON or JSONL files.")
+    ] = None,
+    evaluation: Annotated[
+        list[str] | None, typer.Option("--eval", help="An evaluation set; may be repeated.")
+    ] = None,
+    model: Annotated[
+        str | None,
+        typer.Option(help="A model folder, a hub id, or `embedded` (the default)."),
+    ] = None,
+    out: Annotated[
+        Path | None,
+        typer.Option(help="The run folder. Without it: runs/, then a name made of the plan."),
+    ] = None,
+    plan: Annotated[Path | None, typer.Option(help="A plan in YAML.")] = None,
+    overrides: Annotated[
+        list[str] | None,
+        typer.Option("--set", help="Set one key of the plan: training.epochs=2."),
+    ] = None,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="Print results.json instead of the table.")
+    ] = False,
+) -> None:
+    """Train on every candidate from the same base, evaluate all, and rank them.
+
+    The same command goes on where it was: finished trials are not run again.
+    """
+    from loracle.plan import load_plan
+    from loracle.progress import choose_view
+
+    loaded = load_plan(
+        plan,
+        candidates=candidates or (),
+        evaluations=evaluation or (),
+        model=model,
+        overrides=overrides or (),
+    )
+    _quiet_libraries()
+    from loracle import experiment
+
+    results = experiment.run(loaded, out, choose_view(json_output=as_json))
+    if as_json:
+        print(json.dumps(results, ensure_ascii=False, indent=2))
+    else:
+        _print_results(results)
+    if results["num_failed"]:
+        raise typer.Exit(EXIT_FAILED)
+
+
+@app.command()
+def score(
+    file: Annotated[Path, typer.Argument(help="JSONL rows of {prediction, answers}.")],
+    metrics: Annotated[str, typer.Option(help="Names, separated by commas.")] = "em,f1",
+    per_row: Annotated[
+        Path | None, typer.Option(help="Write the rows with their scores to this JSONL file.")
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """Score predictions in a file, without a model."""
+    from loracle.scoring import format_scores, score_file, to_json
+
+    names = [name.strip() for name in metrics.split(",") if name.strip()]
+    scores = score_file(file, names, per_row=per_row)
+    print(to_json(scores) if as_json else format_scores(scores))
+
+
+def main() -> None:
+    """The entry point: user errors become messages and exit code 2."""
+    signal.signal(signal.SIGTERM, _terminate)
+    try:
+        app(standalone_mode=False)
+    except typer.Exit as ended:
+        sys.exit(ended.exit_code)
+    except UserError as error:
+        _print_problems(error.problems)
+        sys.exit(EXIT_BAD_INPUT)
+    except KeyboardInterrupt:
+        print("Interrupted. The same command goes on from the last finished trial.", file=sys.stderr)
+        sys.exit(128 + signal.SIGINT)
+    except BrokenPipeError:
+        # The reader of our output left (`| head`); Python would complain again at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(EXIT_FAILED)
+
+
+def _terminate(signal_number: int, frame: FrameType | None) -> None:
+    raise SystemExit(128 + signal_number)
+
+
+def _print_problems(problems: tuple[str, ...]) -> None:
+    for problem in problems:
+        print(f"error: {problem}", file=sys.stderr)
+
+
+def _print_results(results: dict[str, object]) -> None:
+    from rich.console import Console
+
+    from loracle.report.table import results_table, summary_lines
+
+    console = Console(highlight=False)
+    for table in results_table(results):
+        console.print(table)
+    for line in summary_lines(results):
+        console.print(line, markup=False)
+
+
+def _quiet_libraries() -> None:
+    """Keep the libraries' own progress bars and advice off the terminal; errors still show."""
+    os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
+    os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "true")
+    from transformers.utils import logging
+
+    logging.disable_progress_bar()

@@ -1,0 +1,170 @@
+"""The whole experiment: read, check, load, evaluate the base, run every trial, write the results.
+
+Everything that can be wrong with the plan, the data or the run folder is found before a model is
+loaded; everything wrong is shown together.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from loracle import metrics
+from loracle.adapter import lora_config
+from loracle.attempt import Outcome, attempt_base, attempt_trial, places
+from loracle.data.conversation import Example
+from loracle.data.sources import read_examples
+from loracle.errors import PlanError, UserError
+from loracle.executors import inline
+from loracle.model import SelfTest
+from loracle.plan import DataFilePlan, Plan, fingerprint, freeze
+from loracle.progress import Reporter, View
+from loracle.report.results import EvaluationFacts, ModelFacts, ResultRow, build_results
+from loracle.store import RunFolder, write_json
+from loracle.workbench import NLL_METRIC, Workbench, load_model, prepare
+
+
+def run(plan: Plan, out: Path | None, view: View) -> dict[str, Any]:
+    """Run the experiment, or go on with it; returns what results.json holds.
+
+    out: the run folder; None puts it under `runs/`, named by the plan, so that the same command
+    finds it again.
+
+    Raises:
+        UserError: the plan, the data, the model or the run folder cannot be used.
+    """
+    lora = check_plan(plan)
+    candidates, evaluations = read_data(plan.candidates, plan.evaluation)
+    frozen = freeze(plan)
+    plan_fingerprint = fingerprint(frozen)
+    root = out if out is not None else Path("runs") / plan_fingerprint[:12]
+    names = list(candidates)
+    trials = places(names, plan.seeds)
+    with RunFolder.open(root, frozen, plan_fingerprint) as folder, Reporter(folder, view) as report:
+        started = time.perf_counter()
+        report.emit("run_started", run=str(root), num_trials=len(trials), candidates=names)
+        base = load_model(plan)
+        bench, training_sets, self_test = prepare(
+            plan, candidates, evaluations, base, lora, report, plan_fingerprint
+        )
+        outcomes = [attempt_base(bench, folder.base)]
+        outcomes += inline.execute(
+            lambda trial: attempt_trial(
+                bench,
+                training_sets[trial[0]],
+                trial[1],
+                folder.trial(names[trial[0]], trial[1]),
+                trial[2],
+            ),
+            trials,
+        )
+        results = _results(plan, root, bench, self_test, outcomes)
+        write_json(folder.results, results)
+        report.emit(
+            "run_finished",
+            run=str(root),
+            num_failed=results["num_failed"],
+            seconds=time.perf_counter() - started,
+        )
+    return results
+
+
+def check_plan(plan: Plan) -> Any:
+    """Check what the plan's own model cannot: metric names and LoRA fields.
+
+    Returns the peft.LoraConfig. Raises PlanError with all problems.
+    """
+    problems: list[str] = []
+    names = [name for evaluation in plan.evaluation for name in evaluation.metrics]
+    for name in dict.fromkeys([*names, plan.decision.metric]):
+        try:
+            metrics.get_metric(name)
+        except PlanError as error:
+            problems += error.problems
+    if NLL_METRIC in names or plan.generation.answer_nll:
+        if plan.generation.do_sample:
+            problems.append(f"{NLL_METRIC} cannot be computed with generation.do_sample: true")
+        if plan.generation.num_beams > 1:
+            problems.append(f"{NLL_METRIC} cannot be computed with generation.num_beams over 1")
+    try:
+        config = lora_config(plan.lora.model_dump())
+    except PlanError as error:
+        problems += error.problems
+    if problems:
+        raise PlanError(problems)
+    return config
+
+
+def read_data(
+    candidates: Sequence[DataFilePlan], evaluations: Sequence[DataFilePlan]
+) -> tuple[dict[str, Sequence[Example]], dict[str, Sequence[Example]]]:
+    """Read every file, by name. Raises UserError with the problems of all files."""
+    problems: list[str] = []
+    read: tuple[dict[str, Sequence[Example]], dict[str, Sequence[Example]]] = ({}, {})
+    for found, entries in zip(read, (candidates, evaluations), strict=True):
+        for entry in entries:
+            try:
+                found[entry.name] = read_examples(entry.path, limit=entry.limit)
+            except UserError as error:
+                problems += error.problems
+    if problems:
+        raise UserError(problems)
+    return read
+
+
+def _results(
+    plan: Plan, root: Path, bench: Workbench, self_test: SelfTest, outcomes: Sequence[Outcome]
+) -> dict[str, Any]:
+    base_summary = outcomes[0].summary
+    assert base_summary is not None, "the base's failure ends the run"
+    return build_results(
+        run=str(root),
+        plan_fingerprint=bench.plan_fingerprint,
+        model_facts=ModelFacts(
+            name=bench.base.name,
+            revision=plan.model.revision,
+            dtype=str(bench.base.dtype).removeprefix("torch."),
+            num_parameters=bench.base.num_parameters,
+            base_fingerprint=bench.base_fingerprint,
+            batching="forest" if bench.training.forest else "padded",
+            batching_reason=_batching_reason(plan, self_test),
+        ),
+        evaluations=[
+            EvaluationFacts(
+                name=evaluation.name,
+                num_examples=len(evaluation.examples),
+                metrics=tuple(base_summary["scores"][evaluation.name]),
+                tokenisation=base_summary["scripts"][evaluation.name],
+            )
+            for evaluation in bench.evaluations
+        ],
+        rows=[_row(outcome) for outcome in outcomes],
+        decision_metric=plan.decision.metric,
+        higher_is_better=metrics.get_metric(plan.decision.metric).higher_is_better,
+    )
+
+
+def _batching_reason(plan: Plan, self_test: SelfTest) -> str:
+    asked = "" if plan.training.batching == "auto" else f"batching: {plan.training.batching}; "
+    return asked + self_test.detail
+
+
+def _row(outcome: Outcome) -> ResultRow:
+    summary: Mapping[str, Any] = outcome.summary or {}
+    return ResultRow(
+        candidate=outcome.candidate,
+        seed=outcome.seed,
+        status="done" if outcome.summary is not None else "failed",
+        reason=outcome.reason,
+        num_examples=summary.get("num_examples", 0),
+        num_steps=summary.get("num_steps", 0),
+        supervised_tokens=summary.get("supervised_tokens", 0),
+        tokens_read=summary.get("tokens_read", 0),
+        tokens_computed=summary.get("tokens_computed", 0),
+        training_seconds=summary.get("training_seconds", 0.0),
+        evaluation_seconds=summary.get("evaluation_seconds", 0.0),
+        means=summary.get("scores", {}),
+        finish_reasons=summary.get("finish_reasons", {}),
+    )

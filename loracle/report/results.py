@@ -1,0 +1,250 @@
+"""results.json: what a run found, for programs. `results.schema.json` describes every field.
+
+    {"version": 1, "run": "demo", "model": {...}, "evaluations": [...],
+     "rows": [{"candidate": "clean", "seed": 0, "status": "done",
+               "scores": {"test": {"f1": {"mean": 0.61, "lift": 0.22}}}, ...}],
+     "ranking": [{"rank": 1, "candidate": "clean", "mean": 0.61, "lift": 0.22, ...}], ...}
+
+A row is one trial; the ranking has one entry for each candidate and one for the base model, its
+numbers means over the seeds. Scores of shares (em, f1, ...) are from 0 to 1 here.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Literal
+
+from loracle.errors import RunFolderError
+from loracle.plan import BASE_NAME
+from loracle.store import read_json
+
+RESULTS_VERSION = 1
+FINISH_REASONS = ("stop", "length")
+SCHEMA_PATH = Path(__file__).with_name("results.schema.json")
+
+# Metrics with a unit of their own; all others are shares.
+_UNSCALED_METRICS = frozenset({"answer_nll"})
+
+Means = Mapping[str, Mapping[str, float]]
+"""Mean scores by evaluation and metric."""
+
+
+@dataclass(frozen=True)
+class ModelFacts:
+    """The base model that all trials shared, as results.json states it."""
+
+    name: str
+    revision: str | None
+    dtype: str
+    num_parameters: int
+    base_fingerprint: str
+    batching: Literal["forest", "padded"]
+    batching_reason: str
+    """Why it was that one: what the self-test found, or that the plan asked for it."""
+
+
+@dataclass(frozen=True)
+class EvaluationFacts:
+    """One evaluation dataset."""
+
+    name: str
+    num_examples: int
+    metrics: tuple[str, ...]
+    tokenisation: Mapping[str, int]
+    """On how many examples em and f1 used which tokens, as {"spaced": 280, "characters": 21}."""
+
+
+@dataclass(frozen=True)
+class ResultRow:
+    """One trial, or the base model (`seed` None). A failed one may lack everything measured."""
+
+    candidate: str
+    seed: int | None
+    status: Literal["done", "failed"]
+    reason: str | None = None
+    num_examples: int = 0
+    num_steps: int = 0
+    supervised_tokens: int = 0
+    tokens_read: int = 0
+    tokens_computed: int = 0
+    training_seconds: float = 0.0
+    evaluation_seconds: float = 0.0
+    means: Means = field(default_factory=dict)
+    finish_reasons: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
+    """How many answers ended why, by evaluation: {"test": {"stop": 298, "length": 3}}."""
+
+
+def build_results(
+    run: str,
+    plan_fingerprint: str,
+    model_facts: ModelFacts,
+    evaluations: Sequence[EvaluationFacts],
+    rows: Sequence[ResultRow],
+    decision_metric: str,
+    higher_is_better: bool,
+    created: datetime | None = None,
+) -> dict[str, Any]:
+    """The content of results.json. `created`: now, where it is None.
+
+    Every row that is done must have the decision metric on every evaluation.
+    """
+    base = [row for row in rows if row.candidate == BASE_NAME and row.status == "done"]
+    entries = _ranking_entries(rows, [facts.name for facts in evaluations], decision_metric)
+    return {
+        "version": RESULTS_VERSION,
+        "run": run,
+        "created": (created or datetime.now(UTC)).isoformat(timespec="seconds"),
+        "plan_fingerprint": plan_fingerprint,
+        "model": asdict(model_facts),
+        "evaluations": [_evaluation_record(facts) for facts in evaluations],
+        "decision_metric": decision_metric,
+        "higher_is_better": higher_is_better,
+        "num_failed": sum(row.status == "failed" for row in rows),
+        "rows": [_row_record(row, _means_over_seeds(base)) for row in rows],
+        "ranking": _ranked(entries, higher_is_better),
+    }
+
+
+def read_results(path: Path) -> dict[str, Any]:
+    """Read results.json. Raises RunFolderError where it is missing, damaged or of a later form."""
+    results = read_json(path)
+    version = results.get("version") if isinstance(results, dict) else None
+    if version != RESULTS_VERSION:
+        raise RunFolderError(
+            f"{path} has version {version}, this Loracle reads version {RESULTS_VERSION}; "
+            "read it with the release that wrote it"
+        )
+    return dict(results)
+
+
+def results_schema() -> dict[str, Any]:
+    """The JSON Schema (draft 2020-12) of results.json."""
+    return dict(json.loads(SCHEMA_PATH.read_text(encoding="utf-8")))
+
+
+def shown_score(metric: str, value: float, *, signed: bool = False) -> str:
+    """A mean or lift as people read it: shares times 100, answer_nll in nats."""
+    sign = "+" if signed else ""
+    if metric in _UNSCALED_METRICS:
+        return f"{value:{sign}.3f}"
+    return f"{value * 100:{sign}.1f}"
+
+
+def _evaluation_record(facts: EvaluationFacts) -> dict[str, Any]:
+    return {
+        "name": facts.name,
+        "num_examples": facts.num_examples,
+        "metrics": list(facts.metrics),
+        "tokenisation": dict(facts.tokenisation),
+    }
+
+
+def _row_record(row: ResultRow, base_means: Means) -> dict[str, Any]:
+    record = {key: value for key, value in vars(row).items() if key != "means"}
+    return record | {
+        "scores": _scores(row.means, base_means),
+        "finish_reasons": {
+            evaluation: {reason: counts.get(reason, 0) for reason in FINISH_REASONS}
+            for evaluation, counts in row.finish_reasons.items()
+        },
+    }
+
+
+def _scores(means: Means, base_means: Means) -> dict[str, dict[str, dict[str, float | None]]]:
+    return {
+        evaluation: {
+            metric: {
+                "mean": mean,
+                "lift": _difference(mean, base_means.get(evaluation, {}).get(metric)),
+            }
+            for metric, mean in by_metric.items()
+        }
+        for evaluation, by_metric in means.items()
+    }
+
+
+def _difference(value: float | None, base: float | None) -> float | None:
+    return None if value is None or base is None else value - base
+
+
+def _ranking_entries(
+    rows: Sequence[ResultRow], evaluations: Sequence[str], decision_metric: str
+) -> list[dict[str, Any]]:
+    """One entry for each candidate, in the rows' order, without ranks."""
+    candidates: dict[str, list[ResultRow]] = {}
+    for row in rows:
+        candidates.setdefault(row.candidate, []).append(row)
+    means = {
+        name: _means_over_seeds([row for row in trials if row.status == "done"])
+        for name, trials in candidates.items()
+    }
+    decisive = {
+        name: _mean(by_metric[decision_metric] for by_metric in (scores[e] for e in evaluations))
+        if scores
+        else None
+        for name, scores in means.items()
+    }
+    return [
+        _ranking_entry(trials)
+        | {
+            "mean": decisive[name],
+            "lift": _difference(decisive[name], decisive.get(BASE_NAME)),
+            "scores": _scores(means[name], means.get(BASE_NAME, {})),
+        }
+        for name, trials in candidates.items()
+    ]
+
+
+def _ranking_entry(trials: Sequence[ResultRow]) -> dict[str, Any]:
+    """What an entry says beside its scores; its costs are those of the trials that are done."""
+    done = [row for row in trials if row.status == "done"]
+    reasons = [row.reason for row in trials if row.status == "failed"]
+
+    def mean_cost(cost: Callable[[ResultRow], float]) -> float | None:
+        return _mean(map(cost, done)) if done else None
+
+    return {
+        "candidate": trials[0].candidate,
+        "status": "done" if done else "failed",
+        "reason": reasons[0] if reasons else None,
+        "num_done": len(done),
+        "num_failed": len(reasons),
+        "num_examples": max(row.num_examples for row in trials),
+        "num_steps": mean_cost(lambda row: row.num_steps),
+        "seconds": mean_cost(lambda row: row.training_seconds + row.evaluation_seconds),
+    }
+
+
+def _means_over_seeds(rows: Sequence[ResultRow]) -> dict[str, dict[str, float]]:
+    if not rows:
+        return {}
+    return {
+        evaluation: {
+            metric: _mean(row.means[evaluation][metric] for row in rows) for metric in by_metric
+        }
+        for evaluation, by_metric in rows[0].means.items()
+    }
+
+
+def _ranked(entries: Sequence[dict[str, Any]], higher_is_better: bool) -> list[dict[str, Any]]:
+    """The entries with ranks, best first, equal ones by name; failed ones last, without a rank."""
+    direction = -1 if higher_is_better else 1
+    done = [entry for entry in entries if entry["mean"] is not None]
+    failed = [entry for entry in entries if entry["mean"] is None]
+    done.sort(key=lambda entry: (direction * entry["mean"], entry["candidate"]))
+    # Equal means share the better rank: no winner comes from the alphabet.
+    means = [entry["mean"] for entry in done]
+    return [
+        *({"rank": means.index(entry["mean"]) + 1, **entry} for entry in done),
+        *({"rank": None, **entry} for entry in sorted(failed, key=lambda e: str(e["candidate"]))),
+    ]
+
+
+def _mean(values: Iterable[float]) -> float:
+    numbers = list(values)
+    return math.fsum(numbers) / len(numbers)
