@@ -7,9 +7,11 @@ something failed, 2 bad plan or data, 130 and 143 for signals.
 from __future__ import annotations
 
 import json
+import logging
 import os
 import signal
 import sys
+import warnings
 from pathlib import Path
 from types import FrameType
 from typing import Annotated
@@ -107,9 +109,7 @@ def main() -> None:
     """The entry point: user errors become messages and exit code 2."""
     signal.signal(signal.SIGTERM, _terminate)
     try:
-        app(standalone_mode=False)
-    except typer.Exit as ended:
-        sys.exit(ended.exit_code)
+        sys.exit(app(standalone_mode=False))
     except UserError as error:
         _print_problems(error.problems)
         sys.exit(EXIT_BAD_INPUT)
@@ -148,6 +148,11 @@ def _quiet_libraries() -> None:
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
     os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "true")
-    from transformers.utils import logging
+    # Deprecations among transformers and peft are theirs to mend, not the user's.
+    warnings.filterwarnings("ignore", category=FutureWarning, module=r"(transformers|peft)\.")
+    warnings.filterwarnings("ignore", category=UserWarning, module=r"peft\.")
+    logging.basicConfig(format="%(message)s", stream=sys.stderr)
+    logging.getLogger("loracle").setLevel(logging.INFO)
+    from transformers.utils import logging as transformers_logging
 
-    logging.disable_progress_bar()
+    transformers_logging.disable_progress_bar()

@@ -132,7 +132,7 @@ def cmrc_f1(prediction: str, references: Sequence[str]) -> float:
     """F1 by the longest run of tokens that is in both, for the best reference.
 
     Tokens are Han characters and, between them, English words and marks. The official script cuts
-    those with NLTK's word_tokenize (3.9); `_english_tokens` says where this may differ.
+    those with NLTK's word_tokenize; `_english_tokens` says where this may differ.
     """
     return _best(_longest_run_f1, _cmrc_tokens, prediction, references)
 
@@ -166,7 +166,7 @@ _ENGLISH_RULES = tuple(
         (r"''|\"", " '' "),
         (r"$", " "),
         (r"\s+", " "),
-        (r"(?<=[^' ])(?:'[smd]?|) ", r" \g<0>"),
+        (r"(?<=[^' ])(?:'[smd]?) ", r" \g<0>"),
         (r"(?<=[^' ])(?:'ll|'re|'ve|n't) ", r" \g<0>"),
         (
             r"\b(can(?=not)|(?:gim|lem)(?=me)|gon(?=na)|wan(?=na\s)|got(?=ta)|d(?='ye)|more(?='n))"
@@ -195,7 +195,7 @@ def _english_tokens(text: str) -> list[str]:
 
 # A mark that may end a sentence, the word before it, what closes the sentence, what follows.
 _SENTENCE_END = re.compile(
-    r"""(?:(?<![\w.])(?P<word>\w++(?:\.\w++)*+))?(?P<mark>\.++|[?!])"""
+    r"""(?:(?<![\w.])(?P<word>\w++(?:\.\w++)*+))?(?P<mark>(?<!\.)\.++|[?!])"""
     r"""(?:["')\]}‘«»]++(?=\s|$)|(?=["';@)\]}({[‘«»?!])|(?=\s+(?P<next>\S)))"""
 )
 _ABBREVIATIONS = frozenset(

@@ -214,7 +214,9 @@ class Narrator:
         elif kind == "run_finished":
             num_failed = fields["num_failed"]
             known["failures"] = f"; {num_failed} failed" if num_failed else ""
-        return visible(EVENTS[kind].line.format_map(known))
+        text = EVENTS[kind].line.format_map(known)
+        # An error may come in several lines; a log has one for each event.
+        return visible("; ".join(part.strip() for part in text.split("\n") if part.strip()))
 
     def _follow(self, kind: str, fields: Mapping[str, Any]) -> None:
         if "index" in fields:
@@ -409,6 +411,7 @@ class _Throttle:
         passes = (
             last is None
             or work.stage != last.stage
+            or work.num_done <= last.num_done  # the same stage anew, with another seed
             or work.is_last
             or now - self._last_time >= self._interval_seconds
             or (work.num_done - last.num_done) * 10 >= work.total

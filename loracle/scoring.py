@@ -55,7 +55,9 @@ class _Tally:
 
     values: dict[str, list[float]]
     scripts: dict[str, int] = field(default_factory=lambda: dict.fromkeys(_TOKENS_OF_SCRIPT, 0))
-    scored_rows: list[bytes] = field(default_factory=list)
+    num_rows: int = 0
+    scored_rows: list[bytes] | None = None
+    """The lines of `per_row`, or None where there is none to write."""
     num_blank_lines: int = 0
     problems: list[str] = field(default_factory=list)
     num_more_problems: int = 0
@@ -82,25 +84,28 @@ def score_file(
     path = Path(path)
     _check_metrics(metrics)
     _check_paths(path, None if per_row is None else Path(per_row))
-    tally = _Tally({name: [] for name in metrics})
+    tally = _Tally({name: [] for name in metrics}, scored_rows=None if per_row is None else [])
     try:
         with path.open("rb") as lines:
             _score_lines(lines, path, tally)
     except OSError as error:
         raise DataError(f"{path} cannot be read: {error.strerror}") from error
     _raise_problems(path, tally)
-    if per_row is not None:
+    if per_row is not None and tally.scored_rows is not None:
         _write_rows(Path(per_row), tally.scored_rows)
-    num_rows = len(tally.scored_rows)
-    means = {name: math.fsum(values) / num_rows for name, values in tally.values.items()}
-    return FileScores(str(path), num_rows, tally.num_blank_lines, means, tally.scripts)
+    means = {name: math.fsum(values) / tally.num_rows for name, values in tally.values.items()}
+    return FileScores(str(path), tally.num_rows, tally.num_blank_lines, means, tally.scripts)
 
 
 def format_scores(scores: FileScores) -> str:
     """The means in percent as lines for a terminal, with what they rest on."""
     width = max(len(name) for name in scores.means)
     lines = [f"{name:<{width}}  {100 * mean:6.2f}" for name, mean in scores.means.items()]
-    blank = f" ({_count(scores.num_blank_lines, 'blank line')})" if scores.num_blank_lines else ""
+    blank = (
+        f", {_count(scores.num_blank_lines, 'blank line')} skipped"
+        if scores.num_blank_lines
+        else ""
+    )
     lines.append(f"\nmean in percent over {_count(scores.num_rows, 'row')} of {scores.path}{blank}")
     if by_script := [name for name in scores.means if name in _METRICS_BY_SCRIPT]:
         used = [
@@ -181,7 +186,9 @@ def _score_lines(lines: BinaryIO, path: Path, tally: _Tally) -> None:
         for name, value in values.items():
             tally.values[name].append(value)
         tally.scripts[script_of(row.references)] += 1
-        tally.scored_rows.append(_json_line({**row.content, "scores": values}))
+        tally.num_rows += 1
+        if tally.scored_rows is not None:
+            tally.scored_rows.append(_json_line({**row.content, "scores": values}))
 
 
 def _raise_problems(path: Path, tally: _Tally) -> None:
@@ -189,7 +196,7 @@ def _raise_problems(path: Path, tally: _Tally) -> None:
         more = tally.num_more_problems
         last = [f"{path}: and {_count(more, 'more bad row')}"] if more else []
         raise DataError([*tally.problems, *last])
-    if not tally.scored_rows:
+    if not tally.num_rows:
         raise DataError(
             f"{path} has no rows; write one JSON object a line with prediction and answers"
         )

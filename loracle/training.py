@@ -273,13 +273,20 @@ def _training_mode(base: BaseModel, adapted: Any, settings: TrainingSettings) ->
     with attention:
         adapted.train()
         if settings.gradient_checkpointing:
-            base.model.gradient_checkpointing_enable({"use_reentrant": False})
+            _checkpointing(base.model, "enable")({"use_reentrant": False})
         try:
             yield
         finally:
             if settings.gradient_checkpointing:
-                base.model.gradient_checkpointing_disable()
+                _checkpointing(base.model, "disable")()
             adapted.eval()
+
+
+def _checkpointing(model: Any, switch: Literal["enable", "disable"]) -> Callable[..., None]:
+    """transformers renames gradient checkpointing to activation checkpointing for version 6."""
+    new, old = f"activation_checkpointing_{switch}", f"gradient_checkpointing_{switch}"
+    method: Callable[..., None] = getattr(model, new if hasattr(model, new) else old)
+    return method
 
 
 def is_out_of_memory(error: BaseException) -> bool:

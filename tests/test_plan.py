@@ -634,6 +634,6 @@ def test_a_path_that_the_system_refuses_is_named() -> None:
 
 def test_the_plan_loads_without_torch() -> None:
     code = "import sys, loracle.plan; sys.exit('torch' in sys.modules)"
-    root = Path(plan_module.__file__).parents[1]
+    root = Path(__file__).resolve().parents[1]
 
     assert subprocess.run([sys.executable, "-c", code], cwd=root, check=False).returncode == 0

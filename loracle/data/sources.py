@@ -1,18 +1,8 @@
 """Examples from data files: JSON (one array of rows) and JSONL (one row a line).
 
-A row in `messages` form; `answers` and `id` may be left out:
+    bytes --_rows_of_lines, _rows_of_array--> Row (with its line) --a Format--> Content -> Example
 
-    {"id": "q1",
-     "messages": [{"role": "user", "content": "Who won?"},
-                  {"role": "assistant", "content": "The Broncos"}],
-     "answers": ["The Broncos", "Denver Broncos"]}
-
-A row in `question` form; `context` may be left out:
-
-    {"context": "The Broncos won.", "question": "Who won?", "answer": "The Broncos"}
-
-bytes -> rows with their line (`_rows_of_lines`, `_rows_of_array`) -> a Format's Content -> Example.
-A further form of rows is one more entry of FORMATS. Every row is used or named as a problem.
+formats.py says what a row may look like. Every row is used or named as a problem.
 """
 
 from __future__ import annotations
@@ -20,18 +10,18 @@ from __future__ import annotations
 import codecs
 import json
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
-from typing import NamedTuple, cast
+from typing import NamedTuple
 
-from loracle.data.conversation import ROLES, Conversation, Example, Message, Role
+from loracle.data.conversation import Conversation, Example
+from loracle.data.formats import FORMATS, checked_text, expected_forms, kind_of, no_form, show
 from loracle.errors import DataError
-from loracle.plan import file_problem, nearest
+from loracle.plan import file_problem
 
 NUM_SHOWN_PROBLEMS = 20
-NUM_SHOWN_KEYS = 8
 
 _SPACE = re.compile(r"[ \t\r\n]*")
 _DECODER = json.JSONDecoder()
@@ -42,22 +32,6 @@ class Row(NamedTuple):
 
     line: int
     value: object
-
-
-class Content(NamedTuple):
-    """What a Format takes from a row."""
-
-    messages: tuple[Message, ...]
-    answers: tuple[str, ...]
-
-
-class Format(NamedTuple):
-    """A form of rows, known by one key. `parse` adds what is wrong with a row to the list that it
-    is given; its content counts only where it added nothing."""
-
-    key: str
-    example: str
-    parse: Callable[[Mapping[str, object], list[str]], Content]
 
 
 @dataclass
@@ -98,7 +72,7 @@ def read_examples(path: str | Path, *, limit: int | None = None) -> list[Example
     examples = _examples(rows, path, problems)
     problems.raise_if_any()
     if not examples:
-        raise DataError(f"{path}:1: found no rows; expected {_forms()}")
+        raise DataError(f"{path}:1: found no rows; expected {expected_forms()}")
     return examples
 
 
@@ -119,7 +93,7 @@ def _examples(rows: Iterable[Row], path: Path, problems: _Problems) -> list[Exam
         example = _example(row, number, path, faults)
         if example is not None and example.id in line_of_id:
             first = line_of_id[example.id]
-            faults.append(f"id {_show(example.id)} is also at line {first}; make ids unique")
+            faults.append(f"id {show(example.id)} is also at line {first}; make ids unique")
         elif example is not None:
             line_of_id[example.id] = row.line
             examples.append(example)
@@ -131,11 +105,11 @@ def _examples(rows: Iterable[Row], path: Path, problems: _Problems) -> list[Exam
 def _example(row: Row, number: int, path: Path, faults: list[str]) -> Example | None:
     """The row as an example, or None where it has faults."""
     if not isinstance(row.value, dict):
-        faults.append(f"found {_kind(row.value)}; expected {_forms()}")
+        faults.append(f"found {kind_of(row.value)}; expected {expected_forms()}")
         return None
     known = next((known for known in FORMATS if known.key in row.value), None)
     if known is None:
-        faults.append(_no_form(row.value))
+        faults.append(no_form(row.value))
         return None
     content = known.parse(row.value, faults)
     identifier = _identifier(row.value.get("id"), f"{path.stem}-{number}", faults)
@@ -243,128 +217,7 @@ def _identifier(value: object, derived: str, faults: list[str]) -> str:
         return derived
     if isinstance(value, int) and not isinstance(value, bool):
         return str(value)
-    text = _text(value, "id", faults)
+    text = checked_text(value, "id", faults)
     if text == "":
         faults.append("id is empty; give it text or leave it out")
     return text or ""
-
-
-def _parse_messages(row: Mapping[str, object], faults: list[str]) -> Content:
-    turns = row["messages"]
-    if isinstance(turns, list):
-        messages = [_message(turn, f"messages[{i}]", faults) for i, turn in enumerate(turns)]
-    else:
-        messages = []
-        faults.append(f"messages is {_kind(turns)}; expected a list of turns")
-    answers = _answers(row, "answers", faults)
-    if not faults:
-        faults += _order_faults([message for message in messages if message])
-    return Content(tuple(message for message in messages if message), answers)
-
-
-def _message(turn: object, place: str, faults: list[str]) -> Message | None:
-    if not isinstance(turn, dict):
-        faults.append(f'{place} is {_kind(turn)}; expected {{"role": ..., "content": ...}}')
-        return None
-    missing = [key for key in ("role", "content") if key not in turn]
-    if missing:
-        found = ", ".join(_show(key) for key in turn) or "no keys"
-        faults.append(f"{place} has no {' and no '.join(missing)} (found {found}); add it")
-        return None
-    # Read as if it were not there, a call would be missing from what is trained on.
-    for key in ("tool_calls", "function_call"):
-        if turn.get(key):
-            faults.append(f"{place}.{key} cannot be read; write the call as the turn's content")
-    role, content = turn["role"], _text(turn["content"], f"{place}.content", faults)
-    if role not in ROLES:
-        near = nearest(role, ROLES) if isinstance(role, str) else None
-        hint = f"did you mean {near!r}?" if near else f"expected one of {', '.join(ROLES)}"
-        faults.append(f"{place}.role is {_show(role)}; {hint}")
-    elif role == "assistant" and content is not None and not content.strip():
-        faults.append(f"{place} is an empty assistant reply; fill it or leave the row out")
-    elif content is not None:
-        return Message(cast(Role, role), content)
-    return None
-
-
-def _order_faults(messages: Sequence[Message]) -> list[str]:
-    roles = [message.role for message in messages]
-    if "assistant" not in roles:
-        return ["no assistant turn; the last of the messages must be the assistant's reply"]
-    if roles[-1] != "assistant":
-        return [f"the last turn is {roles[-1]!r}; end the row with the assistant's reply"]
-    if "user" not in roles:
-        return ["no user turn before the assistant's reply; add what it answers"]
-    return []
-
-
-def _parse_question(row: Mapping[str, object], faults: list[str]) -> Content:
-    question = _text(row["question"], "question", faults)
-    context = _text(row["context"], "context", faults) if row.get("context") is not None else ""
-    replies = _answers(row, "answer", faults)
-    answers = _answers(row, "answers", faults) or (replies if len(replies) > 1 else ())
-    reply = next(iter(replies or answers), None)
-    if question is not None and not question.strip():
-        faults.append("question is empty; fill it or leave the row out")
-    if reply is None and not faults:
-        faults.append("no answer; add one, text or a list of texts")
-    elif reply is not None and not reply.strip():
-        faults.append("answer is empty; fill it or leave the row out")
-    prompt = f"Context: {context}\nQuestion: {question}" if context else f"{question}"
-    return Content((Message("user", prompt), Message("assistant", reply or "")), answers)
-
-
-def _answers(row: Mapping[str, object], key: str, faults: list[str]) -> tuple[str, ...]:
-    """The texts of a list, or of a single text; none where the key is missing or null."""
-    value = row.get(key)
-    if value is None:
-        return ()
-    if value == []:
-        faults.append(f"{key} is an empty list; fill it or leave it out")
-    texts = (
-        [_text(item, f"{key}[{i}]", faults) for i, item in enumerate(value)]
-        if isinstance(value, list)
-        else [_text(value, key, faults)]
-    )
-    return tuple(text for text in texts if text is not None)
-
-
-FORMATS: tuple[Format, ...] = (
-    Format("messages", '{"messages": [{"role": ..., "content": ...}, ...]}', _parse_messages),
-    Format("question", '{"question": ..., "answer": ...}', _parse_question),
-)
-
-
-def _forms() -> str:
-    return "a row like " + " or ".join(known.example for known in FORMATS)
-
-
-def _no_form(row: Mapping[str, object]) -> str:
-    keys = ", ".join(_show(key) for key in islice(row, NUM_SHOWN_KEYS)) or "none"
-    near = {known.key: nearest(known.key, row) for known in FORMATS}
-    hints = [f"did you mean {key!r} by {_show(other)}?" for key, other in near.items() if other]
-    names = " and no ".join(known.key for known in FORMATS)
-    return f"no {names} (keys found: {keys}); {hints[0] if hints else f'expected {_forms()}'}"
-
-
-def _text(value: object, place: str, faults: list[str]) -> str | None:
-    """The value where it is text that can be written as UTF-8, else None and a fault."""
-    if not isinstance(value, str):
-        faults.append(f"{place} is {_kind(value)}; expected text")
-        return None
-    try:
-        value.encode("utf-8")
-    except UnicodeEncodeError as error:
-        found = f"half of a surrogate pair, {value[error.start]!r}"
-        faults.append(f"{place} has {found}, which is no character; remove it")
-        return None
-    return value
-
-
-def _kind(value: object) -> str:
-    kinds = {dict: "an object", list: "a list", str: "text", type(None): "null"}
-    return kinds.get(type(value)) or f"{json.dumps(value)}"[:40]
-
-
-def _show(value: object) -> str:
-    return repr(value) if len(repr(value)) <= 60 else f"{repr(value)[:57]}..."

@@ -163,6 +163,6 @@ def _failure_lines(rows: Sequence[Mapping[str, Any]]) -> list[str]:
         for row in failed
     ]
     return [
-        f"{len(failed)} of {len(rows)} trials failed:",
+        f"{len(failed)} {'trial' if len(failed) == 1 else 'trials'} failed:",
         *(f"  {name}: {visible(row['reason'])}" for name, row in zip(names, failed, strict=True)),
     ]

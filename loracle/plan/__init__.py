@@ -1,0 +1,56 @@
+"""The plan: what an experiment does, checked as a whole before anything expensive starts.
+
+A plan file; everything but `candidates` and `evaluation` has a default:
+
+    model: Qwen/Qwen2.5-0.5B-Instruct
+    candidates: [data/a.jsonl, {path: data/b.jsonl, name: short-answers, limit: 2000}]
+    evaluation: [data/test.jsonl]
+    training: {epochs: 2, learning_rate: 1e-3}
+
+The way of a plan: `load_plan` (file, flags, --set) -> Plan -> `freeze` (with the hashes of its
+files) -> `fingerprint` and `difference`, which say whether a run folder holds the same plan.
+
+    sections.py   the sections and their fields      root.py       Plan, and what must fit together
+    names.py      names of data files                loading.py    file, flags and --set to a Plan
+    messages.py   parts of messages                  problems.py   pydantic's errors in words
+    freezing.py   hashes, fingerprint, difference
+"""
+
+from __future__ import annotations
+
+from loracle.plan.freezing import difference, fingerprint, freeze
+from loracle.plan.loading import load_plan
+from loracle.plan.messages import file_problem, nearest
+from loracle.plan.names import BASE_NAME
+from loracle.plan.root import Plan
+from loracle.plan.sections import (
+    CandidatePlan,
+    DataFilePlan,
+    DecisionPlan,
+    EvaluationPlan,
+    GenerationPlan,
+    LoraPlan,
+    ModelPlan,
+    Section,
+    TrainingPlan,
+)
+
+__all__ = [
+    "BASE_NAME",
+    "CandidatePlan",
+    "DataFilePlan",
+    "DecisionPlan",
+    "EvaluationPlan",
+    "GenerationPlan",
+    "LoraPlan",
+    "ModelPlan",
+    "Plan",
+    "Section",
+    "TrainingPlan",
+    "difference",
+    "file_problem",
+    "fingerprint",
+    "freeze",
+    "load_plan",
+    "nearest",
+]

@@ -1,0 +1,170 @@
+"""From a plan file, flags and `--set` to a Plan, with all problems found together."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import yaml
+from pydantic import ValidationError
+
+from loracle.errors import PlanError
+from loracle.plan.messages import file_problem, show
+from loracle.plan.names import repeated
+from loracle.plan.problems import problems_of
+from loracle.plan.root import FILE_SECTIONS, Plan, written_out
+
+
+def load_plan(
+    path: str | Path | None = None,
+    *,
+    candidates: Sequence[str | Path] = (),
+    evaluations: Sequence[str | Path] = (),
+    model: str | None = None,
+    overrides: Sequence[str] = (),
+) -> Plan:
+    """Read a plan file and lay the command line over it.
+
+    Candidates and evaluations of the command line replace the file's whole list where any are
+    given; `model` replaces the file's model name; overrides ("training.epochs=2",
+    "candidates.0.name=short") come last, their values read as YAML. Relative paths in the plan
+    file start at its folder, those of the command line at the current folder.
+
+    Raises PlanError with all problems that can be seen together.
+    """
+    tree = {} if path is None else _read_plan_file(Path(path))
+    problems: list[str] = []
+    if candidates:
+        tree["candidates"] = list(candidates)
+    if evaluations:
+        tree["evaluation"] = list(evaluations)
+    if model is not None:
+        problems += _foreign_model_settings(tree, model, overrides)
+        tree = _with_value(written_out(tree), ["model", "name"], model)
+    tree, override_problems = _overridden(written_out(tree), overrides)
+    problems += override_problems
+    try:
+        plan = Plan.model_validate(tree)
+    except ValidationError as error:
+        problems += problems_of(error)
+    if problems:
+        raise PlanError(problems)
+    return plan
+
+
+class _PlanLoader(yaml.SafeLoader):
+    """YAML that reads 1e-3 as a number (YAML 1.1 calls it text) and refuses a key given twice."""
+
+    def compose_mapping_node(self, anchor: Any) -> yaml.MappingNode:
+        node = super().compose_mapping_node(anchor)
+        assert node is not None
+        seen = set()
+        for key, _ in node.value:
+            if isinstance(key, yaml.ScalarNode) and (key.tag, key.value) in seen:
+                raise yaml.MarkedYAMLError(
+                    problem=f"the key {key.value} appears twice in one mapping; keep one",
+                    problem_mark=key.start_mark,
+                )
+            seen.add((key.tag, key.value) if isinstance(key, yaml.ScalarNode) else id(key))
+        return node
+
+
+_PlanLoader.add_implicit_resolver(
+    "tag:yaml.org,2002:float",
+    re.compile(r"[-+]?(?:[0-9]+(?:\.[0-9]*)?|\.[0-9]+)[eE][-+]?[0-9]+\Z"),
+    list("-+.0123456789"),
+)
+
+
+def _read_plan_file(path: Path) -> dict[str, Any]:
+    """The file's tree, short forms written out, paths seen from the current folder."""
+    if problem := file_problem(path):
+        raise PlanError(problem)
+    try:
+        tree = _parse_yaml(path.read_text(encoding="utf-8-sig"), str(path))
+    except (OSError, UnicodeDecodeError) as error:
+        raise PlanError(f"{path}: cannot be read as UTF-8 text: {error}") from error
+    if not isinstance(tree, dict | None):
+        raise PlanError(f"{path}:1: found {show(tree)}; expected keys, as `candidates: [a.jsonl]`")
+    return _from_folder(written_out(tree or {}), path.parent)
+
+
+def _parse_yaml(text: str, where: str) -> Any:
+    try:
+        return yaml.load(text, Loader=_PlanLoader)
+    except yaml.MarkedYAMLError as error:
+        mark = error.problem_mark or error.context_mark
+        line = mark.line + 1 if mark else 1
+        context = f" ({error.context})" if error.context else ""
+        raise PlanError(f"{where}:{line}: not YAML: {error.problem}{context}") from error
+    # ValueError: a date or a number in a form that Python refuses, as 2024-13-01.
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
+        raise PlanError(f"{where}: not YAML: {str(error).strip()}") from error
+
+
+def _from_folder(tree: dict[str, Any], folder: Path) -> dict[str, Any]:
+    """The tree with its data paths seen from the current folder."""
+
+    def moved(entry: Any) -> Any:
+        if isinstance(entry, dict) and isinstance(entry.get("path"), str) and entry["path"]:
+            # Path.expanduser raises where ~name is no user; os.path leaves such a name alone.
+            path = os.path.expanduser(entry["path"])  # noqa: PTH111
+            return {**entry, "path": str(folder / path)}
+        return entry
+
+    lists = {key: tree[key] for key in FILE_SECTIONS if isinstance(tree.get(key), list)}
+    return tree | {key: [moved(entry) for entry in entries] for key, entries in lists.items()}
+
+
+def _foreign_model_settings(
+    tree: Mapping[str, Any], model: str, overrides: Sequence[str]
+) -> list[str]:
+    """What the file says of its own model and must not reach another one unasked."""
+    section = tree.get("model")
+    if not isinstance(section, Mapping) or section.get("name", "embedded") == model:
+        return []
+    decided = {override.partition("=")[0].strip() for override in overrides}
+    return [
+        f"model.{name}: found {show(section[name])}, which the plan says of "
+        f"{section.get('name', 'embedded')}, not of {model}; repeat it for {model} with "
+        f"--set model.{name}=..."
+        for name in ("revision", "trust_remote_code")
+        if section.get(name) and f"model.{name}" not in decided
+    ]
+
+
+def _overridden(tree: dict[str, Any], overrides: Sequence[str]) -> tuple[dict[str, Any], list[str]]:
+    """The tree with every `key.path=value` laid over it, and the problems of those that cannot."""
+    problems: list[str] = []
+    keys = [override.partition("=")[0].strip() for override in overrides]
+    problems += [f"--set {key}: found twice; set it once" for key in repeated(keys)]
+    for key, override in zip(keys, overrides, strict=True):
+        try:
+            if "=" not in override or not all(key.split(".")):
+                raise PlanError(f"--set {override}: expected key.path=value")
+            value = _parse_yaml(override.partition("=")[2], f"--set {override}")
+            tree = written_out(_with_value(tree, key.split("."), value))
+        except PlanError as error:
+            problems += error.problems
+    return tree, problems
+
+
+def _with_value(tree: Any, keys: Sequence[str], value: Any, above: str = "") -> Any:
+    """A copy of the tree with the value at the keys; list items are named by their index."""
+    if not keys:
+        return value
+    head, rest = keys[0], keys[1:]
+    place = f"{above}.{head}" if above else head
+    if isinstance(tree, list):
+        if head not in map(str, range(len(tree))):
+            have = f"0 to {len(tree) - 1}" if tree else "no items yet"
+            raise PlanError(f"--set {place}: no such item of {above}, which has {have}")
+        changed = _with_value(tree[int(head)], rest, value, place)
+        return [changed if str(index) == head else item for index, item in enumerate(tree)]
+    if tree is not None and not isinstance(tree, Mapping):
+        raise PlanError(f"--set {place}: {above} is {show(tree)} and has no key below it")
+    below = {} if tree is None else tree
+    return {**below, head: _with_value(below.get(head), rest, value, place)}

@@ -1,0 +1,53 @@
+"""Parts of messages: a value as it was written, the nearest known name, why a file is not there."""
+
+from __future__ import annotations
+
+import difflib
+import json
+from collections.abc import Iterable
+from pathlib import Path
+
+from pydantic_core import PydanticCustomError
+
+OWN_ERROR = "plan"
+"""The type of the errors that `refuse` raises, as pydantic lists them."""
+
+
+def nearest(name: str, known: Iterable[str]) -> str | None:
+    """The known name closest to what was written, upper and lower case alike, or None."""
+    by_lower = {candidate.lower(): candidate for candidate in known}
+    close = difflib.get_close_matches(name.lower(), by_lower, n=1)
+    return by_lower[close[0]] if close else None
+
+
+def file_problem(path: str | Path) -> str | None:
+    """Why there is no file to read at the path, with the nearest name beside it, or None."""
+    path = Path(path)
+    try:
+        if path.is_file():
+            return None
+        if path.is_dir():
+            return f"{path} is a folder; name a file in it"
+        if path.exists():
+            return f"{path} is not a regular file; write its content to a file and name that"
+        if not path.parent.is_dir():
+            return f"there is no file {path}: its folder {path.parent} does not exist"
+        near = nearest(path.name, (entry.name for entry in path.parent.iterdir()))
+    except OSError as error:
+        return f"{path} cannot be reached: {error.strerror}"
+    hint = f"did you mean {path.parent / near}?" if near else "check the path"
+    return f"there is no file {path}; {hint}"
+
+
+def refuse(*problems: str) -> None:
+    """Raise the problems inside a validator: whole messages, kept one by one."""
+    if problems:
+        context = {"text": "; ".join(problems), "problems": list(problems)}
+        raise PydanticCustomError(OWN_ERROR, "{text}", context)
+
+
+def show(value: object) -> str:
+    """A value as a plan file would write it, cut to a readable length."""
+    plain = value is None or isinstance(value, str | bool | int | float)
+    text = json.dumps(value, ensure_ascii=False) if plain else repr(value)
+    return text if len(text) <= 80 else f"{text[:77]}..."

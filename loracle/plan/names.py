@@ -1,0 +1,78 @@
+"""Names of data files: each names files and folders of a run, and comes from the path where the
+plan gives none."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import TypeVar
+
+from loracle.plan.messages import show
+from loracle.plan.sections import CandidatePlan, DataFilePlan, EvaluationPlan
+
+BASE_NAME = "base"
+"""The untrained model's row in every result; no candidate may be called so."""
+
+MAX_NAME_CHARACTERS = 100
+# File systems count bytes: 255 for one name, and a trial's folder adds the seed to it.
+MAX_NAME_BYTES = 200
+
+
+DataFile = TypeVar("DataFile", CandidatePlan, EvaluationPlan)
+Item = TypeVar("Item", str, int)
+
+
+def with_distinct_names(entries: list[DataFile]) -> list[DataFile]:
+    """The entries, with `folder-stem` in place of derived names that clash."""
+    times = Counter(entry.name.casefold() for entry in entries)
+    return [
+        entry.model_copy(update={"name": _folder_and_stem(entry.path)})
+        if times[entry.name.casefold()] > 1 and "name" not in entry.model_fields_set
+        else entry
+        for entry in entries
+    ]
+
+
+def _folder_and_stem(path: str) -> str:
+    folder, stem = Path(path).parent, Path(path).stem
+    name = folder.resolve().name if folder.name == ".." else folder.name
+    return f"{name}-{stem}" if name else stem
+
+
+def name_problems(section: str, entries: Sequence[DataFilePlan]) -> list[str]:
+    """What is wrong with the names: each is a file's name, and two never share one."""
+    problems = []
+    first: dict[str, DataFilePlan] = {}
+    for index, entry in enumerate(entries):
+        if fault := _name_fault(entry.name):
+            problems.append(
+                f"{section}.{index}.name: found {show(entry.name)} for {entry.path}, which "
+                f"{fault}; give it a name of its own, {{path: ..., name: ...}}"
+            )
+        # Folders whose names differ by case alone are one folder on some systems.
+        other = first.setdefault(entry.name.casefold(), entry)
+        if other is not entry:
+            problems.append(
+                f"{section}.{index}.name: {show(entry.name)} is the name of both {other.path} "
+                f"and {entry.path}; give one of them another name"
+            )
+    return problems
+
+
+def _name_fault(name: str) -> str | None:
+    """Why a name cannot be a folder's name, or None."""
+    if name != name.strip() or name in ("", ".", ".."):
+        return "is empty, a dot, or has spaces around it"
+    if "/" in name or "\\" in name:
+        return "has a slash in it"
+    if not name.isprintable():
+        return "has a character that cannot be shown"
+    if len(name) > MAX_NAME_CHARACTERS or len(name.encode()) > MAX_NAME_BYTES:
+        return f"is longer than {MAX_NAME_CHARACTERS} characters or {MAX_NAME_BYTES} bytes"
+    return None
+
+
+def repeated(items: Iterable[Item]) -> list[Item]:
+    """The items that occur more than once, each once, in their first order."""
+    return [item for item, times in Counter(items).items() if times > 1]

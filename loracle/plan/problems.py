@@ -1,0 +1,112 @@
+"""What pydantic found wrong with a plan, in words: the key, what was found, what is expected."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from pydantic import ValidationError
+from pydantic_core import ErrorDetails
+
+from loracle.plan.messages import OWN_ERROR, nearest, show
+from loracle.plan.root import FILE_SECTIONS, Plan
+from loracle.plan.sections import (
+    CandidatePlan,
+    DecisionPlan,
+    EvaluationPlan,
+    GenerationPlan,
+    LoraPlan,
+    ModelPlan,
+    Section,
+    TrainingPlan,
+)
+
+_SECTION_MODELS: Mapping[str, type[Section]] = {
+    "": Plan,
+    "model": ModelPlan,
+    "candidates": CandidatePlan,
+    "evaluation": EvaluationPlan,
+    "lora": LoraPlan,
+    "training": TrainingPlan,
+    "generation": GenerationPlan,
+    "decision": DecisionPlan,
+}
+_KEYS = {key for section in _SECTION_MODELS.values() for key in section.model_fields}
+
+# What pydantic's error types mean in words; {names} are filled from the error's context.
+_EXPECTED = {
+    "missing": "a value",
+    "int_type": "a whole number",
+    "float_type": "a number",
+    "finite_number": "a finite number",
+    "bool_type": "true or false",
+    "string_type": "text (in quotes where it looks like a number)",
+    "string_too_short": "text that is not empty",
+    "list_type": "a list",
+    "too_short": "at least one entry",
+    "dict_type": "a mapping",
+    "model_type": "a mapping of settings",
+    "literal_error": "{expected}",
+    "invalid_key": "keys that are text",
+    "greater_than": "more than {gt}",
+    "greater_than_equal": "at least {ge}",
+    "less_than": "less than {lt}",
+    "less_than_equal": "at most {le}",
+}
+
+
+def problems_of(error: ValidationError) -> list[str]:
+    """Every problem once, in the plan's order, the branches of a union joined by `or`."""
+    problems: list[str] = []
+    found: dict[str, tuple[Any, list[str]]] = {}
+    for detail in error.errors(include_url=False):
+        if detail["type"] == OWN_ERROR:
+            problems += detail["ctx"]["problems"]
+        elif detail["type"] == "extra_forbidden":
+            problems.append(_unknown_key(detail["loc"]))
+        elif detail["type"] == "missing":
+            problems.append(f"{_key_path(detail['loc'])}: missing; expected a value")
+        # A name cannot be derived from a path that is wrong: the path's own problem says it.
+        elif detail["type"] != "default_factory_not_called":
+            key = _key_path(detail["loc"])
+            found.setdefault(key, (detail["input"], []))[1].append(_expectation(detail))
+    problems += [
+        f"{key}: found {show(value)}; expected {' or '.join(expected)}"
+        for key, (value, expected) in found.items()
+        # An item's own problem says more than "this list is no text", the union's other branch.
+        if not any(deeper.startswith(f"{key}.") for deeper in found)
+    ]
+    return problems
+
+
+def _expectation(detail: ErrorDetails) -> str:
+    template = _EXPECTED.get(detail["type"])
+    return (
+        template.format(**detail.get("ctx", {}))
+        if template
+        else f"something else ({detail['msg']})"
+    )
+
+
+def _key_path(location: Sequence[str | int]) -> str:
+    """The key path of an error; pydantic adds the names of a union's branches, left out here."""
+    known = [str(part) for part in location if isinstance(part, int) or part in _KEYS]
+    return ".".join(known) or ".".join(map(str, location)) or "plan"
+
+
+def _unknown_key(location: Sequence[str | int]) -> str:
+    """The message for a key that its section does not know."""
+    name = str(location[-1])
+    prefix = "".join(f"{part}." for part in location[:-1])
+    fields = list(_SECTION_MODELS[str(location[0]) if prefix else ""].model_fields)
+    if near := nearest(name, fields):
+        return f"unknown key {prefix}{name}; did you mean {prefix}{near}?"
+    if elsewhere := nearest(name, _KEYS - set(FILE_SECTIONS)):
+        paths = [
+            f"{section}.{elsewhere}" if section else elsewhere
+            for section, model in _SECTION_MODELS.items()
+            if elsewhere in model.model_fields and section not in FILE_SECTIONS
+        ]
+        if paths:
+            return f"unknown key {prefix}{name}; did you mean {' or '.join(paths)}?"
+    return f"unknown key {prefix}{name}; known here: {', '.join(fields)}"

@@ -1,0 +1,205 @@
+"""The sections of a plan. Each field is documented once, under the field; the same text is its
+JSON Schema description."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Annotated, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, JsonValue, StrictBool, model_validator
+
+from loracle.plan.messages import refuse, show
+
+# Strict: without it `batch_size: yes` would be read as 1 and `epochs: "3"` as a number.
+Count = Annotated[int, Field(strict=True, gt=0)]
+Positive = Annotated[float, Field(strict=True, gt=0)]
+NonNegative = Annotated[float, Field(strict=True, ge=0)]
+Share = Annotated[float, Field(strict=True, ge=0, le=1)]
+ShareBelowOne = Annotated[float, Field(strict=True, ge=0, lt=1)]
+Seed = Annotated[int, Field(strict=True, ge=0, lt=2**32)]
+Text = Annotated[str, Field(min_length=1)]
+
+
+class Section(BaseModel):
+    """A part of the plan: frozen, and without a key that it does not know."""
+
+    model_config = ConfigDict(
+        extra="forbid", frozen=True, allow_inf_nan=False, use_attribute_docstrings=True
+    )
+
+
+class ModelPlan(Section):
+    """The base model, frozen for all trials."""
+
+    name: Text = "embedded"
+    """A folder, a model id of the hub, or `embedded`: the small model that comes with Loracle."""
+    revision: Text | None = None
+    """Branch, tag or commit on the hub. None: the hub's default branch."""
+    dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
+    """Precision of the weights. auto: bfloat16 where the processor has it, else float32."""
+    trust_remote_code: StrictBool = False
+    """Whether code that comes with the model may run on this machine."""
+    chat_template_kwargs: dict[str, JsonValue] = {}
+    """Further arguments of the chat template, as `enable_thinking: false`."""
+
+
+class DataFilePlan(Section):
+    """A data file under a name."""
+
+    path: Text
+    """The JSON or JSONL file. In a plan file: relative to the plan file's folder."""
+    name: str = Field(default_factory=lambda values: Path(values["path"]).stem)
+    """The name in folders and results. None: the file's stem, with its folder where stems clash."""
+    limit: Count | None = None
+    """How many rows to read, from the first. None: all."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _no_name_is_a_name_to_derive(cls, values: object) -> object:
+        if isinstance(values, Mapping) and values.get("name", "") is None:
+            return {key: value for key, value in values.items() if key != "name"}
+        return values
+
+
+class CandidatePlan(DataFilePlan):
+    """One training dataset under comparison."""
+
+
+class EvaluationPlan(DataFilePlan):
+    """One evaluation dataset and what is measured on it."""
+
+    metrics: Annotated[list[Text], Field(min_length=1)] = ["em", "f1"]
+    """Names of metrics, each computed for every prediction."""
+
+
+class LoraPlan(Section):
+    """The adapter. Any further field of peft.LoraConfig is passed through to it."""
+
+    model_config = ConfigDict(extra="allow")
+
+    r: Count = 8
+    """Rank of the update matrices."""
+    alpha: Count = 16
+    """Numerator of the update's scale, which is alpha / r (`lora_alpha` in peft)."""
+    dropout: ShareBelowOne = 0.05
+    """Share of the adapter's inputs that is zeroed while it trains (`lora_dropout` in peft)."""
+    target_modules: Text | Annotated[list[Text], Field(min_length=1)] = "all-linear"
+    """Layers that get an adapter: `all-linear`, a regular expression, or a list of names."""
+
+
+class TrainingPlan(Section):
+    """How every candidate is trained."""
+
+    epochs: Positive = 3.0
+    """Passes over the candidate's rows; fractions are allowed. Decides the length of a training
+    only where neither max_steps nor max_tokens is set."""
+    max_steps: Count | None = None
+    """Length in optimizer steps, in place of epochs. None: not used."""
+    max_tokens: Count | None = None
+    """Length in tokens read (shared prefixes counted for each row), in place of epochs, so that
+    candidates of unequal size are compared at equal cost. None: not used."""
+    batch_size: Count = 64
+    """Examples in one optimizer step, however they are cut to fit into memory."""
+    learning_rate: Positive = 1e-4
+    """The highest learning rate, reached after the warm-up."""
+    schedule: Literal["linear", "cosine", "constant"] = "linear"
+    """The learning rate after the warm-up: falls to 0 in a line or a half cosine, or stays."""
+    warmup_ratio: Share = 0.03
+    """Share of the steps over which the learning rate rises from 0."""
+    weight_decay: NonNegative = 0.0
+    """AdamW's decoupled weight decay."""
+    adam_beta1: ShareBelowOne = 0.9
+    """AdamW's decay of the mean of gradients."""
+    adam_beta2: ShareBelowOne = 0.999
+    """AdamW's decay of the mean of squared gradients."""
+    adam_epsilon: Positive = 1e-8
+    """AdamW's term against division by zero."""
+    max_grad_norm: Positive | None = 0.3
+    """Gradients of a greater norm are scaled down to it. None: no clipping."""
+    order: Literal["grouped", "shuffled"] = "grouped"
+    """grouped: examples with a shared prefix meet in one batch, groups shuffled; shuffled: plain
+    shuffling of examples, which leaves little to share."""
+    batching: Literal["auto", "forest", "padded"] = "auto"
+    """forest: shared prefixes are computed once; padded: plain padded batches; auto: forest where
+    the model passes the self-test, else padded."""
+    micro_batch_tokens: Count | Literal["auto"] = "auto"
+    """Tokens computed at once. Decides memory and speed, never the result. auto: chosen for the
+    machine, and halved where memory runs out."""
+    gradient_checkpointing: StrictBool = False
+    """Compute activations again in the backward pass: slower, with less memory."""
+    train_on: Literal["assistant", "last"] = "assistant"
+    """Which turns carry loss: every assistant turn, or the last one alone."""
+    max_length: Count | None = None
+    """Longest allowed row in tokens; an evaluation prompt counts with its max_new_tokens. Rows
+    longer than it are refused with their file and line before training starts: no row is cut
+    silently. None: what the model can take."""
+
+    @model_validator(mode="after")
+    def _one_length(self) -> Self:
+        if self.max_steps is not None and self.max_tokens is not None:
+            refuse(
+                f"training.max_tokens: found {self.max_tokens} beside training.max_steps: "
+                f"{self.max_steps}; expected at most one of the two"
+            )
+        return self
+
+
+class GenerationPlan(Section):
+    """How evaluation questions are answered, by the base model and by every adapter."""
+
+    max_new_tokens: Count = 40
+    """Longest answer in tokens."""
+    repetition_penalty: Positive = 1.0
+    """Scores of tokens already seen are divided by it (multiplied where negative). 1: none."""
+    do_sample: StrictBool = False
+    """Draw tokens at random in place of the likeliest one; goes without drafts."""
+    temperature: Positive = 1.0
+    """Divides the logits before sampling. Needs do_sample."""
+    top_p: Annotated[float, Field(strict=True, gt=0, le=1)] = 1.0
+    """Sample from the likeliest tokens that hold this share of probability. Needs do_sample."""
+    top_k: Count | None = None
+    """Sample from this many likeliest tokens. None: from all. Needs do_sample."""
+    num_beams: Count = 1
+    """Beams of beam search, which goes without drafts. 1: no beam search."""
+    early_stopping: StrictBool = False
+    """Beam search ends when num_beams answers are complete. Needs num_beams above 1."""
+    seed: Seed = 0
+    """Seed of sampling. Needs do_sample."""
+    drafts: StrictBool = True
+    """Verify reference answers and answers of earlier trials in the prompt's pass. Saves steps and
+    never changes an answer; used by greedy decoding only."""
+    prompt_lookup: StrictBool = True
+    """Take further drafts from the prompt's own text; used by greedy decoding only."""
+    dtype: Literal["auto", "float32", "bfloat16"] = "auto"
+    """Precision of the evaluation. auto: the model's. float32 leaves no near-ties to rounding."""
+    batch_size: Count = 64
+    """Prompts answered together; the same for every candidate."""
+    answer_nll: StrictBool = False
+    """Also measure the negative log-likelihood of the best reference, in nats an answer."""
+
+    @model_validator(mode="after")
+    def _nothing_without_effect(self) -> Self:
+        problems = []
+        if not self.do_sample:
+            sampling = ("temperature", "top_p", "top_k", "seed")
+            problems += self._without_effect(sampling, "do_sample is true")
+        if self.num_beams == 1:
+            problems += self._without_effect(["early_stopping"], "num_beams is above 1")
+        refuse(*problems)
+        return self
+
+    def _without_effect(self, names: Iterable[str], condition: str) -> list[str]:
+        return [
+            f"generation.{name}: found {show(getattr(self, name))}, which has no effect unless "
+            f"{condition}; change one of the two"
+            for name in names
+            if getattr(self, name) != type(self).model_fields[name].default
+        ]
+
+
+class DecisionPlan(Section):
+    """The rule that ranks the candidates, stated before the run."""
+
+    metric: Text = "f1"
+    """The metric that ranks; every evaluation must compute it."""

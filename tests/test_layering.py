@@ -1,0 +1,90 @@
+"""The import layers of pyproject.toml hold, and the command line starts without torch."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+REPOSITORY = Path(__file__).resolve().parents[1]
+
+# What takes seconds to import and is not needed to check a plan or to score a file.
+HEAVY_PACKAGES = ("torch", "transformers", "peft", "datasets", "accelerate")
+
+LIGHT_MODULES = (
+    "loracle.cli",
+    "loracle.plan",
+    "loracle.data.sources",
+    "loracle.metrics",
+    "loracle.scoring",
+    "loracle.store",
+    "loracle.progress",
+    "loracle.report.results",
+    "loracle.report.table",
+)
+
+
+def lint_imports(folder: Path) -> subprocess.CompletedProcess[str]:
+    """Run import-linter in `folder`, on its pyproject.toml."""
+    return subprocess.run(
+        [sys.executable, "-c", "from importlinter.cli import lint_imports_command as main; main()"],
+        cwd=folder,
+        env={**os.environ, "PYTHONPATH": str(folder), "PYTHONDONTWRITEBYTECODE": "1"},
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+
+
+def test_imports_go_one_way() -> None:
+    outcome = lint_imports(REPOSITORY)
+    assert outcome.returncode == 0, outcome.stdout + outcome.stderr
+
+
+def copy_of_the_modules(folder: Path) -> Path:
+    """`folder` with every module of loracle and training empty, and the same contracts."""
+    (folder / "pyproject.toml").write_text((REPOSITORY / "pyproject.toml").read_text())
+    for package in ("loracle", "training"):
+        for module in (REPOSITORY / package).rglob("*.py"):
+            empty = folder / module.relative_to(REPOSITORY)
+            empty.parent.mkdir(parents=True, exist_ok=True)
+            empty.write_text("")
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("module", "line"),
+    [
+        ("loracle/errors.py", "import loracle.plan"),
+        ("loracle/forest.py", "import loracle.attention\nimport torch"),
+        ("loracle/metrics.py", "import torch"),
+        ("loracle/report/table.py", "def late() -> None:\n    import transformers"),
+        ("loracle/trial.py", "import loracle.experiment"),
+        ("loracle/experiment.py", "import training"),
+        ("loracle/in_no_layer.py", ""),
+    ],
+)
+def test_an_import_against_the_layers_is_found(tmp_path: Path, module: str, line: str) -> None:
+    folder = copy_of_the_modules(tmp_path)
+    assert lint_imports(folder).returncode == 0
+    (folder / module).write_text(line)
+    outcome = lint_imports(folder)
+    assert outcome.returncode != 0
+    assert Path(module).stem in outcome.stdout + outcome.stderr
+
+
+@pytest.mark.parametrize("module", LIGHT_MODULES)
+def test_a_light_module_starts_without_the_heavy_packages(module: str) -> None:
+    program = (
+        f"import sys, {module}\n"
+        f"print(*[name for name in {HEAVY_PACKAGES!r} if name in sys.modules])"
+    )
+    outcome = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, timeout=60, check=False
+    )
+    assert outcome.returncode == 0, outcome.stderr
+    assert outcome.stdout.split() == []
