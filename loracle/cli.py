@@ -107,22 +107,22 @@ def score(
 
 def main() -> None:
     """The entry point: user errors become messages and exit code 2."""
-    signal.signal(signal.SIGTERM, _terminate)
+    for signal_number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(signal_number, _end)
     try:
-        sys.exit(app(standalone_mode=False))
+        sys.exit(app())
     except UserError as error:
         _print_problems(error.problems)
         sys.exit(EXIT_BAD_INPUT)
-    except KeyboardInterrupt:
-        print("Interrupted. The same command goes on from the last finished trial.", file=sys.stderr)
-        sys.exit(128 + signal.SIGINT)
     except BrokenPipeError:
         # The reader of our output left (`| head`); Python would complain again at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(EXIT_FAILED)
 
 
-def _terminate(signal_number: int, frame: FrameType | None) -> None:
+def _end(signal_number: int, frame: FrameType | None) -> None:
+    name = signal.Signals(signal_number).name
+    print(f"\n{name}: stopped. The same command goes on with the unfinished trials.", file=sys.stderr)
     raise SystemExit(128 + signal_number)
 
 
