@@ -1,14 +1,15 @@
-"""Attempts: skip a trial that is finished and whole, clear an unfinished one, record a failure."""
+"""Attempts: skip a finished and whole trial, clear an unfinished one, record a failure."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Sequence
+from dataclasses import asdict
 from typing import Any, NamedTuple
 
 from loracle.errors import LoracleError
 from loracle.plan import BASE_NAME
-from loracle.store import RunFolder, TrialFolder, read_json_lines
+from loracle.store import TrialFolder, read_json_lines
 from loracle.trial import Place, run_base, run_trial
 from loracle.workbench import TrainingSet, Workbench
 
@@ -37,7 +38,7 @@ def attempt_trial(
     """Run one trial unless it is finished. A failure is its outcome: the others go on."""
     if folder.verify(bench.plan_fingerprint) is None:
         bench.reporter.emit(
-            "trial_skipped", **place._asdict(), reason="finished before, hashes match"
+            "trial_skipped", **asdict(place), reason="finished before, hashes match"
         )
         return _finished_before(bench, folder, place.trial, training_set.name, seed)
     _clear(bench, folder, place.trial)
@@ -45,14 +46,14 @@ def attempt_trial(
     try:
         summary = run_trial(bench, training_set, seed, folder, place)
     # Whatever a model, a driver or a disk throws must not take the other trials with it.
-    except Exception as error:
+    except Exception as error:  # noqa: BLE001
         known = isinstance(error, LoracleError)
         reason = str(error) if known else f"{type(error).__name__}: {error}"
         folder.fail(reason)
-        bench.reporter.emit("trial_failed", **place._asdict(), reason=reason)
+        bench.reporter.emit("trial_failed", **asdict(place), reason=reason)
         return Outcome(training_set.name, seed, None, reason)
     seconds = time.perf_counter() - started
-    bench.reporter.emit("trial_finished", **place._asdict(), seconds=seconds)
+    bench.reporter.emit("trial_finished", **asdict(place), seconds=seconds)
     return Outcome(training_set.name, seed, summary, None)
 
 

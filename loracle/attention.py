@@ -15,6 +15,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from itertools import pairwise
 from typing import Any, NamedTuple, Protocol
 
 import torch
@@ -115,7 +116,7 @@ class RowAttention:
     ) -> RowAttention:
         starts = forest.row_starts.tolist()
         return cls(
-            bounds=list(zip(starts[:-1], starts[1:], strict=True)),
+            bounds=list(pairwise(starts)),
             subtree_ends_N=torch.from_numpy(forest.subtree_ends).to(device),
             depths_N=torch.from_numpy(forest.depths).to(device),
             keep=keep,
@@ -202,9 +203,7 @@ class _ExplicitRows(torch.autograd.Function):
             scores = scores.view(num_heads, length, length).mul_(scale).add_(bias)
             probability = torch.softmax(scores, dim=-1)
             probabilities.append(probability)
-            mixed = torch.bmm(
-                probability.view(num_kv_heads, -1, length), value_KND[:, start:stop]
-            )
+            mixed = torch.bmm(probability.view(num_kv_heads, -1, length), value_KND[:, start:stop])
             output_NHD[start:stop] = mixed.view(num_heads, length, head_size).transpose(0, 1)
         ctx.save_for_backward(query_HND, key_KND, value_KND, *probabilities)
         ctx.bounds, ctx.scale = bounds, scale

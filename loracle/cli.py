@@ -122,7 +122,9 @@ def main() -> None:
 
 def _end(signal_number: int, frame: FrameType | None) -> None:
     name = signal.Signals(signal_number).name
-    print(f"\n{name}: stopped. The same command goes on with the unfinished trials.", file=sys.stderr)
+    print(
+        f"\n{name}: stopped. The same command goes on with the unfinished trials.", file=sys.stderr
+    )
     raise SystemExit(128 + signal_number)
 
 
@@ -155,4 +157,4 @@ def _quiet_libraries() -> None:
     logging.getLogger("loracle").setLevel(logging.INFO)
     from transformers.utils import logging as transformers_logging
 
-    transformers_logging.disable_progress_bar()
+    transformers_logging.disable_progress_bar()  # type: ignore[no-untyped-call]

@@ -129,7 +129,11 @@ def _guesses(
     if width <= 0:
         return [[] for _ in live]
     return [
-        look_up(answer.prompt_ids, answer.token_ids, min(width, settings.max_new_tokens - len(answer.token_ids)))
+        look_up(
+            answer.prompt_ids,
+            answer.token_ids,
+            min(width, settings.max_new_tokens - len(answer.token_ids)),
+        )
         for answer in live
     ]
 
@@ -245,7 +249,7 @@ class _State:
         self.start_lengths_S = self.start_lengths_S[kept]
         self.branch_lengths_S = self.branch_lengths_S[kept]
         self.branch = [KeysValues(k[kept], v[kept]) for k, v in self.branch]
-        used, self.row_S = self.row_S[kept].unique(return_inverse=True)
+        used, self.row_S = self.row_S[kept].unique(return_inverse=True)  # type: ignore[no-untyped-call]
         if len(used) < len(self.prefix[0].keys):
             self.prefix = [KeysValues(k[used], v[used]) for k, v in self.prefix]
         slots = _slots(self.row_S.cpu().numpy())

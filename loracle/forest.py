@@ -71,7 +71,8 @@ class Sequences(NamedTuple):
     @property
     def lengths(self) -> IntArray:
         """Tokens of each sequence, shape (S,)."""
-        return np.diff(self.offsets)
+        lengths: IntArray = np.diff(self.offsets)
+        return lengths
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,7 +106,8 @@ class Forest:
     @property
     def row_lengths(self) -> IntArray:
         """Nodes of each row, shape (R,)."""
-        return np.diff(self.row_starts)
+        lengths: IntArray = np.diff(self.row_starts)
+        return lengths
 
     def ancestors(self, node: int) -> IntArray:
         """The path from the row's root to `node`, both included."""
@@ -230,7 +232,8 @@ def _compare_block(
     differs = np.flatnonzero(left != right)
     # The first difference at or after each pair's start; none inside the pair means all equal.
     at = np.append(differs, bounds[-1])[np.searchsorted(differs, bounds[:-1])]
-    return np.minimum(at - bounds[:-1], lengths)
+    shared: IntArray = np.minimum(at - bounds[:-1], lengths)
+    return shared
 
 
 def _cut_rows(

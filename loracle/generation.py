@@ -123,9 +123,7 @@ def _answer_batch(
     statistics: GenerationStatistics,
 ) -> list[Answer]:
     batch = [
-        question._replace(
-            drafts={s: d for s, d in question.drafts.items() if statistics.useful(s)}
-        )
+        question._replace(drafts={s: d for s, d in question.drafts.items() if statistics.useful(s)})
         for question in batch
     ]
     verified = verify(base, batch, settings)

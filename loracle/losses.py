@@ -16,7 +16,9 @@ from loracle.forest import Sequences
 _CHUNK_TARGETS = 512
 
 
-def target_loss(hidden_TE: Tensor, head: nn.Module, token_ids_T: Tensor, weights_T: Tensor) -> Tensor:
+def target_loss(
+    hidden_TE: Tensor, head: nn.Module, token_ids_T: Tensor, weights_T: Tensor
+) -> Tensor:
     """The weighted sum of cross entropies of `head(hidden)`, in float32.
 
     Where the head is frozen and linear, logits are never kept: their gradient is made in the

@@ -8,7 +8,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -75,7 +75,7 @@ def preferred_dtype(device: torch.device) -> torch.dtype:
     """bfloat16 where the processor multiplies it natively, else float32."""
     if device.type == "cuda":
         return torch.bfloat16 if torch.cuda.is_bf16_supported() else torch.float32
-    capabilities = getattr(torch.cpu, "get_capabilities", dict)()
+    capabilities: dict[str, bool] = getattr(torch.cpu, "get_capabilities", dict)()
     native = capabilities.get("avx512_bf16") or capabilities.get("amx_bf16")
     return torch.bfloat16 if native else torch.float32
 
@@ -134,7 +134,8 @@ def load_base(
         )
     except (OSError, ValueError, KeyError) as error:
         raise ModelError(_not_loadable("model", folder_or_id, error)) from error
-    return wrap_base(name, model.to(device), tokenizer)
+    model.to(device)  # type: ignore[arg-type]
+    return wrap_base(name, model, tokenizer)
 
 
 def wrap_base(name: str, model: Any, tokenizer: Any) -> BaseModel:
@@ -239,7 +240,7 @@ def _probe_error(base: BaseModel, probe: list[list[int]]) -> float:
         path = torch.from_numpy(forest.ancestors(int(forest.last_nodes[i]))).to(base.device)
         difference += float((logits[path] - expected).square().sum())
         reference += float(expected.square().sum())
-    return (difference / reference) ** 0.5
+    return float((difference / reference) ** 0.5)
 
 
 def fingerprint(tensors: Iterable[tuple[str, Tensor]]) -> str:
@@ -271,31 +272,31 @@ def _checksum(tensor: Tensor) -> int:
     return int(total)
 
 
-def computing(base_dtype: torch.dtype, device: torch.device, adapter_model: Any | None) -> Any:
+@contextmanager
+def computing(
+    base_dtype: torch.dtype, device: torch.device, adapter_model: Any | None
+) -> Iterator[None]:
     """The context in which a half-precision base runs with a float32 adapter.
 
     Adapter weights stay float32 for the optimizer; their products run in the base's precision,
     without casting the activations to float32 and back around every adapted layer.
     """
     if adapter_model is None or base_dtype == torch.float32:
+        yield
+        return
+    with input_casting_off(base_dtype, adapter_model):
+        with torch.autocast(device.type, dtype=base_dtype):
+            yield
+
+
+def input_casting_off(base_dtype: torch.dtype, adapter_model: Any) -> AbstractContextManager[None]:
+    """Keep peft from casting activations to the adapter's float32 over a half-precision base."""
+    if base_dtype == torch.float32:
         return nullcontext()
-    return _half_precision(base_dtype, device, adapter_model)
+    from peft.helpers import disable_input_dtype_casting
 
-
-class _half_precision:
-    def __init__(self, dtype: torch.dtype, device: torch.device, adapter_model: Any) -> None:
-        from peft.helpers import disable_input_dtype_casting
-
-        self._autocast = torch.autocast(device.type, dtype=dtype)
-        self._no_casting = disable_input_dtype_casting(adapter_model)
-
-    def __enter__(self) -> None:
-        self._no_casting.__enter__()
-        self._autocast.__enter__()
-
-    def __exit__(self, *details: Any) -> None:
-        self._autocast.__exit__(*details)
-        self._no_casting.__exit__(*details)
+    context: AbstractContextManager[None] = disable_input_dtype_casting(adapter_model)
+    return context
 
 
 @contextmanager

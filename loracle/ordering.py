@@ -32,7 +32,9 @@ def prefix_groups(prompts: Sequences) -> IntArray:
     template = int(common[1:].min(initial=np.iinfo(np.int64).max)) if num_prompts > 1 else 0
     own = prompts.lengths[order] - template
     shorter = np.minimum(own[1:], own[:-1])
-    starts = np.concatenate(([True], (common[1:] - template) < np.maximum(1, _SHARED_PART * shorter)))
+    starts = np.concatenate(
+        ([True], (common[1:] - template) < np.maximum(1, _SHARED_PART * shorter))
+    )
     groups = np.empty(num_prompts, np.int64)
     groups[order] = np.cumsum(starts) - 1
     return groups

@@ -34,9 +34,7 @@ def generate_plainly(
         for places in _calls(batch, can_pad):
             prompts = [list(batch[place].prompt_ids) for place in places]
             with computing(base.dtype, base.device, adapted):
-                answers.update(
-                    zip(places, _call(base, prompts, settings), strict=True)
-                )
+                answers.update(zip(places, _call(base, prompts, settings), strict=True))
         yield [answers[place] for place in range(len(batch))]
 
 

@@ -23,7 +23,7 @@ from loracle.attention import ATTENTION_NAME, RowAttention, attention_implementa
 from loracle.errors import NonFiniteError, OutOfMemoryError
 from loracle.forest import Forest, IntArray, Sequences, build_forest
 from loracle.losses import padded_loss, target_loss
-from loracle.model import BaseModel, computing, forest_hidden_states
+from loracle.model import BaseModel, computing, forest_hidden_states, input_casting_off
 from loracle.ordering import Ordering
 
 # Beyond this, rows grow so wide that attention costs more than sharing saves.
@@ -152,9 +152,7 @@ def train(
             )
 
 
-def num_steps_planned(
-    sequences: Sequences, groups: IntArray, settings: TrainingSettings
-) -> int:
+def num_steps_planned(sequences: Sequences, groups: IntArray, settings: TrainingSettings) -> int:
     """How many optimizer steps `train` will take."""
     return num_training_steps(_ordering(groups, settings), sequences.lengths, settings)
 
@@ -211,25 +209,25 @@ def accumulate_gradient(
     assert batch.weights is not None, "training needs loss weights"
     total_weight = float(batch.weights.sum(dtype=np.float64))
     loss_sum, tokens_computed = 0.0, 0
-    for loss, num_tokens in _micro_batch_losses(base, adapted, batch, budget_tokens, forest):
+    for micro_batch in _micro_batches(batch, budget_tokens, forest):
+        with computing(base.dtype, base.device, adapted):
+            if isinstance(micro_batch, Forest):
+                loss, num_tokens = forest_loss(base, micro_batch), micro_batch.num_nodes
+            else:
+                loss, num_tokens = padded_loss(base.model, micro_batch, base.device)
         (loss / total_weight).backward()  # type: ignore[no-untyped-call]
         loss_sum += float(loss.detach())
         tokens_computed += num_tokens
     return loss_sum / total_weight, tokens_computed
 
 
-def _micro_batch_losses(
-    base: BaseModel, adapted: Any, batch: Sequences, budget_tokens: int, forest: bool
-) -> Iterator[tuple[Tensor, int]]:
-    precision = computing(base.dtype, base.device, adapted)
-    if not forest:
-        yield from _padded_losses(base, batch, budget_tokens, precision)
-        return
-    whole = build_forest(batch, max_row_tokens=min(_MAX_ROW_TOKENS, budget_tokens))
-    for micro_batch in whole.micro_batches(budget_tokens):
-        with precision:
-            loss = forest_loss(base, micro_batch)
-        yield loss, micro_batch.num_nodes
+def _micro_batches(
+    batch: Sequences, budget_tokens: int, forest: bool
+) -> Iterator[Forest] | Iterator[Sequences]:
+    if forest:
+        rows_tokens = min(_MAX_ROW_TOKENS, budget_tokens)
+        return build_forest(batch, max_row_tokens=rows_tokens).micro_batches(budget_tokens)
+    return (take(batch, rows) for rows in _padded_rows(batch.lengths, budget_tokens))
 
 
 def forest_loss(base: BaseModel, micro_batch: Forest) -> Tensor:
@@ -243,15 +241,6 @@ def forest_loss(base: BaseModel, micro_batch: Forest) -> Tensor:
         torch.from_numpy(micro_batch.target_token_ids).to(base.device),
         torch.from_numpy(micro_batch.target_weights).to(base.device),
     )
-
-
-def _padded_losses(
-    base: BaseModel, batch: Sequences, budget_tokens: int, precision: Any
-) -> Iterator[tuple[Tensor, int]]:
-    for rows in _padded_rows(batch.lengths, budget_tokens):
-        with precision:
-            loss, num_tokens = padded_loss(base.model, take(batch, rows), base.device)
-        yield loss, num_tokens
 
 
 def _padded_rows(lengths: IntArray, budget_tokens: int) -> Iterator[IntArray]:
@@ -270,7 +259,8 @@ def _training_mode(base: BaseModel, adapted: Any, settings: TrainingSettings) ->
     attention = (
         attention_implementation(base.model, ATTENTION_NAME) if settings.forest else nullcontext()
     )
-    with attention:
+    # Checkpointed layers run again in the backward, outside `computing`: casting stays off there.
+    with attention, input_casting_off(base.dtype, adapted):
         adapted.train()
         if settings.gradient_checkpointing:
             _checkpointing(base.model, "enable")({"use_reentrant": False})

@@ -1,6 +1,6 @@
 """One trial: train a fresh adapter on one candidate, answer every evaluation set, score, vouch.
 
-    TRIAL/steps.jsonl · adapter/ · predictions/EVAL.jsonl · scores/EVAL.jsonl · trial.json · DONE
+TRIAL/steps.jsonl · adapter/ · predictions/EVAL.jsonl · scores/EVAL.jsonl · trial.json · DONE
 """
 
 from __future__ import annotations
@@ -9,7 +9,8 @@ import dataclasses
 import time
 from collections import Counter
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from dataclasses import dataclass
+from typing import Any
 
 from loracle import adapter, metrics
 from loracle.data.conversation import Example
@@ -27,7 +28,8 @@ from loracle.training import MemoryEvent, StepRecord, TrainingSettings, num_step
 from loracle.workbench import NLL_METRIC, EvaluationSet, TrainingSet, Workbench
 
 
-class Place(NamedTuple):
+@dataclass(frozen=True)
+class Place:
     """A trial's name and its place among the others, from 1."""
 
     trial: str
@@ -101,7 +103,7 @@ def _train(
     num_steps = num_steps_planned(training_set.sequences, training_set.groups, settings)
     num_examples = training_set.sequences.num_sequences
     bench.reporter.emit(
-        "trial_started", **place._asdict(), num_examples=num_examples, num_steps=num_steps
+        "trial_started", **dataclasses.asdict(place), num_examples=num_examples, num_steps=num_steps
     )
     started = time.perf_counter()
     steps: list[StepRecord] = []

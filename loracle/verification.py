@@ -108,9 +108,7 @@ def penalise(logits_MV: Tensor, seen_ids: Sequence[Sequence[int]], penalty: floa
     logits_MV.scatter_(1, seen, torch.where(scores < 0, scores * penalty, scores / penalty))
 
 
-def _plant(
-    batch: Sequence[Question], settings: GenerationSettings
-) -> tuple[list[_Branch], Forest]:
+def _plant(batch: Sequence[Question], settings: GenerationSettings) -> tuple[list[_Branch], Forest]:
     planned: list[tuple[int, str | None, tuple[int, ...], int | None]] = []
     for i, question in enumerate(batch):
         planned.append((i, None, (), None))
@@ -123,9 +121,7 @@ def _plant(
                 if len(draft)
             ]
     sequences = Sequences.of([[*batch[i].prompt_ids, *ids] for i, _, ids, _ in planned])
-    forest = build_forest(
-        sequences, max_row_tokens=min(_MAX_ROW_TOKENS, settings.budget_tokens)
-    )
+    forest = build_forest(sequences, max_row_tokens=min(_MAX_ROW_TOKENS, settings.budget_tokens))
     branches = [
         _Branch(i, source, ids, forest.ancestors(int(node)), end)
         for (i, source, ids, end), node in zip(planned, forest.last_nodes, strict=True)

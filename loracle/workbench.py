@@ -134,9 +134,7 @@ def prepare(
     plan_fingerprint: str,
 ) -> tuple[Workbench, list[TrainingSet], SelfTest]:
     """Render everything, test what the model can do, and set up what the trials share."""
-    training_sets, evaluations = _render(
-        plan, candidates, evaluation_examples, base, report
-    )
+    training_sets, evaluations = _render(plan, candidates, evaluation_examples, base, report)
     self_test = run_self_test(base)
     forest = _use_forest(plan, self_test, report)
     wants_nll = any(NLL_METRIC in evaluation.metrics for evaluation in evaluations)
@@ -255,11 +253,7 @@ def _render(
 def _use_forest(plan: Plan, self_test: SelfTest, report: Reporter) -> bool:
     batching = plan.training.batching
     if batching == "forest" and not self_test.passed:
-        raise PlanError(
-            f"training.batching: forest, but {self_test.detail}; use auto or padded"
-        )
+        raise PlanError(f"training.batching: forest, but {self_test.detail}; use auto or padded")
     if not self_test.passed:
         report.emit("warning", message=f"padded batches: {self_test.detail}")
     return batching != "padded" and self_test.passed
-
-

@@ -65,7 +65,9 @@ def test_a_run_trains_evaluates_and_ranks(model_folder, data, monkeypatch, capsy
     assert list(rows) == ["base", "a", "b"]
     assert (rows["a"]["num_examples"], rows["a"]["num_steps"]) == (12, 2)
     assert rows["a"]["tokens_computed"] < rows["a"]["tokens_read"]
-    steps = [json.loads(s) for s in (data / "run/trials/a--s0/steps.jsonl").read_text().splitlines()]
+    steps = [
+        json.loads(s) for s in (data / "run/trials/a--s0/steps.jsonl").read_text().splitlines()
+    ]
     assert set(steps[0]) == {
         "step",
         "epoch",

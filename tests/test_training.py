@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import math
 from collections.abc import Sequence
 
@@ -159,6 +160,19 @@ def test_gradient_checkpointing_changes_no_gradient():
     assert checkpointed == pytest.approx(plain, rel=1e-5)
 
 
+@pytest.mark.parametrize("checkpointing", [True, False])
+def test_a_bfloat16_base_trains_in_several_micro_batches(checkpointing):
+    data = rows()
+    precise, _ = run_training(tiny_base(), data, SETTINGS)
+    base = wrap_base("llama", tiny.model().to(torch.bfloat16), tiny.tokenizer())
+    settings = dataclasses.replace(
+        SETTINGS, budget_tokens=100, gradient_checkpointing=checkpointing
+    )
+    rounded, _ = run_training(base, data, settings)
+    assert rounded == pytest.approx(precise, rel=2e-2)
+    assert rounded != precise
+
+
 def run_training(
     base: BaseModel, data: TrainingSet, settings: TrainingSettings, dropout: float = 0.0
 ) -> tuple[list[float], str]:
@@ -235,9 +249,7 @@ def test_memory_that_is_never_enough_fails_the_trial_with_its_reason(monkeypatch
     fail_when(monkeypatch, lambda micro_batch: True)
     events: list[MemoryEvent] = []
     with pytest.raises(OutOfMemoryError, match=r"step 1: out of memory even one sequence"):
-        train(
-            base, attached(base), data.sequences, data.groups, SETTINGS, print, events.append
-        )
+        train(base, attached(base), data.sequences, data.groups, SETTINGS, print, events.append)
     assert events
 
 
@@ -269,9 +281,7 @@ def test_a_loss_that_is_not_finite_stops_the_trial(monkeypatch):
     ],
 )
 def test_the_learning_rate_warms_up_then_follows_its_schedule(schedule, expected):
-    settings = dataclasses.replace(
-        SETTINGS, learning_rate=1.0, schedule=schedule, warmup_ratio=0.2
-    )
+    settings = dataclasses.replace(SETTINGS, learning_rate=1.0, schedule=schedule, warmup_ratio=0.2)
     found = [learning_rate_at(step, 10, settings) for step in range(5)]
     assert found == pytest.approx(expected, abs=1e-5)
 
@@ -297,9 +307,7 @@ def test_every_epoch_holds_every_example_once():
         ordering = Ordering(groups, 4, 0, grouped)
         steps = ordering.steps_per_epoch
         for epoch in range(2):
-            seen = np.concatenate(
-                [ordering.batch(epoch * steps + step) for step in range(steps)]
-            )
+            seen = np.concatenate([ordering.batch(epoch * steps + step) for step in range(steps)])
             assert sorted(seen.tolist()) == list(range(21))
 
 
@@ -307,7 +315,7 @@ def test_grouped_order_keeps_groups_together_and_is_seeded_by_seed_and_epoch():
     groups = tuple(np.repeat(np.arange(10), 4).tolist())
     first = [Ordering(groups, 40, 0, True).batch(step).tolist() for step in range(2)]
     labels = [groups[i] for i in first[0]]
-    assert sum(a != b for a, b in zip(labels, labels[1:], strict=False)) == 9
+    assert sum(a != b for a, b in itertools.pairwise(labels)) == 9
     assert first[0] != first[1]
     assert first == [Ordering(groups, 40, 0, True).batch(step).tolist() for step in range(2)]
     assert first[0] != Ordering(groups, 40, 1, True).batch(0).tolist()

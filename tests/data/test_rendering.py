@@ -73,7 +73,9 @@ def test_a_reply_that_melts_into_the_template_is_cut_where_the_model_starts():
             parts = text.split("\n\n")
             ids: list[int] = []
             for i, part in enumerate(parts):
-                ids += ([999] if i else []) + self.inner(part, add_special_tokens=False)["input_ids"]
+                ids += ([999] if i else []) + self.inner(part, add_special_tokens=False)[
+                    "input_ids"
+                ]
             return {"input_ids": ids}
 
     subject = renderer(tokenizer=Merging())
@@ -91,7 +93,7 @@ def test_a_reply_that_melts_into_the_template_is_cut_where_the_model_starts():
             "closes the assistant turn with none of the model's end tokens",
         ),
         (
-            "{{ messages | length }}{% for m in messages %}{{ m['content'] }}<|im_end|>{% endfor %}",
+            "{{ messages | length }}{% for m in messages %}{{ m.content }}<|im_end|>{% endfor %}",
             "renders the prompt differently once it is answered",
         ),
         (
@@ -111,7 +113,7 @@ def test_a_template_that_rewrites_earlier_turns_asks_for_the_last_turn_only():
         "{% else %}{{ m['content'] }}{% endif %}<|im_end|>{% endfor %}"
         "{% if add_generation_prompt %}<|im_start|>{% endif %}"
     )
-    with pytest.raises(DataError, match="set training.train_on to last"):
+    with pytest.raises(DataError, match=r"set training\.train_on to last"):
         renderer(tokenizer=templated(template)).training_rows([turns("a?", "one", "b?", "two")])
 
 
