@@ -64,7 +64,7 @@ class TrainingArguments(Section):
             "warmup_ratio": self.warmup_ratio,
             "weight_decay": self.weight_decay,
         }
-        values = {name: value for name, value in given.items() if value is not None}
+        values: dict[str, object] = {k: v for k, v in given.items() if v is not None}
         if self.max_grad_norm is not None:
             values["max_grad_norm"] = self.max_grad_norm or None
         return TrainingPlan.model_validate(values)

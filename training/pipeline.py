@@ -46,6 +46,10 @@ class _Session:
     drafts: DraftPool = field(default_factory=DraftPool)
     base_scores: dict[str, dict[str, Any]] = field(default_factory=dict)
 
+    @classmethod
+    def of(cls, base: BaseModel, reporter: Reporter) -> _Session:
+        return cls(base, base_fingerprint(base.model), renderer_of(base), reporter)
+
 
 @dataclass(frozen=True)
 class Pipeline:
@@ -99,7 +103,7 @@ class Pipeline:
             session = None
             # With nothing to train on, no model is loaded.
             if any(isinstance(content, Content) for content in contents):
-                session = _load(self.model_path, reporter)
+                session = _Session.of(load_model(self.model_path), reporter)
             entries: list[dict[str, Any]] = []
             for index, content in enumerate(contents, start=1):
                 place = Place(names[index - 1], index, len(names))
@@ -235,11 +239,11 @@ def _content(dataset: Dataset) -> Content | str:
         return str(error)
 
 
-def _load(model_path: str, reporter: Reporter) -> _Session:
+def load_model(model_path: str) -> BaseModel:
+    """The frozen base at model_path: a folder, a hub id, or "embedded". Raises ModelError."""
     source = str(embedded_model_folder()) if model_path == EMBEDDED else model_path
     tokenizer = load_tokenizer(source, revision=None, trust_remote_code=False)
-    base = load_base(model_path, source, tokenizer)
-    return _Session(base, base_fingerprint(base.model), renderer_of(base), reporter)
+    return load_base(model_path, source, tokenizer)
 
 
 def _require_unchanged(session: _Session) -> None:
