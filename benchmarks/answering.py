@@ -1,4 +1,4 @@
-"""(b) Answering an evaluation set in fp32, against transformers' `generate` and continuous batching.
+"""(b) Answering an evaluation set in fp32, against `generate` in batches and continuous batching.
 
     .venv/bin/python benchmarks/answering.py EVAL.json [--adapter DIR] [--turns 4]
 
@@ -11,6 +11,7 @@ from __future__ import annotations
 import json
 import tempfile
 import time
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -56,7 +57,7 @@ def main() -> None:
         Peer("generate.py", *options, "--method", "continuous", "--out", out / "c.jsonl") as cont,
     ):
         warm_up(base, adapted, prompts[:8], batches, cont)
-        for start, stop in zip(bounds[:-1], bounds[1:], strict=True):
+        for start, stop in pairwise(bounds):
             part = prompts[start:stop]
             ours = our_turn(base, adapted, part, seconds, "ours", drafts=True)
             plain = our_turn(base, adapted, part, seconds, "ours_without_drafts", drafts=False)
@@ -118,7 +119,9 @@ def our_turn(
     ]
     started = time.perf_counter()
     statistics = GenerationStatistics()
-    answers = [a for b in generate(base, adapted, questions, settings, statistics=statistics) for a in b]
+    answers = [
+        a for b in generate(base, adapted, questions, settings, statistics=statistics) for a in b
+    ]
     seconds.setdefault(name, []).append(time.perf_counter() - started)
     return [list(answer.token_ids) for answer in answers]
 

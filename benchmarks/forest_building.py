@@ -51,9 +51,11 @@ def make(
     num_trunks = -(-num_rows // num_sharing)
     trunks = generator.integers(0, VOCABULARY_SIZE, (num_trunks, num_shared), dtype=np.int32)
     rows = np.empty((num_rows, length), np.int32)
-    rows[:, :num_shared] = np.repeat(trunks, num_sharing, axis=0)[:num_rows] if (
-        num_sharing <= num_rows
-    ) else trunks[0]
+    rows[:, :num_shared] = (
+        np.repeat(trunks, num_sharing, axis=0)[:num_rows]
+        if (num_sharing <= num_rows)
+        else trunks[0]
+    )
     rows[:, num_shared:] = generator.integers(0, VOCABULARY_SIZE, (num_rows, num_own))
     weights = np.zeros((num_rows, length), np.float32)
     weights[:, -5:] = 1.0

@@ -84,9 +84,7 @@ def ratio(peer_seconds: list[float], our_seconds: list[float]) -> dict[str, Any]
 
 def write_result(name: str | None, benchmark: str, figures: dict[str, Any]) -> None:
     """Print the figures, and write them with what they were measured on."""
-    packages = {
-        package: version(package) for package in ("torch", "transformers", "peft", "numpy")
-    }
+    packages = {package: version(package) for package in ("torch", "transformers", "peft", "numpy")}
     result = {
         "benchmark": benchmark,
         "time": datetime.now(UTC).isoformat(timespec="seconds"),

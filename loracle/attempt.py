@@ -15,7 +15,7 @@ from loracle.workbench import TrainingSet, Workbench
 
 
 class Outcome(NamedTuple):
-    """How a trial ended: its summary, or the reason why there is none. Seed is None for the base."""
+    """How a trial ended: its summary, or why there is none. The base has no seed."""
 
     candidate: str
     seed: int | None

@@ -284,9 +284,11 @@ def computing(
     if adapter_model is None or base_dtype == torch.float32:
         yield
         return
-    with input_casting_off(base_dtype, adapter_model):
-        with torch.autocast(device.type, dtype=base_dtype):
-            yield
+    with (
+        input_casting_off(base_dtype, adapter_model),
+        torch.autocast(device.type, dtype=base_dtype),
+    ):
+        yield
 
 
 def input_casting_off(base_dtype: torch.dtype, adapter_model: Any) -> AbstractContextManager[None]:

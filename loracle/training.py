@@ -109,7 +109,7 @@ def train(
         eps=settings.eps,
         weight_decay=settings.weight_decay,
     )
-    budget = settings.budget_tokens
+    memory = _Memory(settings.budget_tokens, on_memory)
     with _training_mode(base, adapted, settings):
         for step in range(num_steps):
             started = time.perf_counter()
@@ -117,26 +117,10 @@ def train(
             learning_rate = learning_rate_at(step, num_steps, settings)
             for group in optimizer.param_groups:
                 group["lr"] = learning_rate
-            while True:
-                optimizer.zero_grad(set_to_none=True)
-                # Seeded by the step, so that dropout needs no replay when training resumes.
-                torch.manual_seed(step_seed(settings.seed, step))
-                try:
-                    loss, tokens_computed = accumulate_gradient(
-                        base, adapted, batch, budget_tokens=budget, forest=settings.forest
-                    )
-                    break
-                except (RuntimeError, MemoryError) as error:
-                    budget = _smaller_budget(error, budget, step, batch)
-                    on_memory(MemoryEvent(step + 1, budget))
-            gradient_norm = float(
-                torch.nn.utils.clip_grad_norm_(parameters, settings.max_grad_norm or math.inf)
-            )
-            if not (math.isfinite(loss) and math.isfinite(gradient_norm)):
-                raise NonFiniteError(
-                    f"step {step + 1}: loss {loss}, gradient norm {gradient_norm}; "
-                    "lower training.learning_rate, or set model.dtype to float32"
-                )
+            loss, tokens_computed = _gradient(base, adapted, batch, step, settings, memory)
+            max_norm = settings.max_grad_norm or math.inf
+            gradient_norm = float(torch.nn.utils.clip_grad_norm_(parameters, max_norm))
+            _require_finite(step, loss, gradient_norm)
             optimizer.step()
             on_step(
                 StepRecord(
@@ -150,6 +134,59 @@ def train(
                     seconds=time.perf_counter() - started,
                 )
             )
+
+
+@dataclass
+class _Memory:
+    """The tokens computed at once, halved whenever they turn out to be too many."""
+
+    budget_tokens: int
+    on_change: Callable[[MemoryEvent], None]
+
+    def halve(self, error: BaseException, step: int, batch: Sequences) -> None:
+        """Raises the error where it is another one, OutOfMemoryError where no half is left."""
+        if not is_out_of_memory(error):
+            raise error
+        if torch.cuda.is_available():
+            torch.cuda.empty_cache()
+        # No row is longer than the budget unless one sequence is: halving goes on until then.
+        if self.budget_tokens <= _MIN_BUDGET_TOKENS:
+            raise OutOfMemoryError(
+                f"step {step + 1}: out of memory even one sequence at a time (the longest has "
+                f"{int(batch.lengths.max())} tokens); set training.gradient_checkpointing to "
+                "true, or use a smaller model"
+            ) from error
+        self.budget_tokens //= 2
+        self.on_change(MemoryEvent(step + 1, self.budget_tokens))
+
+
+def _gradient(
+    base: BaseModel,
+    adapted: Any,
+    batch: Sequences,
+    step: int,
+    settings: TrainingSettings,
+    memory: _Memory,
+) -> tuple[float, int]:
+    """The step's gradient, loss and computed tokens: again with half the budget if need be."""
+    while True:
+        adapted.zero_grad(set_to_none=True)
+        # Seeded by the step, so that dropout needs no replay when training resumes.
+        torch.manual_seed(step_seed(settings.seed, step))
+        try:
+            return accumulate_gradient(
+                base, adapted, batch, budget_tokens=memory.budget_tokens, forest=settings.forest
+            )
+        except (RuntimeError, MemoryError) as error:
+            memory.halve(error, step, batch)
+
+
+def _require_finite(step: int, loss: float, gradient_norm: float) -> None:
+    if not (math.isfinite(loss) and math.isfinite(gradient_norm)):
+        raise NonFiniteError(
+            f"step {step + 1}: loss {loss}, gradient norm {gradient_norm}; "
+            "lower training.learning_rate, or set model.dtype to float32"
+        )
 
 
 def num_steps_planned(sequences: Sequences, groups: IntArray, settings: TrainingSettings) -> int:
@@ -285,19 +322,3 @@ def is_out_of_memory(error: BaseException) -> bool:
         return True
     message = str(error)
     return "DefaultCPUAllocator" in message or "out of memory" in message
-
-
-def _smaller_budget(error: BaseException, budget: int, step: int, batch: Sequences) -> int:
-    """Half the budget, or the reason why that cannot help."""
-    if not is_out_of_memory(error):
-        raise error
-    if torch.cuda.is_available():
-        torch.cuda.empty_cache()
-    # Rows are never longer than the budget unless one sequence is; halving goes on until then.
-    if budget <= _MIN_BUDGET_TOKENS:
-        raise OutOfMemoryError(
-            f"step {step + 1}: out of memory even one sequence at a time (the longest has "
-            f"{int(batch.lengths.max())} tokens); set training.gradient_checkpointing to true, "
-            "or use a smaller model"
-        ) from error
-    return budget // 2

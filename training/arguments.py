@@ -27,6 +27,9 @@ from loracle.plan.sections import Count, NonNegative, Positive, Seed, Share
 
 _NUM_BEAMS_OF_GREEDY = 1
 _NEUTRAL_TEMPERATURE = 1.0
+_BIASES = ("none", "all", "lora_only")
+# peft's names, which the files use, and those of loracle's plan.
+_SHORT_NAMES = {"lora_alpha": "alpha", "lora_dropout": "dropout"}
 
 
 class TrainingArguments(Section):
@@ -191,19 +194,27 @@ def read_lora_settings(lora_config_dir: str | Path, config_name: str) -> dict[st
         raise PlanError(f"{path}:{error.lineno}: bad JSON ({error.msg})") from error
     if not isinstance(given, dict):
         raise PlanError(f'{path}: expected one JSON object, as {{"r": 8, "lora_alpha": 16}}')
-    defaults = LoraPlan()
-    settings = {
-        "r": defaults.r,
-        "lora_alpha": defaults.alpha,
-        "lora_dropout": defaults.dropout,
-        "target_modules": defaults.target_modules,
-        "bias": "none",
-        **given,
-    }
     try:
-        lora_config(settings)
+        return _lora_settings(given)
     except PlanError as error:
         raise PlanError([f"{path}: {problem}" for problem in error.problems]) from error
+
+
+def _lora_settings(given: Mapping[str, Any]) -> dict[str, Any]:
+    """Every setting under peft's name, checked."""
+    if twice := [name for name, short in _SHORT_NAMES.items() if {name, short} <= given.keys()]:
+        raise PlanError([f"{name} and {_SHORT_NAMES[name]} are one setting" for name in twice])
+    try:
+        plan = LoraPlan.model_validate({_SHORT_NAMES.get(k, k): v for k, v in given.items()})
+    except ValidationError as error:
+        raise PlanError(_problems("lora", LoraPlan, error)) from error
+    peft_names = {short: name for name, short in _SHORT_NAMES.items()}
+    settings = {peft_names.get(name, name): value for name, value in plan.model_dump().items()}
+    settings = {"bias": "none", **settings}
+    # peft looks at it only once its layers are in the model.
+    if settings["bias"] not in _BIASES:
+        raise PlanError(f"lora.bias: found {settings['bias']!r}; expected {' or '.join(_BIASES)}")
+    lora_config(settings)
     return settings
 
 

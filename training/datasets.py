@@ -105,7 +105,7 @@ def read_dataset(dataset: Dataset) -> Content:
 def split(dataset: Dataset, content: Content, renderer: Renderer, max_new_tokens: int) -> Split:
     """Render the rows, and hold some out where no evaluation file is named.
 
-    Raises DataError where rows cannot be rendered, or all of them share one passage.
+    Raises DataError where rows cannot be rendered, or none can be held out.
     """
     rows = renderer.training_rows(content.training)
     asked = content.evaluation
@@ -113,8 +113,8 @@ def split(dataset: Dataset, content: Content, renderer: Renderer, max_new_tokens
         held_out = hold_out(TrainingSet.of(dataset.name, rows).groups)
         if not len(held_out):
             raise DataError(
-                f"{dataset.train_path}: all rows share one passage, so none can be held out to "
-                "measure on; name an evaluation file, (train, eval)"
+                f"{dataset.train_path}: its rows cannot be parted into two groups that share no "
+                "passage, so none can be held out; name an evaluation file, (train, eval)"
             )
         asked = [content.training[i] for i in held_out]
         taken = set(held_out.tolist())

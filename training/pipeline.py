@@ -226,7 +226,7 @@ class Pipeline:
             "lora_config": {"name": self.config_name, **self.lora_settings},
             "training": {"seed": self.arguments.seed, **self.arguments.plan().model_dump()},
             "generation": self.generation.plan.model_dump(),
-            "datasets": entries,
+            "datasets": list(entries),
             "summary": summary,
         }
 

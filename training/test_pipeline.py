@@ -75,7 +75,7 @@ class Bench:
 
 def write_datasets(bench: Bench) -> None:
     """Write the two training files and the evaluation file."""
-    question_rows = [
+    question_rows: list[dict[str, Any]] = [
         {
             "context": f"The capital of {country} is {capital}.",
             "question": f"What is the capital of {country}?",
@@ -83,7 +83,7 @@ def write_datasets(bench: Bench) -> None:
         }
         for country, capital in CAPITALS.items()
     ]
-    chat_rows = [
+    chat_rows: list[dict[str, Any]] = [
         {
             "messages": [
                 {"role": "user", "content": f"Where is {capital}?"},
