@@ -111,8 +111,9 @@ class Forest:
 
     def ancestors(self, node: int) -> IntArray:
         """The path from the row's root to `node`, both included."""
-        start = self.row_starts[np.searchsorted(self.row_starts, node, side="right") - 1]
-        return start + np.flatnonzero(self.subtree_ends[start : node + 1] > node)
+        start = int(self.row_starts[np.searchsorted(self.row_starts, node, side="right") - 1])
+        path: IntArray = start + np.flatnonzero(self.subtree_ends[start : node + 1] > node)
+        return path
 
     def micro_batches(self, budget_tokens: int) -> Iterator[Forest]:
         """Cut into runs of whole rows of at most `budget_tokens` nodes (a longer row stands alone).
