@@ -7,11 +7,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
 from loracle.errors import ModelError, PlanError
+from loracle.lora_linear import use_fused_layers
 from loracle.model import fingerprint
 from loracle.plan import nearest
 
@@ -57,7 +57,7 @@ def attach(model: nn.Module, config: Any, seed: int) -> Any:
             adapted = get_peft_model(model, config)
         except (ValueError, TypeError, AttributeError) as error:
             raise ModelError(f"lora: the adapter does not fit this model: {error}") from error
-    _use_fast_dropout(adapted)
+    use_fused_layers(adapted)
     return adapted
 
 
@@ -99,37 +99,3 @@ def trainable(adapted: Any) -> list[tuple[str, nn.Parameter]]:
 def adapter_fingerprint(adapted: Any) -> str:
     """The fingerprint of the adapter's weights."""
     return fingerprint(trainable(adapted))
-
-
-class _FastDropout(nn.Module):
-    """Dropout that draws four decisions from each random number.
-
-    On a CPU torch draws one number an element on one core, which took 30 % of a training step.
-    The probability is rounded to 1 / 65,536. Seeded from torch's generator, so that a fixed seed,
-    and recomputation under gradient checkpointing, give the same mask.
-    """
-
-    def __init__(self, p: float) -> None:
-        super().__init__()
-        self.p = p
-
-    def forward(self, x: Tensor) -> Tensor:
-        if not self.training or self.p == 0.0:
-            return x
-        if x.device.type != "cpu":
-            return nn.functional.dropout(x, self.p)
-        seed = int(torch.randint(1 << 62, ()))
-        generator = np.random.Generator(np.random.SFC64(seed))
-        words = generator.integers(0, 1 << 64, -(-x.numel() // 4), dtype=np.uint64)
-        draws = torch.from_numpy(words.view(np.int16)[: x.numel()]).view(x.shape)
-        kept = draws >= round(self.p * 65536) - 32768
-        return x * kept.to(x.dtype).mul_(1.0 / (1.0 - self.p))
-
-
-def _use_fast_dropout(adapted: Any) -> None:
-    for module in adapted.modules():
-        dropouts = getattr(module, "lora_dropout", None)
-        if isinstance(dropouts, nn.ModuleDict):
-            for name, dropout in dropouts.items():
-                if type(dropout) is nn.Dropout:
-                    dropouts[name] = _FastDropout(dropout.p)
