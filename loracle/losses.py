@@ -14,6 +14,9 @@ from loracle.forest import Sequences
 
 # Logits of this many targets exist at once: 512 x 150,000 in float32 are 300 MB.
 _CHUNK_TARGETS = 512
+# In a product whose rows are no multiple of this, some processors add up the vocabulary of the
+# rows left over one by one, which costs two digits of the gradient (docs/log.md).
+_ROWS_MULTIPLE = 16
 
 
 def target_loss(
@@ -55,7 +58,9 @@ class _FrozenHeadLoss(torch.autograd.Function):
             loss -= (log_probabilities.gather(1, token_ids) * weights).sum()
             d_logits = log_probabilities.exp_().mul_(weights)
             d_logits.scatter_add_(1, token_ids, -weights)
-            gradient_TE[chunk] = d_logits.to(hidden_TE.dtype) @ weight_VE
+            num_missing = -len(d_logits) % _ROWS_MULTIPLE
+            d_logits = nn.functional.pad(d_logits.to(hidden_TE.dtype), (0, 0, 0, num_missing))
+            gradient_TE[chunk] = (d_logits @ weight_VE)[: len(token_ids)]
         ctx.save_for_backward(gradient_TE)
         return loss
 
