@@ -253,6 +253,7 @@ class BranchAttention:
     slot_S: Tensor
     branch_lengths_S: Tensor
     num_new: int
+    _biases: dict[tuple[int, torch.dtype], tuple[Tensor, Tensor]] = field(default_factory=dict)
 
     def attend(
         self, layer: int, query: Tensor, key: Tensor, value: Tensor, scale: float, window: int
@@ -266,7 +267,7 @@ class BranchAttention:
         query = query.view(num_kv_heads, -1, num_sequences, num_new, head_size)
         query = query.permute(2, 0, 1, 3, 4).reshape(num_sequences, num_kv_heads, -1, head_size)
         num_groups = query.shape[2] // num_new
-        bias_prefix, bias_branch = self._biases(window, query.dtype)
+        bias_prefix, bias_branch = self.biases(window, query.dtype)
         scores_prefix = self._by_row(query, prefix.keys.transpose(2, 3)) * scale
         scores_branch = torch.matmul(query, branch.keys.transpose(2, 3)) * scale
         scores = torch.cat(
@@ -304,8 +305,13 @@ class BranchAttention:
         product = product.view(num_rows, num_kv_heads, num_slots, x, -1)
         return product[self.row_S, :, self.slot_S]
 
-    def _biases(self, window: int, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
+    def biases(self, window: int, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
         """What to add to the scores of path (S, 1, C, L) and branch (S, 1, C, T)."""
+        if (window, dtype) not in self._biases:
+            self._biases[window, dtype] = self._make_biases(window, dtype)
+        return self._biases[window, dtype]
+
+    def _make_biases(self, window: int, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
         device = self.path_SL.device
         capacity = self.branch[0].keys.shape[2]
         place_T = torch.arange(capacity, device=device)
