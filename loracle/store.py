@@ -265,6 +265,10 @@ class RunFolder:
         self.base = TrialFolder(self.root / "base")
         self._lock: IO[str] | None = None
 
+    def questions(self, evaluation: str) -> Path:
+        """Where the questions of an evaluation are kept, for reports: the data file may move."""
+        return self.root / "questions" / f"{evaluation}.jsonl"
+
     def trial(self, name: str, seed: int) -> TrialFolder:
         """The folder of one candidate trained with one seed."""
         return TrialFolder(self.root / "trials" / f"{name}--s{seed}")

@@ -1,0 +1,105 @@
+"""report.html: one file that needs no network, made from a run folder's files alone.
+
+    RunRecord --sections--> plain values --templates in assets/--> HTML with style, scripts, charts
+
+The page forbids itself everything but its own style and scripts (a Content-Security-Policy with
+their hashes). Text of data and models is escaped by the templates, or packed (`answers`) and shown
+as text. The same run folder gives the same bytes.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+from collections.abc import Mapping
+from functools import cache
+from importlib import resources
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from loracle import __version__
+from loracle.report import sections
+from loracle.report.record import RunRecord, read_run
+from loracle.store import write_atomically
+
+if TYPE_CHECKING:
+    import jinja2
+
+REPORT_NAME = "report.html"
+
+_ASSETS = resources.files("loracle.report") / "assets"
+_SCRIPTS = ("head", "answers")
+
+
+def write_report(root: Path | str) -> Path:
+    """Write RUN/report.html and return its path.
+
+    Raises RunFolderError where the folder is no finished run, or is damaged.
+    """
+    record = read_run(root)
+    path = record.root / REPORT_NAME
+    write_atomically(path, build_page(record))
+    return path
+
+
+def build_page(record: RunRecord) -> str:
+    """The whole page."""
+    style = asset("style.css")
+    scripts = {name: asset(f"{name}.js") for name in _SCRIPTS}
+    return render(
+        "report.html.j2",
+        {
+            **sections.all_sections(record),
+            "style": style,
+            "scripts": scripts,
+            "policy": content_policy(style, scripts),
+            "version": __version__,
+            "live": False,
+        },
+    )
+
+
+def render(template: str, values: Mapping[str, Any]) -> str:
+    """Fill a template of assets/. Every value is escaped but SVG and our own files."""
+    return _environment().get_template(template).render(values)
+
+
+def content_policy(style: str, scripts: Mapping[str, str], *extra: str) -> str:
+    """The Content-Security-Policy: nothing but this style and these scripts, by their hashes."""
+    return "; ".join(
+        (
+            "default-src 'none'",
+            f"style-src {_source(style)}",
+            f"script-src {' '.join(map(_source, scripts.values()))}",
+            "img-src data:",
+            "base-uri 'none'",
+            "form-action 'none'",
+            *extra,
+        )
+    )
+
+
+@cache
+def asset(name: str) -> str:
+    """A file of assets/, marked as ours: it is not escaped."""
+    import markupsafe
+
+    return markupsafe.Markup((_ASSETS / name).read_text(encoding="utf-8"))
+
+
+@cache
+def _environment() -> jinja2.Environment:
+    import jinja2
+
+    return jinja2.Environment(
+        loader=jinja2.PackageLoader("loracle.report", "assets"),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+
+
+def _source(content: str) -> str:
+    digest = hashlib.sha256(content.encode()).digest()
+    return f"'sha256-{base64.b64encode(digest).decode('ascii')}'"

@@ -1,0 +1,84 @@
+"""What each section of the page shows, as plain values: text for people, in both languages.
+
+    judged.py      decision, ranking, estimates, pairs, evaluation sets
+    measured.py    training curves, cost, data, length of answers
+    provenance.py  settings, versions, hashes, command
+    words.py       numbers and names as they are shown
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from loracle.report.answers import pack_answers
+from loracle.report.record import RunRecord
+from loracle.report.sections import judged, measured, provenance
+
+CONTENTS = (
+    ("ranking", "Ranking", "排名"),
+    ("estimates", "Estimates", "估计值"),
+    ("pairs", "Pairwise comparison", "两两比较"),
+    ("sets", "Evaluation sets", "评测集"),
+    ("training", "Training curves", "训练曲线"),
+    ("cost", "Learning cost", "学习代价"),
+    ("data", "Data", "数据"),
+    ("answers", "Wins and losses", "逐题胜负"),
+    ("length", "Length and endings", "长度与结束原因"),
+    ("settings", "Settings", "设置"),
+)
+"""The sections in their order: anchor and template, English and Chinese heading."""
+
+
+def all_sections(record: RunRecord) -> dict[str, Any]:
+    """The values of every section by its name."""
+    results = record.results
+    assert results is not None
+    ranked = [entry["candidate"] for entry in results["ranking"] if entry["rank"] is not None]
+    return {
+        "run": record.root.name,
+        "created": results["created"][:10],
+        "contents": CONTENTS,
+        "warnings": [],
+        "decision": judged.decision(record),
+        "ranking": judged.ranking(record),
+        "estimates": judged.estimates(record),
+        "pairs": judged.pairs(record),
+        "sets": judged.sets(record),
+        "training": measured.training(record),
+        "cost": measured.cost(record),
+        "data": measured.data(record),
+        "answers": _answers(record, ranked),
+        "length": measured.length(record),
+        "settings": provenance.settings(record),
+    }
+
+
+def _answers(record: RunRecord, ranked: list[str]) -> dict[str, Any]:
+    packed = pack_answers(record)
+    labels = {trial.candidate: trial.label for trial in reversed(list(record.finished_trials()))}
+    first = next((labels[name] for name in ranked if name != "base"), "base")
+    notes = [
+        (
+            f"Questions and passages are not shown: {reason}.",
+            f"无法显示问题与原文：{reason}。",
+        )
+        for reason in packed.missing
+    ]
+    if packed.num_shown < packed.num_questions:
+        notes.append(
+            (
+                f"To keep this page small it holds the first {packed.num_shown:,} of "
+                f"{packed.num_questions:,} questions; the figures above are of all. predictions/ "
+                "in the run folder has every answer.",
+                f"为控制页面大小，此处只包含 {packed.num_questions:,} 个问题中的前 "
+                f"{packed.num_shown:,} 个；上方的数字基于全部问题。全部回答见运行文件夹的 predictions/。",
+            )
+        )
+    assert record.results is not None
+    return {
+        "packed": packed.base64 if packed.num_questions else None,
+        "metric": record.results["decision_metric"],
+        "first": first,
+        "second": "base",
+        "notes": notes,
+    }
