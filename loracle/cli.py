@@ -1,4 +1,4 @@
-"""The command line: `loracle run` and `loracle score`. Starts without torch.
+"""The command line: `loracle run`, `score`, `report`, `export`. Starts without torch.
 
 Results go to standard output, everything else to standard error. Exit codes: 0 done, 1 ran but
 something failed, 2 bad plan or data, 130 and 143 for signals.
@@ -103,6 +103,37 @@ def score(
     names = [name.strip() for name in metrics.split(",") if name.strip()]
     scores = score_file(file, names, per_row=per_row)
     print(to_json(scores) if as_json else format_scores(scores))
+
+
+@app.command()
+def report(
+    run_folder: Annotated[Path, typer.Argument(metavar="RUN", help="The folder of a run.")],
+    show: Annotated[bool, typer.Option("--open", help="Open it in the browser.")] = False,
+) -> None:
+    """Make RUN/report.html again from the run's files, without a model. Prints its path."""
+    from loracle.report.page import write_report
+
+    path = write_report(run_folder)
+    print(path)
+    if show:
+        import webbrowser
+
+        if not webbrowser.open(path.as_uri()):
+            print("no browser was found here; open the file yourself", file=sys.stderr)
+
+
+@app.command()
+def export(
+    run_folder: Annotated[Path, typer.Argument(metavar="RUN", help="The folder of a run.")],
+    predictions: Annotated[
+        Path,
+        typer.Option(help="Write all predictions with their scores to this Parquet file."),
+    ],
+) -> None:
+    """Write a run's predictions and scores for other programs."""
+    from loracle.report.export import export_predictions
+
+    print(f"{export_predictions(run_folder, predictions):,} rows in {predictions}")
 
 
 def main() -> None:

@@ -21,6 +21,8 @@ from loracle.executors import inline
 from loracle.model import SelfTest
 from loracle.plan import DataFilePlan, Plan, fingerprint, freeze
 from loracle.progress import Reporter, View
+from loracle.report.page import write_report
+from loracle.report.record import keep_questions
 from loracle.report.results import EvaluationFacts, ModelFacts, ResultRow, build_results
 from loracle.store import RunFolder, write_json
 from loracle.workbench import NLL_METRIC, Workbench, load_model, prepare
@@ -44,6 +46,8 @@ def run(plan: Plan, out: Path | None, view: View) -> dict[str, Any]:
     trials = places(names, plan.seeds)
     with RunFolder.open(root, frozen, plan_fingerprint) as folder, Reporter(folder, view) as report:
         started = time.perf_counter()
+        for name, examples in evaluations.items():
+            keep_questions(folder, name, examples)
         report.emit("run_started", run=str(root), num_trials=len(trials), candidates=names)
         base = load_model(plan)
         bench, training_sets, self_test = prepare(
@@ -62,6 +66,7 @@ def run(plan: Plan, out: Path | None, view: View) -> dict[str, Any]:
         )
         results = _results(plan, root, bench, self_test, outcomes)
         write_json(folder.results, results)
+        _report(folder, report)
         report.emit(
             "run_finished",
             run=str(root),
@@ -69,6 +74,18 @@ def run(plan: Plan, out: Path | None, view: View) -> dict[str, Any]:
             seconds=time.perf_counter() - started,
         )
     return results
+
+
+def _report(folder: RunFolder, report: Reporter) -> None:
+    """Write report.html. The results are safe by then, and stay so whatever happens here."""
+    try:
+        write_report(folder.root)
+    except Exception as error:  # noqa: BLE001
+        report.emit(
+            "warning",
+            message=f"report.html was not written ({type(error).__name__}: {error}); "
+            f"`loracle report {folder.root}` tries again",
+        )
 
 
 def check_plan(plan: Plan) -> Any:

@@ -3,6 +3,8 @@
     RUN/
       plan.json  {"version": 1, "fingerprint": "9f2c...", "plan": {...}}
       environment.json · pipeline.log · training.log · evaluation.log · events.jsonl · results.json
+      questions/EVAL.jsonl   what each evaluation asks, as the reports show it
+      report.html            made from all the others
       base/                  a trial folder without training
       trials/NAME--s0/
         trial.json · steps.jsonl · checkpoint/ · adapter/
@@ -27,7 +29,7 @@ import re
 import secrets
 import shutil
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from types import TracebackType
@@ -69,6 +71,11 @@ def write_json(path: Path, value: Any) -> None:
     Raises ValueError where the value holds NaN or infinity, which JSON does not have.
     """
     write_atomically(path, _json_bytes(value, indent=2) + b"\n")
+
+
+def write_json_lines(path: Path, rows: Iterable[Mapping[str, Any]]) -> None:
+    """Write a JSONL file atomically. Raises ValueError where a row holds NaN or infinity."""
+    write_atomically(path, b"".join(_json_bytes(row, indent=None) + b"\n" for row in rows))
 
 
 def read_json(path: Path) -> Any:

@@ -104,7 +104,9 @@ class Page:
 
     def screenshot(self, path: Path, *, whole: bool = True) -> None:
         """Save a PNG of the window or of the whole page."""
-        answer = self._call("Page.captureScreenshot", captureBeyondViewport=whole, **self._clip(whole))
+        answer = self._call(
+            "Page.captureScreenshot", captureBeyondViewport=whole, **self._clip(whole)
+        )
         path.write_bytes(b64decode(answer["data"]))
 
     def pdf(self, path: Path) -> None:

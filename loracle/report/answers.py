@@ -160,8 +160,9 @@ def _first(table: Mapping[str, Any], share: float) -> dict[str, Any]:
         "passage": passage,
         # In the order of their first question: those in use come first.
         "passages": table["passages"][: max(passage, default=-1) + 1],
-        "answers": [None if answer is None else _first_answers(answer, num)
-                    for answer in table["answers"]],
+        "answers": [
+            None if answer is None else _first_answers(answer, num) for answer in table["answers"]
+        ],
     }
 
 

@@ -38,7 +38,9 @@ def write_report(root: Path | str) -> Path:
     """
     record = read_run(root)
     path = record.root / REPORT_NAME
-    write_atomically(path, build_page(record))
+    # Half of a surrogate pair, which JSON can hold and UTF-8 cannot, becomes a reference that
+    # browsers show as a replacement character.
+    write_atomically(path, build_page(record).encode("utf-8", "xmlcharrefreplace"))
     return path
 
 

@@ -1,10 +1,10 @@
 """A run folder as reports read it: from its files alone, without its lock, never writing.
 
-    RunRecord ── results     results.json, or None while the run goes on
-              ├─ plan        plan.json, as frozen
-              ├─ environment what each process of the run ran on
-              ├─ trials      one TrialRecord a row: the base first, then the plan's order
-              └─ questions() what an evaluation asked, from the run folder or the data file
+RunRecord ── results     results.json, or None while the run goes on
+          ├─ plan        plan.json, as frozen
+          ├─ environment what each process of the run ran on
+          ├─ trials      one TrialRecord a row: the base first, then the plan's order
+          └─ questions() what an evaluation asked, from the run folder or the data file
 """
 
 from __future__ import annotations
@@ -16,11 +16,18 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from loracle.data.conversation import Example
 from loracle.data.sources import read_examples
 from loracle.errors import DataError, RunFolderError
 from loracle.plan import BASE_NAME
 from loracle.report.results import read_results
-from loracle.store import RunFolder, TrialFolder, read_json, read_json_lines
+from loracle.store import (
+    RunFolder,
+    TrialFolder,
+    read_json,
+    read_json_lines,
+    write_json_lines,
+)
 
 
 class Turn(NamedTuple):
@@ -28,6 +35,25 @@ class Turn(NamedTuple):
 
     role: str
     content: str
+
+
+def keep_questions(folder: RunFolder, evaluation: str, examples: Sequence[Example]) -> None:
+    """Keep what an evaluation asks in the run folder, for reports: the data file may move.
+
+    Rows are {"id": "q1", "prompt": [["user", "Who won?"]]}. A file that is there already stays:
+    the plan's fingerprint holds the data file's hash.
+    """
+    path = folder.questions(evaluation)
+    if path.is_file():
+        return
+    rows = (
+        {
+            "id": example.id,
+            "prompt": [[turn.role, turn.content] for turn in example.conversation.prompt.messages],
+        }
+        for example in examples
+    )
+    write_json_lines(path, rows)
 
 
 class Questions(NamedTuple):

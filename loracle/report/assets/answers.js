@@ -4,6 +4,7 @@
 (() => {
   const NUM_PRINTED = 12;
   const NUM_SPARE_ROWS = 6;
+  const MOST_LEADS = 3;
   const section = document.getElementById("answers");
   const packed = document.getElementById("answers-data");
   if (!section || !packed) return;
@@ -16,6 +17,7 @@
   let data = null;
   let haystacks = null;   // what the search looks into, in lower case, made when first needed
   let shown = [];         // indices of the questions that pass the filters
+  let hasLeads = false;   // whether all questions begin with a word like "Question:"
   let selected = -1;      // index of the question in the detail
 
   const element = (tag, className, text) => {
@@ -116,6 +118,17 @@
     return text === "" ? inBoth("span", "empty", "empty answer", "空回答") : element("span", "", text);
   };
   const questionText = (index) => table().questions[index] || table().ids[index];
+  // Leads that all questions have, as "Question: ", say nothing in a list. A set in two languages
+  // has two of them; more than a few are no leads but part of the questions.
+  const leadOf = (text) => text.match(/^[^:：]{1,24}[:：]\s*(?=\S)/)?.[0] ?? "";
+  const haveLeads = () => {
+    const leads = new Set(table().questions.map(leadOf));
+    return leads.size <= MOST_LEADS && leads.size < table().questions.length && !leads.has("");
+  };
+  const listedQuestion = (index) => {
+    const text = questionText(index);
+    return hasLeads ? text.slice(leadOf(text).length) : text;
+  };
 
   const rowHeight = () => parseFloat(getComputedStyle(parts.list).getPropertyValue("--row"));
   const rowElement = (position, height) => {
@@ -128,7 +141,7 @@
     row.id = `answer-${position}`;
     row.dataset.position = String(position);
     row.style.transform = `translateY(${position * height}px)`;
-    row.append(element("div", "", questionText(index)));
+    row.append(element("div", "", listedQuestion(index)));
     for (const trial of [state.a, state.b]) {
       const cell = element("div");
       cell.append(scoreMark(scoreOf(trial, index)), answerText(trial, index));
@@ -239,7 +252,7 @@
     const printed = shown.slice(0, NUM_PRINTED);
     const rows = printed.map((index) => {
       const row = element("tr");
-      row.append(element("td", "", questionText(index)), element("td", "", table().references[index][0]));
+      row.append(element("td", "", listedQuestion(index)), element("td", "", table().references[index][0]));
       for (const trial of [state.a, state.b]) {
         const cell = element("td");
         cell.append(scoreMark(scoreOf(trial, index)), answerText(trial, index));
@@ -261,6 +274,7 @@
   };
   const startEvaluation = () => {
     haystacks = null;
+    hasLeads = haveLeads();
     selected = -1;
     const names = table().metrics;
     const wanted = names.includes(state.metric) ? state.metric : section.dataset.metric;

@@ -1,9 +1,9 @@
 """What each section of the page shows, as plain values: text for people, in both languages.
 
-    judged.py      decision, ranking, estimates, pairs, evaluation sets
-    measured.py    training curves, cost, data, length of answers
-    provenance.py  settings, versions, hashes, command
-    words.py       numbers and names as they are shown
+judged.py      decision, ranking, estimates, pairs, evaluation sets
+measured.py    training curves, cost, data, length of answers
+provenance.py  settings, versions, hashes, command
+words.py       numbers and names as they are shown
 """
 
 from __future__ import annotations
@@ -71,7 +71,8 @@ def _answers(record: RunRecord, ranked: list[str]) -> dict[str, Any]:
                 f"{packed.num_questions:,} questions; the figures above are of all. predictions/ "
                 "in the run folder has every answer.",
                 f"为控制页面大小，此处只包含 {packed.num_questions:,} 个问题中的前 "
-                f"{packed.num_shown:,} 个；上方的数字基于全部问题。全部回答见运行文件夹的 predictions/。",
+                f"{packed.num_shown:,} 个；上方的数字基于全部问题。"
+                "全部回答见运行文件夹的 predictions/。",
             )
         )
     assert record.results is not None

@@ -45,7 +45,9 @@ def ranking(record: RunRecord) -> dict[str, Any]:
                 "reason": entry["reason"] if entry["status"] == "failed" else None,
                 "tag": None,
                 "mean": _score(metric, entry["mean"]),
-                "lift": NOTHING if name == BASE_NAME else _score(metric, entry["lift"], signed=True),
+                "lift": NOTHING
+                if name == BASE_NAME
+                else _score(metric, entry["lift"], signed=True),
                 "others": [],
                 "num_rows": count(entry["num_examples"]) if name != BASE_NAME else NOTHING,
                 "minutes": clock(entry["seconds"]),
@@ -72,7 +74,14 @@ def estimates(record: RunRecord) -> dict[str, Any]:
     assert results is not None
     places = places_of(record.plan)
     rows = [
-        PointRow(e["candidate"], places.get(e["candidate"]), e["mean"] * 100, None, None)
+        PointRow(
+            e["candidate"],
+            places.get(e["candidate"]),
+            _score("f1", e["mean"]),
+            e["mean"] * 100,
+            None,
+            None,
+        )
         for e in results["ranking"]
         if e["mean"] is not None
     ]

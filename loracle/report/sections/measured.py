@@ -118,7 +118,8 @@ def length(record: RunRecord) -> dict[str, Any]:
 def _length_tables(record: RunRecord) -> Iterator[dict[str, Any]]:
     places = places_of(record.plan)
     for evaluation in record.evaluations:
-        rows, references = [], []
+        rows: list[dict[str, Any]] = []
+        references: list[int] = []
         for trial in record.finished_trials():
             answers = trial.predictions(evaluation)
             if not answers:
