@@ -14,6 +14,7 @@ from typing import Any
 from loracle import metrics
 from loracle.adapter import lora_config
 from loracle.attempt import Outcome, attempt_base, attempt_trial, places
+from loracle.clusters import kinds_of
 from loracle.data.conversation import Example
 from loracle.data.sources import read_examples
 from loracle.errors import PlanError, UserError
@@ -21,6 +22,8 @@ from loracle.executors import inline
 from loracle.model import SelfTest
 from loracle.plan import DataFilePlan, Plan, fingerprint, freeze
 from loracle.progress import Reporter, View
+from loracle.report.evidence import read_evidence
+from loracle.report.judgement import judge, judgement_record
 from loracle.report.page import write_report
 from loracle.report.record import keep_questions
 from loracle.report.results import EvaluationFacts, ModelFacts, ResultRow, build_results
@@ -154,12 +157,15 @@ def _results(
                 num_examples=len(evaluation.examples),
                 metrics=tuple(base_summary["scores"][evaluation.name]),
                 tokenisation=base_summary["scripts"][evaluation.name],
+                num_clusters=len(set(evaluation.clusters)),
+                clusters_by=kinds_of(evaluation.clusters),
             )
             for evaluation in bench.evaluations
         ],
         rows=[_row(outcome) for outcome in outcomes],
         decision_metric=plan.decision.metric,
         higher_is_better=metrics.get_metric(plan.decision.metric).higher_is_better,
+        judgement=judgement_record(judge(read_evidence(root))),
     )
 
 

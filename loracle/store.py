@@ -225,6 +225,24 @@ class TrialFolder:
         """What `finish` was given. Raises RunFolderError where the trial is not finished."""
         return dict(self._read_done()["summary"])
 
+    def require_unchanged(self, paths: Iterable[Path]) -> None:
+        """Raise RunFolderError unless the trial is finished and these files are as it left them."""
+        hashes = self._read_done()["files"]
+        problems = []
+        for path in paths:
+            name = path.relative_to(self.root).as_posix()
+            if name not in hashes:
+                problems.append(f"{self.done} does not vouch for {name}")
+            elif not path.is_file():
+                problems.append(f"{path} is missing")
+            elif _sha256(path) != hashes[name]:
+                problems.append(
+                    f"{path} has changed since it was written; the command that made the run "
+                    "makes it again"
+                )
+        if problems:
+            raise RunFolderError(problems)
+
     def clear(self) -> list[str]:
         """Remove what an attempt left; return the removed files' paths within the folder."""
         # First of all, so that a kill in between leaves nothing that looks finished.

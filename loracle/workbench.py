@@ -8,8 +8,10 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
+from loracle.clusters import question_clusters
 from loracle.data.conversation import Example
 from loracle.data.rendering import Rendered, RenderedPrompt, Renderer
 from loracle.embedded import embedded_model_folder
@@ -63,6 +65,11 @@ class EvaluationSet:
     metrics: tuple[str, ...]
     examples: Sequence[Example]
     prompts: Sequence[RenderedPrompt]
+
+    @cached_property
+    def clusters(self) -> Sequence[str]:
+        """Which questions belong together: a label for each."""
+        return question_clusters(self.examples)
 
 
 @dataclass

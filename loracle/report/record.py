@@ -30,6 +30,10 @@ from loracle.store import (
 )
 
 
+# Version 1 has no judgement; the page says so and shows the rest.
+_OLDEST_RESULTS = 1
+
+
 class Turn(NamedTuple):
     """One message of a prompt."""
 
@@ -151,7 +155,7 @@ def read_run(root: Path | str, *, unfinished: bool = False) -> RunRecord:
         root=folder.root,
         plan=plan,
         environment=read_json(folder.environment) if folder.environment.is_file() else [],
-        results=read_results(folder.results) if has_results else None,
+        results=read_results(folder.results, oldest=_OLDEST_RESULTS) if has_results else None,
         trials=tuple(_trials(folder, plan)),
     )
 

@@ -36,7 +36,9 @@ MODEL = ModelFacts(
     batching="forest",
     batching_reason="the self-test agreed to 2e-6",
 )
-EVALUATION = EvaluationFacts("test", 301, ("em", "f1"), {"spaced": 280, "characters": 21})
+EVALUATION = EvaluationFacts(
+    "test", 301, ("em", "f1"), {"spaced": 280, "characters": 21}, 61, {"passage": 290, "row": 11}
+)
 
 
 def row(candidate: str, f1: float, seed: int | None = 0, em: float = 0.5) -> ResultRow:
@@ -321,7 +323,7 @@ def test_a_failed_candidate_is_red_at_the_end_with_its_reason() -> None:
 def test_there_is_a_table_for_each_evaluation_with_its_own_metrics() -> None:
     evaluations = (
         EVALUATION,
-        EvaluationFacts("[b]zh", 50, ("f1", "answer_nll"), {"characters": 50}),
+        EvaluationFacts("[b]zh", 50, ("f1", "answer_nll"), {"characters": 50}, 50, {"row": 50}),
     )
     means = {"test": {"em": 0.5, "f1": 0.7}, "[b]zh": {"f1": 0.6, "answer_nll": 2.5}}
     results = results_of(replace(row("a", 0.0), means=means), evaluations=evaluations)
@@ -387,8 +389,8 @@ def test_the_tokens_that_f1_used_are_stated() -> None:
 def test_of_several_evaluations_each_states_its_tokens_if_it_has_any() -> None:
     evaluations = (
         EVALUATION,
-        EvaluationFacts("zh", 50, ("f1",), {"spaced": 0, "characters": 50}),
-        EvaluationFacts("official", 10, ("squad_f1",), {"spaced": 10}),
+        EvaluationFacts("zh", 50, ("f1",), {"spaced": 0, "characters": 50}, 50, {"row": 50}),
+        EvaluationFacts("official", 10, ("squad_f1",), {"spaced": 10}, 10, {"row": 10}),
     )
     assert summary_lines(results_of(evaluations=evaluations)) == [
         "test: em, f1: SQuAD words on 280, characters on 21 examples",
