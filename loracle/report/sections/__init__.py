@@ -13,6 +13,7 @@ from typing import Any
 from loracle.report.answers import pack_answers
 from loracle.report.record import RunRecord
 from loracle.report.sections import judged, measured, provenance
+from loracle.report.sections.findings import Findings
 
 CONTENTS = (
     ("ranking", "Ranking", "排名"),
@@ -33,30 +34,30 @@ def all_sections(record: RunRecord) -> dict[str, Any]:
     """The values of every section by its name."""
     results = record.results
     assert results is not None
-    ranked = [entry["candidate"] for entry in results["ranking"] if entry["rank"] is not None]
+    findings = Findings(results)
     return {
         "run": record.root.name,
         "created": results["created"][:10],
         "contents": CONTENTS,
         "warnings": [],
-        "decision": judged.decision(record),
-        "ranking": judged.ranking(record),
-        "estimates": judged.estimates(record),
-        "pairs": judged.pairs(record),
-        "sets": judged.sets(record),
+        "decision": judged.decision(record, findings),
+        "ranking": judged.ranking(record, findings),
+        "estimates": judged.estimates(record, findings),
+        "pairs": judged.pairs(record, findings),
+        "sets": judged.sets(record, findings),
         "training": measured.training(record),
         "cost": measured.cost(record),
         "data": measured.data(record),
-        "answers": _answers(record, ranked),
+        "answers": _answers(record, findings),
         "length": measured.length(record),
         "settings": provenance.settings(record),
     }
 
 
-def _answers(record: RunRecord, ranked: list[str]) -> dict[str, Any]:
+def _answers(record: RunRecord, findings: Findings) -> dict[str, Any]:
     packed = pack_answers(record)
     labels = {trial.candidate: trial.label for trial in reversed(list(record.finished_trials()))}
-    first = next((labels[name] for name in ranked if name != "base"), "base")
+    first = next((labels[name] for name in findings.candidates if name != "base"), "base")
     notes = [
         (
             f"Questions and passages are not shown: {reason}.",
