@@ -1,6 +1,6 @@
-"""The command line: `loracle run`, `score`, `report`, `export`. Starts without torch.
+"""The command line: `loracle run`, `decide`, `compare`, `report`, `export` and `score`.
 
-Results go to standard output, everything else to standard error. Exit codes: 0 done, 1 ran but
+Starts without torch. Results go to standard output, everything else to standard error. Exit codes: 0 done, 1 ran but
 something failed, 2 bad plan or data, 130 and 143 for signals.
 """
 
@@ -12,6 +12,7 @@ import os
 import signal
 import sys
 import warnings
+from enum import StrEnum
 from pathlib import Path
 from types import FrameType
 from typing import Annotated
@@ -19,6 +20,14 @@ from typing import Annotated
 import typer
 
 from loracle.errors import UserError
+
+
+class Language(StrEnum):
+    """The languages that decisions are worded in."""
+
+    en = "en"
+    zh = "zh"
+
 
 EXIT_FAILED = 1
 EXIT_BAD_INPUT = 2
@@ -86,6 +95,68 @@ def run(
         _print_results(results)
     if results["num_failed"]:
         raise typer.Exit(EXIT_FAILED)
+
+
+_MetricOption = Annotated[str | None, typer.Option(help="Another metric than the plan's rule has.")]
+_ConfidenceOption = Annotated[
+    float | None, typer.Option(help="Another confidence than the rule has, as 0.9.")
+]
+
+
+@app.command()
+def decide(
+    run_folder: Annotated[Path, typer.Argument(metavar="RUN", help="A run folder.")],
+    metric: _MetricOption = None,
+    confidence: _ConfidenceOption = None,
+    language: Annotated[Language, typer.Option(help="Of the words.")] = Language.en,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """State what the scores of a run support, from its files alone. Changes no file."""
+    from loracle.report.evidence import read_evidence
+    from loracle.report.judgement import frozen_rule, judge, judgement_record, other_rule
+    from loracle.report.plain import decision_lines, other_rule_note
+
+    evidence = read_evidence(run_folder)
+    frozen = frozen_rule(evidence)
+    rule = other_rule(frozen, metric=metric, confidence=confidence)
+    record = judgement_record(judge(evidence, rule))
+    if as_json:
+        print(json.dumps({"frozen_rule": rule == frozen, **record}, ensure_ascii=False, indent=2))
+        return
+    if rule != frozen:
+        print(f"note: {other_rule_note(frozen)}", file=sys.stderr)
+    for line in decision_lines(record["decisions"], language.value):
+        print(line)
+
+
+@app.command()
+def compare(
+    run_a: Annotated[Path, typer.Argument(help="A run folder.")],
+    run_b: Annotated[Path, typer.Argument(help="Another run that asked the same questions.")],
+    metric: _MetricOption = None,
+    confidence: _ConfidenceOption = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """Compare two runs question by question, from their files alone."""
+    from rich.console import Console
+
+    from loracle.report.comparing import compare_runs, comparison_record
+    from loracle.report.evidence import read_evidence
+    from loracle.report.judgement import frozen_rule, other_rule
+    from loracle.report.plain import run_comparison_lines, run_comparison_tables
+
+    a, b = read_evidence(run_a), read_evidence(run_b)
+    rule = other_rule(frozen_rule(a), metric=metric, confidence=confidence)
+    found = compare_runs(a, b, rule.metric, rule.confidence)
+    if as_json:
+        print(json.dumps(comparison_record(found), ensure_ascii=False, indent=2))
+        return
+    console = Console(highlight=False)
+    console.print(f"A: {run_a}\nB: {run_b}", markup=False)
+    for line in run_comparison_lines(found):
+        console.print(line, markup=False)
+    for table in run_comparison_tables(found):
+        console.print(table)
 
 
 @app.command()
@@ -167,12 +238,12 @@ def _print_problems(problems: tuple[str, ...]) -> None:
 def _print_results(results: dict[str, object]) -> None:
     from rich.console import Console
 
-    from loracle.report.table import results_table, summary_lines
+    from loracle.report.table import decision_line, results_table, summary_lines
 
     console = Console(highlight=False)
     for table in results_table(results):
         console.print(table)
-    for line in summary_lines(results):
+    for line in (*summary_lines(results), "", decision_line(results)):
         console.print(line, markup=False)
 
 

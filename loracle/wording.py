@@ -12,6 +12,7 @@ FEW_CLUSTERS = 10
 """With fewer clusters than this, simulated intervals do not cover as often as they say."""
 
 _MOST_NAMED = 6
+_SMALLEST_P = 0.001
 
 
 @dataclass(frozen=True)
@@ -60,7 +61,7 @@ class Circumstances:
 
 def p_text(p: float) -> str:
     """A p-value as people write it: "p 0.032", "p < 0.001"."""
-    return "p < 0.001" if p < 0.001 else f"p {p:.3f}" if p < 0.1 else f"p {p:.2f}"
+    return "p < 0.001" if p < _SMALLEST_P else f"p {p:.3f}" if p < 0.1 else f"p {p:.2f}"
 
 
 def sentence(decision: Decision, analysis: Analysis, facts: Circumstances) -> Text:
@@ -95,20 +96,29 @@ def _use(decision: Decision, analysis: Analysis, facts: Circumstances) -> Text:
     score = measure.value(analysis.estimate(winner, decision.evaluation).mean)
     lift = measure.difference(against_base.difference)
     lift_zh = measure.difference_zh(against_base.difference)
-    others = len(analysis.candidates) > 1
-    worst = max(
+    forgetting = {comparison.a for comparison in decision.forgetting}
+    others = [name for name in analysis.candidates if name not in {winner, *forgetting}]
+    highest = max(
         analysis.comparison(winner, other, decision.evaluation).p_corrected
-        for other in (*analysis.candidates, analysis.base)
-        if other != winner and other not in {c.a for c in decision.forgetting}
+        for other in (*others, analysis.base)
     )
+    p = _highest_p(highest, several=bool(others))
+    rest = Text(" that forgets nothing", "未出现遗忘的") if forgetting else Text("", "")
     return Text(
         f"Use {winner}: {measure.name} {score}, {lift} against the base"
-        f"{', and better than every other candidate' if others else ''} "
-        f"(corrected {p_text(worst)}{' at most' if others else ''}).",
+        f"{f', and better than every other candidate{rest.en}' if others else ''} ({p.en}).",
         f"使用 {winner}：{measure.name} {score}，相对基座模型 {lift_zh}"
-        f"{'，且优于其他所有候选' if others else ''}（校正后{'最大 ' if others else ' '}"
-        f"{p_text(worst)}）。",
+        f"{f'，且优于其他所有{rest.zh}候选' if others else ''}（{p.zh}）。",
     )
+
+
+def _highest_p(p: float, *, several: bool) -> Text:
+    if not several:
+        return Text(f"corrected {p_text(p)}", f"校正后 {p_text(p)}")
+    if p < _SMALLEST_P:
+        return Text("every corrected p below 0.001", "校正后 p 均小于 0.001")
+    number = p_text(p).removeprefix("p ")
+    return Text(f"no corrected p above {number}", f"校正后 p 均不超过 {number}")
 
 
 def _no_difference(decision: Decision, analysis: Analysis, facts: Circumstances) -> Text:

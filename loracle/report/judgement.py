@@ -66,6 +66,29 @@ def frozen_rule(evidence: Evidence) -> DecisionPlan:
     return DecisionPlan.model_validate(evidence.plan["decision"])
 
 
+def other_rule(
+    frozen: DecisionPlan, *, metric: str | None, confidence: float | None
+) -> DecisionPlan:
+    """The rule with another metric or confidence. Raises PlanError where it cannot be."""
+    problems = []
+    if confidence is not None and not 0.5 <= confidence < 1:
+        problems.append(f"--confidence: found {confidence}; give a number from 0.5 to below 1")
+    if metric is not None:
+        try:
+            get_metric(metric)
+        except PlanError as error:
+            problems += error.problems
+    if problems:
+        raise PlanError(problems)
+    values = frozen.model_dump()
+    if metric is not None and metric != frozen.metric:
+        # A least gain is in its own metric's unit.
+        values |= {"metric": metric, "min_gain": 0.0}
+    if confidence is not None:
+        values["confidence"] = confidence
+    return DecisionPlan.model_validate(values)
+
+
 def _analyse(evidence: Evidence, metric: Metric, rule: DecisionPlan) -> Analysis:
     terms = Terms(
         confidence=rule.confidence,
@@ -110,8 +133,9 @@ def _decide(evidence: Evidence, analysis: Analysis, rule: DecisionPlan) -> list[
 
 
 def measure_of(metric: str) -> wording.Measure:
-    """How the metric's values are written."""
-    return wording.Measure(metric, get_metric(metric).unit == "share")
+    """How the metric and its values are written."""
+    label = metric.upper() if metric in ("em", "f1") else metric
+    return wording.Measure(label, get_metric(metric).unit == "share")
 
 
 def judgement_record(judgement: Judgement) -> dict[str, Any]:

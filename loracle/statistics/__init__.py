@@ -10,16 +10,16 @@ analysis.py     all of it for every row and pair
 
 from __future__ import annotations
 
-from loracle.statistics.analysis import (
-    RANDOM_SEED,
+from loracle.statistics.analysis import analyse, compare
+from loracle.statistics.findings import (
     Analysis,
     Comparison,
     Estimate,
     ScoredSet,
     SetFacts,
     Terms,
-    analyse,
 )
+from loracle.statistics.scope import RANDOM_SEED
 
 __all__ = [
     "RANDOM_SEED",
@@ -30,4 +30,5 @@ __all__ = [
     "SetFacts",
     "Terms",
     "analyse",
+    "compare",
 ]

@@ -109,7 +109,7 @@ def _random_p_values(
         if degrees_of_freedom:
             sums += np.outer(noise_generator.standard_t(degrees_of_freedom, num), noise_K)
         num_as_far += (np.abs(sums) >= least).sum(axis=0)
-    values: FloatArray = ((1 + num_as_far) / (1 + num_flips)).astype(np.float64)
+    values: FloatArray = (1 + num_as_far) / (1 + num_flips)
     return values
 
 
@@ -120,4 +120,4 @@ def _random_signs(
     num_bytes = (num_clusters + 7) // 8
     drawn = np.frombuffer(generator.bytes(num_patterns * num_bytes), np.uint8)
     bits = np.unpackbits(drawn.reshape(num_patterns, num_bytes), axis=1, count=num_clusters)
-    return 2.0 * bits - 1.0
+    return 2 * bits.astype(np.float64) - 1

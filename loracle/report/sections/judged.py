@@ -88,7 +88,7 @@ def _facts(record: RunRecord, findings: Findings) -> Iterator[dict[str, Any]]:
             "value": score(findings.metric, visible),
             "detail": None
             if visible is None
-            else (f"points, at {power:.0%} power", f"分，检出概率 {power:.0%}"),
+            else (f"at {power:.0%} power", f"检出概率 {power:.0%}"),
         }
     seeds = len(record.plan["seeds"])
     yield {
