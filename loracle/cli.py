@@ -1,7 +1,7 @@
 """The command line: `loracle run`, `decide`, `compare`, `report`, `export` and `score`.
 
-Starts without torch. Results go to standard output, everything else to standard error. Exit codes: 0 done, 1 ran but
-something failed, 2 bad plan or data, 130 and 143 for signals.
+Starts without torch. Results go to standard output, everything else to standard error. Exit
+codes: 0 done, 1 ran but something failed, 2 bad plan or data, 130 and 143 for signals.
 """
 
 from __future__ import annotations

@@ -29,6 +29,10 @@
   };
   show();
   dark.addEventListener("change", show);
+  // Paper cannot be unfolded.
+  addEventListener("beforeprint", () => {
+    for (const folded of document.querySelectorAll(".decision details")) folded.open = true;
+  });
   document.addEventListener("DOMContentLoaded", () => {
     show();
     document.addEventListener("click", (event) => {
