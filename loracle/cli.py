@@ -1,4 +1,4 @@
-"""The command line: `loracle run`, `decide`, `compare`, `report`, `export` and `score`.
+"""The command line: `loracle run`, `decide`, `compare`, `report`, `export`, `serve`, `score`.
 
 Starts without torch. Results go to standard output, everything else to standard error. Exit
 codes: 0 done, 1 ran but something failed, 2 bad plan or data, 130 and 143 for signals.
@@ -205,6 +205,22 @@ def export(
     from loracle.report.export import export_predictions
 
     print(f"{export_predictions(run_folder, predictions):,} rows in {predictions}")
+
+
+@app.command()
+def serve(
+    folder: Annotated[
+        Path, typer.Argument(metavar="RUN|FOLDER", help="A run's folder, or one that holds runs.")
+    ],
+    port: Annotated[
+        int | None,
+        typer.Option(min=1, max=65535, help="Without it: 8642, or a free one where that is taken."),
+    ] = None,
+) -> None:
+    """Show a run, or all runs of a folder, in the browser, live. Only this machine reaches it."""
+    from loracle.server.serving import serve as serve_folder
+
+    serve_folder(folder, port, lambda line: print(line, flush=True))
 
 
 def main() -> None:

@@ -11,11 +11,11 @@ from __future__ import annotations
 
 import base64
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import cache
 from importlib import resources
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from loracle import __version__
 from loracle.report import sections
@@ -28,7 +28,13 @@ if TYPE_CHECKING:
 REPORT_NAME = "report.html"
 
 _ASSETS = resources.files("loracle.report") / "assets"
-_SCRIPTS = ("head", "answers")
+
+
+class Page(NamedTuple):
+    """A page and the Content-Security-Policy that it also states itself."""
+
+    text: str
+    policy: str
 
 
 def write_report(root: Path | str) -> Path:
@@ -40,25 +46,34 @@ def write_report(root: Path | str) -> Path:
     path = record.root / REPORT_NAME
     # Half of a surrogate pair, which JSON can hold and UTF-8 cannot, becomes a reference that
     # browsers show as a replacement character.
-    write_atomically(path, build_page(record).encode("utf-8", "xmlcharrefreplace"))
+    write_atomically(path, build_page(record).text.encode("utf-8", "xmlcharrefreplace"))
     return path
 
 
-def build_page(record: RunRecord) -> str:
-    """The whole page."""
+def build_page(record: RunRecord, *, live_version: str | None = None) -> Page:
+    """The whole page.
+
+    live_version: of a page that a server keeps up to date: what the server calls this state of
+    the run's files. The page may be of an unfinished run then.
+    """
+    scripts = ["head", "answers"] + (["live"] if live_version is not None else [])
+    values = sections.all_sections(record) | {"live_version": live_version}
+    return _page("report.html.j2", values, scripts)
+
+
+def build_runs_page(folder: str, runs: Sequence[Mapping[str, Any]]) -> Page:
+    """The list of runs in a folder, for a server. runs: name, path and state of each."""
+    return _page("runs.html.j2", {"folder": folder, "runs": runs}, ["head"])
+
+
+def _page(template: str, values: Mapping[str, Any], script_names: Sequence[str]) -> Page:
     style = asset("style.css")
-    scripts = {name: asset(f"{name}.js") for name in _SCRIPTS}
-    return render(
-        "report.html.j2",
-        {
-            **sections.all_sections(record),
-            "style": style,
-            "scripts": scripts,
-            "policy": content_policy(style, scripts),
-            "version": __version__,
-            "live": False,
-        },
-    )
+    scripts = {name: asset(f"{name}.js") for name in script_names}
+    # A page that nobody serves asks for nothing; one that is served, for its own events.
+    extra = ("connect-src 'self'",) if "live" in scripts else ()
+    policy = content_policy(style, scripts, *extra)
+    given = {"style": style, "scripts": scripts, "policy": policy, "version": __version__}
+    return Page(render(template, {**values, **given}), policy)
 
 
 def render(template: str, values: Mapping[str, Any]) -> str:

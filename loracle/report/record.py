@@ -29,7 +29,6 @@ from loracle.store import (
     write_json_lines,
 )
 
-
 # Version 1 has no judgement; the page says so and shows the rest.
 _OLDEST_RESULTS = 1
 

@@ -1,4 +1,4 @@
-"""Makes finished run folders without a model: invented answers of known quality, scored for real."""
+"""Makes finished run folders without a model: invented answers of known quality, truly scored."""
 
 from __future__ import annotations
 

@@ -82,7 +82,7 @@ def test_making_a_report_again_gives_the_same_bytes_and_touches_nothing_else(own
 
 
 def test_the_decision_is_the_first_heading_in_both_languages(run: Path) -> None:
-    page = build_page(read_run(run))
+    page = build_page(read_run(run)).text
     sentence = read_json(run / "results.json")["decisions"][0]["sentence"]
     heading = re.search(r"<h1.*?</h1>", page, re.DOTALL)
     assert heading is not None
@@ -90,14 +90,14 @@ def test_the_decision_is_the_first_heading_in_both_languages(run: Path) -> None:
 
 
 def test_every_text_is_there_in_both_languages(run: Path) -> None:
-    spans = list(_Parsed(build_page(read_run(run))).all("span"))
+    spans = list(_Parsed(build_page(read_run(run)).text).all("span"))
     english = sum(span.get("lang") == "en" for span in spans)
     chinese = sum(span.get("lang") == "zh-Hans" for span in spans)
     assert english == chinese > 100
 
 
 def test_the_policy_allows_exactly_the_scripts_and_the_style_of_the_page(run: Path) -> None:
-    page = build_page(read_run(run))
+    page = build_page(read_run(run)).text
     policy = next(
         str(meta["content"])
         for meta in _Parsed(page).all("meta")
@@ -115,7 +115,7 @@ def test_the_policy_allows_exactly_the_scripts_and_the_style_of_the_page(run: Pa
 
 
 def test_the_page_names_no_address_to_load_from(run: Path) -> None:
-    parsed = _Parsed(build_page(read_run(run)))
+    parsed = _Parsed(build_page(read_run(run)).text)
     for tag, attributes in parsed.tags:
         for name in ("src", "href", "action", "data", "srcset", "style"):
             value = attributes.get(name)
@@ -130,7 +130,7 @@ def test_text_from_names_reasons_and_answers_never_becomes_a_tag(tmp_path: Path)
     results["ranking"][0]["reason"] = ATTACK
     results["decisions"][0]["sentence"] = {"en": ATTACK, "zh": ATTACK}
     write_json(root / "results.json", results)
-    parsed = _Parsed(build_page(read_run(root)))
+    parsed = _Parsed(build_page(read_run(root)).text)
     assert list(parsed.all("img")) == []
     assert len(list(parsed.all("script"))) == 3
     assert "<img src=x onerror=alert(1)>" in parsed.text
@@ -148,7 +148,7 @@ def test_results_of_version_1_open_and_say_what_they_lack(own_run: Path) -> None
     for key in ("rule", "precision", "estimates", "comparisons", "decisions"):
         del results[key]
     write_json(own_run / "results.json", {**results, "version": 1})
-    text = _Parsed(build_page(read_run(own_run))).text
+    text = _Parsed(build_page(read_run(own_run)).text).text
     assert "No decision: these results have no intervals" in text
     assert "These results hold no comparisons" in text
     assert "Wins and losses" in text
@@ -168,13 +168,13 @@ def test_a_folder_that_is_no_run_is_refused(tmp_path: Path) -> None:
 
 def test_a_failed_candidate_stands_in_the_ranking_with_its_reason(tmp_path: Path) -> None:
     root = make_run(tmp_path / "demo", Shape(QUALITY, num_questions=20, failed=("noisy",)))
-    text = _Parsed(build_page(read_run(root))).text
+    text = _Parsed(build_page(read_run(root)).text).text
     assert "failed: step 3: the loss is nan" in text
 
 
 def test_several_sets_and_seeds_have_a_decision_and_a_plot_each(tmp_path: Path) -> None:
     shape = Shape(QUALITY, num_questions=30, evaluations=("one", "two"), seeds=(0, 1))
-    page = build_page(read_run(make_run(tmp_path / "demo", shape)))
+    page = build_page(read_run(make_run(tmp_path / "demo", shape))).text
     assert page.count("<svg") == 4  # all sets, each of the two, the training curves
     for words in ("All sets", "The decision on each set", "clean · seed 1"):
         assert words in page
@@ -237,7 +237,7 @@ def test_questions_are_read_from_the_data_file_where_an_older_run_kept_none(own_
 def test_without_the_questions_the_page_says_why(own_run: Path, change: Any, reason: str) -> None:
     (own_run / "questions" / "test.jsonl").unlink()
     change(Path(read_run(own_run).plan["evaluation"][0]["path"]))
-    assert reason in build_page(read_run(own_run))
+    assert reason in build_page(read_run(own_run)).text
 
 
 def test_twenty_thousand_predictions_stay_under_15_megabytes(tmp_path: Path) -> None:

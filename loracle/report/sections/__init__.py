@@ -30,21 +30,21 @@ CONTENTS = (
 """The sections in their order: anchor and template, English and Chinese heading."""
 
 
+_NEED_RESULTS = frozenset({"ranking", "estimates", "pairs", "sets"})
+
+
 def all_sections(record: RunRecord) -> dict[str, Any]:
-    """The values of every section by its name."""
+    """The values of every section by its name; without results, of those that need none."""
     results = record.results
-    assert results is not None
-    findings = Findings(results)
+    findings = None if results is None else Findings(results)
     return {
         "run": record.root.name,
-        "created": results["created"][:10],
-        "contents": CONTENTS,
+        "created": None if results is None else results["created"][:10],
+        "contents": [
+            entry for entry in CONTENTS if findings is not None or entry[0] not in _NEED_RESULTS
+        ],
         "warnings": [],
-        "decision": judged.decision(record, findings),
-        "ranking": judged.ranking(record, findings),
-        "estimates": judged.estimates(record, findings),
-        "pairs": judged.pairs(record, findings),
-        "sets": judged.sets(record, findings),
+        **({} if findings is None else _judged(record, findings)),
         "training": measured.training(record),
         "cost": measured.cost(record),
         "data": measured.data(record),
@@ -54,10 +54,25 @@ def all_sections(record: RunRecord) -> dict[str, Any]:
     }
 
 
-def _answers(record: RunRecord, findings: Findings) -> dict[str, Any]:
+def _judged(record: RunRecord, findings: Findings) -> dict[str, Any]:
+    return {
+        "decision": judged.decision(record, findings),
+        "ranking": judged.ranking(record, findings),
+        "estimates": judged.estimates(record, findings),
+        "pairs": judged.pairs(record, findings),
+        "sets": judged.sets(record, findings),
+    }
+
+
+def _answers(record: RunRecord, findings: Findings | None) -> dict[str, Any]:
     packed = pack_answers(record)
+    if findings is None:
+        ranked = [trial.candidate for trial in record.finished_trials()]
+        metric = record.plan["decision"]["metric"]
+    else:
+        ranked, metric = findings.candidates, findings.metric
     labels = {trial.candidate: trial.label for trial in reversed(list(record.finished_trials()))}
-    first = next((labels[name] for name in findings.candidates if name != "base"), "base")
+    first = next((labels[name] for name in ranked if name != "base"), "base")
     notes = [
         (
             f"Questions and passages are not shown: {reason}.",
@@ -76,10 +91,9 @@ def _answers(record: RunRecord, findings: Findings) -> dict[str, Any]:
                 "全部回答见运行文件夹的 predictions/。",
             )
         )
-    assert record.results is not None
     return {
         "packed": packed.base64 if packed.num_questions else None,
-        "metric": record.results["decision_metric"],
+        "metric": metric,
         "first": first,
         "second": "base",
         "notes": notes,

@@ -25,7 +25,9 @@ class Findings:
         self.is_judged = "decisions" in results
         self.rule: Found = results.get("rule", {})
         self.decisions: list[Found] = results.get("decisions", [])
-        self.precision: list[Found] = results.get("precision", [])
+        self._facts: dict[tuple[str, Scope], Found] = {
+            (entry["metric"], entry["evaluation"]): entry for entry in results.get("precision", [])
+        }
         evaluations = results["evaluations"]
         names: list[Scope] = [entry["name"] for entry in evaluations]
         self.scopes: list[Scope] = [None, *names] if len(names) > 1 else names
@@ -37,11 +39,11 @@ class Findings:
             entry["candidate"] for entry in results["ranking"] if entry["mean"] is not None
         ]
         """Those with a finished trial and the base, best first."""
-        self._estimates = {
+        self._estimates: dict[tuple[str, str, Scope], Found] = {
             (entry["metric"], entry["candidate"], entry["evaluation"]): entry
             for entry in results.get("estimates", [])
         }
-        self._comparisons = {
+        self._comparisons: dict[tuple[str, str, str, Scope], Found] = {
             (entry["metric"], entry["a"], entry["b"], entry["evaluation"]): entry
             for entry in results.get("comparisons", [])
         }
@@ -64,8 +66,7 @@ class Findings:
 
     def facts(self, metric: str, scope: Scope) -> Found | None:
         """What an evaluation set can show: questions, independent groups, smallest difference."""
-        wanted = (metric, scope)
-        return next((f for f in self.precision if (f["metric"], f["evaluation"]) == wanted), None)
+        return self._facts.get((metric, scope))
 
     def is_better(self, metric: str, difference: float) -> bool:
         """Whether a difference is one for the better."""

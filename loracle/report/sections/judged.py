@@ -181,10 +181,11 @@ def _ranking_row(
 
 def _mean_over_sets(entry: Mapping[str, Any], metric: str) -> float | None:
     """The plain mean over the sets, None where one of them lacks the metric."""
-    scores = [by_metric.get(metric) for by_metric in entry["scores"].values()]
-    if not scores or None in scores:
-        return None
-    return sum(found["mean"] for found in scores) / len(scores)
+    means = [
+        by_metric[metric]["mean"] for by_metric in entry["scores"].values() if metric in by_metric
+    ]
+    complete = means and len(means) == len(entry["scores"])
+    return sum(means) / len(means) if complete else None
 
 
 def _tag(name: str, findings: Findings) -> dict[str, Any] | None:
