@@ -36,8 +36,10 @@ OF_QUESTION = 0.8
 OF_ROW_AND_PASSAGE = 0.4
 OF_SEED_AND_QUESTION = 0.3
 
-# Deciding needs no intervals; one resample keeps their cost away.
+# Deciding needs no intervals; one resample keeps their cost away. Their coverage can be counted
+# with fewer resamples than the product draws.
 DECIDING = Terms(num_resamples=1)
+NUM_RESAMPLES = 1_999
 
 
 def cluster_sizes(generator: np.random.Generator, num_clusters: int) -> IntArray:
@@ -128,7 +130,7 @@ def coverage(
     generator = np.random.default_rng(seed)
     held = np.zeros(2)
     # Experiments of one batch share the passages' sizes, and each is a column.
-    num_batches = 20
+    num_batches = 10
     per_batch = num_experiments // num_batches
     for batch in range(num_batches):
         sizes = cluster_sizes(generator, num_clusters)
@@ -139,7 +141,9 @@ def coverage(
             ((a, rate_a, 0.0), (a - b, rate_a - rate_b, -1.0))
         ):
             bounds = (np.full(per_batch, least), np.ones(per_batch))
-            low, high = intervals(clustering.totals(values), 0.95, batch, bounds)
+            low, high = intervals(
+                clustering.totals(values), 0.95, batch, bounds, num_resamples=NUM_RESAMPLES
+            )
             held[place] += ((low <= truth) & (truth <= high)).sum()
     return Coverage(*(held / (num_batches * per_batch)))
 
@@ -149,7 +153,7 @@ def coverage_with_seeds(
 ) -> Coverage:
     """As `coverage`, for the first two of four equal candidates that were trained with seeds."""
     generator = np.random.default_rng(seed)
-    terms = Terms(num_resamples=1_999)
+    terms = Terms(num_resamples=NUM_RESAMPLES)
     held = np.zeros(2)
     for _ in range(num_experiments):
         sizes = cluster_sizes(generator, num_clusters)
@@ -205,22 +209,23 @@ def questions_stated(num_experiments: int, gain: float, num_clusters: int, seed:
 
 def figures() -> Iterator[str]:
     """Every figure, a line each."""
-    for base_rate in (0.6, 0.3):
-        for clustered in (True, False):
-            found = winners_without_difference(2_000, base_rate, 1, clustered=clustered)
-            by_number = ", ".join(
-                f"{n}: {w.num_named}/{w.num_experiments}" for n, w in found.items()
-            )
-            yield (
-                f"winner named without a difference, base at {base_rate}, "
-                f"{'clustered' if clustered else 'passages ignored'}: "
-                f"{total(found).num_named} of 2000 ({by_number})"
-            )
+    for base_rate, clustered, num_experiments in (
+        (0.6, True, 2_000),
+        (0.3, True, 2_000),
+        (0.3, False, 700),
+    ):
+        found = winners_without_difference(num_experiments, base_rate, 1, clustered=clustered)
+        by_number = ", ".join(f"{n}: {w.num_named}/{w.num_experiments}" for n, w in found.items())
+        yield (
+            f"winner named without a difference, base at {base_rate}, "
+            f"{'clustered' if clustered else 'passages ignored'}: "
+            f"{total(found).num_named} of {num_experiments} ({by_number})"
+        )
     for candidates, luck in ((2, 0.3), (4, 0.3), (4, 0.1)):
-        found_with = winners_with_seeds(500, candidates, luck)
+        found_with = winners_with_seeds(300, candidates, luck)
         yield (
             f"the same with 3 seeds whose luck is {luck}, {candidates} candidates: "
-            f"{found_with.num_named} of 500"
+            f"{found_with.num_named} of 300"
         )
     for rates in ((0.6, 0.5), (0.3, 0.3), (0.85, 0.8), (0.05, 0.05)):
         for num_clusters in (5, 8, 10, 15, 20, 50, 200):
@@ -230,16 +235,16 @@ def figures() -> Iterator[str]:
                 f"difference {held.of_difference:.1%}"
             )
     for num_seeds, luck in ((2, 0.1), (3, 0.0), (3, 0.1), (3, 0.3), (5, 0.3)):
-        held = coverage_with_seeds(500, 40, num_seeds, luck, seed=3)
+        held = coverage_with_seeds(300, 40, num_seeds, luck, seed=3)
         yield (
             f"coverage, {num_seeds} seeds, luck {luck}, 40 passages: mean {held.of_mean:.1%}, "
             f"difference {held.of_difference:.1%}"
         )
     for gain in (0.0, 0.03, 0.06, 0.09, 0.12):
-        yield f"power, gain {gain}, 80 passages: {power(500, gain, 80):.1%}"
+        yield f"power, gain {gain}, 80 passages: {power(300, gain, 80):.1%}"
     for gain in (0.06, 0.1):
-        stated = questions_stated(301, gain, 120)
-        around = (power(1_000, gain, round(times * stated), 4) for times in (0.8, 1.0, 1.2))
+        stated = questions_stated(201, gain, 120)
+        around = (power(600, gain, round(times * stated), 4) for times in (0.8, 1.0, 1.2))
         yield (
             f"passages needed for a gain of {gain}: {stated:.0f} stated; power at 0.8, 1 and 1.2 "
             f"times as many: {', '.join(f'{share:.1%}' for share in around)}"

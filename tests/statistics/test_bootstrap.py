@@ -122,7 +122,7 @@ def test_one_passage_has_no_interval():
 
 def test_nearly_equal_passages_do_not_make_an_endless_interval():
     values = np.r_[np.zeros(19), 1.0]
-    low, high = intervals(totals_of(values, range(20)), 0.95, 0, UNIT)
+    _, high = intervals(totals_of(values, range(20)), 0.95, 0, UNIT)
     # Uncut, the quantile is infinite: a third of the resamples miss the one right answer.
     assert high[0] <= 0.05 + 3 * stats.t.ppf(0.975, 19) * stats.sem(values) + 1e-12
 

@@ -1,4 +1,4 @@
-"""Standard errors of clustered means and the spread of seeds, against definitions and statsmodels."""
+"""Standard errors of clustered means, and the spread of seeds, by definition and statsmodels."""
 
 from __future__ import annotations
 
