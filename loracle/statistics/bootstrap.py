@@ -11,7 +11,7 @@ to every draw as noise of the estimated size from Student's t with the seeds' de
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from scipy import stats
@@ -26,20 +26,59 @@ _CAP = 3.0
 _NUM_COUNTS_AT_ONCE = 2_000_000
 
 
-def half_widths(
+class Intervals(NamedTuple):
+    """Lower and upper ends, (K,) each; NaN where there is no interval."""
+
+    low_K: FloatArray
+    high_K: FloatArray
+
+
+def intervals(
     totals: ClusterTotals,
     confidence: float,
     seed: int,
+    bounds: tuple[FloatArray, FloatArray] | None = None,
     seed_errors_K: FloatArray | None = None,
     seed_degrees_of_freedom: int = 0,
     num_resamples: int = NUM_RESAMPLES,
-) -> FloatArray:
-    """Half the width of the interval around each column's mean, (K,).
+) -> Intervals:
+    """The interval around each column's mean.
 
+    bounds: the least and the greatest value that a column can have, (K,) each; None: unbounded.
     seed_errors_K: standard error by seeds of each column; None: no seeds to count.
-    NaN where an evaluation set has one cluster only; 0 where nothing varies.
+
+    There is none where an evaluation set has one cluster only. Where nothing varies, an interval
+    can be given for bounded values alone.
     """
+    widths = _half_widths(
+        totals, confidence, seed, seed_errors_K, seed_degrees_of_freedom, num_resamples
+    )
+    constant = widths == 0
+    means = totals.means_K
+    if bounds is None:
+        widths = np.where(constant, np.nan, widths)
+        return Intervals(means - widths, means + widths)
+    lowest, highest = bounds
+    share = _possible_share_of_others(totals, confidence)
+    widths = np.where(constant, share * (highest - lowest), widths)
+    # Between -1 and 1 two values can be 2 apart, but one that is 0 can only be 1 off.
+    below = np.where(constant, np.minimum(widths, share * (means - lowest)), widths)
+    above = np.where(constant, np.minimum(widths, share * (highest - means)), widths)
+    return Intervals(np.maximum(means - below, lowest), np.minimum(means + above, highest))
+
+
+def _half_widths(
+    totals: ClusterTotals,
+    confidence: float,
+    seed: int,
+    seed_errors_K: FloatArray | None,
+    seed_degrees_of_freedom: int,
+    num_resamples: int,
+) -> FloatArray:
+    """Half the width of each interval: NaN with one cluster in a set, 0 where nothing varies."""
     errors = totals.standard_errors_K
+    scale = np.abs(totals.totals_GK).sum(axis=0)
+    errors[errors < 1e-12 * scale] = 0.0
     limit = stats.t.ppf((1 + confidence) / 2, totals.degrees_of_freedom_K())
     distances = _distances(totals, seed, num_resamples)
     roots = np.clip(distances, -_CAP * limit, _CAP * limit) * errors
@@ -49,6 +88,20 @@ def half_widths(
         roots = roots + np.outer(noise, seed_errors_K)
     widths: FloatArray = np.quantile(np.abs(roots), confidence, axis=0)
     return widths
+
+
+def _possible_share_of_others(totals: ClusterTotals, confidence: float) -> float:
+    """How many of all clusters may have another value, where all of those seen have one.
+
+    If a share x of all clusters had another value, G of them without one would come up with the
+    chance (1 - x)^G; x is where that is half of what is left beside the confidence.
+    """
+    return float(
+        sum(
+            stratum.share * (1 - ((1 - confidence) / 2) ** (1 / len(stratum.weights_G)))
+            for stratum in totals.strata()
+        )
+    )
 
 
 def _distances(totals: ClusterTotals, seed: int, num_resamples: int) -> FloatArray:
@@ -62,7 +115,7 @@ def _distances(totals: ClusterTotals, seed: int, num_resamples: int) -> FloatArr
         variances = variances + drawn_variances
     off = means - totals.means_K
     scale = np.abs(totals.totals_GK).sum(axis=0) + np.finfo(float).tiny
-    off[np.abs(off) < 1e-12 * scale] = 0.0
+    off[np.abs(off) < 1e-12 * scale] = 0.0  # rounding, not distance
     errors = np.sqrt(np.where(variances < np.square(1e-12 * scale), 0.0, variances))
     with np.errstate(divide="ignore", invalid="ignore"):
         distances: FloatArray = off / errors
@@ -110,17 +163,3 @@ def _counts(generator: np.random.Generator, num_resamples: int, num_clusters: in
     drawn += np.arange(num_resamples)[:, None] * num_clusters
     counts = np.bincount(drawn.ravel(), minlength=num_resamples * num_clusters)
     return counts.reshape(num_resamples, num_clusters).astype(np.float64)
-
-
-def half_width_without_spread(totals: ClusterTotals, confidence: float) -> float:
-    """Half the width where every cluster has the same value, for values within a range of 1.
-
-    Had more than a share x of all clusters another value, G of them without one would come up
-    with a chance below (1 - x)^G; that chance is set to half of what is left beside confidence.
-    """
-    return float(
-        sum(
-            stratum.share * (1 - ((1 - confidence) / 2) ** (1 / len(stratum.weights_G)))
-            for stratum in totals.strata()
-        )
-    )

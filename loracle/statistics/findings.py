@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from loracle.statistics.bootstrap import NUM_RESAMPLES
 from loracle.statistics.spread import FloatArray
 
 
@@ -26,13 +27,14 @@ class Terms:
 
     confidence: of intervals; 1 - confidence bounds the chance of any false finding. min_gain: how
     much a candidate must be better than the base, in the metric's unit. bounded: whether scores
-    lie from 0 to 1.
+    lie from 0 to 1. num_resamples: of the bootstrap.
     """
 
     confidence: float = 0.95
     min_gain: float = 0.0
     higher_is_better: bool = True
     bounded: bool = True
+    num_resamples: int = NUM_RESAMPLES
 
 
 @dataclass(frozen=True)

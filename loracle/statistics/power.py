@@ -10,12 +10,13 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, replace
 
-from scipy import stats
+from scipy import special
 
 POWER = 0.8
 """The chance with which a difference is to be seen."""
 
 _MOST_TIMES = 1e9
+_TOLERANCE = 1e-5
 
 
 @dataclass(frozen=True)
@@ -76,16 +77,14 @@ def questions_needed(
     if not visible(_MOST_TIMES):
         return None
     low, high = 1 / num_questions, _MOST_TIMES
-    while high / low > 1 + 1e-6:
+    while high / low > 1 + _TOLERANCE:
         middle = math.sqrt(low * high)
         low, high = (low, middle) if visible(middle) else (middle, high)
-    return math.ceil(high * num_questions * (1 - 1e-5))
+    return math.ceil(high * num_questions * (1 - 2 * _TOLERANCE))
 
 
 def _reach(error: float, degrees_of_freedom: float, alpha: float) -> float:
     if not error:
         return 0.0
-    quantiles = stats.t.ppf(1 - alpha / 2, degrees_of_freedom) + stats.t.ppf(
-        POWER, degrees_of_freedom
-    )
-    return float(error * quantiles)
+    beyond_chance = special.stdtrit(degrees_of_freedom, 1 - alpha / 2)
+    return error * float(beyond_chance + special.stdtrit(degrees_of_freedom, POWER))

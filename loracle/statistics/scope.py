@@ -142,29 +142,25 @@ class Scope:
         ]
 
     @cached_property
-    def intervals(self) -> tuple[FloatArray, FloatArray]:
-        """The lower and the upper ends, (K,) each; NaN where there are none."""
-        widths = bootstrap.half_widths(
+    def intervals(self) -> bootstrap.Intervals:
+        """Of the rows, then of the pairs."""
+        return bootstrap.intervals(
             self.totals,
             self.terms.confidence,
             RANDOM_SEED,
+            self._bounds() if self.terms.bounded else None,
             self.seed_errors_K,
             self.seeds.degrees_of_freedom,
+            self.terms.num_resamples,
         )
-        if self.terms.bounded:
-            without = bootstrap.half_width_without_spread(self.totals, self.terms.confidence)
-            widths = np.where(widths > 0, widths, np.where(np.isnan(widths), np.nan, without))
-        else:
-            widths = np.where(widths > 0, widths, np.nan)
-        means = self.totals.means_K
-        low, high = means - widths, means + widths
-        if self.terms.bounded:
-            # Rows from 0 to 1 (turned: -1 to 0), differences from -1 to 1.
-            num_rows = len(self.rows)
-            lowest, highest = (0.0, 1.0) if self.sign > 0 else (-1.0, 0.0)
-            least = np.where(np.arange(len(means)) < num_rows, lowest, -1.0)
-            most = np.where(np.arange(len(means)) < num_rows, highest, 1.0)
-            low, high = np.maximum(low, least), np.minimum(high, most)
+
+    def _bounds(self) -> tuple[FloatArray, FloatArray]:
+        """Rows lie from 0 to 1 (turned: from -1 to 0), differences from -1 to 1."""
+        ends = (0.0, 1.0) if self.sign > 0 else (-1.0, 0.0)
+        low, high = (
+            np.array([end] * len(self.rows) + [of_pairs] * len(self.pairs))
+            for end, of_pairs in zip(ends, (-1.0, 1.0), strict=True)
+        )
         return low, high
 
     def _turned(self, low: float, high: float) -> tuple[float | None, float | None]:

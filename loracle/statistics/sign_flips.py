@@ -116,8 +116,8 @@ def _random_p_values(
 def _random_signs(
     generator: np.random.Generator, num_patterns: int, num_clusters: int
 ) -> FloatArray:
-    """+1 or -1, (patterns, G). A pattern is drawn as whole bytes, so chunks do not matter."""
-    num_bytes = (num_clusters + 7) // 8
+    """+1 or -1, (patterns, G). A pattern is drawn as whole words, so chunks do not matter."""
+    num_bytes = (num_clusters + 31) // 32 * 4
     drawn = np.frombuffer(generator.bytes(num_patterns * num_bytes), np.uint8)
     bits = np.unpackbits(drawn.reshape(num_patterns, num_bytes), axis=1, count=num_clusters)
     return 2 * bits.astype(np.float64) - 1
