@@ -18,9 +18,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from loracle import __version__
+from loracle.errors import RunFolderError
 from loracle.report import sections
-from loracle.report.record import RunRecord, read_run
-from loracle.store import write_atomically
+from loracle.report.record import OLDEST_RESULTS, RunRecord, read_run
+from loracle.report.results import read_results
+from loracle.store import RunFolder, write_atomically
 
 if TYPE_CHECKING:
     import jinja2
@@ -61,8 +63,23 @@ def build_page(record: RunRecord, *, live_version: str | None = None) -> Page:
     return _page("report.html.j2", values, scripts)
 
 
+def decision_of(root: Path) -> tuple[str, str] | None:
+    """A run's decision in English and Chinese, or why it cannot be read; None: none yet."""
+    path = RunFolder(root).results
+    if not path.is_file():
+        return None
+    try:
+        decisions = read_results(path, oldest=OLDEST_RESULTS).get("decisions")
+    except RunFolderError as error:
+        return str(error), str(error)
+    if not decisions:
+        return None
+    sentence = decisions[0]["sentence"]
+    return sentence["en"], sentence["zh"]
+
+
 def build_runs_page(folder: str, runs: Sequence[Mapping[str, Any]]) -> Page:
-    """The list of runs in a folder, for a server. runs: name, path and state of each."""
+    """The list of runs in a folder, for a server. runs: name, path, state and decision of each."""
     return _page("runs.html.j2", {"folder": folder, "runs": runs}, ["head"])
 
 

@@ -30,7 +30,7 @@ from loracle.store import (
 )
 
 # Version 1 has no judgement; the page says so and shows the rest.
-_OLDEST_RESULTS = 1
+OLDEST_RESULTS = 1
 
 
 class Turn(NamedTuple):
@@ -113,6 +113,8 @@ class RunRecord:
     plan: Mapping[str, Any]
     environment: Sequence[Mapping[str, Any]]
     results: Mapping[str, Any] | None
+    check: Mapping[str, Any] | None
+    """check.json, what the data check found; None where the run made none."""
     trials: tuple[TrialRecord, ...]
 
     @property
@@ -154,7 +156,8 @@ def read_run(root: Path | str, *, unfinished: bool = False) -> RunRecord:
         root=folder.root,
         plan=plan,
         environment=read_json(folder.environment) if folder.environment.is_file() else [],
-        results=read_results(folder.results, oldest=_OLDEST_RESULTS) if has_results else None,
+        results=read_results(folder.results, oldest=OLDEST_RESULTS) if has_results else None,
+        check=read_json(checked) if (checked := folder.root / "check.json").is_file() else None,
         trials=tuple(_trials(folder, plan)),
     )
 

@@ -31,7 +31,7 @@ from starlette.routing import Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from loracle.errors import UserError
-from loracle.report.page import Page, build_page, build_runs_page
+from loracle.report.page import Page, build_page, build_runs_page, decision_of
 from loracle.report.record import read_run
 from loracle.server.following import Follower
 from loracle.store import RunFolder
@@ -94,7 +94,10 @@ class _Site:
         for name, path in folders.items():
             view = self._views.setdefault(name, _RunView(path))
             state = await run_in_threadpool(view.follower.read)
-            rows.append({"name": name, "state": state, "path": f"run/{name}/"})
+            decision = await run_in_threadpool(decision_of, path)
+            rows.append(
+                {"name": name, "state": state, "decision": decision, "path": f"run/{name}/"}
+            )
         page = await run_in_threadpool(build_runs_page, self._root.resolve().name, rows)
         return _page(page)
 

@@ -138,6 +138,10 @@ class RunState:
             name: trial if trial.stage in ("done", "skipped") else TrialState(name)
             for name, trial in self.trials.items()
         }
+        # With several seeds the trials have names of their own, which come when they start.
+        if event["num_trials"] == len(event["candidates"]):
+            for name in event["candidates"]:
+                self.trials.setdefault(name, TrialState(name))
 
 
 _LISTS = ("warnings", "trials")

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import base64
+import dataclasses
 import gzip
 import hashlib
 import json
@@ -19,6 +20,7 @@ from loracle.report.answers import pack_answers, split_prompt
 from loracle.report.charts import LineRow, PointRow, estimates_chart, loss_chart, thinned
 from loracle.report.page import build_page, write_report
 from loracle.report.record import Turn, read_run
+from loracle.report.sections import all_sections
 from loracle.report.sections.findings import Findings
 from loracle.report.sections.words import clock, quantile
 from loracle.store import read_json, read_json_lines, write_json
@@ -312,3 +314,71 @@ def test_quantiles_are_by_nearest_rank() -> None:
 )
 def test_durations_are_shown_as_on_a_clock(seconds: float | None, shown: str) -> None:
     assert clock(seconds) == shown
+
+
+# The data check
+
+CHECK = {
+    "datasets": [
+        {
+            "name": "clean",
+            "kind": "candidate",
+            "description": "JSONL, messages",
+            "accounting": {
+                "num_read": 1203,
+                "num_kept": 1200,
+                "shortened": [{}],
+                "dropped_by_reason": {"no <answer>": 3},
+                "languages": {"en": 0.9, "zh": 0.1},
+            },
+            "findings": [
+                {
+                    "kind": "duplicates",
+                    "num_rows": 7,
+                    "groups": [[{"id": "a", "file": "/data/clean.jsonl", "line": 4}]],
+                }
+            ],
+            "problems": [{"severity": "warning", "message": "few rows", "fix": ""}],
+        }
+    ],
+    "leakage": [
+        {
+            "candidate": "clean",
+            "evaluation": "test",
+            "leaks": [{"kind": "passage"}, {"kind": "passage"}],
+            "leaked_ids": ["test-0", "test-1"],
+            "clean_ids": [f"test-{number}" for number in range(2, 60)],
+            "num_untried_pairs": 0,
+        }
+    ],
+}
+
+
+def test_the_data_check_is_shown_with_the_score_on_the_clean_questions(tmp_path: Path) -> None:
+    # The two leaked questions are the only right ones.
+    root = make_run(
+        tmp_path / "demo",
+        Shape({"base": 0, "clean": 0}),
+        lambda row, example, chance: (
+            example.references[0]
+            if row == "clean" and example.id in ("test-0", "test-1")
+            else "wrong"
+        ),
+    )
+    assert "This run holds no data check" in build_page(read_run(root)).text
+    write_json(root / "check.json", CHECK)
+    record = read_run(root)
+    found = all_sections(record)["data"]["audit"]["leakage"][0]
+    assert (found["num_leaked"], found["share"]) == ("2", "3%")
+    assert (found["full"], found["clean"]) == ("3.3", "0.0")
+    text = _Parsed(build_page(record).text).text
+    for words in ("1,203", "3 × no <answer>", "few rows", "clean.jsonl:4", "the same passage"):
+        assert words in text
+
+
+def test_a_recommended_candidate_that_knows_questions_is_warned_of_beside_the_decision(
+    run: Path,
+) -> None:
+    record = dataclasses.replace(read_run(run), check=CHECK)
+    page = build_page(record).text
+    assert "clean shares text with 2 of 60 questions of test" in page.partition("<nav")[0]

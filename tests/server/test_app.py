@@ -45,6 +45,7 @@ def files_of(root: Path) -> dict[str, bytes]:
 def test_a_folder_s_runs_are_listed_and_nothing_else(site: Site) -> None:
     page = site.ask(f"/{TOKEN}/").text
     assert 'href="run/demo/"' in page
+    assert "Use clean" in page
     assert "&lt;b&gt;unfinished &amp; odd" in page
     assert "notes" not in page
 

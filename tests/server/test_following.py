@@ -99,7 +99,11 @@ def test_a_file_that_was_replaced_is_read_anew(tmp_path: Path) -> None:
     assert follower.read()["status"] == "waiting"
     append(path, STARTED)
     state = follower.read()
-    assert (state["num_events"], state["trials"]) == (1, [])
+    assert state["num_events"] == 1
+    assert [(one["name"], one["stage"], one["curve"]) for one in state["trials"]] == [
+        ("a", "waiting", []),
+        ("b", "waiting", []),
+    ]
 
 
 def test_lines_that_cannot_be_read_are_counted_and_the_rest_is_followed(tmp_path: Path) -> None:

@@ -8,12 +8,14 @@ words.py       numbers and names as they are shown
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 from loracle.report.answers import pack_answers
 from loracle.report.record import RunRecord
-from loracle.report.sections import judged, measured, provenance
+from loracle.report.sections import audited, judged, measured, provenance
 from loracle.report.sections.findings import Findings
+from loracle.report.sections.words import Said
 
 CONTENTS = (
     ("ranking", "Ranking", "排名"),
@@ -43,15 +45,28 @@ def all_sections(record: RunRecord) -> dict[str, Any]:
         "contents": [
             entry for entry in CONTENTS if findings is not None or entry[0] not in _NEED_RESULTS
         ],
-        "warnings": [],
+        "warnings": [] if findings is None else list(_warnings(record, findings)),
         **({} if findings is None else _judged(record, findings)),
         "training": measured.training(record),
         "cost": measured.cost(record),
-        "data": measured.data(record),
+        "data": measured.data(record) | {"audit": audited.audit(record)},
         "answers": _answers(record, findings),
         "length": measured.length(record),
         "settings": provenance.settings(record),
     }
+
+
+def _warnings(record: RunRecord, findings: Findings) -> Iterator[Said]:
+    recommended = findings.decisions[0]["recommended"] if findings.decisions else None
+    yield from audited.leakage_warnings(record, recommended)
+    assert record.results is not None
+    if num_failed := record.results["num_failed"]:
+        yield (
+            f"{num_failed} trials failed; the ranking says why."
+            if num_failed > 1
+            else "One trial failed; the ranking says why.",
+            f"{num_failed} 次训练失败，原因见排名。",
+        )
 
 
 def _judged(record: RunRecord, findings: Findings) -> dict[str, Any]:
