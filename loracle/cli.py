@@ -13,13 +13,14 @@ import signal
 import sys
 import warnings
 from enum import StrEnum
+from enum import Enum
 from pathlib import Path
 from types import FrameType
 from typing import Annotated
 
 import typer
 
-from loracle.errors import UserError
+from loracle.errors import PlanError, UserError
 
 
 class Language(StrEnum):
@@ -31,6 +32,15 @@ class Language(StrEnum):
 
 EXIT_FAILED = 1
 EXIT_BAD_INPUT = 2
+
+
+class ExportForm(str, Enum):
+    """What `loracle export` makes of a candidate."""
+
+    peft = "peft"
+    merged = "merged"
+    ollama = "ollama"
+
 
 app = typer.Typer(
     help="Tells which dataset is worth fine-tuning on.",
@@ -196,15 +206,37 @@ def report(
 @app.command()
 def export(
     run_folder: Annotated[Path, typer.Argument(metavar="RUN", help="The folder of a run.")],
+    name: Annotated[
+        str | None, typer.Argument(help="The candidate to export as a model, or NAME--sSEED.")
+    ] = None,
     predictions: Annotated[
-        Path,
+        Path | None,
         typer.Option(help="Write all predictions with their scores to this Parquet file."),
-    ],
+    ] = None,
+    to: Annotated[
+        ExportForm, typer.Option(help="peft: the adapter; merged: with the base; ollama: likewise.")
+    ] = ExportForm.peft,
+    out: Annotated[Path | None, typer.Option(help="The new folder. Without it: NAME-FORM.")] = None,
+    dtype: Annotated[
+        str | None, typer.Option(help="Precision of a merged model. Without it: the base's.")
+    ] = None,
 ) -> None:
-    """Write a run's predictions and scores for other programs."""
-    from loracle.report.export import export_predictions
+    """Export a trained candidate as a model, or the predictions for other programs."""
+    if (name is None) == (predictions is None):
+        raise PlanError("name a candidate to export, or a file with --predictions; one of the two")
+    if predictions is not None:
+        from loracle.report.export import export_predictions
 
-    print(f"{export_predictions(run_folder, predictions):,} rows in {predictions}")
+        print(f"{export_predictions(run_folder, predictions):,} rows in {predictions}")
+        return
+    assert name is not None
+    if to is not ExportForm.peft:
+        _quiet_libraries()
+    from loracle.winner import export_winner
+
+    folder = out or Path(f"{name}-{to.value}")
+    found = export_winner(run_folder, name, to.value, folder, dtype=dtype)
+    print(f"{folder}: {found}")
 
 
 @app.command()

@@ -27,7 +27,7 @@ from loracle.model import (
     run_self_test,
 )
 from loracle.ordering import prefix_groups
-from loracle.plan import GenerationPlan, Plan, TrainingPlan
+from loracle.plan import GenerationPlan, ModelPlan, Plan, TrainingPlan
 from loracle.progress import Reporter
 from loracle.training import AUTO_BUDGET_TOKENS, TrainingSettings
 
@@ -119,7 +119,7 @@ class Workbench:
 def load_model(plan: Plan) -> BaseModel:
     """Load tokenizer and base; `embedded` is the model that comes with the embedded extra."""
     settings = plan.model
-    source = str(embedded_model_folder()) if settings.name == EMBEDDED else settings.name
+    source = model_source(settings)
     tokenizer = load_tokenizer(source, settings.revision, settings.trust_remote_code)
     return load_base(
         settings.name,
@@ -129,6 +129,11 @@ def load_model(plan: Plan) -> BaseModel:
         dtype=settings.dtype,
         trust_remote_code=settings.trust_remote_code,
     )
+
+
+def model_source(settings: ModelPlan) -> str:
+    """The folder or hub id to load the base from."""
+    return str(embedded_model_folder()) if settings.name == EMBEDDED else settings.name
 
 
 def prepare(
