@@ -13,7 +13,6 @@ import signal
 import sys
 import warnings
 from enum import StrEnum
-from enum import Enum
 from pathlib import Path
 from types import FrameType
 from typing import Annotated
@@ -34,7 +33,7 @@ EXIT_FAILED = 1
 EXIT_BAD_INPUT = 2
 
 
-class ExportForm(str, Enum):
+class ExportForm(StrEnum):
     """What `loracle export` makes of a candidate."""
 
     peft = "peft"

@@ -49,7 +49,8 @@ def export_winner(root: Path, name: str, form: Form, out: Path, *, dtype: str | 
 
     Raises:
         RunFolderError: no such trial, or its files are not as it left them.
-        UserError: `out` exists, `dtype` is unknown, or a merged model answers differently from the adapter.
+        UserError: `out` exists, or `dtype` is unknown.
+        ModelError: a merged model answers otherwise than the adapter.
     """
     record = read_run(root)
     trial = find_trial(record, name)

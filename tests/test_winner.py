@@ -36,9 +36,10 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def loracle(*arguments: object) -> int:
-    with pytest.MonkeyPatch.context() as patch, pytest.raises(SystemExit) as ended:
+    with pytest.MonkeyPatch.context() as patch:
         patch.setattr(sys, "argv", ["loracle", *map(str, arguments)])
-        cli.main()
+        with pytest.raises(SystemExit) as ended:
+            cli.main()
     return int(ended.value.code or 0)
 
 
