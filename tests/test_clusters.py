@@ -61,8 +61,11 @@ def test_a_group_named_like_a_row_is_no_row():
 
 
 def test_half_of_a_surrogate_pair_is_a_character_like_any_other():
-    questions = [about(f"\ud83d{RIVER}", "Where?"), about(f"\ud83d{RIVER}", "How long?"),
-                 about(TOWER, "Of what?")]
+    questions = [
+        about(f"\ud83d{RIVER}", "Where?"),
+        about(f"\ud83d{RIVER}", "How long?"),
+        about(TOWER, "Of what?"),
+    ]
     assert question_clusters(questions) == ["passage:0", "passage:0", "row:2"]
 
 

@@ -10,13 +10,14 @@ import pytest
 from loracle.decision import decide, undecided
 from loracle.statistics import Analysis, Comparison, Estimate, SetFacts, Terms
 
+PLAIN = Terms()
 COSTS = {"a": 300.0, "b": 200.0, "c": 100.0}
 
 
 def analysis_of(
     means: Mapping[str | None, Mapping[str, float]],
     shown: Sequence[tuple[str, str, str | None]],
-    terms: Terms = Terms(),
+    terms: Terms = PLAIN,
 ) -> Analysis:
     """means: by evaluation, by row, base first. shown: (better, worse, evaluation)."""
     rows = list(next(iter(means.values())))
@@ -47,7 +48,7 @@ def analysis_of(
     )
 
 
-def one_set(shown, terms: Terms = Terms(), **means):
+def one_set(shown, terms: Terms = PLAIN, **means):
     analysis = analysis_of(
         {"test": means}, [(better, worse, "test") for better, worse in shown], terms
     )
@@ -65,9 +66,7 @@ def test_a_candidate_better_than_the_base_and_every_other_is_to_be_used():
 
 
 def test_between_equals_the_cheapest_is_recommended_and_none_wins():
-    decision = one_set(
-        [("a", "base"), ("b", "base"), ("a", "c")], base=0.3, a=0.7, b=0.69, c=0.3
-    )
+    decision = one_set([("a", "base"), ("b", "base"), ("a", "c")], base=0.3, a=0.7, b=0.69, c=0.3)
     assert (decision.verdict, decision.winner, decision.leader) == ("no_difference", None, "a")
     assert decision.contenders == ("a", "b")
     assert decision.recommended == "b"

@@ -21,6 +21,7 @@ from loracle.wording import (
 )
 
 F1 = Measure("F1", is_share=True)
+FAST = Terms(num_resamples=499)
 COSTS = {"clean": 24_298.0, "small": 5_042.0, "copy": 24_298.0}
 
 
@@ -31,7 +32,7 @@ def scores(mean: float, kind: int, num: int = 60) -> np.ndarray:
 
 
 def judged(
-    *, num_clusters: int = 60, terms: Terms = Terms(num_resamples=499), **rows: np.ndarray
+    *, num_clusters: int = 60, terms: Terms = FAST, **rows: np.ndarray
 ) -> tuple[Decision, Analysis]:
     clusters = [str(i % num_clusters) for i in range(60)]
     analysis = analyse([ScoredSet("test", clusters, rows)], "base", terms)
@@ -145,7 +146,7 @@ def test_forgetting_is_told_with_the_set_and_the_loss():
             ("old", {"base": scores(0.8, 4), "clean": scores(0.3, 5), "small": scores(0.8, 4)}),
         )
     ]
-    analysis = analyse(sets, "base", Terms(num_resamples=499))
+    analysis = analyse(sets, "base", FAST)
     overall = decide(analysis, COSTS)[0]
     facts = Circumstances(F1, COSTS)
     assert sentence(overall, analysis, facts).en.startswith("Use small: ")

@@ -19,9 +19,9 @@ def scored(name: str = "test", num_clusters: int = 30, size: int = 3, **means: f
     labels = np.repeat(np.arange(num_clusters), size)
     shared = generator.normal(0, 0.08, num_clusters)[labels]
     rows = {
-        row: np.clip(
-            mean + shared + np.random.default_rng(i).normal(0, 0.03, len(labels)), 0, 1
-        )[None, :]
+        row: np.clip(mean + shared + np.random.default_rng(i).normal(0, 0.03, len(labels)), 0, 1)[
+            None, :
+        ]
         for i, (row, mean) in enumerate(means.items())
     }
     return ScoredSet(name, [f"passage:{label}" for label in labels], rows)
