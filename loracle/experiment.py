@@ -14,6 +14,7 @@ from typing import Any
 from loracle import metrics
 from loracle.adapter import lora_config
 from loracle.attempt import Outcome, attempt_base, attempt_trial, places
+from loracle.clusters import kinds_of
 from loracle.data.conversation import Example
 from loracle.data.sources import read_examples
 from loracle.errors import PlanError, UserError
@@ -21,6 +22,10 @@ from loracle.executors import inline
 from loracle.model import SelfTest
 from loracle.plan import DataFilePlan, Plan, fingerprint, freeze
 from loracle.progress import Reporter, View
+from loracle.report.evidence import read_evidence
+from loracle.report.judgement import judge, judgement_record
+from loracle.report.page import write_report
+from loracle.report.record import keep_questions
 from loracle.report.results import EvaluationFacts, ModelFacts, ResultRow, build_results
 from loracle.store import RunFolder, write_json
 from loracle.workbench import NLL_METRIC, Workbench, load_model, prepare
@@ -44,6 +49,8 @@ def run(plan: Plan, out: Path | None, view: View) -> dict[str, Any]:
     trials = places(names, plan.seeds)
     with RunFolder.open(root, frozen, plan_fingerprint) as folder, Reporter(folder, view) as report:
         started = time.perf_counter()
+        for name, examples in evaluations.items():
+            keep_questions(folder, name, examples)
         report.emit("run_started", run=str(root), num_trials=len(trials), candidates=names)
         base = load_model(plan)
         bench, training_sets, self_test = prepare(
@@ -62,6 +69,7 @@ def run(plan: Plan, out: Path | None, view: View) -> dict[str, Any]:
         )
         results = _results(plan, root, bench, self_test, outcomes)
         write_json(folder.results, results)
+        _report(folder, report)
         report.emit(
             "run_finished",
             run=str(root),
@@ -69,6 +77,18 @@ def run(plan: Plan, out: Path | None, view: View) -> dict[str, Any]:
             seconds=time.perf_counter() - started,
         )
     return results
+
+
+def _report(folder: RunFolder, report: Reporter) -> None:
+    """Write report.html. The results are safe by then, and stay so whatever happens here."""
+    try:
+        write_report(folder.root)
+    except Exception as error:  # noqa: BLE001
+        report.emit(
+            "warning",
+            message=f"report.html was not written ({type(error).__name__}: {error}); "
+            f"`loracle report {folder.root}` tries again",
+        )
 
 
 def check_plan(plan: Plan) -> Any:
@@ -137,12 +157,15 @@ def _results(
                 num_examples=len(evaluation.examples),
                 metrics=tuple(base_summary["scores"][evaluation.name]),
                 tokenisation=base_summary["scripts"][evaluation.name],
+                num_clusters=len(set(evaluation.clusters)),
+                clusters_by=kinds_of(evaluation.clusters),
             )
             for evaluation in bench.evaluations
         ],
         rows=[_row(outcome) for outcome in outcomes],
         decision_metric=plan.decision.metric,
         higher_is_better=metrics.get_metric(plan.decision.metric).higher_is_better,
+        judgement=judgement_record(judge(read_evidence(root))),
     )
 
 

@@ -3,6 +3,8 @@
     RUN/
       plan.json  {"version": 1, "fingerprint": "9f2c...", "plan": {...}}
       environment.json · pipeline.log · training.log · evaluation.log · events.jsonl · results.json
+      questions/EVAL.jsonl   what each evaluation asks, as the reports show it
+      report.html            made from all the others
       base/                  a trial folder without training
       trials/NAME--s0/
         trial.json · steps.jsonl · checkpoint/ · adapter/
@@ -27,7 +29,7 @@ import re
 import secrets
 import shutil
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from types import TracebackType
@@ -69,6 +71,11 @@ def write_json(path: Path, value: Any) -> None:
     Raises ValueError where the value holds NaN or infinity, which JSON does not have.
     """
     write_atomically(path, _json_bytes(value, indent=2) + b"\n")
+
+
+def write_json_lines(path: Path, rows: Iterable[Mapping[str, Any]]) -> None:
+    """Write a JSONL file atomically. Raises ValueError where a row holds NaN or infinity."""
+    write_atomically(path, b"".join(_json_bytes(row, indent=None) + b"\n" for row in rows))
 
 
 def read_json(path: Path) -> Any:
@@ -218,6 +225,24 @@ class TrialFolder:
         """What `finish` was given. Raises RunFolderError where the trial is not finished."""
         return dict(self._read_done()["summary"])
 
+    def require_unchanged(self, paths: Iterable[Path]) -> None:
+        """Raise RunFolderError unless the trial is finished and these files are as it left them."""
+        hashes = self._read_done()["files"]
+        problems = []
+        for path in paths:
+            name = path.relative_to(self.root).as_posix()
+            if name not in hashes:
+                problems.append(f"{self.done} does not vouch for {name}")
+            elif not path.is_file():
+                problems.append(f"{path} is missing")
+            elif _sha256(path) != hashes[name]:
+                problems.append(
+                    f"{path} has changed since it was written; the command that made the run "
+                    "makes it again"
+                )
+        if problems:
+            raise RunFolderError(problems)
+
     def clear(self) -> list[str]:
         """Remove what an attempt left; return the removed files' paths within the folder."""
         # First of all, so that a kill in between leaves nothing that looks finished.
@@ -264,6 +289,10 @@ class RunFolder:
         self.results = self.root / "results.json"
         self.base = TrialFolder(self.root / "base")
         self._lock: IO[str] | None = None
+
+    def questions(self, evaluation: str) -> Path:
+        """Where the questions of an evaluation are kept, for reports: the data file may move."""
+        return self.root / "questions" / f"{evaluation}.jsonl"
 
     def trial(self, name: str, seed: int) -> TrialFolder:
         """The folder of one candidate trained with one seed."""

@@ -198,8 +198,10 @@ def _answer(
     with JsonLinesWriter(folder.predictions(evaluation.name)) as writer:
         for batch in batches:
             for answer in batch:
-                example = evaluation.examples[len(answers)]
-                row = _prediction(base, example, answer)
+                number = len(answers)
+                row = _prediction(
+                    base, evaluation.examples[number], evaluation.clusters[number], answer
+                )
                 writer.write(row)
                 answers.append(answer)
                 texts.append(row["prediction"])
@@ -224,10 +226,11 @@ def _questions(bench: Workbench, evaluation: EvaluationSet) -> list[Question]:
     return questions
 
 
-def _prediction(base: BaseModel, example: Example, answer: Answer) -> dict[str, Any]:
+def _prediction(base: BaseModel, example: Example, cluster: str, answer: Answer) -> dict[str, Any]:
     text = base.tokenizer.decode(answer.token_ids, skip_special_tokens=True).strip()
     row: dict[str, Any] = {
         "id": example.id,
+        "cluster": cluster,
         "prediction": text,
         "answers": list(example.references),
         "finish_reason": answer.finish_reason,

@@ -8,8 +8,10 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
+from loracle.clusters import question_clusters
 from loracle.data.conversation import Example
 from loracle.data.rendering import Rendered, RenderedPrompt, Renderer
 from loracle.embedded import embedded_model_folder
@@ -25,7 +27,7 @@ from loracle.model import (
     run_self_test,
 )
 from loracle.ordering import prefix_groups
-from loracle.plan import GenerationPlan, Plan, TrainingPlan
+from loracle.plan import GenerationPlan, ModelPlan, Plan, TrainingPlan
 from loracle.progress import Reporter
 from loracle.training import AUTO_BUDGET_TOKENS, TrainingSettings
 
@@ -63,6 +65,11 @@ class EvaluationSet:
     metrics: tuple[str, ...]
     examples: Sequence[Example]
     prompts: Sequence[RenderedPrompt]
+
+    @cached_property
+    def clusters(self) -> Sequence[str]:
+        """Which questions belong together: a label for each."""
+        return question_clusters(self.examples)
 
 
 @dataclass
@@ -112,7 +119,7 @@ class Workbench:
 def load_model(plan: Plan) -> BaseModel:
     """Load tokenizer and base; `embedded` is the model that comes with the embedded extra."""
     settings = plan.model
-    source = str(embedded_model_folder()) if settings.name == EMBEDDED else settings.name
+    source = model_source(settings)
     tokenizer = load_tokenizer(source, settings.revision, settings.trust_remote_code)
     return load_base(
         settings.name,
@@ -122,6 +129,11 @@ def load_model(plan: Plan) -> BaseModel:
         dtype=settings.dtype,
         trust_remote_code=settings.trust_remote_code,
     )
+
+
+def model_source(settings: ModelPlan) -> str:
+    """The folder or hub id to load the base from."""
+    return str(embedded_model_folder()) if settings.name == EMBEDDED else settings.name
 
 
 def prepare(

@@ -202,6 +202,8 @@ MISTAKES = {
         "config.json",
     ),
     "a missing plan": (["run", "--plan", "nope.yaml"], "nope.yaml"),
+    "no run folder to decide": (["decide", "nope"], "nope is not a run folder"),
+    "no run folder to compare": (["compare", "nope", "nope"], "nope is not a run folder"),
     "a missing file to score": (["score", "nope.jsonl"], "nope.jsonl"),
     "an unknown option": (["run", "--evel", "x"], "--evel"),
 }
@@ -242,10 +244,64 @@ def test_bad_rows_are_named_before_a_model_is_loaded(
     assert "b.jsonl" in shown
 
 
-def test_the_options_of_run_are_these():
+OPTIONS = {
+    "run": {"candidates", "--eval", "--model", "--out", "--plan", "--set", "--json"},
+    "decide": {"run_folder", "--metric", "--confidence", "--language", "--json"},
+    "compare": {"run_a", "run_b", "--metric", "--confidence", "--json"},
+}
+
+
+@pytest.mark.parametrize("name", OPTIONS)
+def test_the_options_of_a_command_are_these(name):
     import typer.main
 
-    command = typer.main.get_command(cli.app).commands["run"]
+    command = typer.main.get_command(cli.app).commands[name]
     options = {name for parameter in command.params for name in parameter.opts}
-    expected = {"candidates", "--eval", "--model", "--out", "--plan", "--set", "--json"}
-    assert options - {"--help"} == expected
+    assert options - {"--help"} == OPTIONS[name]
+
+
+def test_a_finished_run_is_decided_and_compared_from_its_files(
+    model_folder, data, monkeypatch, capsys
+):
+    assert run(model_folder, monkeypatch) == 0
+    shown = capsys.readouterr().out
+    before = files(data / "run")
+    results = json.loads((data / "run/results.json").read_text())
+    sentence = results["decisions"][0]["sentence"]
+    assert " ".join(shown.split()).endswith(sentence["en"])
+
+    assert loracle("decide", "run", monkeypatch=monkeypatch) == 0
+    assert capsys.readouterr().out.startswith(sentence["en"])
+    assert loracle("decide", "run", "--language", "zh", monkeypatch=monkeypatch) == 0
+    assert capsys.readouterr().out.startswith(sentence["zh"])
+    assert loracle("decide", "run", "--json", monkeypatch=monkeypatch) == 0
+    decided = json.loads(capsys.readouterr().out)
+    assert decided.pop("frozen_rule") is True
+    assert decided == {key: results[key] for key in decided}
+    assert set(decided) == {"rule", "precision", "estimates", "comparisons", "decisions"}
+
+    changed = ("decide", "run", "--metric", "em", "--confidence", "0.9")
+    assert loracle(*changed, monkeypatch=monkeypatch) == 0
+    assert "proves less" in capsys.readouterr().err
+    assert loracle(*changed, "--json", monkeypatch=monkeypatch) == 0
+    other = json.loads(capsys.readouterr().out)
+    assert (other["frozen_rule"], other["rule"]["metric"]) == (False, "em")
+
+    assert loracle("compare", "run", "run", monkeypatch=monkeypatch) == 0
+    assert "The plans are the same." in capsys.readouterr().out
+    assert loracle("compare", "run", "run", "--json", monkeypatch=monkeypatch) == 0
+    compared = json.loads(capsys.readouterr().out)["comparisons"]
+    assert {comparison["difference"] for comparison in compared} == {0.0}
+    assert files(data / "run") == before
+
+
+def test_predictions_say_which_questions_belong_together(model_folder, data, monkeypatch):
+    assert run(model_folder, monkeypatch) == 0
+    rows = [
+        json.loads(line)
+        for line in (data / "run/base/predictions/test.jsonl").read_text().splitlines()
+    ]
+    # Four questions about one passage.
+    assert [row["cluster"] for row in rows] == 4 * ["passage:0"]
+    [evaluation] = json.loads((data / "run/results.json").read_text())["evaluations"]
+    assert (evaluation["num_clusters"], evaluation["clusters_by"]) == (1, {"passage": 4})

@@ -22,8 +22,14 @@ LIGHT_MODULES = (
     "loracle.scoring",
     "loracle.store",
     "loracle.progress",
+    "loracle.clusters",
+    "loracle.statistics",
+    "loracle.decision",
     "loracle.report.results",
     "loracle.report.table",
+    "loracle.report.judgement",
+    "loracle.report.comparing",
+    "loracle.report.plain",
 )
 
 
@@ -62,6 +68,7 @@ def copy_of_the_modules(folder: Path) -> Path:
         ("loracle/errors.py", "import loracle.plan"),
         ("loracle/forest.py", "import loracle.attention\nimport torch"),
         ("loracle/metrics.py", "import torch"),
+        ("loracle/statistics/scope.py", "import torch"),
         ("loracle/report/table.py", "def late() -> None:\n    import transformers"),
         ("loracle/trial.py", "import loracle.experiment"),
         ("loracle/experiment.py", "import training"),

@@ -45,13 +45,21 @@ class Conversation:
 
 @dataclass(frozen=True, slots=True)
 class Example:
-    """One row of a dataset. `file` and `line` (from 1) say where it stands on disk."""
+    """One row of a dataset.
+
+    file, line: where it stands on disk. Lines count from 1.
+    context, question: the passage and what is asked about it, where the row keeps the two apart.
+    group: what the row says it belongs to; rows of one group are not independent.
+    """
 
     id: str
     conversation: Conversation
     answers: tuple[str, ...]
     file: str
     line: int
+    context: str | None = None
+    question: str | None = None
+    group: str | None = None
 
     @property
     def references(self) -> tuple[str, ...]:

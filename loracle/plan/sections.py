@@ -199,7 +199,13 @@ class GenerationPlan(Section):
 
 
 class DecisionPlan(Section):
-    """The rule that ranks the candidates, stated before the run."""
+    """The rule that ranks the candidates and decides, stated before the run."""
 
     metric: Text = "f1"
     """The metric that ranks; every evaluation must compute it."""
+    confidence: Annotated[float, Field(strict=True, ge=0.5, lt=1)] = 0.95
+    """Of the intervals. 1 - confidence bounds the chance of a single false finding among all
+    comparisons of the run."""
+    min_gain: NonNegative = 0.0
+    """A candidate helps if it is better than the base by more than this, in the metric's unit:
+    0.01 is one point of em or f1."""

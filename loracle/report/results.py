@@ -1,9 +1,17 @@
 """results.json: what a run found, for programs. `results.schema.json` describes every field.
 
-    {"version": 1, "run": "demo", "model": {...}, "evaluations": [...],
+    {"version": 2, "run": "demo", "model": {...}, "evaluations": [...],
      "rows": [{"candidate": "clean", "seed": 0, "status": "done",
                "scores": {"test": {"f1": {"mean": 0.61, "lift": 0.22}}}, ...}],
-     "ranking": [{"rank": 1, "candidate": "clean", "mean": 0.61, "lift": 0.22, ...}], ...}
+     "ranking": [{"rank": 1, "candidate": "clean", "mean": 0.61, "lift": 0.22, ...}],
+     "rule": {"metric": "f1", "confidence": 0.95, "min_gain": 0.0, ...},
+     "precision": [{"metric": "f1", "evaluation": "test", "smallest_visible": 0.03, ...}],
+     "estimates": [{"metric": "f1", "candidate": "clean", "evaluation": "test",
+                    "mean": 0.61, "low": 0.58, "high": 0.64, ...}],
+     "comparisons": [{"metric": "f1", "a": "clean", "b": "base", "evaluation": "test",
+                      "difference": 0.22, "low": 0.19, "high": 0.25, "p_corrected": 0.0005, ...}],
+     "decisions": [{"evaluation": "test", "verdict": "use", "winner": "clean",
+                    "sentence": {"en": "Use clean: ...", "zh": "..."}, ...}], ...}
 
 A row is one trial; the ranking has one entry for each candidate and one for the base model, its
 numbers means over the seeds. Scores of shares (em, f1, ...) are from 0 to 1 here.
@@ -23,7 +31,7 @@ from loracle.errors import RunFolderError
 from loracle.plan import BASE_NAME
 from loracle.store import read_json
 
-RESULTS_VERSION = 1
+RESULTS_VERSION = 2
 FINISH_REASONS = ("stop", "length")
 SCHEMA_PATH = Path(__file__).with_name("results.schema.json")
 
@@ -57,6 +65,10 @@ class EvaluationFacts:
     metrics: tuple[str, ...]
     tokenisation: Mapping[str, int]
     """On how many examples em and f1 used which tokens, as {"spaced": 280, "characters": 21}."""
+    num_clusters: int
+    """Independent groups of questions: those about one passage are one."""
+    clusters_by: Mapping[str, int]
+    """How many questions were grouped by what, as {"passage": 290, "row": 11}."""
 
 
 @dataclass(frozen=True)
@@ -87,9 +99,10 @@ def build_results(
     rows: Sequence[ResultRow],
     decision_metric: str,
     higher_is_better: bool,
+    judgement: Mapping[str, Any],
     created: datetime | None = None,
 ) -> dict[str, Any]:
-    """The content of results.json. `created`: now, where it is None.
+    """The content of results.json. judgement: the record of a Judgement. created: None: now.
 
     Every row that is done must have the decision metric on every evaluation.
     """
@@ -107,14 +120,21 @@ def build_results(
         "num_failed": sum(row.status == "failed" for row in rows),
         "rows": [_row_record(row, _means_over_seeds(base)) for row in rows],
         "ranking": _ranked(entries, higher_is_better),
+        **judgement,
     }
 
 
-def read_results(path: Path) -> dict[str, Any]:
-    """Read results.json. Raises RunFolderError where it is missing, damaged or of a later form."""
+def read_results(path: Path, *, oldest: int = RESULTS_VERSION) -> dict[str, Any]:
+    """Read results.json.
+
+    oldest: the first version that the caller can read; version 1 has no estimates, comparisons
+    and decisions.
+
+    Raises RunFolderError where it is missing, damaged or of another version.
+    """
     results = read_json(path)
     version = results.get("version") if isinstance(results, dict) else None
-    if version != RESULTS_VERSION:
+    if version not in range(oldest, RESULTS_VERSION + 1):
         raise RunFolderError(
             f"{path} has version {version}, this Loracle reads version {RESULTS_VERSION}; "
             "read it with the release that wrote it"
@@ -139,6 +159,8 @@ def _evaluation_record(facts: EvaluationFacts) -> dict[str, Any]:
     return {
         "name": facts.name,
         "num_examples": facts.num_examples,
+        "num_clusters": facts.num_clusters,
+        "clusters_by": dict(facts.clusters_by),
         "metrics": list(facts.metrics),
         "tokenisation": dict(facts.tokenisation),
     }

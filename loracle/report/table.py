@@ -32,8 +32,19 @@ def visible(text: str) -> str:
 
 
 def results_table(results: Mapping[str, Any]) -> list[Table]:
-    """One table for each evaluation, its rows in the order of the ranking over all of them."""
-    return [_table(results, evaluation) for evaluation in results["evaluations"]]
+    """One table for each evaluation, then one of their mean where there are several.
+
+    The rows are in the order of the ranking over all evaluations.
+    """
+    tables = [_table(results, evaluation) for evaluation in results["evaluations"]]
+    if len(tables) > 1:
+        tables.append(_mean_table(results))
+    return tables
+
+
+def decision_line(results: Mapping[str, Any]) -> str:
+    """The overall decision in one sentence."""
+    return visible(str(results["decisions"][0]["sentence"]["en"]))
 
 
 def summary_lines(results: Mapping[str, Any]) -> list[str]:
@@ -47,30 +58,120 @@ def summary_lines(results: Mapping[str, Any]) -> list[str]:
 
 
 def _table(results: Mapping[str, Any], evaluation: Mapping[str, Any]) -> Table:
+    name, decisive = evaluation["name"], results["decision_metric"]
+    table = _empty_table(
+        results,
+        f"{name} · {evaluation['num_examples']:,} examples · "
+        f"{evaluation['num_clusters']:,} independent groups",
+        (*map(_header, evaluation["metrics"]), f"{_header(decisive)} lift"),
+    )
+    intervals = _Intervals(results, name)
+    for entry in results["ranking"]:
+        scores = entry["scores"].get(name, {})
+        cells = [
+            _with_interval(
+                shown_score(metric, scores[metric]["mean"]),
+                intervals.of_mean(metric, entry["candidate"]),
+            )
+            if metric in scores
+            else _NOTHING
+            for metric in evaluation["metrics"]
+        ]
+        lift = scores[decisive]["lift"] if decisive in scores else None
+        cells.append(_lift_cell(entry, decisive, lift, intervals))
+        _add_row(table, results, entry, cells)
+    return table
+
+
+def _mean_table(results: Mapping[str, Any]) -> Table:
+    """The decisive metric over all evaluations, each with the same weight."""
     decisive = results["decision_metric"]
-    table = Table(title=Text(f"{evaluation['name']} · {evaluation['num_examples']:,} examples"))
+    table = _empty_table(
+        results,
+        f"mean of {len(results['evaluations'])} evaluation sets",
+        (_header(decisive), f"{_header(decisive)} lift"),
+    )
+    intervals = _Intervals(results, None)
+    for entry in results["ranking"]:
+        mean = entry["mean"]
+        score = _NOTHING
+        if mean is not None:
+            interval = intervals.of_mean(decisive, entry["candidate"])
+            score = _with_interval(shown_score(decisive, mean), interval)
+        cells = [score, _lift_cell(entry, decisive, entry["lift"], intervals)]
+        _add_row(table, results, entry, cells)
+    return table
+
+
+def _empty_table(results: Mapping[str, Any], title: str, headers: Sequence[str]) -> Table:
+    confidence = f"{results['rule']['confidence']:.4g}"
+    table = Table(
+        title=Text(title),
+        caption=Text(f"second lines: intervals at confidence {confidence}, cluster bootstrap"),
+    )
     table.add_column("rank", justify="right")
     table.add_column("candidate", overflow="fold")
-    several_seeds = any(entry["num_done"] + entry["num_failed"] > 1 for entry in results["ranking"])
-    if several_seeds:
+    if _several_seeds(results):
         table.add_column("seeds", justify="right")
-    for header in (
-        "examples",
-        "steps",
-        *map(_header, evaluation["metrics"]),
-        f"{_header(decisive)} lift",
-        "minutes",
-    ):
+    for header in ("examples\nsteps", *headers, "minutes"):
         table.add_column(Text(header), justify="right", no_wrap=True)
-    for entry in results["ranking"]:
-        cells = [_rank(entry), _candidate(entry)]
-        if several_seeds:
-            cells.append(_seeds(entry))
-        cells += _cost_cells(entry)
-        cells += _score_cells(entry, evaluation, decisive)
-        cells.append(_NOTHING if entry["seconds"] is None else f"{entry['seconds'] / 60:.1f}")
-        table.add_row(*map(Text, cells), style=_style(entry))
     return table
+
+
+def _add_row(
+    table: Table, results: Mapping[str, Any], entry: Mapping[str, Any], scores: Sequence[str]
+) -> None:
+    cells = [_rank(entry), _candidate(entry)]
+    if _several_seeds(results):
+        cells.append(_seeds(entry))
+    minutes = _NOTHING if entry["seconds"] is None else f"{entry['seconds'] / 60:.1f}"
+    table.add_row(*map(Text, [*cells, _size(entry), *scores, minutes]), style=_style(entry))
+
+
+def _several_seeds(results: Mapping[str, Any]) -> bool:
+    return any(entry["num_done"] + entry["num_failed"] > 1 for entry in results["ranking"])
+
+
+class _Intervals:
+    """The intervals of one evaluation set, or (None) of all of them together."""
+
+    def __init__(self, results: Mapping[str, Any], evaluation: str | None) -> None:
+        self._means = {
+            (estimate["metric"], estimate["candidate"]): (estimate["low"], estimate["high"])
+            for estimate in results["estimates"]
+            if estimate["evaluation"] == evaluation
+        }
+        self._lifts = {
+            (comparison["metric"], comparison["a"]): (comparison["low"], comparison["high"])
+            for comparison in results["comparisons"]
+            if comparison["evaluation"] == evaluation and comparison["b"] == BASE_NAME
+        }
+
+    def of_mean(self, metric: str, candidate: str) -> str | None:
+        low, high = self._means.get((metric, candidate), (None, None))
+        if low is None or high is None:
+            return None
+        return f"{shown_score(metric, low)}–{shown_score(metric, high)}"
+
+    def of_lift(self, metric: str, candidate: str) -> str | None:
+        low, high = self._lifts.get((metric, candidate), (None, None))
+        if low is None or high is None:
+            return None
+        ends = (shown_score(metric, end, signed=True) for end in (low, high))
+        return "…".join(ends)
+
+
+def _with_interval(value: str, interval: str | None) -> str:
+    return value if interval is None else f"{value}\n{interval}"
+
+
+def _lift_cell(
+    entry: Mapping[str, Any], metric: str, lift: float | None, intervals: _Intervals
+) -> str:
+    if lift is None or entry["candidate"] == BASE_NAME:
+        return _NOTHING
+    interval = intervals.of_lift(metric, entry["candidate"])
+    return _with_interval(shown_score(metric, lift, signed=True), interval)
 
 
 def _header(metric: str) -> str:
@@ -93,25 +194,11 @@ def _seeds(entry: Mapping[str, Any]) -> str:
     return f"{entry['num_done']} of {num_seeds}" if entry["num_failed"] else str(num_seeds)
 
 
-def _cost_cells(entry: Mapping[str, Any]) -> list[str]:
+def _size(entry: Mapping[str, Any]) -> str:
     if entry["candidate"] == BASE_NAME:
-        return [_NOTHING, _NOTHING]
+        return _NOTHING
     steps = _NOTHING if entry["num_steps"] is None else f"{entry['num_steps']:,.0f}"
-    return [f"{entry['num_examples']:,}", steps]
-
-
-def _score_cells(
-    entry: Mapping[str, Any], evaluation: Mapping[str, Any], decisive: str
-) -> list[str]:
-    scores = entry["scores"].get(evaluation["name"], {})
-    cells = [
-        shown_score(metric, scores[metric]["mean"]) if metric in scores else _NOTHING
-        for metric in evaluation["metrics"]
-    ]
-    lift = scores[decisive]["lift"] if decisive in scores else None
-    if lift is None or entry["candidate"] == BASE_NAME:
-        return [*cells, _NOTHING]
-    return [*cells, shown_score(decisive, lift, signed=True)]
+    return f"{entry['num_examples']:,}\n{steps}"
 
 
 def _style(entry: Mapping[str, Any]) -> str:

@@ -3,18 +3,24 @@ from __future__ import annotations
 import copy
 import io
 import json
-from collections.abc import Iterator, Mapping
+import re
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import jsonschema
+import numpy as np
 import pytest
 from rich.cells import cell_len
 from rich.console import Console
 
+from loracle import wording
+from loracle.decision import undecided
 from loracle.errors import RunFolderError
+from loracle.report.evidence import Evidence, SetEvidence
+from loracle.report.judgement import WordedDecision, decision_record, judge, judgement_record
 from loracle.report.results import (
     EvaluationFacts,
     ModelFacts,
@@ -24,7 +30,7 @@ from loracle.report.results import (
     results_schema,
     shown_score,
 )
-from loracle.report.table import results_table, summary_lines, visible
+from loracle.report.table import decision_line, results_table, summary_lines, visible
 from loracle.store import write_json
 
 MODEL = ModelFacts(
@@ -36,7 +42,9 @@ MODEL = ModelFacts(
     batching="forest",
     batching_reason="the self-test agreed to 2e-6",
 )
-EVALUATION = EvaluationFacts("test", 301, ("em", "f1"), {"spaced": 280, "characters": 21})
+EVALUATION = EvaluationFacts(
+    "test", 301, ("em", "f1"), {"spaced": 280, "characters": 21}, 61, {"passage": 290, "row": 11}
+)
 
 
 def row(candidate: str, f1: float, seed: int | None = 0, em: float = 0.5) -> ResultRow:
@@ -72,9 +80,60 @@ def results_of(
     model: ModelFacts = MODEL,
 ) -> dict[str, Any]:
     created = datetime(2026, 1, 2, 10, 0, tzinfo=UTC)
+    judgement = judgement_of(rows, evaluations, metric)
     return build_results(
-        "demo", "9f2c", model, evaluations, rows, metric, higher_is_better, created
+        "demo", "9f2c", model, evaluations, rows, metric, higher_is_better, judgement, created
     )
+
+
+def judgement_of(
+    rows: Sequence[ResultRow], evaluations: Sequence[EvaluationFacts], metric: str
+) -> dict[str, Any]:
+    """The record of a judgement on 40 answers for each mean in the rows."""
+    done = [row for row in rows if row.status == "done"]
+    names = [name for name in dict.fromkeys(row.candidate for row in done) if name != "base"]
+    if not any(row.candidate == "base" for row in done):
+        names = []
+
+    def answers(mean: float, row: int) -> list[float]:
+        spread = np.random.default_rng(row).normal(0, min(mean, abs(1 - mean)) / 4, 40)
+        return [float(value) for value in mean + spread - spread.mean()]
+
+    def scores(candidate: str, facts: EvaluationFacts, metric: str) -> np.ndarray:
+        return np.array(
+            [
+                answers(row.means[facts.name][metric], number)
+                for number, row in enumerate(done)
+                if row.candidate == candidate
+            ]
+        )
+
+    plan = {"decision": {"metric": metric}, "seeds": [0, 1]}
+    costs = dict.fromkeys(names, 1000.0)
+    if not names:
+        record = {
+            "rule": {"metric": metric, "confidence": 0.95, "min_gain": 0.0, "correction": "holm"}
+            | {"num_comparisons": 0, "power": 0.8},
+            "decisions": [
+                decision_record(WordedDecision(decision, wording.undecided_sentence(), []))
+                for decision in undecided([facts.name for facts in evaluations])
+            ],
+        }
+        return record | {"precision": [], "estimates": [], "comparisons": []}
+    sets = tuple(
+        SetEvidence(
+            facts.name,
+            [str(i) for i in range(40)],
+            [str(i // 2) for i in range(40)],
+            facts.metrics,
+            {
+                name: {metric: scores(name, facts, metric) for metric in facts.metrics}
+                for name in ("base", *names)
+            },
+        )
+        for facts in evaluations
+    )
+    return judgement_record(judge(Evidence(plan, tuple(names), (), costs, sets)))
 
 
 def ranks(results: Mapping[str, Any]) -> list[tuple[int | None, str]]:
@@ -127,7 +186,7 @@ def objects_in(schema: Any) -> Iterator[dict[str, Any]]:
 def test_every_field_of_the_schema_is_required_described_and_known() -> None:
     schema = results_schema()
     objects = list(objects_in(schema))
-    assert len(objects) == 7
+    assert len(objects) == 14
     for definition in objects:
         assert definition["additionalProperties"] is False
         assert definition["required"] == list(definition["properties"])
@@ -139,7 +198,7 @@ def test_every_field_of_the_schema_is_required_described_and_known() -> None:
 def places(value: Any, path: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
     """Where the objects with fixed fields are."""
     if isinstance(value, dict):
-        by_name = {"scores", "finish_reasons", "tokenisation"}
+        by_name = {"scores", "finish_reasons", "tokenisation", "clusters_by"}
         if path and path[-1] not in by_name and not (len(path) > 1 and path[-2] == "scores"):
             yield path
     children: Any = value.items() if isinstance(value, dict) else ()
@@ -270,11 +329,11 @@ def test_written_results_are_read_back(tmp_path: Path) -> None:
     assert read_results(tmp_path / "results.json") == results
 
 
-@pytest.mark.parametrize("content", [{"version": 2}, {}, []])
+@pytest.mark.parametrize("content", [{"version": 1}, {"version": 3}, {}, []])
 def test_results_of_another_version_are_refused(tmp_path: Path, content: object) -> None:
     write_json(tmp_path / "results.json", content)
     with pytest.raises(
-        RunFolderError, match=r"results\.json has version (2|None).*reads version 1"
+        RunFolderError, match=r"results\.json has version (1|3|None).*reads version 2"
     ):
         read_results(tmp_path / "results.json")
 
@@ -290,23 +349,48 @@ def test_missing_results_are_named_with_their_path(tmp_path: Path) -> None:
 def test_the_table_shows_costs_scores_and_the_lift_with_its_sign() -> None:
     text = printed(results_of(base_row(0.4), row("clean", 0.7), row("odd", 0.1)))
     header = [cell.strip() for cell in line_of(text, "candidate").split("┃")[1:-1]]
-    assert header == [
-        "rank",
-        "candidate",
-        "examples",
-        "steps",
-        "EM",
-        "F1",
-        "F1 lift",
-        "minutes",
-    ]
+    assert header == ["rank", "candidate", "steps", "EM", "F1", "F1 lift", "minutes"]
+    assert "test · 301 examples · 61 independent groups" in text
 
     def cells(name: str) -> list[str]:
         return [cell.strip() for cell in line_of(text, name).split("│")[1:-1]]
 
-    assert cells("clean") == ["1", "clean", "1,200", "56", "50.0", "70.0", "+30.0", "4.0"]
-    assert cells("base") == ["2", "base", "–", "–", "25.0", "40.0", "–", "4.0"]
-    assert cells("odd") == ["3", "odd", "1,200", "56", "50.0", "10.0", "-30.0", "4.0"]
+    assert cells("clean") == ["1", "clean", "1,200", "50.0", "70.0", "+30.0", "4.0"]
+    assert cells("base") == ["2", "base", "–", "25.0", "40.0", "–", "4.0"]
+    assert cells("odd") == ["3", "odd", "1,200", "50.0", "10.0", "-30.0", "4.0"]
+
+
+def test_every_score_has_its_interval_below_it() -> None:
+    results = results_of(base_row(0.4), row("clean", 0.7))
+    lines = printed(results).splitlines()
+    below = lines[next(i for i, line in enumerate(lines) if "clean" in line) + 1]
+    _, _, steps, em, f1, lift, _ = (cell.strip() for cell in below.split("│")[1:-1])
+    assert steps == "56"
+    [estimate] = [
+        e for e in results["estimates"] if (e["candidate"], e["metric"]) == ("clean", "f1")
+    ]
+    assert f1 == f"{100 * estimate['low']:.1f}–{100 * estimate['high']:.1f}"
+    assert re.fullmatch(r"4\d\.\d–5\d\.\d", em)
+    assert re.fullmatch(r"\+2\d\.\d…\+3\d\.\d", lift)
+    assert "intervals at confidence 0.95" in printed(results)
+
+
+def test_several_evaluations_end_with_the_table_of_their_mean() -> None:
+    evaluations = (EVALUATION, replace(EVALUATION, name="other"))
+
+    def both(candidate: str, seed: int | None, f1: float) -> ResultRow:
+        means = {"test": {"em": 0.5, "f1": f1}, "other": {"em": 0.5, "f1": f1 / 2}}
+        return replace(row(candidate, 0.0, seed=seed), means=means)
+
+    results = results_of(both("base", None, 0.4), both("a", 0, 0.8), evaluations=evaluations)
+    last = results_table(results)[-1]
+    assert str(last.title) == "mean of 2 evaluation sets"
+    assert "60.0" in line_of(printed(results).split("mean of 2")[1], " a ")
+
+
+def test_the_decision_is_one_line_without_control_characters() -> None:
+    results = results_of(base_row(0.4), row("cl\x1bean", 0.7))
+    assert decision_line(results).startswith("Use cl\\x1bean: F1 70.0, +30.0 points")
 
 
 def test_a_failed_candidate_is_red_at_the_end_with_its_reason() -> None:
@@ -321,13 +405,13 @@ def test_a_failed_candidate_is_red_at_the_end_with_its_reason() -> None:
 def test_there_is_a_table_for_each_evaluation_with_its_own_metrics() -> None:
     evaluations = (
         EVALUATION,
-        EvaluationFacts("[b]zh", 50, ("f1", "answer_nll"), {"characters": 50}),
+        EvaluationFacts("[b]zh", 50, ("f1", "answer_nll"), {"characters": 50}, 50, {"row": 50}),
     )
     means = {"test": {"em": 0.5, "f1": 0.7}, "[b]zh": {"f1": 0.6, "answer_nll": 2.5}}
     results = results_of(replace(row("a", 0.0), means=means), evaluations=evaluations)
-    first, second = results_table(results)
-    assert str(first.title) == "test · 301 examples"
-    assert str(second.title) == "[b]zh · 50 examples"
+    first, second, _ = results_table(results)
+    assert str(first.title) == "test · 301 examples · 61 independent groups"
+    assert str(second.title) == "[b]zh · 50 examples · 50 independent groups"
     assert "2.500" in printed(results)
 
 
@@ -387,8 +471,8 @@ def test_the_tokens_that_f1_used_are_stated() -> None:
 def test_of_several_evaluations_each_states_its_tokens_if_it_has_any() -> None:
     evaluations = (
         EVALUATION,
-        EvaluationFacts("zh", 50, ("f1",), {"spaced": 0, "characters": 50}),
-        EvaluationFacts("official", 10, ("squad_f1",), {"spaced": 10}),
+        EvaluationFacts("zh", 50, ("f1",), {"spaced": 0, "characters": 50}, 50, {"row": 50}),
+        EvaluationFacts("official", 10, ("squad_f1",), {"spaced": 10}, 10, {"row": 10}),
     )
     assert summary_lines(results_of(evaluations=evaluations)) == [
         "test: em, f1: SQuAD words on 280, characters on 21 examples",

@@ -1,0 +1,116 @@
+"""The decision: a rule that was stated before any score existed, applied to the comparisons.
+
+On one evaluation set, at the rule's confidence and with p-values corrected for all comparisons:
+
+1. A candidate helps if it is shown to be better than the base by more than min_gain, and is
+   harmful if it is shown to be worse than the base.
+2. No candidate helps: `harmful` if all are harmful, else `none_helps`. Keep the base.
+3. The leader is the helping candidate with the best mean. Contenders are the leader and every
+   candidate that is not shown to be worse than the leader.
+4. The leader alone: `use`. Several contenders: `no_difference`; the cheapest of those that help
+   (fewest training tokens computed) is recommended, but it is no winner.
+
+Over several sets the same rule is applied to the plain mean over the sets, and a candidate that is
+shown to be worse than the base on any set (it forgets) neither helps nor contends.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from loracle.statistics import Analysis, Comparison
+
+Verdict = Literal["use", "no_difference", "none_helps", "harmful", "undecided"]
+"""`undecided`: no candidate finished, so there is nothing to compare."""
+
+
+@dataclass(frozen=True)
+class Decision:
+    """What the rule says about one evaluation set, or (`evaluation` None) about all of them."""
+
+    evaluation: str | None
+    verdict: Verdict
+    winner: str | None = None
+    """Only where the verdict is `use`."""
+    recommended: str | None = None
+    """The winner, or the cheapest of the helping contenders; None: keep the base."""
+    leader: str | None = None
+    """The best of those that help, or where none does, of all."""
+    contenders: tuple[str, ...] = ()
+    """The leader and those not shown to be worse than it, best mean first; empty if none helps."""
+    helpful: tuple[str, ...] = ()
+    harmful: tuple[str, ...] = ()
+    """Shown to be worse than the base: on this set, or on the mean over all."""
+    forgetting: tuple[Comparison, ...] = ()
+    """Comparisons with the base on single sets that show a candidate to be worse (overall only)."""
+
+
+def decide(analysis: Analysis, costs: Mapping[str, float]) -> list[Decision]:
+    """The overall decision first, then one for each evaluation set where there are several.
+
+    costs: training tokens computed for each candidate.
+    """
+    names = [facts.evaluation for facts in analysis.sets]
+    single = [name for name in names if name is not None]
+    if len(single) == 1:
+        return [_decide(analysis, costs, single[0], ())]
+    forgetting = tuple(
+        comparison
+        for comparison in analysis.comparisons
+        if comparison.b == comparison.better == analysis.base and comparison.evaluation is not None
+    )
+    overall = _decide(analysis, costs, None, forgetting)
+    return [overall, *(_decide(analysis, costs, name, ()) for name in single)]
+
+
+def undecided(evaluations: Sequence[str]) -> list[Decision]:
+    """What is decided where no candidate finished."""
+    names: list[str | None] = [None] if len(evaluations) > 1 else []
+    return [Decision(name, "undecided") for name in (*names, *evaluations)]
+
+
+def _decide(
+    analysis: Analysis,
+    costs: Mapping[str, float],
+    evaluation: str | None,
+    forgetting: tuple[Comparison, ...],
+) -> Decision:
+    base = analysis.base
+    direction = 1 if analysis.terms.higher_is_better else -1
+    # Equal means stay in the plan's order; no rule below depends on it but a tie of costs.
+    ranked = sorted(
+        analysis.candidates, key=lambda name: -direction * analysis.estimate(name, evaluation).mean
+    )
+
+    def better(a: str, b: str) -> bool:
+        return analysis.comparison(a, b, evaluation).better == a
+
+    harmful = tuple(name for name in ranked if better(base, name))
+    forgets = {comparison.a for comparison in forgetting}
+    eligible = [name for name in ranked if name not in forgets]
+    helpful = tuple(name for name in eligible if better(name, base))
+    if not helpful:
+        return Decision(
+            evaluation,
+            "harmful" if len(harmful) == len(ranked) else "none_helps",
+            leader=ranked[0],
+            harmful=harmful,
+            forgetting=forgetting,
+        )
+    leader = helpful[0]
+    contenders = tuple(name for name in eligible if name == leader or not better(leader, name))
+    alone = len(contenders) == 1
+    cheapest = min((name for name in contenders if name in helpful), key=lambda name: costs[name])
+    return Decision(
+        evaluation,
+        "use" if alone else "no_difference",
+        winner=leader if alone else None,
+        recommended=cheapest,
+        leader=leader,
+        contenders=contenders,
+        helpful=helpful,
+        harmful=harmful,
+        forgetting=forgetting,
+    )

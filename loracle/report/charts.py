@@ -1,0 +1,193 @@
+"""Charts as SVG text, to stand in a page: no script, no font, no address in them.
+
+Colours are CSS variables of the page (`var(--ink)`), so a chart follows its light and dark theme.
+Words stand in the page, in its two languages; a chart holds numbers and the names of candidates,
+which vl-convert escapes: hence `Markup`. Altair describes a chart (Vega-Lite), vl-convert draws
+it, both without a browser.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import unicodedata
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from markupsafe import Markup
+
+if TYPE_CHECKING:
+    import altair
+
+_WIDTH = 900
+_ROW_HEIGHT = 34
+_LINE_HEIGHT = 280
+MAX_LINE_POINTS = 300
+_FONT_SIZE = 12
+_PADDING = {"left": 2, "right": 16, "top": 14, "bottom": 2}
+_CHARACTER_WIDTH = 7.2
+_MAX_LABEL_WIDTH = 26
+# Beyond these the colours come again, with dashes.
+NUM_COLOURS = 8
+_DASHES = ([1, 0], [6, 3], [2, 2])
+_SIZE = re.compile(r'^<svg([^>]*?) width="[^"]*" height="[^"]*"')
+
+
+class PointRow(NamedTuple):
+    """One candidate of the plot of estimates, in the axis' unit; the interval may be unknown."""
+
+    label: str
+    series: int | None
+    """The candidate's place in the plan, which gives its colour; None is the base."""
+    shown: str
+    """The mean as it is written."""
+    mean: float
+    low: float | None
+    high: float | None
+
+
+class LineRow(NamedTuple):
+    """One training's loss, by optimizer step."""
+
+    label: str
+    series: int
+    steps: Sequence[int]
+    values: Sequence[float]
+
+
+def colour(series: int | None) -> str:
+    """The CSS variable of a candidate's colour."""
+    return "var(--base)" if series is None else f"var(--c{series % NUM_COLOURS})"
+
+
+def estimates_chart(rows: Sequence[PointRow]) -> Markup:
+    """Every mean with its interval, one line each in the given order; the base's as a rule."""
+    import altair as alt
+
+    labels = {str(place): _short(row.label) for place, row in enumerate(rows)}
+    # The page's font may be wider than the one that vl-convert measures with.
+    extent = 14 + _CHARACTER_WIDTH * max(map(_width, labels.values()))
+    axis = alt.Axis(
+        ticks=False,
+        domain=False,
+        minExtent=extent,
+        maxExtent=extent,
+        labelLimit=0,
+        # The labels as they stand, by place: two candidates may be short for the same.
+        labelExpr=f"({json.dumps(labels)})[datum.value]",
+    )
+    data = [
+        {**row._asdict(), "colour": colour(row.series), "place": str(place)}
+        for place, row in enumerate(rows)
+    ]
+    x = alt.X(
+        "mean:Q", title=None, scale=alt.Scale(zero=False, padding=14), axis=alt.Axis(tickCount=8)
+    )
+    y = alt.Y("place:N", title=None, sort=list(labels), axis=axis)
+    fill = alt.Color("colour:N", scale=None)
+    layers = [
+        alt.Chart(_data([row for row in data if row["series"] is None]))
+        .mark_rule(stroke="var(--base)", strokeDash=[3, 3])
+        .encode(x=x),
+        alt.Chart(_data([row for row in data if row["low"] is not None]))
+        .mark_rule(strokeWidth=4, strokeCap="round", opacity=0.45)
+        .encode(x=alt.X("low:Q"), x2="high:Q", y=y, color=fill),
+        alt.Chart(_data(data)).mark_circle(size=90, opacity=1).encode(x=x, y=y, color=fill),
+        alt.Chart(_data(data))
+        .mark_text(dy=-12, fontSize=_FONT_SIZE, fill="var(--ink)")
+        .encode(x=x, y=y, text="shown:N"),
+    ]
+    width = _WIDTH - int(extent)
+    return _svg(alt.layer(*layers).properties(width=width, height=_ROW_HEIGHT * len(rows)))
+
+
+def _short(label: str) -> str:
+    """The label, or its two ends where it is too wide; the page's tables have it whole."""
+    if _width(label) <= _MAX_LABEL_WIDTH:
+        return label
+    half = _MAX_LABEL_WIDTH // 2
+    start = next(n for n in range(len(label), -1, -1) if _width(label[:n]) <= half)
+    end = next(n for n in range(len(label) + 1) if _width(label[n:]) < half)
+    return f"{label[:start]}…{label[end:]}"
+
+
+def _width(text: str) -> int:
+    """In columns: characters of East Asia take two."""
+    return sum(2 if unicodedata.east_asian_width(char) in "WF" else 1 for char in text)
+
+
+def loss_chart(lines: Sequence[LineRow]) -> Markup:
+    """The loss of every training by step. Long ones are shown by means of equal spans."""
+    import altair as alt
+
+    data = [
+        {
+            "line": index,
+            "step": step,
+            "loss": value,
+            "colour": colour(line.series),
+            "dash": line.series // NUM_COLOURS % len(_DASHES),
+        }
+        for index, line in enumerate(lines)
+        for step, value in zip(*thinned(line.steps, line.values), strict=True)
+    ]
+    chart = (
+        alt.Chart(_data(data))
+        .mark_line(strokeWidth=1.75, interpolate="linear")
+        .encode(
+            x=alt.X("step:Q", title=None, axis=alt.Axis(tickMinStep=1, tickCount=8, grid=False)),
+            y=alt.Y("loss:Q", title=None, axis=alt.Axis(tickCount=5)),
+            color=alt.Color("colour:N", scale=None),
+            strokeDash=alt.StrokeDash(
+                "dash:N",
+                legend=None,
+                scale=alt.Scale(domain=list(range(len(_DASHES))), range=list(_DASHES)),
+            ),
+            detail="line:N",
+        )
+        .properties(width=_WIDTH - 60, height=_LINE_HEIGHT)
+    )
+    return _svg(chart)
+
+
+def thinned(
+    steps: Sequence[int], values: Sequence[float], max_points: int = MAX_LINE_POINTS
+) -> tuple[list[float], list[float]]:
+    """At most `max_points` points: the means of equally many neighbouring steps each."""
+    span = -(-len(steps) // max_points) or 1
+    starts = range(0, len(steps), span)
+    return (
+        [_mean(steps[start : start + span]) for start in starts],
+        [_mean(values[start : start + span]) for start in starts],
+    )
+
+
+def _mean(values: Sequence[float]) -> float:
+    return sum(values) / len(values)
+
+
+def _data(rows: Sequence[Mapping[str, Any]]) -> altair.InlineData:
+    import altair as alt
+
+    return alt.InlineData(values=[dict(row) for row in rows])
+
+
+def _svg(chart: altair.Chart | altair.LayerChart | altair.FacetChart) -> Markup:
+    import vl_convert
+
+    configured = (
+        chart.configure(aria=False, background="transparent", padding=_PADDING)
+        .configure_view(stroke=None)
+        .configure_axis(
+            labelColor="var(--soft)",
+            labelFontSize=_FONT_SIZE,
+            labelFlush=False,
+            gridColor="var(--line)",
+            tickColor="var(--line-2)",
+            domainColor="var(--line-2)",
+        )
+        .configure_axisY(labelColor="var(--ink)", labelPadding=10)
+    )
+    svg: str = vl_convert.vegalite_to_svg(configured.to_json())
+    # Its size is the page's to say; the viewBox keeps the proportions.
+    return Markup(_SIZE.sub(r"<svg\1", svg))

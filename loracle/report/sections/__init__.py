@@ -1,0 +1,115 @@
+"""What each section of the page shows, as plain values: text for people, in both languages.
+
+judged.py      decision, ranking, estimates, pairs, evaluation sets
+measured.py    training curves, cost, data, length of answers
+provenance.py  settings, versions, hashes, command
+words.py       numbers and names as they are shown
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+from loracle.report.answers import pack_answers
+from loracle.report.record import RunRecord
+from loracle.report.sections import audited, judged, measured, provenance
+from loracle.report.sections.findings import Findings
+from loracle.report.sections.words import Said
+
+CONTENTS = (
+    ("ranking", "Ranking", "排名"),
+    ("estimates", "Estimates", "估计值"),
+    ("pairs", "Pairwise comparison", "两两比较"),
+    ("sets", "Evaluation sets", "评测集"),
+    ("training", "Training curves", "训练曲线"),
+    ("cost", "Learning cost", "学习代价"),
+    ("data", "Data", "数据"),
+    ("answers", "Wins and losses", "逐题胜负"),
+    ("length", "Length and endings", "长度与结束原因"),
+    ("settings", "Settings", "设置"),
+)
+"""The sections in their order: anchor and template, English and Chinese heading."""
+
+
+_NEED_RESULTS = frozenset({"ranking", "estimates", "pairs", "sets"})
+
+
+def all_sections(record: RunRecord) -> dict[str, Any]:
+    """The values of every section by its name; without results, of those that need none."""
+    results = record.results
+    findings = None if results is None else Findings(results)
+    return {
+        "run": record.root.name,
+        "created": None if results is None else results["created"][:10],
+        "contents": [
+            entry for entry in CONTENTS if findings is not None or entry[0] not in _NEED_RESULTS
+        ],
+        "warnings": [] if findings is None else list(_warnings(record, findings)),
+        **({} if findings is None else _judged(record, findings)),
+        "training": measured.training(record),
+        "cost": measured.cost(record),
+        "data": measured.data(record) | {"audit": audited.audit(record)},
+        "answers": _answers(record, findings),
+        "length": measured.length(record),
+        "settings": provenance.settings(record),
+    }
+
+
+def _warnings(record: RunRecord, findings: Findings) -> Iterator[Said]:
+    recommended = findings.decisions[0]["recommended"] if findings.decisions else None
+    yield from audited.leakage_warnings(record, recommended)
+    assert record.results is not None
+    if num_failed := record.results["num_failed"]:
+        yield (
+            f"{num_failed} trials failed; the ranking says why."
+            if num_failed > 1
+            else "One trial failed; the ranking says why.",
+            f"{num_failed} 次训练失败，原因见排名。",
+        )
+
+
+def _judged(record: RunRecord, findings: Findings) -> dict[str, Any]:
+    return {
+        "decision": judged.decision(record, findings),
+        "ranking": judged.ranking(record, findings),
+        "estimates": judged.estimates(record, findings),
+        "pairs": judged.pairs(record, findings),
+        "sets": judged.sets(record, findings),
+    }
+
+
+def _answers(record: RunRecord, findings: Findings | None) -> dict[str, Any]:
+    packed = pack_answers(record)
+    if findings is None:
+        ranked = [trial.candidate for trial in record.finished_trials()]
+        metric = record.plan["decision"]["metric"]
+    else:
+        ranked, metric = findings.candidates, findings.metric
+    labels = {trial.candidate: trial.label for trial in reversed(list(record.finished_trials()))}
+    first = next((labels[name] for name in ranked if name != "base"), "base")
+    notes = [
+        (
+            f"Questions and passages are not shown: {reason}.",
+            f"无法显示问题与原文：{reason}。",
+        )
+        for reason in packed.missing
+    ]
+    if packed.num_shown < packed.num_questions:
+        notes.append(
+            (
+                f"To keep this page small it holds the first {packed.num_shown:,} of "
+                f"{packed.num_questions:,} questions; the figures above are of all. predictions/ "
+                "in the run folder has every answer.",
+                f"为控制页面大小，此处只包含 {packed.num_questions:,} 个问题中的前 "
+                f"{packed.num_shown:,} 个；上方的数字基于全部问题。"
+                "全部回答见运行文件夹的 predictions/。",
+            )
+        )
+    return {
+        "packed": packed.base64 if packed.num_questions else None,
+        "metric": metric,
+        "first": first,
+        "second": "base",
+        "notes": notes,
+    }

@@ -1,0 +1,369 @@
+"""Decision, ranking, estimates, pairs, evaluation sets: what results.json says of the scores."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from loracle.plan import BASE_NAME
+from loracle.report.charts import PointRow, estimates_chart
+from loracle.report.record import RunRecord
+from loracle.report.sections.findings import (
+    Findings,
+    Scope,
+    interval,
+    on_axis,
+    p_value,
+    score,
+)
+from loracle.report.sections.words import (
+    NOTHING,
+    Said,
+    clock,
+    count,
+    metric_name,
+    places_of,
+    series_of,
+)
+
+_OVERALL: Said = ("All sets", "全部评测集")
+
+
+def decision(record: RunRecord, findings: Findings) -> dict[str, Any]:
+    """The overall decision in its own words, and the figures to read it with."""
+    if not findings.decisions:
+        return {
+            "kicker": ("Decision", "决策"),
+            "tone": "",
+            "sentence": (
+                "No decision: these results have no intervals and no comparisons",
+                "尚无决策：该结果不含区间与比较",
+            ),
+            "reasons": [
+                (
+                    "The run was made by an earlier version of Loracle. What it measured is "
+                    "shown below; a mean that is larger by chance looks the same here.",
+                    "该运行由较早版本的 Loracle 完成。以下为其测得的数据；"
+                    "仅凭均值无法区分真实差异与偶然。",
+                )
+            ],
+            "facts": [],
+        }
+    first = findings.decisions[0]
+    confidence = f"{findings.rule['confidence']:.0%}"
+    metric = metric_name(findings.metric)
+    return {
+        "kicker": (
+            f"Decision · {metric} · confidence {confidence}",
+            f"决策 · {metric} · 置信度 {confidence}",
+        ),
+        "tone": _TONES.get(first["verdict"], ""),
+        "sentence": _said(first["sentence"]),
+        "reasons": [_said(reason) for reason in first["reasons"]],
+        "facts": list(_facts(record, findings)),
+    }
+
+
+_TONES = {"use": "good", "harmful": "bad"}
+
+
+def _said(words: Mapping[str, str]) -> Said:
+    return words["en"], words["zh"]
+
+
+def _facts(record: RunRecord, findings: Findings) -> Iterator[dict[str, Any]]:
+    facts = findings.facts(findings.metric, findings.scope)
+    if facts is not None:
+        yield {
+            "name": ("Questions", "题目"),
+            "value": count(facts["num_questions"]),
+            "detail": (
+                f"in {facts['num_clusters']:,} independent groups",
+                f"共 {facts['num_clusters']:,} 个独立组",
+            ),
+        }
+        visible, power = facts["smallest_visible"], findings.rule["power"]
+        yield {
+            "name": ("Smallest visible difference", "可检出的最小差异"),
+            "value": score(findings.metric, visible),
+            "detail": None
+            if visible is None
+            else (f"at {power:.0%} power", f"检出概率 {power:.0%}"),
+        }
+    seeds = len(record.plan["seeds"])
+    yield {
+        "name": ("Candidates", "候选"),
+        "value": count(len(record.plan["candidates"])),
+        "detail": (
+            f"{seeds} seeds each" if seeds > 1 else "one seed: chance in training unmeasured",
+            f"各 {seeds} 个随机种子" if seeds > 1 else "单一种子：未测训练的偶然性",
+        ),
+    }
+    assert record.results is not None
+    seconds = sum(
+        row["training_seconds"] + row["evaluation_seconds"] for row in record.results["rows"]
+    )
+    yield {
+        "name": ("Time", "用时"),
+        "value": clock(seconds),
+        "detail": ("training and evaluation", "训练与评测"),
+    }
+
+
+def ranking(record: RunRecord, findings: Findings) -> dict[str, Any]:
+    """Every candidate and the base by its mean, with intervals and lift."""
+    results = record.results
+    assert results is not None
+    places = places_of(record.plan)
+    others = [metric for metric in findings.metrics if metric != findings.metric]
+    several = any(entry["num_done"] + entry["num_failed"] > 1 for entry in results["ranking"])
+    return {
+        "lead": _ranking_lead(findings),
+        "metric": metric_name(findings.metric),
+        "has_intervals": findings.is_judged,
+        "confidence": f"{findings.rule.get('confidence', 0):.0%}",
+        "other_metrics": [metric_name(metric) for metric in others],
+        "has_seeds": several,
+        "rows": [
+            _ranking_row(entry, findings, others, series_of(entry["candidate"], places))
+            for entry in results["ranking"]
+        ],
+        "notes": list(_tokenisation_notes(results)),
+    }
+
+
+def _ranking_lead(findings: Findings) -> Said:
+    several = len(findings.scopes) > 1
+    means = (
+        ("Means over all evaluation sets, each with the same weight. ", "各评测集等权平均。")
+        if several
+        else ("", "")
+    )
+    if not findings.is_judged:
+        return (
+            f"{means[0]}By mean score alone, in points of 100.",
+            f"{means[1]}仅按平均得分（百分制）排列。",
+        )
+    return (
+        f"{means[0]}Scores in points of 100 with their intervals; lift is the paired difference "
+        "from the untrained base, p is corrected for all comparisons (Holm).",
+        f"{means[1]}得分为百分制并附区间；“相对基座”为与未训练基座的逐题配对差值，"
+        "p 值已按全部比较校正（Holm）。",
+    )
+
+
+def _ranking_row(
+    entry: Mapping[str, Any], findings: Findings, others: list[str], series: str
+) -> dict[str, Any]:
+    name, metric = entry["candidate"], findings.metric
+    is_base = name == BASE_NAME
+    estimate = findings.estimate(name, metric, findings.scope)
+    against_base = findings.comparison(name, BASE_NAME, metric, findings.scope)
+    num_seeds = entry["num_done"] + entry["num_failed"]
+    return {
+        "rank": NOTHING if entry["rank"] is None else entry["rank"],
+        "name": name,
+        "series": series,
+        "reason": entry["reason"],
+        "is_failed": entry["status"] == "failed",
+        "tag": _tag(name, findings),
+        "mean": score(metric, entry["mean"]),
+        "interval": interval(metric, estimate),
+        "lift": NOTHING if is_base else score(metric, entry["lift"], signed=True),
+        "lift_interval": interval(metric, against_base, signed=True),
+        "p": p_value(against_base),
+        "others": [score(other, _mean_over_sets(entry, other)) for other in others],
+        "seeds": NOTHING if is_base else f"{entry['num_done']} / {num_seeds}",
+        "num_rows": count(entry["num_examples"] or None),
+        "time": clock(entry["seconds"]),
+    }
+
+
+def _mean_over_sets(entry: Mapping[str, Any], metric: str) -> float | None:
+    """The plain mean over the sets, None where one of them lacks the metric."""
+    means = [
+        by_metric[metric]["mean"] for by_metric in entry["scores"].values() if metric in by_metric
+    ]
+    complete = means and len(means) == len(entry["scores"])
+    return sum(means) / len(means) if complete else None
+
+
+def _tag(name: str, findings: Findings) -> dict[str, Any] | None:
+    """What the overall decision says of one candidate, in a word."""
+    if not findings.decisions or name == BASE_NAME:
+        return None
+    first = findings.decisions[0]
+    forgetting = {found["candidate"] for found in first["forgetting"]}
+    for is_so, tone, words in (
+        (name == first["winner"], "good", ("use this", "采用")),
+        (name in first["harmful"], "bad", ("harmful", "有害")),
+        (name in forgetting, "bad", ("forgets", "遗忘")),
+        (name == first["recommended"], "good", ("cheapest that helps", "有效且成本最低")),
+        (name in first["helpful"], "good", ("helps", "有效")),
+        (name in first["contenders"], "", ("not shown to be worse", "未显示更差")),
+        (name in findings.candidates, "", ("not shown to help", "未显示有效")),
+    ):
+        if is_so:
+            return {"tone": tone, "words": words}
+    return None
+
+
+def _tokenisation_notes(results: Mapping[str, Any]) -> Iterator[Said]:
+    for entry in results["evaluations"]:
+        by_script = entry["tokenisation"]
+        words, characters = by_script.get("spaced", 0), by_script.get("characters", 0)
+        if characters:
+            yield (
+                f"{entry['name']}: EM and F1 compare words on {words:,} questions and characters "
+                f"on {characters:,}, whose references are in a script without spaces.",
+                f"{entry['name']}：EM 与 F1 在 {words:,} 题上按单词计算，在 {characters:,} 题上"
+                "按字符计算（参考答案的文字不以空格分词）。",
+            )
+
+
+def estimates(record: RunRecord, findings: Findings) -> dict[str, Any]:
+    """A plot for each scope: the decisive one first."""
+    places = places_of(record.plan)
+    return {
+        "charts": [
+            {
+                "title": _scope_title(scope, findings),
+                "chart": _chart(record, findings, scope, places),
+            }
+            for scope in findings.scopes
+        ]
+        if findings.candidates
+        else []
+    }
+
+
+def _chart(record: RunRecord, findings: Findings, scope: Scope, places: Mapping[str, int]) -> str:
+    assert record.results is not None
+    metric = findings.metric
+    rows = []
+    for entry in record.results["ranking"]:
+        if entry["mean"] is None:
+            continue
+        name = entry["candidate"]
+        mean = entry["mean"] if scope is None else entry["scores"][scope][metric]["mean"]
+        found = findings.estimate(name, metric, scope) or {"low": None, "high": None}
+        ends = [None if found[end] is None else on_axis(metric, found[end]) for end in _ENDS]
+        rows.append(
+            PointRow(
+                name, places.get(name), score(metric, mean), on_axis(metric, mean), ends[0], ends[1]
+            )
+        )
+    return estimates_chart(rows)
+
+
+_ENDS = ("low", "high")
+
+
+def _scope_title(scope: Scope, findings: Findings) -> Said | None:
+    """A heading where there are several scopes."""
+    if len(findings.scopes) == 1:
+        return None
+    return _OVERALL if scope is None else (scope, scope)
+
+
+def pairs(record: RunRecord, findings: Findings) -> dict[str, Any]:
+    """A matrix for each metric and scope, the decisive one first; and what was not shown."""
+    places = places_of(record.plan)
+    columns = [(name, series_of(name, places)) for name in findings.candidates]
+    tables = [
+        {
+            "title": _matrix_title(metric, scope),
+            "rows": [
+                {
+                    "name": name,
+                    "series": series,
+                    "cells": [_pair(findings, name, other, metric, scope) for other, _ in columns],
+                }
+                for name, series in columns
+            ],
+        }
+        for metric in findings.metrics
+        for scope in findings.scopes
+        if findings.is_judged and findings.facts(metric, scope) is not None
+    ]
+    return {"columns": columns, "tables": tables, "open": list(_open_pairs(findings))}
+
+
+def _matrix_title(metric: str, scope: Scope) -> Said:
+    english, chinese = _OVERALL if scope is None else (scope, scope)
+    return f"{metric_name(metric)} · {english}", f"{metric_name(metric)} · {chinese}"
+
+
+def _pair(findings: Findings, a: str, b: str, metric: str, scope: Scope) -> dict[str, str] | None:
+    found = findings.comparison(a, b, metric, scope)
+    if found is None:
+        return None
+    better = found["better"]
+    return {
+        "difference": score(metric, found["difference"], signed=True),
+        "interval": interval(metric, found, signed=True),
+        "p": p_value(found),
+        "tone": "open" if better is None else "better" if better == a else "worse",
+    }
+
+
+def _open_pairs(findings: Findings) -> Iterator[dict[str, str]]:
+    """Pairs without a shown difference, and how many questions would show the observed one."""
+    metric, scope = findings.metric, findings.scope
+    for place, a in enumerate(findings.candidates):
+        for b in findings.candidates[place + 1 :]:
+            found = findings.comparison(a, b, metric, scope)
+            if found is not None and found["better"] is None:
+                yield {
+                    "a": a,
+                    "b": b,
+                    "difference": score(metric, abs(found["difference"])),
+                    "better_on": f"{found['num_a_better']:,} : {found['num_b_better']:,}",
+                    "needed": count(found["questions_needed"]),
+                }
+
+
+def sets(record: RunRecord, findings: Findings) -> dict[str, Any]:
+    """Every candidate on every set and metric; a decision for each set where there are several."""
+    results = record.results
+    assert results is not None
+    places = places_of(record.plan)
+    columns = [(e["name"], m) for e in results["evaluations"] for m in e["metrics"]]
+    return {
+        "columns": [(evaluation, metric_name(metric)) for evaluation, metric in columns],
+        "rows": [
+            {
+                "name": entry["candidate"],
+                "series": series_of(entry["candidate"], places),
+                "cells": [_heat(entry, findings, *column) for column in columns],
+            }
+            for entry in results["ranking"]
+            if entry["scores"]
+        ],
+        "decisions": [
+            {"evaluation": one["evaluation"], "sentence": _said(one["sentence"])}
+            for one in findings.decisions[1:]
+        ],
+    }
+
+
+def _heat(
+    entry: Mapping[str, Any], findings: Findings, evaluation: str, metric: str
+) -> dict[str, str]:
+    found = entry["scores"].get(evaluation, {}).get(metric)
+    if found is None:
+        return {"mean": NOTHING, "lift": "", "shade": ""}
+    mean, lift = score(metric, found["mean"]), found["lift"]
+    if entry["candidate"] == BASE_NAME or lift is None:
+        return {"mean": mean, "lift": "", "shade": ""}
+    strength = sum(abs(lift) >= bound for bound in _SHADES)
+    direction = "up" if findings.is_better(metric, lift) else "down"
+    return {
+        "mean": mean,
+        "lift": score(metric, lift, signed=True),
+        "shade": f"{direction}-{strength}" if strength else "",
+    }
+
+
+# Lifts from which on a cell is one shade darker, in the metric's own unit: 0.01 is one point.
+_SHADES = (0.01, 0.05, 0.15, 0.35)

@@ -1,0 +1,158 @@
+"""Training curves, learning cost, data accounting, length of the answers: what was counted."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from loracle.report.charts import MAX_LINE_POINTS, LineRow, loss_chart
+from loracle.report.record import RunRecord, TrialRecord
+from loracle.report.sections.words import (
+    NOTHING,
+    clock,
+    count,
+    percent,
+    places_of,
+    quantile,
+    series_of,
+    size,
+)
+
+# From this share on, answers that were cut or are empty stand out.
+_OFTEN = 0.05
+
+
+def training(record: RunRecord) -> dict[str, Any]:
+    """The loss of every trial that took a step, also of those that failed on the way."""
+    places = places_of(record.plan)
+    trained = [trial for trial in record.trials if trial.steps]
+    lines = [
+        LineRow(
+            trial.label,
+            places[trial.candidate],
+            [row["step"] for row in trial.steps],
+            [row["loss"] for row in trial.steps],
+        )
+        for trial in trained
+    ]
+    return {
+        "chart": loss_chart(lines) if lines else None,
+        "num_thinned": sum(len(line.steps) > MAX_LINE_POINTS for line in lines),
+        "legend": [
+            {"name": name, "series": series_of(name, places)}
+            for name in dict.fromkeys(trial.candidate for trial in trained)
+        ],
+    }
+
+
+def cost(record: RunRecord) -> dict[str, Any]:
+    """Steps, tokens and time of every finished trial."""
+    places = places_of(record.plan)
+    return {
+        "rows": [
+            {"name": trial.label, "series": series_of(trial.candidate, places), **_cost(trial)}
+            for trial in record.finished_trials()
+        ]
+    }
+
+
+def _cost(trial: TrialRecord) -> dict[str, str]:
+    summary = trial.summary
+    evaluation = clock(summary.get("evaluation_seconds"))
+    if trial.is_base:
+        names = ("steps", "tokens_read", "tokens_computed", "saving", "training", "final_loss")
+        return dict.fromkeys(names, NOTHING) | {"evaluation": evaluation}
+    read, computed = summary.get("tokens_read", 0), summary.get("tokens_computed", 0)
+    final_loss = summary.get("final_loss")
+    return {
+        "steps": count(summary.get("num_steps")),
+        "tokens_read": count(read),
+        "tokens_computed": count(computed),
+        "saving": percent(read - computed, read),
+        "training": clock(summary.get("training_seconds")),
+        "evaluation": evaluation,
+        "final_loss": NOTHING if final_loss is None else f"{final_loss:.3f}",
+    }
+
+
+def data(record: RunRecord) -> dict[str, Any]:
+    """The files, and what of them was learned."""
+    places = places_of(record.plan)
+    summaries = {
+        trial.candidate: trial.summary for trial in record.finished_trials() if not trial.is_base
+    }
+    return {
+        "rows": [
+            {
+                "name": entry["name"],
+                "series": series_of(entry["name"], places),
+                "limit": count(entry["limit"]),
+                "file": Path(entry["path"]).name,
+                "size": size(entry.get("size_bytes")),
+                **_accounting(summaries.get(entry["name"], {})),
+            }
+            for entry in record.plan["candidates"]
+        ]
+    }
+
+
+def _accounting(summary: Mapping[str, Any]) -> dict[str, str]:
+    num_rows, supervised = summary.get("num_examples"), summary.get("supervised_tokens")
+    return {
+        "num_rows": count(num_rows),
+        "supervised": count(supervised),
+        "per_row": f"{supervised / num_rows:.1f}" if num_rows and supervised else NOTHING,
+    }
+
+
+def length(record: RunRecord) -> dict[str, Any]:
+    """How long answers are and why they ended, by evaluation."""
+    return {
+        "max_new_tokens": record.plan["generation"]["max_new_tokens"],
+        "tables": list(_length_tables(record)),
+    }
+
+
+def _length_tables(record: RunRecord) -> Iterator[dict[str, Any]]:
+    places = places_of(record.plan)
+    for evaluation in record.evaluations:
+        rows: list[dict[str, Any]] = []
+        references: list[int] = []
+        for trial in record.finished_trials():
+            answers = trial.predictions(evaluation)
+            if not answers:
+                continue
+            series = series_of(trial.candidate, places)
+            rows.append({"name": trial.label, "series": series, **_length(answers)})
+            references = references or [len(text) for row in answers for text in row["answers"]]
+        if rows:
+            yield {
+                "name": evaluation,
+                "rows": rows,
+                "num_references": count(len(references)),
+                "reference_characters": count(quantile(references, 0.5)),
+            }
+
+
+def _length(answers: list[dict[str, Any]]) -> dict[str, Any]:
+    num = len(answers)
+    tokens = [len(row["token_ids"]) for row in answers]
+    num_cut = sum(row["finish_reason"] == "length" for row in answers)
+    num_empty = sum(not row["prediction"] for row in answers)
+    return {
+        "num_answers": count(num),
+        "stop": _of(num - num_cut, num),
+        "cut": _of(num_cut, num),
+        "is_often_cut": num_cut > math.ceil(_OFTEN * num),
+        "empty": _of(num_empty, num),
+        "is_often_empty": num_empty > math.ceil(_OFTEN * num),
+        "median_tokens": count(quantile(tokens, 0.5)),
+        "most_tokens": count(quantile(tokens, 0.9)),
+        "median_characters": count(quantile([len(row["prediction"]) for row in answers], 0.5)),
+    }
+
+
+def _of(part: int, whole: int) -> str:
+    return f"{part:,} ({percent(part, whole)})" if part else "0"

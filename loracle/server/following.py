@@ -1,0 +1,217 @@
+"""The state of a run, from its events.jsonl as it grows.
+
+    {"time": "...", "event": "step", "trial": "clean", "step": 14, "num_steps": 56, "loss": ...}
+      -> {"status": "running", "trials": [{"name": "clean", "stage": "training", "done": 14,
+          "total": 56, "loss": 0.61, "curve": [[1, 3.1], ...]}], ...}
+
+Only whole lines are taken. A file that was replaced or has become shorter is read anew, so a run
+that starts again is followed like the first. Long curves are kept at a bounded number of points.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections import deque
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from threading import Lock
+from typing import Any
+
+MAX_CURVE_POINTS = 240
+_MAX_WARNINGS = 20
+_CHUNK_BYTES = 4 << 20
+
+
+class Curve:
+    """Points of a training's loss; when there are too many, each is the mean of twice as many."""
+
+    def __init__(self, max_points: int = MAX_CURVE_POINTS) -> None:
+        self._max_points = max_points
+        self._span = 1
+        self._points: list[tuple[float, float]] = []
+        self._pending: list[tuple[float, float]] = []
+
+    def add(self, step: float, value: float) -> None:
+        self._pending.append((step, value))
+        if len(self._pending) < self._span:
+            return
+        self._points.append(_mean(self._pending))
+        self._pending.clear()
+        if len(self._points) > self._max_points:
+            whole = len(self._points) // 2 * 2
+            pairs = zip(self._points[0:whole:2], self._points[1:whole:2], strict=True)
+            rest = self._points[whole:]
+            # A point that has no partner yet waits as the first half of the next one.
+            self._pending = [point for point in rest for _ in range(self._span)]
+            self._points = [_mean(pair) for pair in pairs]
+            self._span *= 2
+
+    def points(self) -> list[tuple[float, float]]:
+        """All points, with the mean of those that do not fill one yet."""
+        return [*self._points, *([_mean(self._pending)] if self._pending else [])]
+
+
+def _mean(points: Iterable[tuple[float, float]]) -> tuple[float, float]:
+    steps, values = zip(*points, strict=True)
+    return sum(steps) / len(steps), sum(values) / len(values)
+
+
+@dataclass
+class TrialState:
+    """How far one trial is. `done` of `total` are steps in training, questions in evaluation."""
+
+    name: str
+    stage: str = "waiting"
+    """waiting | training | evaluating | done | failed | skipped"""
+    detail: str = ""
+    """The evaluation under way, or why the trial failed or was skipped."""
+    done: int = 0
+    total: int = 0
+    loss: float | None = None
+    tokens_per_second: float | None = None
+    seconds: float | None = None
+    """How long the trial took, when it is done."""
+    means: dict[str, dict[str, float]] = field(default_factory=dict)
+    curve: Curve = field(default_factory=Curve)
+
+    def record(self) -> dict[str, Any]:
+        points = [[round(step, 1), round(value, 4)] for step, value in self.curve.points()]
+        return {key: value for key, value in vars(self).items() if key != "curve"} | {
+            "curve": points
+        }
+
+
+@dataclass
+class RunState:
+    """What the events so far say."""
+
+    status: str = "waiting"
+    """waiting (no event yet) | running | finished. A run that was killed stays `running`: the time
+    of the last event tells."""
+    started: str | None = None
+    updated: str | None = None
+    num_trials: int = 0
+    num_failed: int = 0
+    num_events: int = 0
+    num_unreadable: int = 0
+    num_warnings: int = 0
+    warnings: deque[str] = field(default_factory=lambda: deque(maxlen=_MAX_WARNINGS))
+    trials: dict[str, TrialState] = field(default_factory=dict)
+
+    def record(self) -> dict[str, Any]:
+        values = {key: value for key, value in vars(self).items() if key not in _LISTS}
+        return values | {
+            "warnings": list(self.warnings),
+            "trials": [trial.record() for trial in self.trials.values()],
+        }
+
+    def take(self, event: Mapping[str, Any]) -> None:
+        """Follow one event. Kinds of a later version change nothing but the count."""
+        self.num_events += 1
+        self.updated = event.get("time", self.updated)
+        kind = event.get("event")
+        if kind == "run_started":
+            self._start(event)
+        elif kind == "run_finished":
+            self.status, self.num_failed = "finished", event["num_failed"]
+        elif kind == "warning":
+            self.num_warnings += 1
+            self.warnings.append(event["message"])
+        elif kind == "base_started":
+            self.trials["base"] = TrialState("base", "evaluating")
+        elif "trial" in event:
+            trial = self.trials.setdefault(event["trial"], TrialState(event["trial"]))
+            if kind == "trial_started":
+                # Anew, whatever an earlier attempt had come to.
+                self.trials[trial.name] = TrialState(
+                    trial.name, "training", total=event["num_steps"]
+                )
+            _follow_trial(trial, event)
+
+    def _start(self, event: Mapping[str, Any]) -> None:
+        """A run starts, or starts again: what an earlier process left unfinished waits anew."""
+        self.status, self.started = "running", event["time"]
+        self.num_trials, self.num_failed = event["num_trials"], 0
+        self.trials = {
+            name: trial if trial.stage in ("done", "skipped") else TrialState(name)
+            for name, trial in self.trials.items()
+        }
+        # With several seeds the trials have names of their own, which come when they start.
+        if event["num_trials"] == len(event["candidates"]):
+            for name in event["candidates"]:
+                self.trials.setdefault(name, TrialState(name))
+
+
+_LISTS = ("warnings", "trials")
+
+
+def _follow_trial(trial: TrialState, event: Mapping[str, Any]) -> None:
+    match event["event"]:
+        case "trial_skipped":
+            trial.stage, trial.detail = "skipped", event["reason"]
+        case "step":
+            trial.done, trial.total, trial.loss = event["step"], event["num_steps"], event["loss"]
+            seconds = event["seconds"]
+            trial.tokens_per_second = event["tokens_read"] / seconds if seconds > 0 else None
+            trial.curve.add(event["step"], event["loss"])
+        case "evaluation_started":
+            trial.stage, trial.detail = "evaluating", event["evaluation"]
+            trial.done, trial.total = 0, event["num_examples"]
+        case "evaluated":
+            trial.done, trial.total = event["num_done"], event["num_examples"]
+        case "scored":
+            trial.means[event["evaluation"]] = event["means"]
+            if trial.name == "base":
+                trial.stage = "done"
+        case "trial_finished":
+            trial.stage, trial.detail, trial.seconds = "done", "", event["seconds"]
+        case "trial_failed":
+            trial.stage, trial.detail = "failed", event["reason"]
+
+
+class Follower:
+    """Reads a growing events.jsonl. `read` may be called from several threads."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._lock = Lock()
+        self._start_anew(None)
+
+    def _start_anew(self, inode: int | None) -> None:
+        self._inode = inode
+        self._offset = 0
+        self._state = RunState()
+
+    def read(self) -> dict[str, Any]:
+        """Take what is new, and return the state as JSON values."""
+        with self._lock:
+            self._take_new()
+            return self._state.record()
+
+    def _take_new(self) -> None:
+        try:
+            file = self._path.open("rb")
+        except FileNotFoundError:
+            # Not started, or cleared away: nothing is known until it is there.
+            self._start_anew(None)
+            return
+        with file:
+            status = os.fstat(file.fileno())
+            if status.st_ino != self._inode or status.st_size < self._offset:
+                self._start_anew(status.st_ino)
+            file.seek(self._offset)
+            rest = b""
+            while data := file.read(_CHUNK_BYTES):
+                *lines, rest = (rest + data).split(b"\n")
+                self._offset += sum(len(line) + 1 for line in lines)
+                for line in lines:
+                    self._take_line(line)
+
+    def _take_line(self, line: bytes) -> None:
+        try:
+            self._state.take(json.loads(line))
+        # A damaged line, or one of another version without a field that is used here.
+        except (ValueError, KeyError, TypeError, AttributeError):
+            self._state.num_unreadable += 1

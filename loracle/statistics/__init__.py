@@ -1,0 +1,34 @@
+"""Statistics of the decision: plain numpy and scipy on arrays, no torch, everything seeded.
+
+spread.py       clustered means, standard errors, the seeds' spread
+bootstrap.py    intervals
+sign_flips.py   p-values
+correction.py   Holm
+power.py        smallest visible difference, questions needed
+analysis.py     all of it for every row and pair
+"""
+
+from __future__ import annotations
+
+from loracle.statistics.analysis import analyse, compare
+from loracle.statistics.findings import (
+    Analysis,
+    Comparison,
+    Estimate,
+    ScoredSet,
+    SetFacts,
+    Terms,
+)
+from loracle.statistics.scope import RANDOM_SEED
+
+__all__ = [
+    "RANDOM_SEED",
+    "Analysis",
+    "Comparison",
+    "Estimate",
+    "ScoredSet",
+    "SetFacts",
+    "Terms",
+    "analyse",
+    "compare",
+]

@@ -1,0 +1,126 @@
+"""What goes into the statistics of a metric and what comes out, as plain records."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from loracle.statistics.bootstrap import NUM_RESAMPLES
+from loracle.statistics.spread import FloatArray
+
+
+@dataclass(frozen=True)
+class ScoredSet:
+    """One evaluation set: how well each row answered each of its Q questions.
+
+    scores: by row, (S, Q): one line a seed. clusters: the label of each question's cluster.
+    """
+
+    name: str
+    clusters: Sequence[str]
+    scores: Mapping[str, FloatArray]
+
+
+@dataclass(frozen=True)
+class Terms:
+    """What is asked of the scores.
+
+    confidence: of intervals; 1 - confidence bounds the chance of any false finding. min_gain: how
+    much a candidate must be better than the base, in the metric's unit. bounded: whether scores
+    lie from 0 to 1. num_resamples: of the bootstrap.
+    """
+
+    confidence: float = 0.95
+    min_gain: float = 0.0
+    higher_is_better: bool = True
+    bounded: bool = True
+    num_resamples: int = NUM_RESAMPLES
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A row's mean score with its interval; low and high are None where none can be given.
+
+    evaluation: None for the plain mean over all evaluation sets. `lift`: the mean less the base's.
+    """
+
+    row: str
+    evaluation: str | None
+    mean: float
+    low: float | None
+    high: float | None
+    lift: float
+    num_seeds: int
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Two rows on the same questions. b is the base, or a candidate that the plan names later."""
+
+    a: str
+    b: str
+    evaluation: str | None
+    difference: float
+    """mean of a less mean of b, in the metric's unit."""
+    low: float | None
+    """Its interval at the rule's confidence, for this one comparison; None: too few clusters."""
+    high: float | None
+    margin: float
+    """How much better a must be: min_gain against the base, else 0."""
+    p: float
+    """Of the hypothesis that a is neither worse than b nor better by more than margin."""
+    p_corrected: float
+    """The same after Holm's correction for all comparisons."""
+    exact: bool
+    """Whether every sign pattern was counted, in place of a random choice of them."""
+    better: str | None
+    """The row shown to be better; None: no difference shown."""
+    smallest_visible: float | None
+    """The true difference that would be found with a chance of 80 %; None: none would be."""
+    questions_needed: int | None
+    """To find a true difference as large as the observed one with that chance; None: no number
+    of questions does."""
+    num_a_better: int
+    num_b_better: int
+    num_equal: int
+    """Questions on which a, b or neither had the better score (mean over seeds)."""
+
+
+@dataclass(frozen=True)
+class SetFacts:
+    """What one evaluation set (None: all together) had to offer."""
+
+    evaluation: str | None
+    num_questions: int
+    num_clusters: int
+    smallest_visible: float | None
+    """Median over the comparisons; None: no difference can be shown with so few clusters."""
+    seed_variance: float | None
+    """Variance of one training's mean by its seed alone; None: one seed, so it is unknown."""
+
+
+@dataclass(frozen=True)
+class Analysis:
+    """All estimates and comparisons of one metric."""
+
+    base: str
+    candidates: tuple[str, ...]
+    terms: Terms
+    sets: tuple[SetFacts, ...]
+    estimates: tuple[Estimate, ...]
+    comparisons: tuple[Comparison, ...]
+
+    def estimate(self, row: str, evaluation: str | None) -> Estimate:
+        """Raises KeyError where there is none."""
+        for estimate in self.estimates:
+            if (estimate.row, estimate.evaluation) == (row, evaluation):
+                return estimate
+        raise KeyError((row, evaluation))
+
+    def comparison(self, a: str, b: str, evaluation: str | None) -> Comparison:
+        """In either order of the rows, as it is stored. Raises KeyError where there is none."""
+        for comparison in self.comparisons:
+            rows = {comparison.a, comparison.b}
+            if rows == {a, b} and comparison.evaluation == evaluation:
+                return comparison
+        raise KeyError((a, b, evaluation))
