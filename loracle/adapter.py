@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from loracle.errors import ModelError, PlanError
 from loracle.lora_linear import use_fused_layers

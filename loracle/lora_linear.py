@@ -28,7 +28,9 @@ def use_fused_layers(adapted: Any) -> int:
     """
     from peft.tuners.lora import Linear
 
-    layers = [module for module in adapted.modules() if type(module) is Linear and _is_plain(module)]
+    layers = [
+        module for module in adapted.modules() if type(module) is Linear and _is_plain(module)
+    ]
     for layer in layers:
         layer.forward = MethodType(_forward, layer)
     return len(layers)
