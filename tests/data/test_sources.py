@@ -16,13 +16,6 @@ from loracle.errors import DataError
 SHARED = Path(__file__).resolve().parents[2].parent / "shared" / "data"
 
 
-@pytest.fixture(autouse=True)
-def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """An empty current folder, so that messages name files briefly."""
-    monkeypatch.chdir(tmp_path)
-    return tmp_path
-
-
 def row(question: str = "Who won?", reply: str = "The Broncos", **more: object) -> dict[str, Any]:
     """A good row in `messages` form."""
     return {"messages": [turn("user", question), turn("assistant", reply)], **more}
