@@ -78,10 +78,11 @@ CSV = 'id,question,answer\na,"Who, then?",A\nb,"two\nlines","say ""no"""\n'
 
 # What breaks JSON, CSV and encodings; spliced into files at random.
 _PIECES = (
-    *(b"\0", b"\xff", b"\n", b"\r", b'"', b"\\", b"{", b"}", b"[", b"]", b",", b":", b"\xef\xbb\xbf"),
-    *(b"\\ud83d", b"\\u0000", b"NaN", b"-Infinity", b"1e999", b"null", b"true", b'""', b"[]", b"{}"),
-    *(b'"messages":', b'"question":', b'"role":"user"', b"\xff\xfe", b"\xb0\xa1", b"9" * 5000, b"[" * 2000),
-)  # fmt: skip
+    *(b"\0", b"\xff", b"\n", b"\r", b'"', b"\\", b"{", b"}", b"[", b"]", b",", b":"),
+    *(b"\xef\xbb\xbf", b"\xff\xfe", b"\xb0\xa1", b"\\ud83d", b"\\u0000"),
+    *(b"NaN", b"-Infinity", b"1e999", b"null", b"true", b'""', b"[]", b"{}"),
+    *(b'"messages":', b'"question":', b'"role":"user"', b"9" * 5000, b"[" * 2000),
+)
 
 
 def _arrow(rows: list[dict[str, object]]) -> bytes:
@@ -156,8 +157,7 @@ def check(name: str, content: bytes, folder: Path) -> int:
     try:
         dataset = read_dataset(path, ReadOptions())
     except DataError as error:
-        assert all(str(path) in problem for problem in error.problems), error.problems
-        assert all(len(problem) < 2000 for problem in error.problems), "a message of a page"
+        _check_messages(error.problems, path)
         return 0
     assert dataset.num_rows == len(dataset.examples) + len(dataset.drops)
     for example in dataset.examples:
@@ -168,6 +168,11 @@ def check(name: str, content: bytes, folder: Path) -> int:
     for drop in dataset.drops:
         assert drop.problems
     return len(dataset.examples)
+
+
+def _check_messages(problems: tuple[str, ...], path: Path) -> None:
+    assert all(str(path) in problem for problem in problems), problems
+    assert all(len(problem) < 2000 for problem in problems), "a message of a page"
 
 
 def case(files: list[tuple[str, bytes]], seed: int, number: int) -> tuple[str, bytes]:

@@ -53,7 +53,8 @@ BAD_ROWS = [
         "GBK",
         '{"a": "谁赢了这场比赛"}'.encode("gbk"),
         "not in the file's encoding",
-        "is not UTF-8; it could be GBK: save the file as UTF-8, or name its encoding (encoding: gb18030)",
+        "is not UTF-8; it could be GBK: save the file as UTF-8, or name its encoding (encoding: "
+        "gb18030)",
     ),
     (
         "deep nesting",

@@ -114,6 +114,7 @@ QWEN_RESULT = (
     "\n<|im_start|>user\n<tool_response>\nrain\n</tool_response><|im_end|>\n<|im_start|>assistant\n"
 )
 HEADER = "<|start_header_id|>{}<|end_header_id|>\n\n"
+GEMMA_ASKED = "<bos><start_of_turn>user\nWho won?<end_of_turn>\n<start_of_turn>model\n"
 LLAMA_USER, LLAMA_REPLY = HEADER.format("user"), HEADER.format("assistant")
 
 GOLDEN: list[tuple[str, str, Example, dict[str, Any], str]] = [
@@ -138,7 +139,8 @@ GOLDEN: list[tuple[str, str, Example, dict[str, Any], str]] = [
         "tools",
         WITH_TOOLS,
         {},
-        f"<|im_start|>system\nYou are a helpful assistant.\n\n{QWEN_TOOLS}{QWEN_ASK}⟦{CALL_TEXT}<|im_end|>⟧{QWEN_RESULT}⟦It rains.<|im_end|>⟧",
+        f"<|im_start|>system\nYou are a helpful assistant.\n\n{QWEN_TOOLS}{QWEN_ASK}"
+        f"⟦{CALL_TEXT}<|im_end|>⟧{QWEN_RESULT}⟦It rains.<|im_end|>⟧",
     ),
     ("qwen3", "single", SINGLE, {}, f"{ASKED}⟦{NO_THOUGHT}Denver<|im_end|>⟧"),
     (
@@ -175,7 +177,8 @@ GOLDEN: list[tuple[str, str, Example, dict[str, Any], str]] = [
         "tools",
         WITH_TOOLS,
         {"train_on": "last"},
-        f"<|im_start|>system\n{QWEN_TOOLS}{QWEN_ASK}{CALL_TEXT}<|im_end|>{QWEN_RESULT}⟦{NO_THOUGHT}It rains.<|im_end|>⟧",
+        f"<|im_start|>system\n{QWEN_TOOLS}{QWEN_ASK}{CALL_TEXT}<|im_end|>{QWEN_RESULT}"
+        f"⟦{NO_THOUGHT}It rains.<|im_end|>⟧",
     ),
     (
         "llama3",
@@ -189,14 +192,16 @@ GOLDEN: list[tuple[str, str, Example, dict[str, Any], str]] = [
         "multi-turn",
         MULTI,
         {},
-        f"<|begin_of_text|>{LLAMA_USER}Who won?<|eot_id|>{LLAMA_REPLY}⟦Denver<|eot_id|>⟧{LLAMA_USER}Sure?<|eot_id|>{LLAMA_REPLY}⟦Yes.<|eot_id|>⟧",
+        f"<|begin_of_text|>{LLAMA_USER}Who won?<|eot_id|>{LLAMA_REPLY}⟦Denver<|eot_id|>⟧"
+        f"{LLAMA_USER}Sure?<|eot_id|>{LLAMA_REPLY}⟦Yes.<|eot_id|>⟧",
     ),
     (
         "llama3",
         "system",
         WITH_SYSTEM,
         {},
-        f"<|begin_of_text|>{HEADER.format('system')}Be brief.<|eot_id|>{LLAMA_USER}Who won?<|eot_id|>{LLAMA_REPLY}⟦Denver<|eot_id|>⟧",
+        f"<|begin_of_text|>{HEADER.format('system')}Be brief.<|eot_id|>"
+        f"{LLAMA_USER}Who won?<|eot_id|>{LLAMA_REPLY}⟦Denver<|eot_id|>⟧",
     ),
     (
         "llama3",
@@ -221,14 +226,15 @@ GOLDEN: list[tuple[str, str, Example, dict[str, Any], str]] = [
         "single",
         SINGLE,
         {},
-        "<bos><start_of_turn>user\nWho won?<end_of_turn>\n<start_of_turn>model\n⟦Denver<end_of_turn>⟧",
+        f"{GEMMA_ASKED}⟦Denver<end_of_turn>⟧",
     ),
     (
         "gemma",
         "multi-turn",
         MULTI,
         {},
-        "<bos><start_of_turn>user\nWho won?<end_of_turn>\n<start_of_turn>model\n⟦Denver<end_of_turn>⟧\n<start_of_turn>user\nSure?<end_of_turn>\n<start_of_turn>model\n⟦Yes.<end_of_turn>⟧",
+        f"{GEMMA_ASKED}⟦Denver<end_of_turn>⟧\n"
+        "<start_of_turn>user\nSure?<end_of_turn>\n<start_of_turn>model\n⟦Yes.<end_of_turn>⟧",
     ),
 ]
 
