@@ -15,8 +15,9 @@ from loracle import metrics
 from loracle.adapter import lora_config
 from loracle.attempt import Outcome, attempt_base, attempt_trial, places
 from loracle.clusters import kinds_of
-from loracle.data.conversation import Example
-from loracle.data.sources import read_examples
+from loracle.data.locations import deciding_files
+from loracle.data.options import options_of
+from loracle.data.sources import Dataset, read_dataset
 from loracle.errors import PlanError, UserError
 from loracle.executors import inline
 from loracle.model import SelfTest
@@ -42,19 +43,27 @@ def run(plan: Plan, out: Path | None, view: View) -> dict[str, Any]:
     """
     lora = check_plan(plan)
     candidates, evaluations = read_data(plan.candidates, plan.evaluation)
-    frozen = freeze(plan)
+    frozen = freeze(plan, lambda entry: deciding_files(entry.path, options_of(entry)))
     plan_fingerprint = fingerprint(frozen)
     root = out if out is not None else Path("runs") / plan_fingerprint[:12]
     names = list(candidates)
     trials = places(names, plan.seeds)
     with RunFolder.open(root, frozen, plan_fingerprint) as folder, Reporter(folder, view) as report:
         started = time.perf_counter()
-        for name, examples in evaluations.items():
-            keep_questions(folder, name, examples)
+        for name, dataset in evaluations.items():
+            keep_questions(folder, name, dataset.examples)
         report.emit("run_started", run=str(root), num_trials=len(trials), candidates=names)
+        for name, dataset in [*candidates.items(), *evaluations.items()]:
+            report.emit("dataset_read", name=name, description=dataset.description)
         base = load_model(plan)
         bench, training_sets, self_test = prepare(
-            plan, candidates, evaluations, base, lora, report, plan_fingerprint
+            plan,
+            {name: dataset.examples for name, dataset in candidates.items()},
+            {name: dataset.examples for name, dataset in evaluations.items()},
+            base,
+            lora,
+            report,
+            plan_fingerprint,
         )
         outcomes = [attempt_base(bench, folder.base)]
         outcomes += inline.execute(
@@ -119,14 +128,14 @@ def check_plan(plan: Plan) -> Any:
 
 def read_data(
     candidates: Sequence[DataFilePlan], evaluations: Sequence[DataFilePlan]
-) -> tuple[dict[str, Sequence[Example]], dict[str, Sequence[Example]]]:
-    """Read every file, by name. Raises UserError with the problems of all files."""
+) -> tuple[dict[str, Dataset], dict[str, Dataset]]:
+    """Read every dataset, by name. Raises UserError with the problems of all of them."""
     problems: list[str] = []
-    read: tuple[dict[str, Sequence[Example]], dict[str, Sequence[Example]]] = ({}, {})
+    read: tuple[dict[str, Dataset], dict[str, Dataset]] = ({}, {})
     for found, entries in zip(read, (candidates, evaluations), strict=True):
         for entry in entries:
             try:
-                found[entry.name] = read_examples(entry.path, limit=entry.limit)
+                found[entry.name] = read_dataset(entry.path, options_of(entry), strict=True)
             except UserError as error:
                 problems += error.problems
     if problems:
