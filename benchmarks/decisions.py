@@ -243,8 +243,8 @@ def figures() -> Iterator[str]:
     for gain in (0.0, 0.03, 0.06, 0.09, 0.12):
         yield f"power, gain {gain}, 80 passages: {power(300, gain, 80):.1%}"
     for gain in (0.06, 0.1):
-        stated = questions_stated(201, gain, 120)
-        around = (power(600, gain, round(times * stated), 4) for times in (0.8, 1.0, 1.2))
+        stated = questions_stated(1_001, gain, 120)
+        around = (power(1_000, gain, round(times * stated), 4) for times in (0.8, 1.0, 1.2))
         yield (
             f"passages needed for a gain of {gain}: {stated:.0f} stated; power at 0.8, 1 and 1.2 "
             f"times as many: {', '.join(f'{share:.1%}' for share in around)}"

@@ -4,8 +4,11 @@ The label of a question is the first of these that there is:
 
     "group:NAME"    the row's own `group`
     "passage:3"     questions about one text: the same `context`, or prompts that share half of
-                    their own text from the start (what all prompts share does not count)
+                    their own text from the start
     "row:17"        nothing in common with another question
+
+What all questions share does not count: a template, or the one text that all of them are about
+(then the questions are what was drawn from it).
 
 Numbers are those of the first question of the passage, or of the row, from 0. Labels are made of
 the text alone, without a tokenizer: the same questions have the same labels under every model.
@@ -27,15 +30,15 @@ KINDS = ("group", "passage", "row")
 
 def question_clusters(examples: Sequence[Example]) -> list[str]:
     """The cluster label of each question, in order."""
-    prefixes = _prefix_groups(examples)
-    keys: list[tuple[str, object]] = [
-        ("group", example.group)
-        if example.group is not None
-        else ("context", example.context)
-        if example.context is not None
-        else ("prefix", int(prefix))
-        for example, prefix in zip(examples, prefixes, strict=True)
-    ]
+    contexts = {example.context for example in examples}
+    keys: list[tuple[str, object]] = []
+    for example, prefix in zip(examples, _prefix_groups(examples), strict=True):
+        if example.group is not None:
+            keys.append(("group", example.group))
+        elif example.context is not None and len(contexts) > 1:
+            keys.append(("context", example.context))
+        else:
+            keys.append(("prefix", int(prefix)))
     sizes = Counter(keys)
     first: dict[tuple[str, object], int] = {}
     labels = []

@@ -296,12 +296,16 @@ def test_a_finished_run_is_decided_and_compared_from_its_files(
 
 
 def test_predictions_say_which_questions_belong_together(model_folder, data, monkeypatch):
+    # Four questions about one passage, two about a second, four about a third.
+    (data / "test.jsonl").write_text(
+        (data / "b.jsonl").read_text() + (data / "test.jsonl").read_text()
+    )
     assert run(model_folder, monkeypatch) == 0
     rows = [
         json.loads(line)
         for line in (data / "run/base/predictions/test.jsonl").read_text().splitlines()
     ]
-    # Four questions about one passage.
-    assert [row["cluster"] for row in rows] == 4 * ["passage:0"]
+    expected = 4 * ["passage:0"] + 2 * ["passage:4"] + 4 * ["passage:6"]
+    assert [row["cluster"] for row in rows] == expected
     [evaluation] = json.loads((data / "run/results.json").read_text())["evaluations"]
-    assert (evaluation["num_clusters"], evaluation["clusters_by"]) == (1, {"passage": 4})
+    assert (evaluation["num_clusters"], evaluation["clusters_by"]) == (3, {"passage": 10})

@@ -55,6 +55,14 @@ def test_a_passage_behind_its_question_is_found_by_the_context_field():
     assert question_clusters(without) == ["row:0", "row:1"]
 
 
+def test_the_one_text_that_all_questions_are_about_makes_no_cluster():
+    questions = ["Where does it end?", "Through how many countries?", "What is wide?"]
+    in_front = [about(RIVER, question) for question in questions]
+    in_its_field = [example(question, context=RIVER) for question in questions]
+    for examples in (in_front, in_its_field):
+        assert question_clusters(examples) == ["row:0", "row:1", "row:2"]
+
+
 def test_a_group_named_like_a_row_is_no_row():
     questions = [example("a", group="1"), example("b")]
     assert question_clusters(questions) == ["group:1", "row:1"]

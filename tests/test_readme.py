@@ -75,7 +75,8 @@ def test_the_readme_names_every_option() -> None:
     text = text_of("README.md")
     table = set(re.findall(r"^\| `(--[a-z-]+)", text, re.MULTILINE))
     assert table == options("run")
-    assert options("score") <= set(re.findall(r"--[a-z-]+", text))
+    for name in ("score", "decide", "compare"):
+        assert options(name) <= set(re.findall(r"--[a-z-]+", text)), name
 
 
 @pytest.mark.parametrize("name", READMES)

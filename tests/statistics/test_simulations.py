@@ -69,6 +69,6 @@ def test_power_rises_with_the_gain_and_with_the_passages():
 @pytest.mark.parametrize("gain", [0.06, 0.1])
 def test_the_questions_stated_as_needed_are_right_within_a_fifth(gain):
     """With a fifth fewer the power is below the 80 % promised, with a fifth more above."""
-    stated = decisions.questions_stated(201, gain, 120)
-    fewer, more = (decisions.power(600, gain, round(times * stated), 4) for times in (0.8, 1.2))
+    stated = decisions.questions_stated(1_001, gain, 120)
+    fewer, more = (decisions.power(1_000, gain, round(times * stated), 4) for times in (0.8, 1.2))
     assert fewer < 0.8 < more
