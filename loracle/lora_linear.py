@@ -28,7 +28,7 @@ def use_fused_layers(adapted: Any) -> int:
     """
     from peft.tuners.lora import Linear
 
-    layers = [
+    layers: list[Any] = [
         module for module in adapted.modules() if type(module) is Linear and _is_plain(module)
     ]
     for layer in layers:
