@@ -52,6 +52,9 @@ class Example:
     answers: tuple[str, ...]
     file: str
     line: int
+    context: str | None = None
+    question: str | None = None
+    group: str | None = None
 
     @property
     def references(self) -> tuple[str, ...]:
