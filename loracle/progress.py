@@ -62,6 +62,7 @@ EVENTS: Mapping[str, Event] = {
         "{run} started: {num_trials} trials of {names}",
     ),
     "warning": Event(("message",), _EVERY_LOG, "warning: {message}"),
+    "checked": Event(("message",), (_PIPELINE,), "{message}"),
     "base_started": Event((), (_PIPELINE,), "[base] the untrained model"),
     "trial_started": Event(
         ("trial", "index", "num_trials", "num_examples", "num_steps"),

@@ -46,6 +46,7 @@ STARTED = {
 # One event of each kind, in the order of a run.
 A_RUN: list[tuple[str, dict[str, Any]]] = [
     ("run_started", {"run": "demo", "num_trials": 5, "candidates": ["clean", "noisy"]}),
+    ("checked", {"message": "clean: 889 read · 889 kept · 0 dropped · 0 shortened"}),
     ("base_started", {}),
     ("trial_skipped", {"trial": "clean", "index": 1, "num_trials": 5, "reason": "it is done"}),
     ("trial_started", STARTED),

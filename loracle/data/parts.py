@@ -3,11 +3,11 @@
     Context: The Broncos won the 2015 season's final in Santa Clara.      passage
     Question: Who won?                                                    question
 
-A format that keeps the two apart says so (`Example.question`, `Example.context`). In plain messages
-they are found by the text alone: a labelled line ("Question:", "问题："), else the last or the first
-line that ends in a question mark, else the shorter of the first and the last line. A text of one
-line is a question as a whole; only where it is long (PROTECTED_CHARACTERS) its middle sentences
-count as passage, for somewhere in it stands what is asked.
+A format that keeps the two apart says so (`Example.question`). In plain messages they are found by
+the text alone: a labelled line ("Question:", "问题："), else the last or the first line that ends
+in a question mark, else the shorter of the first and the last line. A text of one line is a
+question as a whole; only where it is long (PROTECTED_CHARACTERS) its middle sentences count as
+passage, for somewhere in it stands what is asked.
 """
 
 from __future__ import annotations

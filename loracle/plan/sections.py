@@ -65,6 +65,10 @@ class DataFilePlan(Section):
 class CandidatePlan(DataFilePlan):
     """One training dataset under comparison."""
 
+    max_dropped: Share = 0.05
+    """The share of its rows that may be dropped (unusable, or too long) before the candidate
+    fails, alone and with the reason."""
+
 
 class EvaluationPlan(DataFilePlan):
     """One evaluation dataset and what is measured on it."""
@@ -131,9 +135,12 @@ class TrainingPlan(Section):
     train_on: Literal["assistant", "last"] = "assistant"
     """Which turns carry loss: every assistant turn, or the last one alone."""
     max_length: Count | None = None
-    """Longest allowed row in tokens; an evaluation prompt counts with its max_new_tokens. Rows
-    longer than it are refused with their file and line before training starts: no row is cut
-    silently. None: what the model can take."""
+    """Longest allowed row in tokens; an evaluation prompt counts with its max_new_tokens. None:
+    what the model can take, which is printed."""
+    overlong: Literal["shorten", "drop", "error"] = "shorten"
+    """What happens to a longer row. shorten: the middle of its longest passage is cut, never the
+    question, the answer or the template, and a row too long without its passage is dropped; drop:
+    it is left out; error: nothing is trained. Such rows are listed with file and line."""
 
     @model_validator(mode="after")
     def _one_length(self) -> Self:

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
 
-from loracle.data.audit.containment import Occurrence, occurrences
+from loracle.data.audit.containment import occurrences
 from loracle.data.audit.findings import LEAK_MEANINGS, Leak, Leakage, LeakKind, excerpt, references
 from loracle.data.audit.near import near_pairs
-from loracle.data.audit.normalizing import weight
+from loracle.data.audit.normalizing import normalized, weight
 from loracle.data.audit.rows import AuditedSet
+from loracle.data.parts import parts_of
 
 PASSAGE_THRESHOLD = 0.5
 """Jaccard similarity from which two passages are nearly the same. Unrelated passages, of one
@@ -78,9 +79,7 @@ Units = Mapping[tuple[str, str], float]
 
 
 def _shared_units(train: AuditedSet, evaluation: AuditedSet) -> Units:
-    return {
-        (unit, unit): 1.0 for unit in evaluation.rows_of_unit if unit in train.rows_of_unit
-    }
+    return {(unit, unit): 1.0 for unit in evaluation.rows_of_unit if unit in train.rows_of_unit}
 
 
 def _near_units(train: AuditedSet, evaluation: AuditedSet) -> tuple[Units, int]:
@@ -104,9 +103,7 @@ def _same_prompts(train: AuditedSet, evaluation: AuditedSet) -> list[_Found]:
     return found
 
 
-def _same_questions_beside(
-    train: AuditedSet, evaluation: AuditedSet, units: Units
-) -> list[_Found]:
+def _same_questions_beside(train: AuditedSet, evaluation: AuditedSet, units: Units) -> list[_Found]:
     """Rows that ask the same of the same or nearly the same passage."""
     found: dict[_Pair, float] = {}
     for (left, right), similarity in units.items():
@@ -210,7 +207,10 @@ def _report(
 
 
 def _shown_text(train: AuditedSet, leak: _Found) -> str:
+    """What is shared, as the training row writes it."""
     row = leak.train[0]
+    parts = parts_of(train.examples[row])
     if leak.kind in ("passage", "near_passage"):
-        return " ".join(train.units[row])
-    return train.rows[row].question
+        units = train.units[row]
+        return next((line for line in parts.passages if normalized(line) in units), units[0])
+    return parts.question

@@ -65,9 +65,7 @@ class NearPairs:
     num_untried: int
 
 
-def near_pairs(
-    texts: Sequence[str], threshold: float, num_left: int | None = None
-) -> NearPairs:
+def near_pairs(texts: Sequence[str], threshold: float, num_left: int | None = None) -> NearPairs:
     """All pairs of texts whose similarity reaches the threshold, by index.
 
     texts: normalised (see normalizing.py), without equal ones.
@@ -176,9 +174,12 @@ def _without_common(hashes: U64, lengths: I64) -> tuple[U64, I64]:
     sampled = owners % step == 0
     slots = hashes >> np.uint64(64 - _FILTER_BITS)
     # Once for each text: the slots of a text, distinct.
-    keys = np.unique((owners[sampled].astype(np.uint64) << np.uint64(_FILTER_BITS)) | slots[sampled])
-    times = np.bincount((keys & np.uint64((1 << _FILTER_BITS) - 1)).astype(np.int64),
-                        minlength=1 << _FILTER_BITS)
+    keys = np.unique(
+        (owners[sampled].astype(np.uint64) << np.uint64(_FILTER_BITS)) | slots[sampled]
+    )
+    times = np.bincount(
+        (keys & np.uint64((1 << _FILTER_BITS) - 1)).astype(np.int64), minlength=1 << _FILTER_BITS
+    )
     common = times > COMMON_SHARE * len(range(0, num_texts, step))
     kept = ~common[slots.astype(np.int64)]
     return hashes[kept], np.bincount(owners[kept], minlength=num_texts).astype(np.int64)

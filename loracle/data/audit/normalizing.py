@@ -1,6 +1,6 @@
 """Text as the audit compares it: what differs by width, case, white space and punctuation is equal.
 
-    "Ｗho won？  The\\nBroncos!"  ->  "who won the broncos"
+"Ｗho won？  The\\nBroncos!"  ->  "who won the broncos"
 """
 
 from __future__ import annotations
@@ -28,5 +28,7 @@ def normalized(text: str) -> str:
 
 
 def weight(text: str) -> int:
-    """How much a text says, in letters: Chinese says in one character what English says in three."""
-    return len(text) if text.isascii() else len(text) + (DENSE_WEIGHT - 1) * len(_DENSE.findall(text))
+    """How much a text says, in letters: Chinese says as much in a third of the characters."""
+    return (
+        len(text) if text.isascii() else len(text) + (DENSE_WEIGHT - 1) * len(_DENSE.findall(text))
+    )

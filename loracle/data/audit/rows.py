@@ -128,9 +128,7 @@ def _instructions(rows: Sequence[AuditedRow]) -> set[str]:
                 companions[line].add(hash(tuple(other for other in row.lines if other != line)))
     most = max(MIN_INSTRUCTION_ROWS, INSTRUCTION_SHARE * len(rows))
     return {
-        line
-        for line, num in times.items()
-        if num > most or len(companions[line]) >= MIN_COMPANIONS
+        line for line, num in times.items() if num > most or len(companions[line]) >= MIN_COMPANIONS
     }
 
 
