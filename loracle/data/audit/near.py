@@ -112,8 +112,7 @@ class _Ngrams:
 
     def set_of(self, text: int) -> U64:
         """The text's distinct n-grams, sorted."""
-        found: U64 = np.unique(self.hashes[self.offsets[text] : self.offsets[text + 1]])
-        return found
+        return _distinct(self.hashes[self.offsets[text] : self.offsets[text + 1]])
 
 
 def _blocks(texts: Sequence[str]) -> Iterator[list[str]]:
@@ -174,7 +173,7 @@ def _without_common(hashes: U64, lengths: I64) -> tuple[U64, I64]:
     sampled = owners % step == 0
     slots = hashes >> np.uint64(64 - _FILTER_BITS)
     # Once for each text: the slots of a text, distinct.
-    keys = np.unique(
+    keys = _distinct(
         (owners[sampled].astype(np.uint64) << np.uint64(_FILTER_BITS)) | slots[sampled]
     )
     times = np.bincount(
@@ -265,6 +264,14 @@ def _agreement(signatures: U32, pairs: I64) -> npt.NDArray[np.float64]:
             signatures[block[:, 0]] == signatures[block[:, 1]]
         ).mean(axis=1)
     return shares
+
+
+def _distinct(values: U64) -> U64:
+    """The distinct values, sorted. Faster here than np.unique, which hashes."""
+    ordered = np.sort(values)
+    return ordered[
+        np.concatenate((np.ones(min(1, len(ordered)), np.bool_), ordered[1:] != ordered[:-1]))
+    ]
 
 
 def _jaccard(left: U64, right: U64) -> float:

@@ -8,11 +8,9 @@ from __future__ import annotations
 import re
 import unicodedata
 
-# \\w takes letters, digits and combining marks of every script; signs such as + and € stay too,
-# for "2 + 2" is not "2 2".
-_PUNCTUATION = re.compile(r"[^\w\s+\-*/=<>%°^|~$€£¥₹№§©®√∞≈≠≤≥±×÷∑∏∫∂]|_")
-_LONE_HYPHEN = re.compile(r"(?<!\S)[\-–—]+(?!\d)|(?<=\w)-(?=\w)|-(?!\S)")
-_SPACE = re.compile(r"\s+")
+# Punctuation that says something: "50 %" is not "50", "1/2" is not "1 2".
+_KEPT = frozenset("%*/-‰")
+_LONE_HYPHEN = re.compile(r"(?<!\S)-+(?!\d)|(?<=[^\W\d])-|-(?=[^\W\d])|-(?!\S)")
 
 # Characters that say about a syllable or a word each.
 _DENSE = re.compile(r"[\u2e80-\u9fff\uac00-\ud7af\uf900-\ufaff\U00020000-\U0003ffff]")
@@ -20,11 +18,26 @@ DENSE_WEIGHT = 3
 """A Han, kana or Hangul character counts as this many letters where a text must be long enough."""
 
 
+class _Bare(dict[int, int]):
+    """A table for str.translate, filled as characters are met: punctuation becomes a space, while
+    letters, the marks on them, digits and signs such as + and € stay."""
+
+    def __missing__(self, point: int) -> int:
+        char = chr(point)
+        bare = char not in _KEPT and unicodedata.category(char)[0] in "PZC"
+        self[point] = found = ord(" ") if bare else point
+        return found
+
+
+_BARE = _Bare()
+
+
 def normalized(text: str) -> str:
     """NFKC, case folded, without punctuation, single spaces."""
-    folded = unicodedata.normalize("NFKC", text).casefold()
-    bare = _LONE_HYPHEN.sub(" ", _PUNCTUATION.sub(" ", folded))
-    return _SPACE.sub(" ", bare).strip()
+    bare = unicodedata.normalize("NFKC", text).casefold().translate(_BARE)
+    if "-" in bare:
+        bare = _LONE_HYPHEN.sub(" ", bare)
+    return " ".join(bare.split())
 
 
 def weight(text: str) -> int:
