@@ -1,7 +1,7 @@
 """The check of all data of an experiment: what is there, what is wrong with it, what to do.
 
-    Dataset --rendered, counted--> DatasetReport ┐
-    [Dataset] --audited together--> findings, Leakage ├-> Check (exit code, JSON, rendered rows)
+    Intake --rendered, counted--> DatasetReport ┐
+    [Intake] --audited together--> findings, Leakage ├-> Check (exit code, JSON, rendered rows)
 
 A run trains on exactly the rows that its check rendered, so the counts of the two cannot differ.
 """
@@ -31,6 +31,7 @@ from loracle.data.conversation import Example
 from loracle.data.rendering import Rendered, RenderedPrompt, Renderer
 from loracle.errors import UserError
 from loracle.forest import Sequences
+from loracle.likeness import differences
 from loracle.sharing import Sharing, characters_of, sharing_of, with_passage_first
 
 CHECK_VERSION = 1
@@ -54,10 +55,11 @@ _FIXES = {
 
 
 @dataclass(frozen=True)
-class Dataset:
-    """A dataset as it was read. dropped: rows that could not be used.
+class Intake:
+    """A dataset as it was read. description: what was found. dropped: rows that were not used.
 
-    max_dropped: the share of rows that may be lost before the candidate fails; None: any.
+    max_dropped: the share of rows that may be lost; more is gated in a candidate and an error in
+        an evaluation set. None: any.
     error: why nothing could be read, one problem each.
     """
 
@@ -65,6 +67,7 @@ class Dataset:
     path: str
     kind: Kind
     examples: Sequence[Example] = ()
+    description: str = ""
     dropped: Sequence[RowNote] = ()
     max_dropped: float | None = None
     error: Sequence[str] = ()
@@ -81,11 +84,16 @@ class Problem:
 
 @dataclass(frozen=True)
 class DatasetReport:
-    """One dataset's card. accounting and sharing: None where nothing could be read."""
+    """One dataset's card.
+
+    description: the form and the container found. accounting, sharing, extractiveness: None where
+    nothing could be read.
+    """
 
     name: str
     path: str
     kind: Kind
+    description: str
     accounting: Accounting | None
     sharing: Sharing | None
     extractiveness: Extractiveness | None
@@ -104,6 +112,7 @@ class DatasetReport:
             "name": self.name,
             "path": self.path,
             "kind": self.kind,
+            "description": self.description,
             "accounting": self.accounting.to_dict() if self.accounting else None,
             "sharing": sharing
             and {
@@ -189,7 +198,7 @@ class Check:
 
 
 def check(
-    datasets: Sequence[Dataset], renderer: Renderer | None = None, max_new_tokens: int = 0
+    datasets: Sequence[Intake], renderer: Renderer | None = None, max_new_tokens: int = 0
 ) -> Check:
     """Render, count and audit datasets; every candidate against every evaluation set.
 
@@ -197,21 +206,23 @@ def check(
     max_new_tokens: the room an evaluation prompt needs for its answer.
     """
     rendered: dict[tuple[Kind, str], RenderedSet] = {}
-    parts: list[tuple[Dataset, Accounting | None, Sharing | None, list[Problem]]] = []
+    parts: list[tuple[Intake, Accounting | None, Sharing | None, list[Problem]]] = []
     for dataset in datasets:
         accounting, sharing, problems, ready = _render(dataset, renderer, max_new_tokens)
         if ready is not None:
             rendered[dataset.kind, dataset.name] = ready
         parts.append((dataset, accounting, sharing, problems))
     audits = _audited(datasets, rendered)
-    reports = [
-        _report(dataset, accounting, sharing, problems, audits.get((dataset.kind, dataset.name)))
-        for dataset, accounting, sharing, problems in parts
-    ]
     of_kind = {
         kind: [audit for (found, _), audit in audits.items() if found == kind]
         for kind in ("candidate", "evaluation")
     }
+    reports = []
+    for dataset, accounting, sharing, problems in parts:
+        audit = audits.get((dataset.kind, dataset.name))
+        if audit and dataset.kind == "candidate":
+            problems += _differences(audit, of_kind["evaluation"])
+        reports.append(_report(dataset, accounting, sharing, problems, audit))
     leakages = [
         leakage(candidate, evaluation)
         for candidate in of_kind["candidate"]
@@ -226,11 +237,12 @@ def check(
 
 
 def _render(
-    dataset: Dataset, renderer: Renderer | None, max_new_tokens: int
+    dataset: Intake, renderer: Renderer | None, max_new_tokens: int
 ) -> tuple[Accounting | None, Sharing | None, list[Problem], RenderedSet | None]:
     """Count one dataset; what cannot be rendered is an error of that dataset."""
     if dataset.error:
         return None, None, [Problem("error", text) for text in dataset.error], None
+    num_joined = renderer.num_joined if renderer else 0
     dropped = list(dataset.dropped)
     shortened: list[RowNote] = []
     examples: Sequence[Example] = dataset.examples
@@ -249,6 +261,8 @@ def _render(
         shortened += map(RowNote.of, fitted.shortened)
     accounting = account(examples, rows, dropped=dropped, shortened=shortened)
     problems = _losses(dataset, accounting)
+    if renderer is not None and renderer.num_joined > num_joined:
+        problems.append(_joined(renderer.num_joined - num_joined))
     if not examples:
         # An unusable candidate fails alone; without an evaluation set nothing can be compared.
         severity: Severity = "gated" if dataset.kind == "candidate" else "error"
@@ -259,20 +273,32 @@ def _render(
     return accounting, sharing, problems, ready
 
 
-def _losses(dataset: Dataset, accounting: Accounting) -> list[Problem]:
+def _joined(num_replies: int) -> Problem:
+    return Problem(
+        "warning",
+        f"{num_replies:,} replies melt into the chat template's text (they begin with white "
+        "space); their tokens are cut where the model starts to answer",
+        "strip the replies, where the white space is not meant",
+    )
+
+
+def _losses(dataset: Intake, accounting: Accounting) -> list[Problem]:
     """What to say of dropped and shortened rows."""
     problems = []
     if accounting.dropped:
-        num, share = len(accounting.dropped), accounting.dropped_share
+        num, share = len(accounting.dropped), accounting.lost_share
         reasons = ", ".join(f"{k} {n:,}" for k, n in accounting.dropped_by_reason.items())
         places = _places([*map(_place, accounting.dropped)])
-        text = f"{num:,} of {accounting.num_read:,} rows dropped ({share:.1%}: {reasons}) {places}"
+        part = f"{num / accounting.num_read:.1%}: {reasons}"
+        text = f"{num:,} of {accounting.num_read:,} rows dropped ({part}) {places}"
         limit = dataset.max_dropped
         if limit is not None and share > limit:
-            fix = "mend the rows, or raise the candidate's max_dropped"
-            problems.append(Problem("gated", f"{text}, more than max_dropped {limit:g}", fix))
+            fix = "mend the rows, or raise max_dropped"
+            failing: Severity = "gated" if dataset.kind == "candidate" else "error"
+            problems.append(Problem(failing, f"{text}, more than max_dropped {limit:g}", fix))
         else:
-            problems.append(Problem("warning", text, "mend the rows, or accept their loss"))
+            severity: Severity = "warning" if share else "note"
+            problems.append(Problem(severity, text, "mend the rows" if share else ""))
     if accounting.shortened:
         places = _places([*map(_place, accounting.shortened)])
         num = len(accounting.shortened)
@@ -300,7 +326,7 @@ def _sequences(rows: Sequence[Rendered] | Sequence[RenderedPrompt]) -> Sequences
 
 
 def _audited(
-    datasets: Sequence[Dataset], rendered: Mapping[tuple[Kind, str], RenderedSet]
+    datasets: Sequence[Intake], rendered: Mapping[tuple[Kind, str], RenderedSet]
 ) -> dict[tuple[Kind, str], AuditedSet]:
     """The kept rows of every dataset, as they were before any was shortened."""
     keys = [(dataset.kind, dataset.name) for dataset in datasets]
@@ -320,7 +346,7 @@ def _audited(
 
 
 def _report(
-    dataset: Dataset,
+    dataset: Intake,
     accounting: Accounting | None,
     sharing: Sharing | None,
     problems: Iterable[Problem],
@@ -332,6 +358,7 @@ def _report(
         dataset.name,
         dataset.path,
         dataset.kind,
+        dataset.description,
         accounting,
         sharing,
         extractive,
@@ -348,7 +375,15 @@ def _problem(finding: Finding) -> Problem:
     return Problem("warning", text, _FIXES[finding.kind])
 
 
-def _hints(dataset: Dataset, sharing: Sharing | None) -> list[Problem]:
+def _differences(candidate: AuditedSet, evaluations: Sequence[AuditedSet]) -> list[Problem]:
+    return [
+        Problem("warning" if found.serious else "note", found.message, found.fix)
+        for evaluation in evaluations
+        for found in differences(candidate, evaluation)
+    ]
+
+
+def _hints(dataset: Intake, sharing: Sharing | None) -> list[Problem]:
     if sharing is None or sharing.possible_gain is None:
         return []
     return [
@@ -375,4 +410,4 @@ def _places(places: Sequence[str]) -> str:
     return f"({shown}{f' and {more:,} more' if more > 0 else ''})"
 
 
-__all__ = ["LEAK_MEANINGS", "Check", "Dataset", "DatasetReport", "Problem", "RenderedSet", "check"]
+__all__ = ["LEAK_MEANINGS", "Check", "DatasetReport", "Intake", "Problem", "RenderedSet", "check"]

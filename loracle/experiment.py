@@ -14,7 +14,9 @@ from typing import Any
 from loracle import metrics
 from loracle.adapter import lora_config
 from loracle.attempt import Outcome, attempt_base, attempt_trial, places, refuse_trial
-from loracle.checking import Check, Dataset, check
+from loracle.checking import Check, Intake, check
+from loracle.data.locations import deciding_files
+from loracle.data.options import options_of
 from loracle.errors import DataError, PlanError
 from loracle.executors import inline
 from loracle.intake import load_renderer, read_datasets
@@ -40,7 +42,7 @@ def run(plan: Plan, out: Path | None, view: View) -> dict[str, Any]:
     lora = check_plan(plan)
     datasets = read_datasets(plan.candidates, plan.evaluation)
     refuse_unreadable(datasets)
-    frozen = freeze(plan)
+    frozen = freeze(plan, lambda entry: deciding_files(entry.path, options_of(entry)))
     plan_fingerprint = fingerprint(frozen)
     root = out if out is not None else Path("runs") / plan_fingerprint[:12]
     names = [candidate.name for candidate in plan.candidates]
@@ -48,6 +50,8 @@ def run(plan: Plan, out: Path | None, view: View) -> dict[str, Any]:
     with RunFolder.open(root, frozen, plan_fingerprint) as folder, Reporter(folder, view) as report:
         started = time.perf_counter()
         report.emit("run_started", run=str(root), num_trials=len(trials), candidates=names)
+        for dataset in datasets:
+            report.emit("dataset_read", name=dataset.name, description=dataset.description)
         checked = check_data(plan, datasets, folder, report)
         refusals = checked.refusals
         base = load_model(plan)
@@ -102,7 +106,7 @@ def check_plan(plan: Plan) -> Any:
     return config
 
 
-def refuse_unreadable(datasets: Sequence[Dataset]) -> None:
+def refuse_unreadable(datasets: Sequence[Intake]) -> None:
     """Raise DataError with the problems of every file that cannot be read."""
     problems = [problem for dataset in datasets for problem in dataset.error]
     if problems:
@@ -110,7 +114,7 @@ def refuse_unreadable(datasets: Sequence[Dataset]) -> None:
 
 
 def check_data(
-    plan: Plan, datasets: Sequence[Dataset], folder: RunFolder, report: Reporter
+    plan: Plan, datasets: Sequence[Intake], folder: RunFolder, report: Reporter
 ) -> Check:
     """Render, count and audit all data, say what was found, and keep it in check.json.
 
@@ -124,6 +128,10 @@ def check_data(
         raise DataError(checked.errors)
     for line in summary_lines(checked):
         report.emit("checked", message=line)
+    for dataset in checked.reports:
+        for problem in dataset.problems:
+            if problem.severity == "warning":
+                report.emit("warning", message=f"{dataset.name}: {problem.message}")
     if len(checked.refusals) == len(plan.candidates):
         reasons = [f"{name}: {reason}" for name, reason in checked.refusals.items()]
         raise DataError(["no candidate may be trained on", *reasons])

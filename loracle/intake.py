@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import islice
 from pathlib import Path
 
-from loracle.checking import Check, Dataset, Kind, check
+from loracle.checking import Check, Intake, Kind, check
+from loracle.data.accounting import RowNote
+from loracle.data.options import ReadOptions, options_of
 from loracle.data.rendering import Renderer
-from loracle.data.sources import read_examples
+from loracle.data.sources import Reading, read_dataset
 from loracle.errors import UserError
 from loracle.inspection import Inspected, inspect_row
 from loracle.plan import (
@@ -62,33 +65,45 @@ def inspect_file(
 ) -> Inspected:
     """One row of a file as a model sees it, by the rules of a plan where one is given.
 
+    row: counts the rows that can be used, from 1.
+
     Raises:
         UserError: the file, the plan or the model cannot be used, or there is no such row.
     """
     chosen, training = ModelPlan(name=model) if model else ModelPlan(), TrainingPlan()
+    options = ReadOptions()
     if plan is not None or overrides:
         loaded = load_plan(plan, candidates=[path], model=model, overrides=overrides)
         chosen, training = loaded.model, loaded.training
-    examples = read_examples(path, limit=row if row > 0 else None)
+        options = options_of(loaded.candidates[0])
+    examples = list(islice(Reading(path, options), max(row, 1)))
     return inspect_row(examples, row, load_renderer(chosen, training))
 
 
 def read_datasets(
     candidates: Sequence[CandidatePlan], evaluations: Sequence[EvaluationPlan]
-) -> list[Dataset]:
+) -> list[Intake]:
     """Read every file; one that cannot be read carries its problems."""
     return [
-        *(_read(entry, "candidate", entry.max_dropped) for entry in candidates),
-        *(_read(entry, "evaluation", None) for entry in evaluations),
+        *(_read(entry, "candidate") for entry in candidates),
+        *(_read(entry, "evaluation") for entry in evaluations),
     ]
 
 
-def _read(entry: CandidatePlan | EvaluationPlan, kind: Kind, max_dropped: float | None) -> Dataset:
+def _read(entry: CandidatePlan | EvaluationPlan, kind: Kind) -> Intake:
     try:
-        examples = read_examples(entry.path, limit=entry.limit)
+        read = read_dataset(entry.path, options_of(entry))
     except UserError as error:
-        return Dataset(entry.name, entry.path, kind, error=error.problems)
-    return Dataset(entry.name, entry.path, kind, examples, max_dropped=max_dropped)
+        return Intake(entry.name, entry.path, kind, error=error.problems)
+    return Intake(
+        entry.name,
+        entry.path,
+        kind,
+        read.examples,
+        read.description,
+        [RowNote.of_drop(drop) for drop in read.drops],
+        entry.max_dropped,
+    )
 
 
 def load_renderer(model: ModelPlan, training: TrainingPlan) -> Renderer:

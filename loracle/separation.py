@@ -8,9 +8,9 @@ from typing import Any, NamedTuple
 
 from loracle.data.audit import audited
 from loracle.data.conversation import Example
+from loracle.data.converting import row_of
 from loracle.data.sources import read_examples
 from loracle.data.splitting import Split, split
-from loracle.data.writing import row_of
 from loracle.errors import DataError
 from loracle.store import JsonLinesWriter
 

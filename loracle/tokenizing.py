@@ -40,9 +40,8 @@ def load_tokenizing(
     except (OSError, ValueError, KeyError) as error:
         raise ModelError(f"model {name}: its config cannot be loaded ({error})") from error
     try:
-        generation = GenerationConfig.from_pretrained(
-            source, **({"revision": revision} if revision else {})
-        )
+        # Its default is a branch's name, not None.
+        generation = GenerationConfig.from_pretrained(source, revision=revision or "main")
     except OSError:
         # A model need not have one; then its config says how an answer ends.
         generation = GenerationConfig.from_model_config(config)

@@ -15,23 +15,32 @@ import numpy as np
 from loracle.data.conversation import Example
 from loracle.data.rendering import OverlongRow, Rendered, RenderedPrompt
 from loracle.data.scripts import language_shares, script_shares
+from loracle.data.sources import Drop
 
 Unit = Literal["tokens", "characters"]
 
-TOO_LONG = "too_long"
+TOO_LONG = "too long"
 """Why a row was dropped or shortened for its length."""
 
 
 @dataclass(frozen=True, slots=True)
 class RowNote:
     """What happened to one row. id: None where the row could not be read as far as that.
-    reason: the same word for all such rows. detail: this row's own numbers."""
+    reason: the same word for all such rows. detail: this row's own fault. by_policy: the user asked
+    for it, as `unanswerable: drop` does, and nothing is wrong with the row."""
 
     id: str | None
     file: str
     line: int
     reason: str
     detail: str
+    by_policy: bool = False
+
+    @classmethod
+    def of_drop(cls, drop: Drop) -> RowNote:
+        """A row that the reader could not, or was told not to, use."""
+        fault = drop.faults[0]
+        return cls(None, drop.file, drop.line, str(fault.reason), fault.text, drop.by_policy)
 
     @classmethod
     def of(cls, row: OverlongRow) -> RowNote:
@@ -82,14 +91,16 @@ class Accounting:
         return dict(Counter(note.reason for note in self.dropped).most_common())
 
     @property
-    def dropped_share(self) -> float:
-        return len(self.dropped) / self.num_read if self.num_read else 0.0
+    def lost_share(self) -> float:
+        """The share of rows dropped because something is wrong with them, not by policy."""
+        num_lost = sum(not note.by_policy for note in self.dropped)
+        return num_lost / self.num_read if self.num_read else 0.0
 
     def to_dict(self) -> dict[str, Any]:
         return {
             **asdict(self),
             "dropped_by_reason": self.dropped_by_reason,
-            "dropped_share": self.dropped_share,
+            "lost_share": self.lost_share,
         }
 
 

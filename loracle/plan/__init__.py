@@ -13,7 +13,7 @@ files) -> `fingerprint` and `difference`, which say whether a run folder holds t
     sections.py   the sections and their fields      root.py       Plan, and what must fit together
     names.py      names of data files                loading.py    file, flags and --set to a Plan
     messages.py   parts of messages                  problems.py   pydantic's errors in words
-    freezing.py   hashes, fingerprint, difference
+    freezing.py   hashes, fingerprint, difference    paths.py      names of data paths
 """
 
 from __future__ import annotations
@@ -22,13 +22,17 @@ from loracle.plan.freezing import difference, fingerprint, freeze
 from loracle.plan.loading import load_plan, named_files
 from loracle.plan.messages import file_problem, nearest
 from loracle.plan.names import BASE_NAME
+from loracle.plan.paths import COMPRESSION_ENDINGS, data_name
 from loracle.plan.root import Plan
 from loracle.plan.sections import (
+    UNANSWERABLE_REPLY,
     CandidatePlan,
     Count,
     DataFilePlan,
     DecisionPlan,
     EvaluationPlan,
+    FieldName,
+    FormatName,
     GenerationPlan,
     LoraPlan,
     ModelPlan,
@@ -40,15 +44,20 @@ from loracle.plan.sections import (
     ShareBelowOne,
     Text,
     TrainingPlan,
+    Unanswerable,
 )
 
 __all__ = [
     "BASE_NAME",
+    "COMPRESSION_ENDINGS",
+    "UNANSWERABLE_REPLY",
     "CandidatePlan",
     "Count",
     "DataFilePlan",
     "DecisionPlan",
     "EvaluationPlan",
+    "FieldName",
+    "FormatName",
     "GenerationPlan",
     "LoraPlan",
     "ModelPlan",
@@ -61,6 +70,8 @@ __all__ = [
     "ShareBelowOne",
     "Text",
     "TrainingPlan",
+    "Unanswerable",
+    "data_name",
     "difference",
     "file_problem",
     "fingerprint",

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from loracle.errors import DataError
 from loracle.plan.messages import file_problem, show
 from loracle.plan.root import FILE_SECTIONS, Plan
+from loracle.plan.sections import DataFilePlan
 
 # Where a file lies does not decide a result; its content (sha256) and its name do.
 _LOCATION_KEYS = frozenset({"path", "size_bytes"})
@@ -18,33 +19,55 @@ SHOWN_HASH_CHARACTERS = 12
 _ABSENT = object()
 
 
-def freeze(plan: Plan) -> dict[str, Any]:
-    """The plan with every default, as JSON values, and with each data file's hash and size.
+def _own_file(entry: DataFilePlan) -> Sequence[Path]:
+    return [Path(entry.path)]
+
+
+def freeze(
+    plan: Plan, files_of: Callable[[DataFilePlan], Sequence[Path]] = _own_file
+) -> dict[str, Any]:
+    """The plan with every default, as JSON values, and with each dataset's hash and size.
 
     Every entry of `candidates` and `evaluation` gets `sha256` (hex), `size_bytes` and an absolute
-    `path`. Raises DataError with all files that cannot be read.
+    `path`. files_of: the files that decide what is read of an entry, which may be a folder.
+
+    Raises DataError with all files that cannot be read.
     """
     frozen = plan.model_dump(mode="json")
     problems: list[str] = []
     for section in FILE_SECTIONS:
-        for index, entry in enumerate(frozen[section]):
-            problem = file_problem(entry["path"])
+        for index, entry in enumerate(getattr(plan, section)):
             try:
-                entry |= {} if problem else _file_facts(entry["path"])
-            except OSError as error:
-                problem = f"{entry['path']} cannot be read: {error.strerror}"
-            if problem:
-                problems.append(f"{section}.{index}.path: {problem}")
+                frozen[section][index] |= {
+                    "path": str(Path(entry.path).resolve()),
+                    **_facts(files_of(entry)),
+                }
+            except DataError as error:
+                problems += [f"{section}.{index}.path: {problem}" for problem in error.problems]
     if problems:
         raise DataError(problems)
     return frozen
 
 
-def _file_facts(path: str) -> dict[str, Any]:
-    with Path(path).open("rb") as file:
-        digest = hashlib.file_digest(file, "sha256").hexdigest()
-        size_bytes = file.tell()
-    return {"path": str(Path(path).resolve()), "sha256": digest, "size_bytes": size_bytes}
+def _facts(paths: Sequence[Path]) -> dict[str, Any]:
+    """Hash and size of a file; of several the hash of their names and hashes, in order."""
+    hashes, size_bytes = [], 0
+    for path in paths:
+        if problem := file_problem(path):
+            raise DataError(problem)
+        try:
+            with path.open("rb") as file:
+                hashes.append(hashlib.file_digest(file, "sha256").hexdigest())
+                size_bytes += file.tell()
+        except OSError as error:
+            raise DataError(f"{path} cannot be read: {error.strerror}") from error
+    if len(hashes) == 1:
+        return {"sha256": hashes[0], "size_bytes": size_bytes}
+    listing = "".join(
+        f"{digest}  {path.name}\n" for digest, path in zip(hashes, paths, strict=True)
+    )
+    digest = hashlib.sha256(listing.encode("utf-8", "surrogateescape")).hexdigest()
+    return {"sha256": digest, "size_bytes": size_bytes}
 
 
 def fingerprint(frozen: Mapping[str, Any]) -> str:

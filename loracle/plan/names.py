@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from loracle.plan.messages import show
+from loracle.plan.paths import data_name
 from loracle.plan.sections import CandidatePlan, DataFilePlan, EvaluationPlan
 
 BASE_NAME = "base"
@@ -35,7 +36,7 @@ def with_distinct_names(entries: list[DataFile]) -> list[DataFile]:
 
 
 def _folder_and_stem(path: str) -> str:
-    folder, stem = Path(path).parent, Path(path).stem
+    folder, stem = Path(path).parent, data_name(path)
     name = folder.resolve().name if folder.name == ".." else folder.name
     return f"{name}-{stem}" if name else stem
 

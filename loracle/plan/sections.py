@@ -4,12 +4,20 @@ JSON Schema description."""
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from pathlib import Path
 from typing import Annotated, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, JsonValue, StrictBool, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    JsonValue,
+    StrictBool,
+    field_validator,
+    model_validator,
+)
 
-from loracle.plan.messages import refuse, show
+from loracle.plan.messages import is_text_encoding, refuse, show
+from loracle.plan.paths import data_name
 
 # Strict: without it `batch_size: yes` would be read as 1 and `epochs: "3"` as a number.
 Count = Annotated[int, Field(strict=True, gt=0)]
@@ -19,6 +27,32 @@ Share = Annotated[float, Field(strict=True, ge=0, le=1)]
 ShareBelowOne = Annotated[float, Field(strict=True, ge=0, lt=1)]
 Seed = Annotated[int, Field(strict=True, ge=0, lt=2**32)]
 Text = Annotated[str, Field(min_length=1)]
+
+FormatName = Literal[
+    "messages", "sharegpt", "alpaca", "prompt_completion", "question_answer", "squad"
+]
+FieldName = Literal[
+    "id",
+    "group",
+    "messages",
+    "conversations",
+    "tools",
+    "system",
+    "history",
+    "instruction",
+    "input",
+    "output",
+    "prompt",
+    "completion",
+    "context",
+    "question",
+    "answer",
+    "answers",
+]
+Unanswerable = Literal["answer", "drop", "error"]
+
+UNANSWERABLE_REPLY = "unanswerable"
+"""The reply to a question without an answer; FLAN and lm-evaluation-harness use the same word."""
 
 
 class Section(BaseModel):
@@ -48,11 +82,41 @@ class DataFilePlan(Section):
     """A data file under a name."""
 
     path: Text
-    """The JSON or JSONL file. In a plan file: relative to the plan file's folder."""
-    name: str = Field(default_factory=lambda values: Path(values["path"]).stem)
-    """The name in folders and results. None: the file's stem, with its folder where stems clash."""
+    """A file (JSON, JSONL, CSV, TSV, Parquet, Arrow), a folder of them or of a saved dataset, or
+    an entry of LLaMA-Factory's registry, `dataset_info.json#name`. In a plan file: relative to the
+    plan file's folder."""
+    name: str = Field(default_factory=lambda values: data_name(values["path"]))
+    """The name in folders and results. None: the file's stem, the folder's or the registry entry's
+    name, with the folder before it where two clash."""
     limit: Count | None = None
     """How many rows to read, from the first. None: all."""
+    split: Text | None = None
+    """The split to read where there are several. None: the only one."""
+    format: FormatName | Literal["auto"] = "auto"
+    """The form of the rows. auto: by the keys of the rows; two forms in one file are an error."""
+    columns: dict[FieldName, Text] = {}
+    """Columns under other names: the form's field, then the file's column, `question: query`."""
+    encoding: Text | None = None
+    """Encoding of text files, as Python names it, `gb18030`. None: UTF-8, or what a byte-order
+    mark says."""
+    unanswerable: Unanswerable = "answer"
+    """Questions that are marked as having no answer (SQuAD 2.0). answer: `unanswerable_reply` is
+    the reply to learn and the reference; drop: left out and counted; error: refused."""
+    unanswerable_reply: Text = UNANSWERABLE_REPLY
+    """The reply to such a question."""
+    max_dropped: Share = 0.05
+    """The share of rows that may be dropped because they are unusable or too long. A candidate
+    that loses more fails, alone and with the reason; an evaluation set that does stops the run."""
+
+    @field_validator("encoding")
+    @classmethod
+    def _check_encoding(cls, encoding: str | None) -> str | None:
+        if encoding is not None and not is_text_encoding(encoding):
+            refuse(
+                f"encoding: found {show(encoding)}; expected an encoding of text that Python "
+                "knows, as utf-8, utf-16 or gb18030"
+            )
+        return encoding
 
     @model_validator(mode="before")
     @classmethod
@@ -64,10 +128,6 @@ class DataFilePlan(Section):
 
 class CandidatePlan(DataFilePlan):
     """One training dataset under comparison."""
-
-    max_dropped: Share = 0.05
-    """The share of its rows that may be dropped (unusable, or too long) before the candidate
-    fails, alone and with the reason."""
 
 
 class EvaluationPlan(DataFilePlan):

@@ -21,6 +21,8 @@ from loracle.sharing import Sharing
 
 NUM_SHOWN_LEAKS = 10
 _NUM_SHOWN_ROWS = 3
+_MIN_SHOWN_SHARE = 0.1
+_MIN_SHOWN_RATIO = 1.05
 _MARKS = {"error": "error", "gated": "fails", "warning": "!", "note": "hint"}
 _STYLES = {"error": "bold red", "gated": "red", "warning": "yellow", "note": "cyan"}
 
@@ -34,10 +36,9 @@ def summary_lines(check: Check) -> list[str]:
     """The check in a line for each dataset and each leakage: what `loracle run` prints."""
     lines = []
     for report in check.reports:
-        severe = [p for p in report.problems if p.severity != "note"]
         counts = _rows_line(report.accounting) if report.accounting else "cannot be used"
-        more = f" · {len(severe)} warning{'s' if len(severe) > 1 else ''}" if severe else ""
-        lines.append(f"{report.name}: {counts}{more}")
+        sharing = f" · shares {_ratio(report.sharing)} times" if report.sharing else ""
+        lines.append(visible(f"{report.name}: {counts}{sharing}"))
     for found in check.leakages:
         if found.leaks:
             lines.append(visible(_leak_summary(found)))
@@ -59,13 +60,15 @@ def _dataset_card(report: DatasetReport) -> RenderableType:
 
 def _facts(report: DatasetReport) -> dict[str, str]:
     facts = {"file": report.path}
+    if report.description:
+        facts["found"] = report.description
     if report.accounting:
         facts["rows"] = _rows_line(report.accounting)
         facts["length"] = _length_line(report.accounting)
         facts["text"] = _shares(report.accounting.scripts, report.accounting.languages)
     if report.sharing:
         facts["sharing"] = _sharing_line(report)
-    if report.extractiveness and report.extractiveness.share is not None:
+    if report.extractiveness and (report.extractiveness.share or 0) >= _MIN_SHOWN_SHARE:
         num, total = report.extractiveness.num_in_passage, report.extractiveness.num_with_passage
         facts["answers"] = f"{num:,} of {total:,} stand in their passage"
     return facts
@@ -101,8 +104,13 @@ def _sharing_line(report: DatasetReport) -> str:
     assert accounting is not None
     unit = accounting.lengths.unit
     sampled = sharing.num_rows < accounting.num_kept
+    gain = (
+        f"{_ratio(sharing)} times fewer {unit} to compute"
+        if sharing.ratio >= _MIN_SHOWN_RATIO
+        else "rows share next to nothing"
+    )
     return (
-        f"{_ratio(sharing)} times fewer {unit} to compute: {sharing.num_separate:,} as separate "
+        f"{gain}: {sharing.num_separate:,} as separate "
         f"rows, {sharing.num_forest:,} in the forest"
         f"{f' (first {sharing.num_rows:,} rows)' if sampled else ''}"
     )

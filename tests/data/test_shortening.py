@@ -41,7 +41,8 @@ def test_the_middle_of_the_passage_is_cut_and_nothing_else():
     head, tail = text.split(CUT_MARK)
     assert head.startswith("<|im_start|>user\nContext: Word0 of the passage. Word1")
     assert tail.endswith(
-        "Word59 of the passage.\nQuestion: Who won?<|im_end|>\n<|im_start|>assistant\nDenver<|im_end|>"
+        "Word59 of the passage.\nQuestion: Who won?<|im_end|>\n"
+        "<|im_start|>assistant\nDenver<|im_end|>"
     )
     assert 400 - MIN_KEPT_CHARACTERS < len(rendered.token_ids) <= 400
     [note] = fitted.shortened

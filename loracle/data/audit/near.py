@@ -269,9 +269,10 @@ def _agreement(signatures: U32, pairs: I64) -> npt.NDArray[np.float64]:
 def _distinct(values: U64) -> U64:
     """The distinct values, sorted. Faster here than np.unique, which hashes."""
     ordered = np.sort(values)
-    return ordered[
-        np.concatenate((np.ones(min(1, len(ordered)), np.bool_), ordered[1:] != ordered[:-1]))
-    ]
+    is_first = np.ones(len(ordered), np.bool_)
+    is_first[1:] = ordered[1:] != ordered[:-1]
+    distinct: U64 = ordered[is_first]
+    return distinct
 
 
 def _jaccard(left: U64, right: U64) -> float:

@@ -70,9 +70,9 @@ def _duplicates(dataset: AuditedSet) -> tuple[list[list[int]], list[list[int]]]:
         for row in rows:
             by_reply[dataset.rows[row].reply].append(row)
         for same in by_reply.values():
-            by_text: dict[object, list[int]] = defaultdict(list)
+            by_text: dict[str, list[int]] = defaultdict(list)
             for row in same:
-                by_text[dataset.examples[row].conversation].append(row)
+                by_text[repr(dataset.examples[row].conversation)].append(row)
             exact += [group for group in by_text.values() if len(group) > 1]
             if len(by_text) > 1:
                 normalised.append([group[0] for group in by_text.values()])
@@ -128,6 +128,8 @@ def _short_answers(dataset: AuditedSet) -> list[int]:
 
 
 def _says_something(example: Example) -> bool:
+    if example.conversation.messages[-1].tool_calls:
+        return True
     return any(unicodedata.category(char)[0] in _SAYING for char in example.conversation.reply)
 
 

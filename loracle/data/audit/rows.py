@@ -7,6 +7,7 @@ passage, and neither are short ones unless a passage is made of short lines alon
 
 from __future__ import annotations
 
+import json
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -14,7 +15,7 @@ from functools import cached_property
 from typing import NamedTuple
 
 from loracle.data.audit.normalizing import normalized, weight
-from loracle.data.conversation import Example
+from loracle.data.conversation import Example, Message
 from loracle.data.parts import parts_of
 
 MIN_PASSAGE_WEIGHT = 80
@@ -102,18 +103,25 @@ def _rows(examples: Sequence[Example]) -> list[AuditedRow]:
     for example in examples:
         parts = parts_of(example)
         turns = example.conversation.prompt.messages
-        prompt = tuple((m.role, *map(clean, m.content.split("\n"))) for m in turns)
+        prompt = [(m.role, _calls(m), *map(clean, m.content.split("\n"))) for m in turns]
+        last = next(m for m in reversed(example.conversation.messages) if m.role == "assistant")
+        reply = " ".join(filter(None, (normalized(last.content), _calls(last))))
         rows.append(
             AuditedRow(
-                prompt=hash(tuple((role, *filter(None, lines)) for role, *lines in prompt)),
+                prompt=hash(tuple((role, *filter(None, parts)) for role, *parts in prompt)),
                 question=" ".join(filter(None, map(clean, parts.question.split("\n")))),
                 lines=tuple(filter(None, map(clean, parts.passages))),
-                reply=normalized(example.conversation.reply),
-                references=frozenset(map(normalized, example.references)),
+                reply=reply,
+                references=frozenset(map(normalized, example.answers)) or frozenset([reply]),
                 question_first=parts.question_first,
             )
         )
     return rows
+
+
+def _calls(message: Message) -> str:
+    """A turn's tool calls as text; "" where it has none."""
+    return "".join(f"{call.name}{json.dumps(call.arguments)}" for call in message.tool_calls)
 
 
 def _instructions(rows: Sequence[AuditedRow]) -> set[str]:
