@@ -5,8 +5,8 @@
 The rows are made: passages of about 700 letters with five questions each, words drawn as often as
 words are (Zipf), a part in Chinese, and half of the rows without a passage; every hundredth
 evaluation row is a copy or a paraphrase of a training row, and all of those must be found. The time
-holds reading the JSONL files, the audit of both sets and the leakage, which is `loracle check` without
-a tokenizer. --datasketch also times its MinHash on the same texts, signatures alone.
+holds reading the JSONL files, the audit of both sets and the leakage, which is `loracle check`
+without a tokenizer. --datasketch also times its MinHash on the same texts, signatures alone.
 """
 
 from __future__ import annotations
@@ -61,7 +61,9 @@ class Writer:
             passage = self.text(120, chinese=chinese)
             found += [self.row(passage, chinese=chinese) for _ in range(QUESTIONS_OF_A_PASSAGE)]
             alone = [self.text(90, chinese=chinese) for _ in range(QUESTIONS_OF_A_PASSAGE)]
-            found += [{"question": text, "answer": self.text(30, chinese=chinese)} for text in alone]
+            found += [
+                {"question": text, "answer": self.text(30, chinese=chinese)} for text in alone
+            ]
         return found[:number]
 
 

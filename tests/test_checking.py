@@ -63,9 +63,9 @@ def test_lengths_and_supervised_tokens_are_the_rendered_rows_own():
     assert accounting.lengths.longest == lengths[-1]
     # The nearest-rank definition: the smallest length that half of the rows do not exceed.
     assert accounting.lengths.p50 == lengths[3]
-    assert accounting.supervised == sum(
-        len(e.conversation.reply) + 1 for e in examples
-    ), "one token a character, and the end token"
+    assert accounting.supervised == sum(len(e.conversation.reply) + 1 for e in examples), (
+        "one token a character, and the end token"
+    )
 
 
 def test_without_a_tokenizer_lengths_are_in_characters():
