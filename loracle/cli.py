@@ -21,7 +21,7 @@ import typer
 from loracle.errors import UserError
 
 if TYPE_CHECKING:
-    from loracle.checking import Check
+    from loracle.checked import Check
 
 EXIT_FAILED = 1
 EXIT_BAD_INPUT = 2

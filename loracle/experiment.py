@@ -14,7 +14,8 @@ from typing import Any
 from loracle import metrics
 from loracle.adapter import lora_config
 from loracle.attempt import Outcome, attempt_base, attempt_trial, places, refuse_trial
-from loracle.checking import Check, Intake, check
+from loracle.checked import Check, Intake
+from loracle.checking import check
 from loracle.data.locations import deciding_files
 from loracle.data.options import options_of
 from loracle.errors import DataError, PlanError

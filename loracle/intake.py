@@ -6,7 +6,8 @@ from collections.abc import Sequence
 from itertools import islice
 from pathlib import Path
 
-from loracle.checking import Check, Intake, Kind, check
+from loracle.checked import Check, Intake, Kind
+from loracle.checking import check
 from loracle.data.accounting import RowNote
 from loracle.data.options import ReadOptions, options_of
 from loracle.data.rendering import Renderer

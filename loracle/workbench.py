@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from loracle.checking import Check
+from loracle.checked import Check
 from loracle.data.conversation import Example
 from loracle.data.rendering import Rendered, RenderedPrompt
 from loracle.embedded import embedded_model_folder

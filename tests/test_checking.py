@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from loracle.checking import Check, Intake, check
+from loracle.checked import Check, Intake
+from loracle.checking import check
 from loracle.data.accounting import RowNote
 from loracle.data.conversation import Conversation, Example, Message
 from loracle.data.rendering import Renderer

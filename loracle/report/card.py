@@ -13,7 +13,7 @@ from rich.panel import Panel
 from rich.table import Table
 from rich.text import Text
 
-from loracle.checking import Check, DatasetReport, Problem
+from loracle.checked import Check, DatasetReport, Problem
 from loracle.data.accounting import Accounting
 from loracle.data.audit import LEAK_MEANINGS, Leak, Leakage, RowReference
 from loracle.report.table import visible
