@@ -20,6 +20,8 @@ from loracle.data.conversation import Example
 
 PROTECTED_CHARACTERS = 400
 """A line up to this length is never cut into sentences."""
+MIN_PASSAGE_BYTES = 80
+"""A line of this many bytes in UTF-8 says enough to be a passage: 80 letters, or 27 of Han."""
 
 _QUESTION_LABEL = re.compile(
     r"^[ \t]*(?:question|query|q|问题|问|提问|質問|問題|질문|pregunta|frage|вопрос)[ \t]*[:：]",
@@ -90,7 +92,8 @@ def question_spans(text: str, question: str | None = None) -> list[Span]:
         return [Span(start, start + len(question))]
     if label := _last(_QUESTION_LABEL.finditer(text)):
         following = _OTHER_LABEL.search(text, label.end())
-        return [Span(label.start(), following.start() if following else len(text))]
+        stop = following.start() if following else _end_of_question(text, label.end())
+        return [Span(label.start(), stop)]
     lines = [Span(*match.span()) for match in _LINE.finditer(text)]
     if len(lines) < 2:
         return [part for line in lines for part in _asking_sentences(text, line)]
@@ -105,6 +108,18 @@ def question_spans(text: str, question: str | None = None) -> list[Span]:
 def passage_spans(text: str, question: str | None = None) -> list[Span]:
     """Where a user turn holds text that is not its question, longest first."""
     return sorted(_rest(text, question_spans(text, question)), key=lambda span: -span.length)
+
+
+def _end_of_question(text: str, start: int) -> int:
+    """Where a labelled question ends that no other label follows: at its question mark where a
+    passage comes after it; options to choose from are short lines, and part of the question."""
+    lines = list(_LINE.finditer(text, start))
+    for number, line in enumerate(lines):
+        if _QUESTION_END.search(line.group()):
+            after = lines[number + 1 :]
+            is_passage = any(len(later.group().encode()) >= MIN_PASSAGE_BYTES for later in after)
+            return line.end() if is_passage else len(text)
+    return len(text)
 
 
 def _rest(text: str, spans: Iterable[Span]) -> list[Span]:

@@ -26,6 +26,8 @@ def example(*turns: tuple[str, str], question: str | None = None) -> Example:
         ("Translate this into French.\nThe Broncos won the final of the season.", "Translate this"),
         ("Who won?", "Who won?"),
         ("Two plus two is what", "Two plus two is what"),
+        (f"Question: Who nests?\n{LONG}", "Question: Who nests?"),
+        ("Question: Who won?\nA) Denver\nB) Carolina", "Question: Who won?\nA) Denver\nB) Car"),
         (f"{LONG}\nQ: Who nests?\nAnswer:", "Q: Who nests?\n"),
     ],
 )
