@@ -18,6 +18,7 @@ from loracle.checked import Check, Intake
 from loracle.checking import check
 from loracle.data.locations import deciding_files
 from loracle.data.options import options_of
+from loracle.data.sources import NUM_SHOWN_PROBLEMS
 from loracle.errors import DataError, PlanError
 from loracle.executors import inline
 from loracle.intake import load_renderer, read_datasets
@@ -108,10 +109,11 @@ def check_plan(plan: Plan) -> Any:
 
 
 def refuse_unreadable(datasets: Sequence[Intake]) -> None:
-    """Raise DataError with the problems of every file that cannot be read."""
+    """Raise DataError with the problems of every file that cannot be read, and, since they must be
+    mended too, with the rows of the others that cannot be used."""
     problems = [problem for dataset in datasets for problem in dataset.error]
     if problems:
-        raise DataError(problems)
+        raise DataError([*problems, *lost_rows(datasets)])
 
 
 def check_data(
@@ -135,8 +137,19 @@ def check_data(
                 report.emit("warning", message=f"{dataset.name}: {problem.message}")
     if len(checked.refusals) == len(plan.candidates):
         reasons = [f"{name}: {reason}" for name, reason in checked.refusals.items()]
-        raise DataError(["no candidate may be trained on", *reasons])
+        raise DataError(["no candidate may be trained on", *reasons, *lost_rows(datasets)])
     return checked
+
+
+def lost_rows(datasets: Sequence[Intake]) -> list[str]:
+    """The rows that cannot be used, the first ones of each dataset in words."""
+    lines = []
+    for dataset in datasets:
+        lost = [note for note in dataset.dropped if not note.by_policy]
+        lines += [f"{note.file}:{note.line}: {note.detail}" for note in lost[:NUM_SHOWN_PROBLEMS]]
+        if len(lost) > NUM_SHOWN_PROBLEMS:
+            lines.append(f"{dataset.path}: and {len(lost) - NUM_SHOWN_PROBLEMS} more")
+    return lines
 
 
 def _results(

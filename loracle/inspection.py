@@ -83,6 +83,7 @@ def _tokens(rendered: Rendered, renderer: Renderer) -> list[Token]:
 
 
 _MAX_TOKENS_OF_A_CHARACTER = 4
+_CONTEXT_CHARACTERS = 40
 
 
 def _with_cuts(tokens: list[Token], example: Example, overlong: OverlongRow) -> list[Token]:
@@ -92,12 +93,17 @@ def _with_cuts(tokens: list[Token], example: Example, overlong: OverlongRow) -> 
     position = 0
     for cut in overlong.cuts:
         content = example.conversation.messages[cut.message].content
-        before = content[max(0, cut.start - 20) : cut.start]
-        found = text.find(before + CUT_MARK, position)
-        if found >= 0:
-            # Behind the mark's sign: its last space belongs to the token that follows.
-            position = found + len(before + CUT_MARK.rstrip())
-            notes.append((position, f"[{cut.stop - cut.start:,} characters cut]"))
+        note = f"[{cut.stop - cut.start:,} characters cut]"
+        before = content[max(0, cut.start - _CONTEXT_CHARACTERS) : cut.start] + CUT_MARK.rstrip()
+        # A vocabulary without the mark's sign shows another one: then what follows says where.
+        after = content[cut.stop : cut.stop + _CONTEXT_CHARACTERS]
+        found = text.find(before, position)
+        place = found + len(before) if found >= 0 else text.find(after, position)
+        if place < 0:
+            place = len(text)
+            note += " earlier"
+        position = place
+        notes.append((place, note))
     marked: list[Token] = []
     end = 0
     for token in tokens:
