@@ -57,6 +57,16 @@ def attempt_trial(
     return Outcome(training_set.name, seed, summary, None)
 
 
+def refuse_trial(
+    bench: Workbench, candidate: str, seed: int, folder: TrialFolder, place: Place, reason: str
+) -> Outcome:
+    """Record that a candidate must not be trained on, and why. The others go on."""
+    _clear(bench, folder, place.trial)
+    folder.fail(reason)
+    bench.reporter.emit("trial_failed", **asdict(place), reason=reason)
+    return Outcome(candidate, seed, None, reason)
+
+
 def places(names: Sequence[str], seeds: Sequence[int]) -> list[tuple[int, int, Place]]:
     """(candidate's index, seed, place) of every trial, in the order they run."""
     order = [(index, seed) for seed in seeds for index in range(len(names))]

@@ -1,4 +1,4 @@
-"""The command line: `loracle run`, `decide`, `compare`, `report`, `export`, `serve`, `score`.
+"""The command line: every command of `loracle`, thin over the module that does the work.
 
 Starts without torch. Results go to standard output, everything else to standard error. Exit
 codes: 0 done, 1 ran but something failed, 2 bad plan or data, 130 and 143 for signals.
@@ -15,7 +15,7 @@ import warnings
 from enum import StrEnum
 from pathlib import Path
 from types import FrameType
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -28,6 +28,9 @@ class Language(StrEnum):
     en = "en"
     zh = "zh"
 
+
+if TYPE_CHECKING:
+    from loracle.checked import Check
 
 EXIT_FAILED = 1
 EXIT_BAD_INPUT = 2
@@ -301,6 +304,89 @@ def serve(
     serve_folder(folder, port, lambda line: print(line, flush=True))
 
 
+def check(
+    candidates: Annotated[
+        list[str] | None, typer.Argument(help="Training sets to check, as for `run`.")
+    ] = None,
+    evaluation: Annotated[
+        list[str] | None,
+        typer.Option("--eval", help="An evaluation set that training must not know; repeatable."),
+    ] = None,
+    model: Annotated[
+        str | None,
+        typer.Option(help="Count in this model's tokens; without it lengths are in characters."),
+    ] = None,
+    plan: Annotated[Path | None, typer.Option(help="Check the data of this plan.")] = None,
+    overrides: Annotated[
+        list[str] | None, typer.Option("--set", help="Set one key of the plan, as for `run`.")
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of cards.")] = False,
+) -> None:
+    """Tell what is in datasets and what is wrong with them, before anything is trained.
+
+    Exit code 2: something cannot be used. 1: an evaluation set is known to a training set, or too
+    many rows are lost. 0: else.
+    """
+    from loracle.intake import check_files
+
+    if model or plan or overrides:
+        _quiet_libraries()
+    checked = check_files(
+        candidates or (), evaluation or (), model=model, plan=plan, overrides=overrides or ()
+    )
+    if as_json:
+        print(json.dumps(checked.to_dict(), ensure_ascii=False, indent=2))
+    else:
+        _print_cards(checked)
+    raise typer.Exit(checked.exit_code)
+
+
+@app.command()
+def inspect(
+    path: Annotated[str, typer.Argument(help="The data file.")],
+    row: Annotated[int, typer.Option(help="Which row, from 1.")] = 1,
+    model: Annotated[
+        str | None, typer.Option(help="Whose template and tokens; `embedded` without a plan.")
+    ] = None,
+    ids: Annotated[bool, typer.Option("--ids", help="Write each token's id behind it.")] = False,
+    plan: Annotated[
+        Path | None, typer.Option(help="Render as this plan says (max_length, train_on, ...).")
+    ] = None,
+    overrides: Annotated[
+        list[str] | None, typer.Option("--set", help="Set one key of the plan, as for `run`.")
+    ] = None,
+) -> None:
+    """Show a row as the model sees it: what is learned, what is context, what was cut."""
+    from rich.console import Console
+
+    from loracle.intake import inspect_file
+    from loracle.report.inspected import inspected_lines
+
+    _quiet_libraries()
+    found = inspect_file(path, row, model=model, plan=plan, overrides=overrides or ())
+    console = Console(highlight=False)
+    for line in inspected_lines(found, colours=console.color_system is not None, ids=ids):
+        console.print(line, soft_wrap=True)
+
+
+@app.command()
+def split(
+    path: Annotated[str, typer.Argument(help="The data file.")],
+    holdout: Annotated[float, typer.Option(help="The share of rows to hold out.")] = 0.1,
+    seed: Annotated[int, typer.Option(help="Draws the groups; the same gives the same.")] = 0,
+    out: Annotated[Path, typer.Option(help="The folder to write to.")] = Path(),
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """Split a file into NAME-train.jsonl and NAME-holdout.jsonl by shared passage, never by row."""
+    from loracle.separation import split_file
+
+    separated = split_file(path, holdout, seed, out)
+    if as_json:
+        print(json.dumps(separated.to_dict(), ensure_ascii=False, indent=2))
+    else:
+        print("\n".join(separated.lines()))
+
+
 def main() -> None:
     """The entry point: user errors become messages and exit code 2."""
     for signal_number in (signal.SIGINT, signal.SIGTERM):
@@ -327,6 +413,16 @@ def _end(signal_number: int, frame: FrameType | None) -> None:
 def _print_problems(problems: tuple[str, ...], label: str = "error") -> None:
     for problem in problems:
         print(f"{label}: {problem}", file=sys.stderr)
+
+
+def _print_cards(checked: Check) -> None:
+    from rich.console import Console
+
+    from loracle.report.card import cards
+
+    console = Console(highlight=False)
+    for card in cards(checked):
+        console.print(card)
 
 
 def _print_results(results: dict[str, object]) -> None:

@@ -13,22 +13,27 @@ from typing import Any
 
 from loracle import metrics
 from loracle.adapter import lora_config
-from loracle.attempt import Outcome, attempt_base, attempt_trial, places
+from loracle.attempt import Outcome, attempt_base, attempt_trial, places, refuse_trial
+from loracle.checked import Check, Intake
+from loracle.checking import check
 from loracle.clusters import kinds_of
 from loracle.data.locations import deciding_files
 from loracle.data.options import options_of
-from loracle.data.sources import Dataset, read_dataset
-from loracle.errors import PlanError, UserError
+from loracle.data.sources import NUM_SHOWN_PROBLEMS
+from loracle.errors import DataError, PlanError
 from loracle.executors import inline
+from loracle.intake import load_renderer, read_datasets
 from loracle.model import SelfTest
-from loracle.plan import DataFilePlan, Plan, fingerprint, freeze
+from loracle.plan import Plan, fingerprint, freeze
 from loracle.progress import Reporter, View
+from loracle.report.card import summary_lines
 from loracle.report.evidence import read_evidence
 from loracle.report.judgement import judge, judgement_record
 from loracle.report.page import write_report
 from loracle.report.record import keep_questions
 from loracle.report.results import EvaluationFacts, ModelFacts, ResultRow, build_results
 from loracle.store import RunFolder, write_json
+from loracle.trial import Place
 from loracle.workbench import NLL_METRIC, Workbench, load_model, prepare
 
 
@@ -42,40 +47,37 @@ def run(plan: Plan, out: Path | None, view: View) -> dict[str, Any]:
         UserError: the plan, the data, the model or the run folder cannot be used.
     """
     lora = check_plan(plan)
-    candidates, evaluations = read_data(plan.candidates, plan.evaluation)
+    datasets = read_datasets(plan.candidates, plan.evaluation)
+    refuse_unreadable(datasets)
     frozen = freeze(plan, lambda entry: deciding_files(entry.path, options_of(entry)))
     plan_fingerprint = fingerprint(frozen)
     root = out if out is not None else Path("runs") / plan_fingerprint[:12]
-    names = list(candidates)
+    names = [candidate.name for candidate in plan.candidates]
     trials = places(names, plan.seeds)
     with RunFolder.open(root, frozen, plan_fingerprint) as folder, Reporter(folder, view) as report:
         started = time.perf_counter()
-        for name, dataset in evaluations.items():
-            keep_questions(folder, name, dataset.examples)
         report.emit("run_started", run=str(root), num_trials=len(trials), candidates=names)
-        for name, dataset in [*candidates.items(), *evaluations.items()]:
-            report.emit("dataset_read", name=name, description=dataset.description)
+        for dataset in datasets:
+            report.emit("dataset_read", name=dataset.name, description=dataset.description)
+        checked = check_data(plan, datasets, folder, report)
+        refusals = checked.refusals
         base = load_model(plan)
         bench, training_sets, self_test = prepare(
-            plan,
-            {name: dataset.examples for name, dataset in candidates.items()},
-            {name: dataset.examples for name, dataset in evaluations.items()},
-            base,
-            lora,
-            report,
-            plan_fingerprint,
+            plan, checked, base, lora, report, plan_fingerprint
         )
+        for evaluation in bench.evaluations:
+            keep_questions(folder, evaluation.name, evaluation.examples)
+
+        def attempt(trial: tuple[int, int, Place]) -> Outcome:
+            index, seed, place = trial
+            name = names[index]
+            trial_folder = folder.trial(name, seed)
+            if name in refusals:
+                return refuse_trial(bench, name, seed, trial_folder, place, refusals[name])
+            return attempt_trial(bench, training_sets[name], seed, trial_folder, place)
+
         outcomes = [attempt_base(bench, folder.base)]
-        outcomes += inline.execute(
-            lambda trial: attempt_trial(
-                bench,
-                training_sets[trial[0]],
-                trial[1],
-                folder.trial(names[trial[0]], trial[1]),
-                trial[2],
-            ),
-            trials,
-        )
+        outcomes += inline.execute(attempt, trials)
         results = _results(plan, root, bench, self_test, outcomes)
         write_json(folder.results, results)
         _report(folder, report)
@@ -126,21 +128,48 @@ def check_plan(plan: Plan) -> Any:
     return config
 
 
-def read_data(
-    candidates: Sequence[DataFilePlan], evaluations: Sequence[DataFilePlan]
-) -> tuple[dict[str, Dataset], dict[str, Dataset]]:
-    """Read every dataset, by name. Raises UserError with the problems of all of them."""
-    problems: list[str] = []
-    read: tuple[dict[str, Dataset], dict[str, Dataset]] = ({}, {})
-    for found, entries in zip(read, (candidates, evaluations), strict=True):
-        for entry in entries:
-            try:
-                found[entry.name] = read_dataset(entry.path, options_of(entry), strict=True)
-            except UserError as error:
-                problems += error.problems
+def refuse_unreadable(datasets: Sequence[Intake]) -> None:
+    """Raise DataError with the problems of every file that cannot be read, and, since they must be
+    mended too, with the rows of the others that cannot be used."""
+    problems = [problem for dataset in datasets for problem in dataset.error]
     if problems:
-        raise UserError(problems)
-    return read
+        raise DataError([*problems, *lost_rows(datasets)])
+
+
+def check_data(
+    plan: Plan, datasets: Sequence[Intake], folder: RunFolder, report: Reporter
+) -> Check:
+    """Render, count and audit all data, say what was found, and keep it in check.json.
+
+    Raises:
+        DataError: rows cannot be rendered, or no candidate may be trained on.
+    """
+    renderer = load_renderer(plan.model, plan.training)
+    checked = check(datasets, renderer, plan.generation.max_new_tokens)
+    write_json(folder.check, checked.to_dict())
+    if checked.errors:
+        raise DataError(checked.errors)
+    for line in summary_lines(checked):
+        report.emit("checked", message=line)
+    for dataset in checked.reports:
+        for problem in dataset.problems:
+            if problem.severity == "warning":
+                report.emit("warning", message=f"{dataset.name}: {problem.message}")
+    if len(checked.refusals) == len(plan.candidates):
+        reasons = [f"{name}: {reason}" for name, reason in checked.refusals.items()]
+        raise DataError(["no candidate may be trained on", *reasons, *lost_rows(datasets)])
+    return checked
+
+
+def lost_rows(datasets: Sequence[Intake]) -> list[str]:
+    """The rows that cannot be used, the first ones of each dataset in words."""
+    lines = []
+    for dataset in datasets:
+        lost = [note for note in dataset.dropped if not note.by_policy]
+        lines += [f"{note.file}:{note.line}: {note.detail}" for note in lost[:NUM_SHOWN_PROBLEMS]]
+        if len(lost) > NUM_SHOWN_PROBLEMS:
+            lines.append(f"{dataset.path}: and {len(lost) - NUM_SHOWN_PROBLEMS} more")
+    return lines
 
 
 def _results(

@@ -155,9 +155,15 @@ def wrap_base(name: str, model: Any, tokenizer: Any) -> BaseModel:
 
 def end_token_ids(model: Any, tokenizer: Any) -> frozenset[int]:
     """Every end token the model, its generation config and its tokenizer declare."""
+    return declared_end_token_ids(
+        getattr(model, "generation_config", None), model.config.get_text_config(), tokenizer
+    )
+
+
+def declared_end_token_ids(*sources: Any) -> frozenset[int]:
+    """The end tokens that any of these objects declares as its `eos_token_id`."""
     declared: set[int] = set()
-    generation_config = getattr(model, "generation_config", None)
-    for source in (generation_config, model.config.get_text_config(), tokenizer):
+    for source in sources:
         value = getattr(source, "eos_token_id", None)
         if value is not None:
             declared.update([value] if isinstance(value, int) else value)

@@ -63,6 +63,7 @@ EVENTS: Mapping[str, Event] = {
     ),
     "dataset_read": Event(("name", "description"), (_PIPELINE,), "{name}: {description}"),
     "warning": Event(("message",), _EVERY_LOG, "warning: {message}"),
+    "checked": Event(("message",), (_PIPELINE,), "{message}"),
     "base_started": Event((), (_PIPELINE,), "[base] the untrained model"),
     "trial_started": Event(
         ("trial", "index", "num_trials", "num_examples", "num_steps"),

@@ -286,6 +286,7 @@ class RunFolder:
         self.training_log = self.root / "training.log"
         self.evaluation_log = self.root / "evaluation.log"
         self.events = self.root / "events.jsonl"
+        self.check = self.root / "check.json"
         self.results = self.root / "results.json"
         self.base = TrialFolder(self.root / "base")
         self._lock: IO[str] | None = None

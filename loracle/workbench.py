@@ -11,11 +11,12 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
+from loracle.checked import Check
 from loracle.clusters import question_clusters
 from loracle.data.conversation import Example
-from loracle.data.rendering import Rendered, RenderedPrompt, Renderer
+from loracle.data.rendering import Rendered, RenderedPrompt
 from loracle.embedded import embedded_model_folder
-from loracle.errors import PlanError, UserError
+from loracle.errors import PlanError
 from loracle.forest import IntArray, Sequences
 from loracle.generation import GenerationSettings, GenerationStatistics
 from loracle.model import (
@@ -138,15 +139,17 @@ def model_source(settings: ModelPlan) -> str:
 
 def prepare(
     plan: Plan,
-    candidates: Mapping[str, Sequence[Example]],
-    evaluation_examples: Mapping[str, Sequence[Example]],
+    checked: Check,
     base: BaseModel,
     lora: Any,
     report: Reporter,
     plan_fingerprint: str,
-) -> tuple[Workbench, list[TrainingSet], SelfTest]:
-    """Render everything, test what the model can do, and set up what the trials share."""
-    training_sets, evaluations = _render(plan, candidates, evaluation_examples, base, report)
+) -> tuple[Workbench, dict[str, TrainingSet], SelfTest]:
+    """Take the checked data, test what the model can do, and set up what the trials share.
+
+    The training sets are those of the candidates that may be trained on, by name.
+    """
+    training_sets, evaluations = _rendered(plan, checked)
     self_test = run_self_test(base)
     forest = _use_forest(plan, self_test, report)
     wants_nll = any(NLL_METRIC in evaluation.metrics for evaluation in evaluations)
@@ -221,44 +224,22 @@ def generation_settings(
     )
 
 
-def _render(
-    plan: Plan,
-    candidates: Mapping[str, Sequence[Example]],
-    evaluation_examples: Mapping[str, Sequence[Example]],
-    base: BaseModel,
-    report: Reporter,
-) -> tuple[list[TrainingSet], list[EvaluationSet]]:
-    renderer = Renderer(
-        base.tokenizer,
-        base.end_token_ids,
-        train_on=plan.training.train_on,
-        max_length=plan.training.max_length or base.max_length_tokens,
-        template_kwargs=plan.model.chat_template_kwargs,
-    )
-    problems: list[str] = []
-    training_sets = []
-    for name, examples in candidates.items():
-        try:
-            training_sets.append(TrainingSet.of(name, renderer.training_rows(examples)))
-        except UserError as error:
-            problems += error.problems
-    evaluations = []
-    for entry in plan.evaluation:
-        examples = evaluation_examples[entry.name]
-        try:
-            prompts = renderer.prompts(examples, plan.generation.max_new_tokens)
-        except UserError as error:
-            problems += error.problems
-            continue
-        evaluations.append(EvaluationSet(entry.name, tuple(entry.metrics), examples, prompts))
-    if problems:
-        raise UserError(problems)
-    if renderer.num_joined:
-        report.emit(
-            "warning",
-            message=f"{renderer.num_joined} replies melt into the chat template's text (they "
-            "begin with white space); their tokens are cut where the model starts to answer",
+def _rendered(plan: Plan, checked: Check) -> tuple[dict[str, TrainingSet], list[EvaluationSet]]:
+    """The rows that the check rendered: what is trained on is what was counted."""
+    training_sets = {
+        name: TrainingSet.of(name, ready.training_rows)
+        for name, ready in checked.candidates.items()
+        if name not in checked.refusals
+    }
+    evaluations = [
+        EvaluationSet(
+            entry.name,
+            tuple(entry.metrics),
+            checked.evaluations[entry.name].examples,
+            checked.evaluations[entry.name].prompts,
         )
+        for entry in plan.evaluation
+    ]
     return training_sets, evaluations
 
 

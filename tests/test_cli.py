@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import subprocess
 import sys
 from pathlib import Path
 
@@ -10,8 +11,10 @@ import jsonschema
 import pytest
 
 from loracle import adapter, cli, training
+from loracle.data.sources import read_examples
 from loracle.report.results import results_schema
 from tests import tiny
+from tests.data.audit.test_leakage import unlike
 
 FAST = ["training.epochs=1", "training.batch_size=8", "generation.max_new_tokens=6"]
 
@@ -309,3 +312,146 @@ def test_predictions_say_which_questions_belong_together(model_folder, data, mon
     assert [row["cluster"] for row in rows] == expected
     [evaluation] = json.loads((data / "run/results.json").read_text())["evaluations"]
     assert (evaluation["num_clusters"], evaluation["clusters_by"]) == (3, {"passage": 10})
+
+
+def test_what_the_check_counts_is_what_training_reports(model_folder, data, monkeypatch, capsys):
+    """Also with rows shortened, dropped as unusable, and dropped as too long."""
+    text = (data / "a.jsonl").read_text()
+    long = {"messages": [{"role": "user", "content": "x" * 900}, {"role": "assistant"}]}
+    long["messages"][1]["content"] = "y"
+    passage = "\n".join(f"Line {n} of a passage that is much too long." for n in range(20))
+    cut = json.loads(json.dumps(long))
+    cut["messages"][0]["content"] = f"Context: {passage}\nQuestion: How many lines?"
+    rows = [*text.splitlines(), "not json", json.dumps(long), json.dumps(cut)]
+    (data / "a.jsonl").write_text("\n".join(rows) + "\n")
+    limits = ["--set", "training.max_length=400", "--set", "candidates.0.max_dropped=0.5"]
+    assert loracle(
+        *("check", "a.jsonl", "b.jsonl", "--eval", "test.jsonl", "--model", model_folder),
+        *(*limits, "--json"),
+        monkeypatch=monkeypatch,
+    ) in (0, 1)
+    counted = {d["name"]: d for d in json.loads(capsys.readouterr().out)["datasets"]}
+    assert run(model_folder, monkeypatch, *limits) == 0
+    for name in ("a", "b"):
+        trained = json.loads((data / f"run/trials/{name}--s0/trial.json").read_text())
+        accounting = counted[name]["accounting"]
+        assert trained["num_examples"] == accounting["num_kept"]
+        assert trained["supervised_tokens"] == accounting["supervised"]
+    accounting = counted["a"]["accounting"]
+    assert accounting["dropped_by_reason"] == {"not JSON": 1, "too long": 1}
+    assert [note["line"] for note in accounting["shortened"]] == [15]
+    kept = json.loads((data / "run/check.json").read_text())["datasets"]
+    assert {d["name"]: d["accounting"] for d in kept} == {
+        name: d["accounting"] for name, d in counted.items()
+    }
+
+
+def test_a_candidate_that_loses_too_many_rows_fails_alone(model_folder, data, monkeypatch, capsys):
+    with (data / "b.jsonl").open("a") as file:
+        file.write("not json\n" * 3)
+    assert run(model_folder, monkeypatch, "--json") == 1
+    shown = capsys.readouterr()
+    rows = {row["candidate"]: row for row in json.loads(shown.out)["rows"]}
+    assert (rows["a"]["status"], rows["b"]["status"]) == ("done", "failed")
+    assert "3 of 9 rows dropped (33.3%: not JSON 3)" in rows["b"]["reason"]
+    assert (data / "run/trials/b--s0/FAILED.json").exists()
+    assert "a: 12 read · 12 kept · 0 dropped · 0 shortened" in shown.err
+
+
+def test_where_every_candidate_loses_too_much_nothing_is_trained(
+    model_folder, data, monkeypatch, capsys
+):
+    for name in ("a", "b"):
+        with (data / f"{name}.jsonl").open("a") as file:
+            file.write("not json\n" * 9)
+    assert run(model_folder, monkeypatch) == 2
+    assert "no candidate may be trained on" in capsys.readouterr().err
+
+
+def test_a_run_says_what_its_candidates_know_of_the_evaluation_set(
+    model_folder, data, monkeypatch, capsys
+):
+    assert run(model_folder, monkeypatch) == 0
+    assert "a knows 4 of the 4 rows of test; 0 are clean" in capsys.readouterr().err
+
+
+def test_check_prints_cards_and_ends_by_what_it_found(data, monkeypatch, capsys):
+    assert loracle("check", "a.jsonl", monkeypatch=monkeypatch) == 0
+    shown = capsys.readouterr().out
+    assert "a · candidate" in shown
+    assert "12 read · 12 kept" in shown
+    assert "characters" in shown
+    assert loracle("check", "a.jsonl", "--eval", "test.jsonl", monkeypatch=monkeypatch) == 1
+    shown = capsys.readouterr().out
+    assert "a → test · leakage" in shown
+    assert "a.jsonl:9" in shown
+    assert loracle("check", "missing.jsonl", "a.jsonl", monkeypatch=monkeypatch) == 2
+    shown = capsys.readouterr().out
+    assert "there is no file" in " ".join(shown.replace("│", " ").split())
+    assert "a · candidate" in shown
+    assert loracle("check", monkeypatch=monkeypatch) == 2
+
+
+def test_a_check_without_a_model_loads_no_torch(data):
+    program = (
+        "import sys\n"
+        "from loracle.intake import check_files\n"
+        "from loracle.report.card import cards\n"
+        "cards(check_files(['a.jsonl'], ['test.jsonl']))\n"
+        "print('torch' in sys.modules, 'transformers' in sys.modules)"
+    )
+    shown = subprocess.run(
+        [sys.executable, "-c", program], cwd=data, capture_output=True, text=True, check=True
+    )
+    assert shown.stdout.split() == ["False", "False"]
+
+
+def test_inspect_marks_what_is_learned(model_folder, data, monkeypatch, capsys):
+    command = ["inspect", "a.jsonl", "--row", 2, "--model", model_folder]
+    assert loracle(*command, monkeypatch=monkeypatch) == 0
+    shown = capsys.readouterr().out
+    assert "row 2 · a.jsonl:2 · id a-2" in shown
+    assert "<|im_start|>assistant\n⟦0 of 1<|im_end|>⟧" in shown
+    assert loracle(*command, "--ids", monkeypatch=monkeypatch) == 0
+    end = tiny.tokenizer().eos_token_id
+    assert f"<|im_end|>⟨{end}⟩⟧" in capsys.readouterr().out
+
+
+def test_inspect_shows_where_a_row_was_cut(model_folder, data, monkeypatch, capsys):
+    passage = " ".join(f"Line {n} of a passage." for n in range(60))
+    content = f"Context: {passage}\nQuestion: How many?"
+    turns = [{"role": "user", "content": content}, {"role": "assistant", "content": "60"}]
+    (data / "long.jsonl").write_text(json.dumps({"messages": turns}) + "\n")
+    command = ["inspect", "long.jsonl", "--model", model_folder, "--set", "evaluation=test.jsonl"]
+    assert loracle(*command, "--set", "training.max_length=400", monkeypatch=monkeypatch) == 0
+    shown = capsys.readouterr().out
+    assert "characters cut]" in shown
+    assert "shortened: " in shown
+    assert "⟦60<|im_end|>⟧" in shown
+    dropping = ["--set", "training.max_length=400", "--set", "training.overlong=drop"]
+    assert loracle(*command, *dropping, monkeypatch=monkeypatch) == 0
+    assert "dropped: " in capsys.readouterr().out
+    assert loracle("inspect", "a.jsonl", "--row", 99, monkeypatch=monkeypatch) == 2
+    assert "there is no row 99; found rows 1 to 12" in capsys.readouterr().err
+
+
+def test_split_writes_two_files_with_every_row_and_never_over_others(data, monkeypatch, capsys):
+    rows = [
+        {"id": f"{p}-{q}", "context": unlike(str(p)), "question": f"Q{q}?", "answer": "x"}
+        for p in range(10)
+        for q in range(3)
+    ]
+    (data / "c.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    command = ["split", "c.jsonl", "--holdout", 0.2, "--out", "parts", "--json"]
+    assert loracle(*command, monkeypatch=monkeypatch) == 0
+    told = json.loads(capsys.readouterr().out)
+    sides = [read_examples(told[side]) for side in ("train", "holdout")]
+    assert [len(side) for side in sides] == [told["num_train"], told["num_holdout"]] == [24, 6]
+    assert {e.id for side in sides for e in side} == {row["id"] for row in rows}
+    assert not {e.context for e in sides[0]} & {e.context for e in sides[1]}
+    original = {e.id: e.conversation for e in read_examples("c.jsonl")}
+    assert all(e.conversation == original[e.id] for side in sides for e in side)
+    assert loracle(*command, monkeypatch=monkeypatch) == 2
+    assert "there already" in capsys.readouterr().err
+    assert loracle("split", "c.jsonl", "--holdout", 1.5, monkeypatch=monkeypatch) == 2
+    assert "expected a share between 0 and 1" in capsys.readouterr().err

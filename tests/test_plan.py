@@ -539,6 +539,7 @@ def test_a_frozen_plan_holds_every_default_and_every_files_hash(folder: Path) ->
             "encoding": None,
             "unanswerable": "answer",
             "unanswerable_reply": "unanswerable",
+            "max_dropped": 0.05,
             # printf 'rows of a\n' | sha256sum
             "sha256": "a2eb8baf00097a28f6f648b63d4fd33bb910797695a147a6560d80e13ed1c124",
             "size_bytes": len("rows of a\n"),

@@ -46,6 +46,8 @@ STARTED = {
 # One event of each kind, in the order of a run.
 A_RUN: list[tuple[str, dict[str, Any]]] = [
     ("run_started", {"run": "demo", "num_trials": 5, "candidates": ["clean", "noisy"]}),
+    ("dataset_read", {"name": "clean", "description": "889 rows of messages, JSON"}),
+    ("checked", {"message": "clean: 889 read · 889 kept · 0 dropped · 0 shortened"}),
     ("base_started", {}),
     ("trial_skipped", {"trial": "clean", "index": 1, "num_trials": 5, "reason": "it is done"}),
     ("trial_started", STARTED),
@@ -60,6 +62,8 @@ A_RUN: list[tuple[str, dict[str, Any]]] = [
 ]
 LINES = [
     "demo started: 5 trials of clean, noisy",
+    "clean: 889 rows of messages, JSON",
+    "clean: 889 read · 889 kept · 0 dropped · 0 shortened",
     "[base] the untrained model",
     "[1/5 clean] skipped: it is done",
     "[2/5 noisy] started: 1,200 examples, 56 steps",
@@ -145,10 +149,10 @@ def test_each_log_gets_its_events_and_all_get_warnings_and_failures(tmp_path: Pa
     run = RunFolder(tmp_path)
     with Reporter(run, QuietView(io.StringIO())) as reporter:
         emit_all(reporter)
-    troubles = [LINES[9], LINES[10]]
-    assert log_lines(run.training_log) == [LINES[3], LINES[4], *troubles]
-    assert log_lines(run.evaluation_log) == [*LINES[5:8], *troubles]
-    assert log_lines(run.pipeline_log) == [*LINES[:4], *LINES[7:9], *troubles, LINES[11]]
+    troubles = [LINES[11], LINES[12]]
+    assert log_lines(run.training_log) == [LINES[5], LINES[6], *troubles]
+    assert log_lines(run.evaluation_log) == [*LINES[7:10], *troubles]
+    assert log_lines(run.pipeline_log) == [*LINES[:6], *LINES[9:11], *troubles, LINES[13]]
 
 
 def test_a_second_process_appends_to_the_records(tmp_path: Path) -> None:
@@ -288,7 +292,7 @@ def test_the_quiet_view_shows_warnings_and_failures_alone() -> None:
     stream = io.StringIO()
     with Reporter(None, QuietView(stream)) as reporter:
         emit_all(reporter)
-    assert stream.getvalue().splitlines() == [LINES[9], LINES[10]]
+    assert stream.getvalue().splitlines() == [LINES[11], LINES[12]]
 
 
 # Bars
@@ -307,8 +311,8 @@ def rich_output(
 def test_the_bars_show_the_trials_and_the_stage_and_results_stay() -> None:
     output = rich_output(emit_all, clock=itertools.count().__next__)
     assert "1 of 5 trials" in output
-    assert LINES[4] in output
-    for kept in (LINES[0], LINES[2], *LINES[7:]):
+    assert LINES[6] in output
+    for kept in (LINES[0], LINES[4], *LINES[9:]):
         assert f"{kept}\n" in output
 
 

@@ -9,11 +9,12 @@ to the token. Ids after the last supervised one are left out, since nothing lear
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal, NamedTuple
+from typing import Any, Generic, Literal, NamedTuple, TypeVar
 
 from loracle.data.conversation import Conversation, Example, JsonObject, Message, ToolCall
+from loracle.data.shortening import Cut, Overlong, shorten
 from loracle.errors import DataError
 
 _MAX_SHOWN = 20
@@ -39,6 +40,33 @@ class RenderedPrompt(NamedTuple):
     reference_ids: list[list[int]]
 
 
+Row = TypeVar("Row", Rendered, RenderedPrompt)
+
+
+class OverlongRow(NamedTuple):
+    """A row that was too long as it stood. cuts: what was cut out of it; none where it was left
+    out. num_tokens: its length before, in tokens, with what is to be generated."""
+
+    example: Example
+    num_tokens: int
+    limit: int
+    cuts: tuple[Cut, ...]
+    reason: str
+
+
+@dataclass(frozen=True)
+class Fitted(Generic[Row]):
+    """Rendered rows that fit, and what became of those that did not.
+
+    examples: the examples of `rows`, as rendered: shortened ones with their cuts made.
+    """
+
+    examples: list[Example]
+    rows: list[Row]
+    shortened: list[OverlongRow]
+    dropped: list[OverlongRow]
+
+
 class _Turn(NamedTuple):
     """Text up to where the assistant speaks, and text up to the end of that turn."""
 
@@ -53,6 +81,7 @@ class Renderer:
     end_token_ids: the ids that may end a turn, as the model declares them.
     train_on: "assistant" supervises every assistant turn, "last" only the last one.
     max_length: longest row allowed, in tokens; None is no limit.
+    overlong: what `fit_training` and `fit_prompts` do with a longer one (see shortening.py).
     num_joined: rows so far whose reply melts into the template when tokenized as one text;
         their parts were tokenized one by one, which is also what generation sees.
     """
@@ -62,8 +91,10 @@ class Renderer:
     train_on: Literal["assistant", "last"] = "assistant"
     max_length: int | None = None
     template_kwargs: Mapping[str, Any] = field(default_factory=dict)
+    overlong: Overlong = "error"
     num_joined: int = 0
     _takes: dict[str, bool] = field(default_factory=dict)
+    _last_length: int = field(default=0, init=False, repr=False)
 
     def training_rows(self, examples: Sequence[Example]) -> list[Rendered]:
         """Render for training.
@@ -72,6 +103,20 @@ class Renderer:
             DataError: rows that the template refuses, that have no end token, or are too long.
         """
         return self._each(examples, self._training_row)
+
+    def fit_training(self, examples: Sequence[Example]) -> Fitted[Rendered]:
+        """Render for training, with rows that are too long treated by the policy.
+
+        Raises:
+            DataError: as `training_rows`; rows that are too long only under `error`.
+        """
+        return self._fit(examples, self._training_row)
+
+    def fit_prompts(
+        self, examples: Sequence[Example], max_new_tokens: int
+    ) -> Fitted[RenderedPrompt]:
+        """Render for evaluation, with prompts that are too long treated by the policy."""
+        return self._fit(examples, lambda example: self._prompt(example, max_new_tokens))
 
     def prompts(self, examples: Sequence[Example], max_new_tokens: int) -> list[RenderedPrompt]:
         """Render the prompts and references for evaluation.
@@ -93,6 +138,52 @@ class Renderer:
             shown = problems[:_MAX_SHOWN] + ([f"and {more} more rows"] if more > 0 else [])
             raise DataError(shown)
         return rows
+
+    def _fit(self, examples: Sequence[Example], render: Callable[[Example], Row]) -> Fitted[Row]:
+        kept: list[Example] = []
+        shortened: list[OverlongRow] = []
+        dropped: list[OverlongRow] = []
+
+        def fit(example: Example) -> Row | None:
+            try:
+                row = render(example)
+            except _OverlongError as error:
+                if self.overlong == "error":
+                    raise
+                fitted = self._shortened(example, render, error)
+                (shortened if fitted.cuts else dropped).append(fitted)
+                if not fitted.cuts:
+                    return None
+                example, row = fitted.example, render(fitted.example)
+            kept.append(example)
+            return row
+
+        rows = [row for row in self._each(examples, fit) if row is not None]
+        return Fitted(kept, rows, shortened, dropped)
+
+    def _shortened(
+        self, example: Example, render: Callable[[Example], Row], error: _OverlongError
+    ) -> OverlongRow:
+        """The row with its middle cut, or, with no cuts, the reason why it is left out."""
+        limit = error.limit
+        found = f"{error.num_tokens:,} tokens, the limit is {limit:,}"
+        if self.overlong == "drop":
+            return OverlongRow(example, error.num_tokens, limit, (), found)
+
+        def count(tried: Example) -> int:
+            try:
+                render(tried)
+            except _OverlongError as longer:
+                return longer.num_tokens
+            return self._last_length
+
+        fitted = shorten(example, count, limit)
+        if fitted is None:
+            reason = f"{found}; too long even without the passage, which alone may be cut"
+            return OverlongRow(example, error.num_tokens, limit, (), reason)
+        num_cut = sum(cut.stop - cut.start for cut in fitted.cuts)
+        reason = f"{found}; {num_cut:,} characters cut out of the middle of its passage"
+        return OverlongRow(fitted.example, error.num_tokens, limit, fitted.cuts, reason)
 
     def _training_row(self, example: Example) -> Rendered:
         conversation = example.conversation
@@ -219,12 +310,22 @@ class Renderer:
         return ids
 
     def _check_length(self, num_tokens: int, detail: str = "") -> None:
+        self._last_length = num_tokens
         if self.max_length is not None and num_tokens > self.max_length:
-            raise _RowError(
-                f"{num_tokens} tokens{detail}, the limit is {self.max_length}; "
-                "shorten or remove the row, or raise training.max_length"
-            )
+            raise _OverlongError(num_tokens, self.max_length, detail)
 
 
 class _RowError(ValueError):
     """What is wrong with one row; its place is added where rows are collected."""
+
+
+class _OverlongError(_RowError):
+    """A row is longer than the limit."""
+
+    def __init__(self, num_tokens: int, limit: int, detail: str) -> None:
+        super().__init__(
+            f"{num_tokens} tokens{detail}, the limit is {limit}; shorten or remove the row, raise "
+            "training.max_length, or set training.overlong to shorten or drop"
+        )
+        self.num_tokens = num_tokens
+        self.limit = limit

@@ -19,7 +19,7 @@ files) -> `fingerprint` and `difference`, which say whether a run folder holds t
 from __future__ import annotations
 
 from loracle.plan.freezing import difference, fingerprint, freeze
-from loracle.plan.loading import load_plan
+from loracle.plan.loading import load_plan, named_files
 from loracle.plan.messages import file_problem, nearest
 from loracle.plan.names import BASE_NAME
 from loracle.plan.paths import COMPRESSION_ENDINGS, data_name
@@ -77,5 +77,6 @@ __all__ = [
     "fingerprint",
     "freeze",
     "load_plan",
+    "named_files",
     "nearest",
 ]

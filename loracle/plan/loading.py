@@ -13,9 +13,10 @@ from pydantic import ValidationError
 
 from loracle.errors import PlanError
 from loracle.plan.messages import file_problem, show
-from loracle.plan.names import repeated
+from loracle.plan.names import name_problems, repeated, with_distinct_names
 from loracle.plan.problems import problems_of
 from loracle.plan.root import FILE_SECTIONS, Plan, written_out
+from loracle.plan.sections import CandidatePlan, EvaluationPlan
 
 
 def load_plan(
@@ -53,6 +54,23 @@ def load_plan(
     if problems:
         raise PlanError(problems)
     return plan
+
+
+def named_files(
+    candidates: Sequence[str], evaluations: Sequence[str]
+) -> tuple[list[CandidatePlan], list[EvaluationPlan]]:
+    """Data files without a plan, under the names that a plan would give them.
+
+    Raises PlanError where there is no file at all, or two would have one name.
+    """
+    trained = with_distinct_names([CandidatePlan(path=path) for path in candidates])
+    asked = with_distinct_names([EvaluationPlan(path=path) for path in evaluations])
+    problems = name_problems("candidates", trained) + name_problems("evaluation", asked)
+    if not candidates and not evaluations:
+        problems.append("found no data; name at least one file")
+    if problems:
+        raise PlanError(problems)
+    return trained, asked
 
 
 class _PlanLoader(yaml.SafeLoader):

@@ -104,6 +104,9 @@ class DataFilePlan(Section):
     the reply to learn and the reference; drop: left out and counted; error: refused."""
     unanswerable_reply: Text = UNANSWERABLE_REPLY
     """The reply to such a question."""
+    max_dropped: Share = 0.05
+    """The share of rows that may be dropped because they are unusable or too long. A candidate
+    that loses more fails, alone and with the reason; an evaluation set that does stops the run."""
 
     @field_validator("encoding")
     @classmethod
@@ -192,9 +195,12 @@ class TrainingPlan(Section):
     train_on: Literal["assistant", "last"] = "assistant"
     """Which turns carry loss: every assistant turn, or the last one alone."""
     max_length: Count | None = None
-    """Longest allowed row in tokens; an evaluation prompt counts with its max_new_tokens. Rows
-    longer than it are refused with their file and line before training starts: no row is cut
-    silently. None: what the model can take."""
+    """Longest allowed row in tokens; an evaluation prompt counts with its max_new_tokens. None:
+    what the model can take, which is printed."""
+    overlong: Literal["shorten", "drop", "error"] = "shorten"
+    """What happens to a longer row. shorten: the middle of its longest passage is cut, never the
+    question, the answer or the template, and a row too long without its passage is dropped; drop:
+    it is left out; error: nothing is trained. Such rows are listed with file and line."""
 
     @model_validator(mode="after")
     def _one_length(self) -> Self:

@@ -1,0 +1,140 @@
+"""What a dataset holds, counted: every row read is kept or dropped, and a dropped one is named.
+
+889 read = 886 kept + 3 dropped (too_long 3) · 5 shortened · 18,340 supervised tokens
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Any, Literal
+
+import numpy as np
+
+from loracle.data.conversation import Example
+from loracle.data.rendering import OverlongRow, Rendered, RenderedPrompt
+from loracle.data.scripts import language_shares, script_shares
+from loracle.data.sources import Drop
+
+Unit = Literal["tokens", "characters"]
+
+TOO_LONG = "too long"
+"""Why a row was dropped or shortened for its length."""
+
+
+@dataclass(frozen=True, slots=True)
+class RowNote:
+    """What happened to one row. id: None where the row could not be read as far as that.
+    reason: the same word for all such rows. detail: this row's own fault. by_policy: the user asked
+    for it, as `unanswerable: drop` does, and nothing is wrong with the row."""
+
+    id: str | None
+    file: str
+    line: int
+    reason: str
+    detail: str
+    by_policy: bool = False
+
+    @classmethod
+    def of_drop(cls, drop: Drop) -> RowNote:
+        """A row that the reader could not, or was told not to, use."""
+        fault = drop.faults[0]
+        return cls(None, drop.file, drop.line, str(fault.reason), fault.text, drop.by_policy)
+
+    @classmethod
+    def of(cls, row: OverlongRow) -> RowNote:
+        example = row.example
+        return cls(example.id, example.file, example.line, TOO_LONG, row.reason)
+
+
+@dataclass(frozen=True, slots=True)
+class Lengths:
+    """Lengths of the kept rows: total, percentiles and the longest, in `unit`."""
+
+    unit: Unit
+    total: int
+    p50: int
+    p90: int
+    p99: int
+    longest: int
+
+    @classmethod
+    def of(cls, lengths: Sequence[int], unit: Unit) -> Lengths:
+        if not lengths:
+            return cls(unit, 0, 0, 0, 0, 0)
+        p50, p90, p99 = np.percentile(lengths, [50, 90, 99], method="inverted_cdf").tolist()
+        return cls(unit, sum(lengths), int(p50), int(p90), int(p99), max(lengths))
+
+
+@dataclass(frozen=True, slots=True)
+class Accounting:
+    """What became of every row, and how much the kept ones hold.
+
+    supervised: tokens that carry loss in one pass over the rows (without a tokenizer: characters
+    of the assistant turns). Of an evaluation set it is the references' length.
+    scripts, languages: shares, over a sample (see scripts.py).
+    """
+
+    num_read: int
+    num_kept: int
+    dropped: tuple[RowNote, ...]
+    shortened: tuple[RowNote, ...]
+    lengths: Lengths
+    supervised: int
+    scripts: dict[str, float]
+    languages: dict[str, float]
+
+    @property
+    def dropped_by_reason(self) -> dict[str, int]:
+        """How many rows were dropped for each reason, the most frequent first."""
+        return dict(Counter(note.reason for note in self.dropped).most_common())
+
+    @property
+    def lost_share(self) -> float:
+        """The share of rows dropped because something is wrong with them, not by policy."""
+        num_lost = sum(not note.by_policy for note in self.dropped)
+        return num_lost / self.num_read if self.num_read else 0.0
+
+    def to_dict(self) -> dict[str, Any]:
+        return {
+            **asdict(self),
+            "dropped_by_reason": self.dropped_by_reason,
+            "lost_share": self.lost_share,
+        }
+
+
+def account(
+    examples: Sequence[Example],
+    rows: Sequence[Rendered] | Sequence[RenderedPrompt] | None,
+    *,
+    dropped: Sequence[RowNote],
+    shortened: Sequence[RowNote],
+) -> Accounting:
+    """Count the kept examples; `rows` are the same ones rendered, None without a tokenizer."""
+    if rows is None:
+        lengths = [sum(len(m.content) for m in e.conversation.messages) for e in examples]
+        supervised = sum(_num_assistant_characters(example) for example in examples)
+    else:
+        lengths = [len(row.token_ids) for row in rows]
+        supervised = sum(
+            row.num_supervised_tokens
+            if isinstance(row, Rendered)
+            else max(map(len, row.reference_ids))
+            for row in rows
+        )
+    return Accounting(
+        num_read=len(examples) + len(dropped),
+        num_kept=len(examples),
+        dropped=tuple(dropped),
+        shortened=tuple(shortened),
+        lengths=Lengths.of(lengths, "characters" if rows is None else "tokens"),
+        supervised=supervised,
+        scripts=script_shares(examples),
+        languages=language_shares(examples),
+    )
+
+
+def _num_assistant_characters(example: Example) -> int:
+    turns = example.conversation.messages
+    return sum(len(turn.content) for turn in turns if turn.role == "assistant")

@@ -1,0 +1,111 @@
+"""A dataset in two, so that no passage stands on both sides.
+
+Rows that share a passage, nearly or exactly, or that ask the same, belong to one group; groups are
+joined where a row belongs to two. A group goes to one side as a whole.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from loracle.data.audit.leakage import (
+    MIN_OPEN_QUESTION_WEIGHT,
+    PASSAGE_THRESHOLD,
+    QUESTION_THRESHOLD,
+)
+from loracle.data.audit.near import near_pairs
+from loracle.data.audit.normalizing import weight
+from loracle.data.audit.rows import AuditedSet
+from loracle.errors import DataError
+
+
+@dataclass(frozen=True)
+class Split:
+    """Row indices of the two sides, in the dataset's order.
+
+    num_groups, num_held_groups: groups in all, and held out. largest_group: rows of the largest.
+    """
+
+    kept: list[int]
+    held_out: list[int]
+    num_groups: int
+    num_held_groups: int
+    largest_group: int
+
+
+def split(dataset: AuditedSet, share: float, seed: int) -> Split:
+    """Hold out about `share` of the rows, by group.
+
+    Groups come in an order drawn from `seed`; one is held out where that brings the held rows
+    nearer to the share. The same dataset, share and seed give the same split.
+
+    Raises:
+        DataError: the groups are too large to be split so that both sides have rows.
+    """
+    groups = row_groups(dataset)
+    sizes = np.bincount(groups)
+    wanted = share * len(groups)
+    held = np.zeros(len(sizes), np.bool_)
+    num_held = 0
+    for group in np.random.default_rng(seed).permutation(len(sizes)):
+        if abs(num_held + int(sizes[group]) - wanted) < abs(num_held - wanted):
+            held[group] = True
+            num_held += int(sizes[group])
+    if not num_held or num_held == len(groups):
+        raise DataError(
+            f"{dataset.name}: cannot hold out {share:.0%} of {len(groups):,} rows by passage: "
+            f"there are {len(sizes):,} groups of rows that share one, the largest of "
+            f"{int(sizes.max()):,} rows; choose another share, or give a set of its own"
+        )
+    out = held[groups]
+    return Split(
+        np.flatnonzero(~out).tolist(),
+        np.flatnonzero(out).tolist(),
+        len(sizes),
+        int(held.sum()),
+        int(sizes.max()),
+    )
+
+
+def row_groups(dataset: AuditedSet) -> npt.NDArray[np.int64]:
+    """The group of every row, shape (rows,), numbered by their first rows."""
+    parents = list(range(len(dataset.rows)))
+
+    def root(row: int) -> int:
+        while parents[row] != row:
+            parents[row] = parents[parents[row]]
+            row = parents[row]
+        return row
+
+    for rows in _belonging_together(dataset):
+        first = root(rows[0])
+        for row in rows[1:]:
+            other = root(row)
+            first, other = min(first, other), max(first, other)
+            parents[other] = first
+    _, numbers = np.unique([root(row) for row in range(len(parents))], return_inverse=True)
+    return numbers.astype(np.int64)
+
+
+def _belonging_together(dataset: AuditedSet) -> Iterable[Sequence[int]]:
+    yield from dataset.rows_of_unit.values()
+    yield from dataset.rows_of_prompt.values()
+    by_name: dict[str, list[int]] = defaultdict(list)
+    for row, example in enumerate(dataset.examples):
+        if example.group is not None:
+            by_name[example.group].append(row)
+    yield from by_name.values()
+    yield from dataset.rows_without_passage.values()
+    units = list(dataset.rows_of_unit)
+    for pair in near_pairs(units, PASSAGE_THRESHOLD).pairs:
+        yield [dataset.rows_of_unit[units[side]][0] for side in (pair.left, pair.right)]
+    alone = dataset.rows_without_passage
+    questions = list(alone)
+    for pair in near_pairs(questions, QUESTION_THRESHOLD).pairs:
+        if weight(questions[pair.left]) >= MIN_OPEN_QUESTION_WEIGHT:
+            yield [alone[questions[side]][0] for side in (pair.left, pair.right)]

@@ -1,0 +1,120 @@
+"""From the plan to what is checked: datasets read from disk, and the renderer of the model."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import islice
+from pathlib import Path
+
+from loracle.checked import Check, Intake, Kind
+from loracle.checking import check
+from loracle.data.accounting import RowNote
+from loracle.data.options import ReadOptions, options_of
+from loracle.data.rendering import Renderer
+from loracle.data.sources import Reading, read_dataset
+from loracle.errors import UserError
+from loracle.inspection import Inspected, inspect_row
+from loracle.plan import (
+    CandidatePlan,
+    EvaluationPlan,
+    GenerationPlan,
+    ModelPlan,
+    TrainingPlan,
+    load_plan,
+    named_files,
+)
+from loracle.tokenizing import load_tokenizing
+
+
+def check_files(
+    candidates: Sequence[str],
+    evaluations: Sequence[str],
+    *,
+    model: str | None = None,
+    plan: Path | None = None,
+    overrides: Sequence[str] = (),
+) -> Check:
+    """Check files, or the data of a plan; files and the model's name go over the plan's.
+
+    Without a plan and a model no tokenizer is loaded, and lengths are in characters.
+
+    Raises:
+        UserError: the plan or the model cannot be used. What is wrong with data is in the Check.
+    """
+    if plan is None and not overrides:
+        files = named_files(candidates, evaluations)
+        named = ModelPlan(name=model) if model else None
+        renderer = load_renderer(named, TrainingPlan()) if named else None
+        return check(read_datasets(*files), renderer, GenerationPlan().max_new_tokens)
+    loaded = load_plan(
+        plan, candidates=candidates, evaluations=evaluations, model=model, overrides=overrides
+    )
+    return check(
+        read_datasets(loaded.candidates, loaded.evaluation),
+        load_renderer(loaded.model, loaded.training),
+        loaded.generation.max_new_tokens,
+    )
+
+
+def inspect_file(
+    path: str,
+    row: int,
+    *,
+    model: str | None = None,
+    plan: Path | None = None,
+    overrides: Sequence[str] = (),
+) -> Inspected:
+    """One row of a file as a model sees it, by the rules of a plan where one is given.
+
+    row: counts the rows that can be used, from 1.
+
+    Raises:
+        UserError: the file, the plan or the model cannot be used, or there is no such row.
+    """
+    chosen, training = ModelPlan(name=model) if model else ModelPlan(), TrainingPlan()
+    options = ReadOptions()
+    if plan is not None or overrides:
+        loaded = load_plan(plan, candidates=[path], model=model, overrides=overrides)
+        chosen, training = loaded.model, loaded.training
+        options = options_of(loaded.candidates[0])
+    examples = list(islice(Reading(path, options), max(row, 1)))
+    return inspect_row(examples, row, load_renderer(chosen, training))
+
+
+def read_datasets(
+    candidates: Sequence[CandidatePlan], evaluations: Sequence[EvaluationPlan]
+) -> list[Intake]:
+    """Read every file; one that cannot be read carries its problems."""
+    return [
+        *(_read(entry, "candidate") for entry in candidates),
+        *(_read(entry, "evaluation") for entry in evaluations),
+    ]
+
+
+def _read(entry: CandidatePlan | EvaluationPlan, kind: Kind) -> Intake:
+    try:
+        read = read_dataset(entry.path, options_of(entry))
+    except UserError as error:
+        return Intake(entry.name, entry.path, kind, error=error.problems)
+    return Intake(
+        entry.name,
+        entry.path,
+        kind,
+        read.examples,
+        read.description,
+        [RowNote.of_drop(drop) for drop in read.drops],
+        entry.max_dropped,
+    )
+
+
+def load_renderer(model: ModelPlan, training: TrainingPlan) -> Renderer:
+    """The renderer of a plan: its model's tokenizer, its limits and policies. No weights."""
+    loaded = load_tokenizing(model.name, model.revision, trust_remote_code=model.trust_remote_code)
+    return Renderer(
+        loaded.tokenizer,
+        loaded.end_token_ids,
+        train_on=training.train_on,
+        max_length=training.max_length or loaded.max_length_tokens,
+        overlong=training.overlong,
+        template_kwargs=model.chat_template_kwargs,
+    )
