@@ -1,4 +1,4 @@
-"""The command line: `loracle run` and `loracle score`. Starts without torch.
+"""The command line: `loracle run`, `fetch` and `score`. Starts without torch.
 
 Results go to standard output, everything else to standard error. Exit codes: 0 done, 1 ran but
 something failed, 2 bad plan or data, 130 and 143 for signals.
@@ -12,6 +12,7 @@ import os
 import signal
 import sys
 import warnings
+from enum import StrEnum
 from pathlib import Path
 from types import FrameType
 from typing import Annotated
@@ -22,6 +23,15 @@ from loracle.errors import UserError
 
 EXIT_FAILED = 1
 EXIT_BAD_INPUT = 2
+
+
+class Hub(StrEnum):
+    """Values of --hub, as of model.hub in a plan."""
+
+    auto = "auto"
+    huggingface = "huggingface"
+    modelscope = "modelscope"
+
 
 app = typer.Typer(
     help="Tells which dataset is worth fine-tuning on.",
@@ -89,6 +99,26 @@ def run(
 
 
 @app.command()
+def fetch(
+    targets: Annotated[
+        list[str],
+        typer.Argument(
+            help="Plans (.yaml), datasets (hf://org/name, ms://org/name), model ids (org/name)."
+        ),
+    ],
+    hub: Annotated[
+        Hub, typer.Option(help="Where model ids without hf:// or ms:// are looked up.")
+    ] = Hub.auto,
+) -> None:
+    """Download datasets and models of a hub once; later runs work offline (HF_HUB_OFFLINE=1)."""
+    from loracle.data.fetching import fetch_targets, fetched_line
+
+    _log_to_stderr()
+    for files in fetch_targets(targets, hub=hub.value):
+        print(fetched_line(files))
+
+
+@app.command()
 def score(
     file: Annotated[Path, typer.Argument(help="JSONL rows of {prediction, answers}.")],
     metrics: Annotated[str, typer.Option(help="Names, separated by commas.")] = "em,f1",
@@ -148,13 +178,22 @@ def _print_results(results: dict[str, object]) -> None:
 def _quiet_libraries() -> None:
     """Keep the libraries' own progress bars and advice off the terminal; errors still show."""
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
-    os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "true")
     # Deprecations among transformers and peft are theirs to mend, not the user's.
     warnings.filterwarnings("ignore", category=FutureWarning, module=r"(transformers|peft)\.")
     warnings.filterwarnings("ignore", category=UserWarning, module=r"peft\.")
-    logging.basicConfig(format="%(message)s", stream=sys.stderr)
-    logging.getLogger("loracle").setLevel(logging.INFO)
+    _log_to_stderr()
     from transformers.utils import logging as transformers_logging
 
     transformers_logging.disable_progress_bar()  # type: ignore[no-untyped-call]
+
+
+def _log_to_stderr() -> None:
+    """Show Loracle's own messages, and the hubs' progress bars to who is there to see them."""
+    if not sys.stderr.isatty():
+        os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
+        os.environ.setdefault("TQDM_DISABLE", "1")
+    logger = logging.getLogger("loracle")
+    logger.setLevel(logging.INFO)
+    # On the root logger, it would show again what the libraries' own handlers show.
+    logger.handlers = [logging.StreamHandler()]

@@ -9,17 +9,29 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from loracle import metrics
 from loracle.adapter import lora_config
 from loracle.attempt import Outcome, attempt_base, attempt_trial, places
 from loracle.data.conversation import Example
-from loracle.data.sources import read_examples
+from loracle.data.fetching import fetch_plan
+from loracle.data.hubs import named_files
+from loracle.data.sources import read_examples, read_files
 from loracle.errors import PlanError, UserError
 from loracle.executors import inline
 from loracle.model import SelfTest
-from loracle.plan import DataFilePlan, Plan, fingerprint, freeze
+from loracle.plan import (
+    DataFilePlan,
+    EntryKey,
+    Plan,
+    fingerprint,
+    freeze,
+    recorded_commits,
+)
+from loracle.plan.locations import HubFiles
+from loracle.plan.root import FILE_SECTIONS
 from loracle.progress import Reporter, View
 from loracle.report.results import EvaluationFacts, ModelFacts, ResultRow, build_results
 from loracle.store import RunFolder, write_json
@@ -36,8 +48,10 @@ def run(plan: Plan, out: Path | None, view: View) -> dict[str, Any]:
         UserError: the plan, the data, the model or the run folder cannot be used.
     """
     lora = check_plan(plan)
-    candidates, evaluations = read_data(plan.candidates, plan.evaluation)
-    frozen = freeze(plan)
+    fetched = fetch_plan(plan, *_recorded_commits(plan, out))
+    candidates, evaluations = read_data(plan.candidates, plan.evaluation, fetched.data)
+    model_commit = fetched.model.commit if fetched.model else None
+    frozen = freeze(plan, fetched.data, model_commit)
     plan_fingerprint = fingerprint(frozen)
     root = out if out is not None else Path("runs") / plan_fingerprint[:12]
     names = list(candidates)
@@ -45,7 +59,7 @@ def run(plan: Plan, out: Path | None, view: View) -> dict[str, Any]:
     with RunFolder.open(root, frozen, plan_fingerprint) as folder, Reporter(folder, view) as report:
         started = time.perf_counter()
         report.emit("run_started", run=str(root), num_trials=len(trials), candidates=names)
-        base = load_model(plan)
+        base = load_model(plan, fetched.model.folder if fetched.model else None)
         bench, training_sets, self_test = prepare(
             plan, candidates, evaluations, base, lora, report, plan_fingerprint
         )
@@ -60,7 +74,7 @@ def run(plan: Plan, out: Path | None, view: View) -> dict[str, Any]:
             ),
             trials,
         )
-        results = _results(plan, root, bench, self_test, outcomes)
+        results = _results(plan, model_commit, root, bench, self_test, outcomes)
         write_json(folder.results, results)
         report.emit(
             "run_finished",
@@ -69,6 +83,13 @@ def run(plan: Plan, out: Path | None, view: View) -> dict[str, Any]:
             seconds=time.perf_counter() - started,
         )
     return results
+
+
+def _recorded_commits(plan: Plan, out: Path | None) -> tuple[dict[EntryKey, str], str | None]:
+    """The commits that the run folder's plan holds, where there is one to go on with."""
+    if out is None or not RunFolder(out).plan.is_file():
+        return {}, None
+    return recorded_commits(RunFolder(out).frozen_plan(), plan)
 
 
 def check_plan(plan: Plan) -> Any:
@@ -98,15 +119,25 @@ def check_plan(plan: Plan) -> Any:
 
 
 def read_data(
-    candidates: Sequence[DataFilePlan], evaluations: Sequence[DataFilePlan]
+    candidates: Sequence[DataFilePlan],
+    evaluations: Sequence[DataFilePlan],
+    fetched: Mapping[EntryKey, HubFiles] = MappingProxyType({}),
 ) -> tuple[dict[str, Sequence[Example]], dict[str, Sequence[Example]]]:
-    """Read every file, by name. Raises UserError with the problems of all files."""
+    """Read every file, by name. Raises UserError with the problems of all files.
+
+    fetched: where the files of a hub are, by section and index.
+    """
     problems: list[str] = []
     read: tuple[dict[str, Sequence[Example]], dict[str, Sequence[Example]]] = ({}, {})
-    for found, entries in zip(read, (candidates, evaluations), strict=True):
-        for entry in entries:
+    sections = zip(FILE_SECTIONS, read, (candidates, evaluations), strict=True)
+    for section, found, entries in sections:
+        for index, entry in enumerate(entries):
+            files = fetched.get(EntryKey(section, index))
             try:
-                found[entry.name] = read_examples(entry.path, limit=entry.limit)
+                if files is None:
+                    found[entry.name] = read_examples(entry.path, limit=entry.limit)
+                else:
+                    found[entry.name] = read_files(named_files(files), limit=entry.limit)
             except UserError as error:
                 problems += error.problems
     if problems:
@@ -115,7 +146,12 @@ def read_data(
 
 
 def _results(
-    plan: Plan, root: Path, bench: Workbench, self_test: SelfTest, outcomes: Sequence[Outcome]
+    plan: Plan,
+    model_commit: str | None,
+    root: Path,
+    bench: Workbench,
+    self_test: SelfTest,
+    outcomes: Sequence[Outcome],
 ) -> dict[str, Any]:
     base_summary = outcomes[0].summary
     assert base_summary is not None, "the base's failure ends the run"
@@ -124,7 +160,7 @@ def _results(
         plan_fingerprint=bench.plan_fingerprint,
         model_facts=ModelFacts(
             name=bench.base.name,
-            revision=plan.model.revision,
+            revision=model_commit or plan.model.revision,
             dtype=str(bench.base.dtype).removeprefix("torch."),
             num_parameters=bench.base.num_parameters,
             base_fingerprint=bench.base_fingerprint,

@@ -531,6 +531,7 @@ def test_a_frozen_plan_holds_every_default_and_every_files_hash(folder: Path) ->
     assert frozen["candidates"] == [
         {
             "path": str(folder / "a.jsonl"),
+            "split": None,
             "name": "a",
             "limit": None,
             # printf 'rows of a\n' | sha256sum

@@ -10,16 +10,17 @@ from __future__ import annotations
 import codecs
 import json
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import NamedTuple
 
 from loracle.data.conversation import Conversation, Example
 from loracle.data.formats import FORMATS, checked_text, expected_forms, kind_of, no_form, show
 from loracle.errors import DataError
 from loracle.plan import file_problem
+from loracle.plan.locations import LocalFile
 
 NUM_SHOWN_PROBLEMS = 20
 
@@ -54,8 +55,33 @@ class _Problems:
             raise DataError([*self.shown, *more])
 
 
-def read_examples(path: str | Path, *, limit: int | None = None) -> list[Example]:
+def read_files(files: Sequence[LocalFile], *, limit: int | None = None) -> list[Example]:
+    """Read the examples of several files in their order, as if they were one.
+
+    Messages show each file by its name. Raises DataError with the problems of all files.
+    """
+    examples: list[Example] = []
+    problems: list[str] = []
+    for file in files:
+        if limit is not None and len(examples) >= limit:
+            break
+        left = None if limit is None else limit - len(examples)
+        try:
+            examples += read_examples(file.path, limit=left, shown_as=file.name)
+        except DataError as error:
+            problems += error.problems
+    if problems:
+        raise DataError(problems)
+    return examples
+
+
+def read_examples(
+    path: str | Path, *, limit: int | None = None, shown_as: str | None = None
+) -> list[Example]:
     """Read all examples of a JSON or JSONL file, or the first `limit` rows; none is left out.
+
+    shown_as: the file's name in messages, and without its suffix in ids that are made up; None is
+    the path, and its stem.
 
     The content, not the file's ending, says which of the two it is. Rows without an `id` are
     called `STEM-N`, N being the row's number from 1.
@@ -67,12 +93,13 @@ def read_examples(path: str | Path, *, limit: int | None = None) -> list[Example
     assert limit is None or limit > 0, "a plan's limit is positive"
     path = Path(path)
     data = _read_bytes(path)
-    problems = _Problems(str(path))
+    problems = _Problems(shown_as or str(path))
+    stem = path.stem if shown_as is None else str(PurePosixPath(shown_as).with_suffix(""))
     rows = islice(_rows(data, problems), limit)
-    examples = _examples(rows, path, problems)
+    examples = _examples(rows, stem, problems)
     problems.raise_if_any()
     if not examples:
-        raise DataError(f"{path}:1: found no rows; expected {expected_forms()}")
+        raise DataError(f"{problems.file}:1: found no rows; expected {expected_forms()}")
     return examples
 
 
@@ -85,12 +112,12 @@ def _read_bytes(path: Path) -> bytes:
         raise DataError(f"{path} cannot be read: {error.strerror}") from error
 
 
-def _examples(rows: Iterable[Row], path: Path, problems: _Problems) -> list[Example]:
+def _examples(rows: Iterable[Row], stem: str, problems: _Problems) -> list[Example]:
     examples = []
     line_of_id: dict[str, int] = {}
     for number, row in enumerate(rows, start=1):
         faults: list[str] = []
-        example = _example(row, number, path, faults)
+        example = _example(row, f"{stem}-{number}", problems.file, faults)
         if example is not None and example.id in line_of_id:
             first = line_of_id[example.id]
             faults.append(f"id {show(example.id)} is also at line {first}; make ids unique")
@@ -102,7 +129,7 @@ def _examples(rows: Iterable[Row], path: Path, problems: _Problems) -> list[Exam
     return examples
 
 
-def _example(row: Row, number: int, path: Path, faults: list[str]) -> Example | None:
+def _example(row: Row, derived_id: str, file: str, faults: list[str]) -> Example | None:
     """The row as an example, or None where it has faults."""
     if not isinstance(row.value, dict):
         faults.append(f"found {kind_of(row.value)}; expected {expected_forms()}")
@@ -112,11 +139,11 @@ def _example(row: Row, number: int, path: Path, faults: list[str]) -> Example | 
         faults.append(no_form(row.value))
         return None
     content = known.parse(row.value, faults)
-    identifier = _identifier(row.value.get("id"), f"{path.stem}-{number}", faults)
+    identifier = _identifier(row.value.get("id"), derived_id, faults)
     if faults:
         return None
     conversation = Conversation(content.messages)
-    return Example(identifier, conversation, content.answers, str(path), row.line)
+    return Example(identifier, conversation, content.answers, file, row.line)
 
 
 def _rows(data: bytes, problems: _Problems) -> Iterator[Row]:

@@ -13,17 +13,18 @@ files) -> `fingerprint` and `difference`, which say whether a run folder holds t
     sections.py   the sections and their fields      root.py       Plan, and what must fit together
     names.py      names of data files                loading.py    file, flags and --set to a Plan
     messages.py   parts of messages                  problems.py   pydantic's errors in words
-    freezing.py   hashes, fingerprint, difference
+    freezing.py   hashes, fingerprint, difference    locations.py  datasets and models of a hub
 """
 
 from __future__ import annotations
 
-from loracle.plan.freezing import difference, fingerprint, freeze
+from loracle.plan.freezing import EntryKey, difference, fingerprint, freeze, recorded_commits
 from loracle.plan.loading import load_plan
 from loracle.plan.messages import file_problem, nearest
 from loracle.plan.names import BASE_NAME
 from loracle.plan.root import Plan
 from loracle.plan.sections import (
+    EMBEDDED,
     CandidatePlan,
     Count,
     DataFilePlan,
@@ -44,10 +45,12 @@ from loracle.plan.sections import (
 
 __all__ = [
     "BASE_NAME",
+    "EMBEDDED",
     "CandidatePlan",
     "Count",
     "DataFilePlan",
     "DecisionPlan",
+    "EntryKey",
     "EvaluationPlan",
     "GenerationPlan",
     "LoraPlan",
@@ -67,4 +70,5 @@ __all__ = [
     "freeze",
     "load_plan",
     "nearest",
+    "recorded_commits",
 ]

@@ -6,31 +6,54 @@ import hashlib
 import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from types import MappingProxyType
+from typing import Any, NamedTuple
 
 from loracle.errors import DataError
+from loracle.plan.locations import HubFiles
 from loracle.plan.messages import file_problem, show
 from loracle.plan.root import FILE_SECTIONS, Plan
 
 # Where a file lies does not decide a result; its content (sha256) and its name do.
-_LOCATION_KEYS = frozenset({"path", "size_bytes"})
+_LOCATION_KEYS = frozenset({"path", "size_bytes", "hub", "commit", "config", "split", "files"})
 SHOWN_HASH_CHARACTERS = 12
 _ABSENT = object()
 
 
-def freeze(plan: Plan) -> dict[str, Any]:
+class EntryKey(NamedTuple):
+    """A data file of the plan: `candidates` or `evaluation`, and its position there, from 0."""
+
+    section: str
+    position: int
+
+
+def freeze(
+    plan: Plan,
+    fetched: Mapping[EntryKey, HubFiles] = MappingProxyType({}),
+    model_commit: str | None = None,
+) -> dict[str, Any]:
     """The plan with every default, as JSON values, and with each data file's hash and size.
 
     Every entry of `candidates` and `evaluation` gets `sha256` (hex), `size_bytes` and an absolute
-    `path`. Raises DataError with all files that cannot be read.
+    `path`. One of a hub keeps its path, and gets `hub`, the `commit` (hash) that its revision
+    meant, `config`, `split` and `files`, each with its sha256. A model of a hub gets its `commit`.
+
+    fetched: where the files of a hub are, by section and index. Raises DataError with all files
+    that cannot be read.
     """
     frozen = plan.model_dump(mode="json")
+    if model_commit is not None:
+        frozen["model"]["commit"] = model_commit
     problems: list[str] = []
     for section in FILE_SECTIONS:
         for index, entry in enumerate(frozen[section]):
-            problem = file_problem(entry["path"])
+            files = fetched.get(EntryKey(section, index))
+            problem = None if files else file_problem(entry["path"])
             try:
-                entry |= {} if problem else _file_facts(entry["path"])
+                if files:
+                    entry |= _hub_facts(files)
+                elif not problem:
+                    entry |= _file_facts(entry["path"])
             except OSError as error:
                 problem = f"{entry['path']} cannot be read: {error.strerror}"
             if problem:
@@ -40,11 +63,50 @@ def freeze(plan: Plan) -> dict[str, Any]:
     return frozen
 
 
+def recorded_commits(
+    frozen: Mapping[str, Any], plan: Plan
+) -> tuple[dict[EntryKey, str], str | None]:
+    """The commits that a frozen plan holds for what this plan asks of the hubs: by entry, and the
+    model's. What was fetched once is read again, whatever its branch means by now."""
+    commits = {}
+    for section in FILE_SECTIONS:
+        known = {
+            (entry["path"], entry.get("split")): entry["commit"]
+            for entry in frozen.get(section, [])
+            if "commit" in entry
+        }
+        for index, entry in enumerate(getattr(plan, section)):
+            if commit := known.get((entry.path, entry.split)):
+                commits[EntryKey(section, index)] = commit
+    model = frozen.get("model", {})
+    asked = plan.model.model_dump(mode="json")
+    same = all(model.get(key) == asked[key] for key in ("name", "hub", "revision"))
+    return commits, model.get("commit") if same else None
+
+
 def _file_facts(path: str) -> dict[str, Any]:
-    with Path(path).open("rb") as file:
-        digest = hashlib.file_digest(file, "sha256").hexdigest()
-        size_bytes = file.tell()
+    digest, size_bytes = _hashed(Path(path))
     return {"path": str(Path(path).resolve()), "sha256": digest, "size_bytes": size_bytes}
+
+
+def _hub_facts(files: HubFiles) -> dict[str, Any]:
+    """One file has the hash that it would have as a file of the user's own."""
+    hashed = [(file.name, *_hashed(file.path)) for file in files.files]
+    together = hashlib.sha256("".join(digest for _, digest, _ in hashed).encode("ascii"))
+    return {
+        "hub": files.hub,
+        "commit": files.commit,
+        "config": files.config,
+        "split": files.split,
+        "files": [{"path": name, "sha256": digest} for name, digest, _ in hashed],
+        "sha256": hashed[0][1] if len(hashed) == 1 else together.hexdigest(),
+        "size_bytes": sum(size for _, _, size in hashed),
+    }
+
+
+def _hashed(path: Path) -> tuple[str, int]:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest(), file.tell()
 
 
 def fingerprint(frozen: Mapping[str, Any]) -> str:

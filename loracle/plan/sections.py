@@ -9,6 +9,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, JsonValue, StrictBool, model_validator
 
+from loracle.plan.locations import BadLocation, is_hub_location, parse_location, parse_model
 from loracle.plan.messages import refuse, show
 
 # Strict: without it `batch_size: yes` would be read as 1 and `epochs: "3"` as a number.
@@ -19,6 +20,10 @@ Share = Annotated[float, Field(strict=True, ge=0, le=1)]
 ShareBelowOne = Annotated[float, Field(strict=True, ge=0, lt=1)]
 Seed = Annotated[int, Field(strict=True, ge=0, lt=2**32)]
 Text = Annotated[str, Field(min_length=1)]
+
+
+EMBEDDED = "embedded"
+"""The name of the model that comes with Loracle."""
 
 
 class Section(BaseModel):
@@ -32,8 +37,11 @@ class Section(BaseModel):
 class ModelPlan(Section):
     """The base model, frozen for all trials."""
 
-    name: Text = "embedded"
-    """A folder, a model id of the hub, or `embedded`: the small model that comes with Loracle."""
+    name: Text = EMBEDDED
+    """A folder, a model id of a hub, or `embedded`: the small model that comes with Loracle."""
+    hub: Literal["auto", "huggingface", "modelscope"] = "auto"
+    """Where a model id is looked up. auto: where its prefix says, `hf://` or `ms://`, and at
+    Hugging Face without one."""
     revision: Text | None = None
     """Branch, tag or commit on the hub. None: the hub's default branch."""
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
@@ -43,14 +51,47 @@ class ModelPlan(Section):
     chat_template_kwargs: dict[str, JsonValue] = {}
     """Further arguments of the chat template, as `enable_thinking: false`."""
 
+    @model_validator(mode="after")
+    def _one_hub_and_revision(self) -> Self:
+        try:
+            location = parse_model(self.name)
+        except BadLocation as error:
+            refuse(f"model.name: {error}")
+        else:
+            if location is not None and self.hub not in ("auto", location.hub):
+                refuse(f"model.hub: found {self.hub} beside {self.name}; remove one of the two")
+            if location is not None and location.revision and self.revision:
+                refuse(
+                    f"model.revision: found {show(self.revision)} beside {self.name}, which has "
+                    "one of its own; remove one of the two"
+                )
+        return self
+
+
+def short_name(path: str) -> str:
+    """The name that results show for a data file or a hub's dataset."""
+    if not is_hub_location(path):
+        return Path(path).stem
+    try:
+        location = parse_location(path)
+    except BadLocation:
+        # The entry is refused for it; its name is never shown.
+        return "dataset"
+    assert location is not None, "it has a scheme"
+    return location.name
+
 
 class DataFilePlan(Section):
     """A data file under a name."""
 
     path: Text
-    """The JSON or JSONL file. In a plan file: relative to the plan file's folder."""
-    name: str = Field(default_factory=lambda values: Path(values["path"]).stem)
-    """The name in folders and results. None: the file's stem, with its folder where stems clash."""
+    """The JSON or JSONL file, in a plan file relative to the plan file's folder; or a dataset of a
+    hub, `hf://org/name:config@revision` or `ms://org/name`."""
+    split: Text | None = None
+    """The split of a hub's dataset. None: its only one, or of several `train` for a candidate."""
+    name: str = Field(default_factory=lambda values: short_name(values["path"]))
+    """The name in folders and results. None: the file's stem or the dataset's name, with its
+    folder or organisation where two clash."""
     limit: Count | None = None
     """How many rows to read, from the first. None: all."""
 
