@@ -70,14 +70,11 @@ def recorded_commits(
     model's. What was fetched once is read again, whatever its branch means by now."""
     commits = {}
     for section in FILE_SECTIONS:
-        known = {
-            (entry["path"], entry.get("split")): entry["commit"]
-            for entry in frozen.get(section, [])
-            if "commit" in entry
-        }
-        for index, entry in enumerate(getattr(plan, section)):
-            if commit := known.get((entry.path, entry.split)):
-                commits[EntryKey(section, index)] = commit
+        # The path has the revision in it, so that one path is one commit.
+        known = {entry["path"]: entry.get("commit") for entry in frozen.get(section, [])}
+        for position, entry in enumerate(getattr(plan, section)):
+            if commit := known.get(entry.path):
+                commits[EntryKey(section, position)] = commit
     model = frozen.get("model", {})
     asked = plan.model.model_dump(mode="json")
     same = all(model.get(key) == asked[key] for key in ("name", "hub", "revision"))

@@ -46,7 +46,7 @@ class HuggingFace:
                 )
                 .resolved
             )
-            with _quiet():
+            with quiet():
                 folder = Path(
                     snapshot_download(
                         repository.id,
@@ -209,9 +209,10 @@ def _http_error() -> type[Exception]:
 
 
 @contextmanager
-def _quiet() -> Iterator[None]:
-    """For a few small files: without progress bars, which would flicker, and without the warning
-    that there are no such files. Errors are raised all the same."""
+def quiet() -> Iterator[None]:
+    """For steps that read a few small files at most: without the library's progress bars, which
+    would flicker, and without its warnings that a file or a card is not there, which is no fault.
+    Errors are raised all the same."""
     from huggingface_hub.utils.logging import get_verbosity, set_verbosity
     from huggingface_hub.utils.tqdm import (
         are_progress_bars_disabled,

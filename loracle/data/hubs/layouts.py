@@ -19,6 +19,7 @@ from typing import NamedTuple
 
 import yaml
 
+from loracle.data.hubs.huggingface import quiet
 from loracle.data.hubs.repository import Repository, listed
 from loracle.errors import UserError
 from loracle.plan import nearest
@@ -82,8 +83,9 @@ def find_splits(
             file.parent.mkdir(parents=True, exist_ok=True)
             file.write_bytes(cards.get(name, b""))
         try:
-            chosen = _config(repository, folder, config)
-            splits = _splits(folder, chosen, Path(scratch) / "cache")
+            with quiet():
+                chosen = _config(repository, folder, config)
+                splits = _splits(folder, chosen, Path(scratch) / "cache")
         except UserError:
             raise
         # The cards are written by hand: whatever is wrong in them reaches the library's code.
@@ -104,7 +106,6 @@ def find_splits(
 def _config(repository: Repository, folder: Path, config: str | None) -> str:
     import datasets
 
-    datasets.disable_progress_bars()
     known = datasets.get_dataset_config_names(str(folder))
     chosen = config or datasets.get_dataset_default_config_name(str(folder))
     if chosen is None:

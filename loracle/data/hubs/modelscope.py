@@ -41,6 +41,8 @@ class ModelScope:
     """The hub at MODELSCOPE_ENDPOINT, or modelscope.cn, or modelscope.ai."""
 
     def __init__(self) -> None:
+        # It tells every listing and file with a timestamp; Loracle says what is fetched.
+        os.environ.setdefault("MODELSCOPE_LOG_LEVEL", "WARNING")
         try:
             import modelscope_hub
         except ImportError as error:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import os
 import subprocess
@@ -15,6 +16,7 @@ import pyarrow.parquet
 import pytest
 
 from tests.data.hubs.huggingface_server import HuggingFaceHandler
+from tests.data.hubs.modelscope_server import ModelScopeHandler
 from tests.data.hubs.served import Repo, State, serving
 
 GITATTRIBUTES = {".gitattributes": b"*.parquet filter=lfs\n"}
@@ -50,7 +52,7 @@ class User:
             env={**self.environment, **environment},
             capture_output=True,
             text=True,
-            timeout=300,
+            timeout=1500,
             check=False,
         )
 
@@ -139,3 +141,12 @@ def hub(tmp_path: Path) -> Iterator[Served]:
     """A Hugging Face hub with nothing on it, and a user who has fetched nothing."""
     with serving(HuggingFaceHandler) as (state, url):
         yield Served(state, url, user_of(tmp_path, HF_ENDPOINT=url))
+
+
+@pytest.fixture
+def modelscope(tmp_path: Path) -> Iterator[Served]:
+    """A ModelScope hub with nothing on it, and a user who has fetched nothing."""
+    if importlib.util.find_spec("modelscope_hub") is None:
+        pytest.skip("ModelScope's library is not installed: pip install 'loracle[modelscope]'")
+    with serving(ModelScopeHandler) as (state, url):
+        yield Served(state, url, user_of(tmp_path, MODELSCOPE_ENDPOINT=url))
