@@ -119,6 +119,53 @@ def fetch(
 
 
 @app.command()
+def convert(
+    path: Annotated[
+        str, typer.Argument(help="A file, a folder, or an entry: dataset_info.json#name.")
+    ],
+    out: Annotated[Path, typer.Option(help="The JSONL file to write.")],
+    form: Annotated[
+        str, typer.Option("--format", help="The form of the rows; auto: by their keys.")
+    ] = "auto",
+    columns: Annotated[
+        list[str] | None,
+        typer.Option("--column", help="A field under another name, question=query; repeatable."),
+    ] = None,
+    split: Annotated[str | None, typer.Option(help="The split, where there are several.")] = None,
+    encoding: Annotated[
+        str | None, typer.Option(help="Encoding of text, where it is not UTF-8: gb18030, say.")
+    ] = None,
+    unanswerable: Annotated[
+        str, typer.Option(help="Questions marked as without answer: answer, drop or error.")
+    ] = "answer",
+    limit: Annotated[int | None, typer.Option(help="How many rows, from the first.")] = None,
+) -> None:
+    """Write any dataset as messages JSONL, without a model.
+
+    Rows that cannot be used are left out and listed; then the exit code is 1.
+    """
+    from loracle.data.converting import convert as convert_dataset
+    from loracle.data.options import named_options
+
+    options = named_options(
+        path,
+        format=form,
+        columns=columns or (),
+        split=split,
+        encoding=encoding,
+        unanswerable=unanswerable,
+        limit=limit,
+    )
+    conversion = convert_dataset(path, out, options)
+    print(f"{path}: {conversion.description}", file=sys.stderr)
+    for drop in conversion.drops:
+        _print_problems(tuple(drop.problems), "left out")
+    print(f"{conversion.num_written} rows written to {out}")
+    if any(not drop.by_policy for drop in conversion.drops):
+        raise typer.Exit(EXIT_FAILED)
+
+
+@app.command()
 def score(
     file: Annotated[Path, typer.Argument(help="JSONL rows of {prediction, answers}.")],
     metrics: Annotated[str, typer.Option(help="Names, separated by commas.")] = "em,f1",
@@ -158,9 +205,9 @@ def _end(signal_number: int, frame: FrameType | None) -> None:
     raise SystemExit(128 + signal_number)
 
 
-def _print_problems(problems: tuple[str, ...]) -> None:
+def _print_problems(problems: tuple[str, ...], label: str = "error") -> None:
     for problem in problems:
-        print(f"error: {problem}", file=sys.stderr)
+        print(f"{label}: {problem}", file=sys.stderr)
 
 
 def _print_results(results: dict[str, object]) -> None:

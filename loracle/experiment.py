@@ -9,16 +9,15 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from types import MappingProxyType
 from typing import Any
 
 from loracle import metrics
 from loracle.adapter import lora_config
 from loracle.attempt import Outcome, attempt_base, attempt_trial, places
-from loracle.data.conversation import Example
 from loracle.data.fetching import fetch_plan
-from loracle.data.hubs import named_files
-from loracle.data.sources import read_examples, read_files
+from loracle.data.locations import deciding_files
+from loracle.data.options import options_of
+from loracle.data.sources import Dataset, read_dataset
 from loracle.errors import PlanError, UserError
 from loracle.executors import inline
 from loracle.model import SelfTest
@@ -30,8 +29,6 @@ from loracle.plan import (
     freeze,
     recorded_commits,
 )
-from loracle.plan.locations import HubFiles
-from loracle.plan.root import FILE_SECTIONS
 from loracle.progress import Reporter, View
 from loracle.report.results import EvaluationFacts, ModelFacts, ResultRow, build_results
 from loracle.store import RunFolder, write_json
@@ -49,9 +46,15 @@ def run(plan: Plan, out: Path | None, view: View) -> dict[str, Any]:
     """
     lora = check_plan(plan)
     fetched = fetch_plan(plan, *_recorded_commits(plan, out))
-    candidates, evaluations = read_data(plan.candidates, plan.evaluation, fetched.data)
+    pinned = fetched.pinned(plan)
+    candidates, evaluations = read_data(pinned.candidates, pinned.evaluation)
     model_commit = fetched.model.commit if fetched.model else None
-    frozen = freeze(plan, fetched.data, model_commit)
+    frozen = freeze(
+        plan,
+        lambda entry: deciding_files(entry.path, options_of(entry)),
+        fetched.data,
+        model_commit,
+    )
     plan_fingerprint = fingerprint(frozen)
     root = out if out is not None else Path("runs") / plan_fingerprint[:12]
     names = list(candidates)
@@ -59,9 +62,17 @@ def run(plan: Plan, out: Path | None, view: View) -> dict[str, Any]:
     with RunFolder.open(root, frozen, plan_fingerprint) as folder, Reporter(folder, view) as report:
         started = time.perf_counter()
         report.emit("run_started", run=str(root), num_trials=len(trials), candidates=names)
+        for name, dataset in [*candidates.items(), *evaluations.items()]:
+            report.emit("dataset_read", name=name, description=dataset.description)
         base = load_model(plan, fetched.model.folder if fetched.model else None)
         bench, training_sets, self_test = prepare(
-            plan, candidates, evaluations, base, lora, report, plan_fingerprint
+            plan,
+            {name: dataset.examples for name, dataset in candidates.items()},
+            {name: dataset.examples for name, dataset in evaluations.items()},
+            base,
+            lora,
+            report,
+            plan_fingerprint,
         )
         outcomes = [attempt_base(bench, folder.base)]
         outcomes += inline.execute(
@@ -119,25 +130,15 @@ def check_plan(plan: Plan) -> Any:
 
 
 def read_data(
-    candidates: Sequence[DataFilePlan],
-    evaluations: Sequence[DataFilePlan],
-    fetched: Mapping[EntryKey, HubFiles] = MappingProxyType({}),
-) -> tuple[dict[str, Sequence[Example]], dict[str, Sequence[Example]]]:
-    """Read every file, by name. Raises UserError with the problems of all files.
-
-    fetched: where the files of a hub are, by section and index.
-    """
+    candidates: Sequence[DataFilePlan], evaluations: Sequence[DataFilePlan]
+) -> tuple[dict[str, Dataset], dict[str, Dataset]]:
+    """Read every dataset, by name. Raises UserError with the problems of all of them."""
     problems: list[str] = []
-    read: tuple[dict[str, Sequence[Example]], dict[str, Sequence[Example]]] = ({}, {})
-    sections = zip(FILE_SECTIONS, read, (candidates, evaluations), strict=True)
-    for section, found, entries in sections:
-        for index, entry in enumerate(entries):
-            files = fetched.get(EntryKey(section, index))
+    read: tuple[dict[str, Dataset], dict[str, Dataset]] = ({}, {})
+    for found, entries in zip(read, (candidates, evaluations), strict=True):
+        for entry in entries:
             try:
-                if files is None:
-                    found[entry.name] = read_examples(entry.path, limit=entry.limit)
-                else:
-                    found[entry.name] = read_files(named_files(files), limit=entry.limit)
+                found[entry.name] = read_dataset(entry.path, options_of(entry), strict=True)
             except UserError as error:
                 problems += error.problems
     if problems:

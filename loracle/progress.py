@@ -61,6 +61,7 @@ EVENTS: Mapping[str, Event] = {
         (_PIPELINE,),
         "{run} started: {num_trials} trials of {names}",
     ),
+    "dataset_read": Event(("name", "description"), (_PIPELINE,), "{name}: {description}"),
     "warning": Event(("message",), _EVERY_LOG, "warning: {message}"),
     "base_started": Event((), (_PIPELINE,), "[base] the untrained model"),
     "trial_started": Event(

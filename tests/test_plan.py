@@ -531,9 +531,14 @@ def test_a_frozen_plan_holds_every_default_and_every_files_hash(folder: Path) ->
     assert frozen["candidates"] == [
         {
             "path": str(folder / "a.jsonl"),
-            "split": None,
             "name": "a",
             "limit": None,
+            "split": None,
+            "format": "auto",
+            "columns": {},
+            "encoding": None,
+            "unanswerable": "answer",
+            "unanswerable_reply": "unanswerable",
             # printf 'rows of a\n' | sha256sum
             "sha256": "a2eb8baf00097a28f6f648b63d4fd33bb910797695a147a6560d80e13ed1c124",
             "size_bytes": len("rows of a\n"),

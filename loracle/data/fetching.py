@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from types import MappingProxyType
 from typing import Literal, NamedTuple
 
@@ -16,6 +17,7 @@ from loracle.plan.locations import (
     is_hub_location,
     parse_location,
 )
+from loracle.plan.root import FILE_SECTIONS
 
 # What a candidate is trained on where a dataset has several splits and the plan names none. An
 # evaluation has no such default: test and validation are both common, and differ.
@@ -32,6 +34,20 @@ class Fetched(NamedTuple):
 
     data: Mapping[EntryKey, HubFiles]
     model: HubFiles | None
+
+    def pinned(self, plan: Plan) -> Plan:
+        """The plan with its hub's datasets at their commits, so that reading them again reads the
+        same and asks for nothing more."""
+        changed = {
+            section: [
+                entry.model_copy(update=_pinned(entry.path, files))
+                if (files := self.data.get(EntryKey(section, position)))
+                else entry
+                for position, entry in enumerate(getattr(plan, section))
+            ]
+            for section in FILE_SECTIONS
+        }
+        return plan.model_copy(update=changed)
 
     @property
     def everything(self) -> list[HubFiles]:
@@ -83,6 +99,12 @@ def fetch_targets(
             problems += error.problems
     if problems:
         raise UserError(problems)
+
+
+def _pinned(path: str, files: HubFiles) -> dict[str, str | None]:
+    location = parse_location(path)
+    assert location is not None, "only a hub's dataset was fetched"
+    return {"path": replace(location, revision=files.commit).address, "split": files.split}
 
 
 def _entries(plan: Plan) -> Iterator[tuple[EntryKey, str, str | None, str | None]]:

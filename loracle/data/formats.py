@@ -1,135 +1,144 @@
-"""Forms of rows: how a row's JSON object becomes messages and answers.
+"""Forms of rows, how they are told apart, and how a row's value becomes messages and answers.
 
-`messages` form; `answers` and `id` may be left out:
+    messages            {"messages": [{"role": "user", "content": ...}, ...]}
+    sharegpt            {"conversations": [{"from": "human", "value": ...}, ...]}
+    alpaca              {"instruction": ..., "input": ..., "output": ...}
+    prompt_completion   {"prompt": ..., "completion": ...}
+    question_answer     {"context": ..., "question": ..., "answers": [...]}
+    squad               {"paragraphs": [{"context": ..., "qas": [...]}]}
 
-    {"id": "q1",
-     "messages": [{"role": "user", "content": "Who won?"},
-                  {"role": "assistant", "content": "The Broncos"}],
-     "answers": ["The Broncos", "Denver Broncos"]}
-
-`question` form; `context` may be left out:
-
-    {"context": "The Broncos won.", "question": "Who won?", "answer": "The Broncos"}
-
-A further form is one more entry of FORMATS. What is wrong with a row goes to a list of faults, so
-that all of it is found at once.
+The keys that have a value say which form a row has. A row that fits two forms, and a file that
+holds two, are refused: only the user can know what was meant. A further form is one more entry of
+FORMATS.
 """
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable, Mapping, Sequence
-from itertools import islice
-from typing import NamedTuple, cast
+from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Set as AbstractSet
+from typing import NamedTuple
 
-from loracle.data.conversation import ROLES, Message, Role
-from loracle.plan import nearest
+from loracle.data.chat_rows import TURN_COLUMNS, parse_messages, parse_sharegpt, turns_of
+from loracle.data.content import Content, RowValue, filled, keys_found
+from loracle.data.faults import Faults, Reason, show
+from loracle.data.nesting import NESTING_KEYS, flat_rows
+from loracle.data.options import ReadOptions
+from loracle.data.question_rows import parse_alpaca, parse_prompt_completion, parse_question
+from loracle.data.rows import Row
+from loracle.plan import FormatName, nearest
 
-NUM_SHOWN_KEYS = 8
 
-
-class Content(NamedTuple):
-    """What a Format takes from a row."""
-
-    messages: tuple[Message, ...]
-    answers: tuple[str, ...]
+def _one_row(row: Row) -> Iterator[Row]:
+    yield row
 
 
 class Format(NamedTuple):
-    """A form of rows, known by one key. `parse` adds what is wrong with a row to the list that it
-    is given; its content counts only where it added nothing."""
+    """A form of rows.
 
-    key: str
+    fields: its keys, each group of which needs one with a value.
+    others: keys that it takes where they are there, and that another form needs.
+    parse: takes what the row holds, and adds what is wrong with it to the faults that it is given;
+        the content counts only where it added nothing.
+    flat: a row of the file as rows of one question each.
+    """
+
+    name: FormatName
     example: str
-    parse: Callable[[Mapping[str, object], list[str]], Content]
+    fields: tuple[tuple[str, ...], ...]
+    parse: Callable[[RowValue, Faults, ReadOptions], Content]
+    flat: Callable[[Row], Iterator[Row]] = _one_row
+    others: tuple[str, ...] = ()
+
+    def matched(self, keys: AbstractSet[str]) -> AbstractSet[str]:
+        """The keys by which a row with `keys` has this form; none where it has not."""
+        groups = [keys & set(group) for group in self.fields]
+        return set().union(*groups) if all(groups) else set()
 
 
-def _parse_messages(row: Mapping[str, object], faults: list[str]) -> Content:
-    turns = row["messages"]
-    if isinstance(turns, list):
-        messages = [_message(turn, f"messages[{i}]", faults) for i, turn in enumerate(turns)]
-    else:
-        messages = []
-        faults.append(f"messages is {kind_of(turns)}; expected a list of turns")
-    answers = _answers(row, "answers", faults)
-    if not faults:
-        faults += _order_faults([message for message in messages if message])
-    return Content(tuple(message for message in messages if message), answers)
-
-
-def _message(turn: object, place: str, faults: list[str]) -> Message | None:
-    if not isinstance(turn, dict):
-        faults.append(f'{place} is {kind_of(turn)}; expected {{"role": ..., "content": ...}}')
-        return None
-    missing = [key for key in ("role", "content") if key not in turn]
-    if missing:
-        found = ", ".join(show(key) for key in turn) or "no keys"
-        faults.append(f"{place} has no {' and no '.join(missing)} (found {found}); add it")
-        return None
-    # Read as if it were not there, a call would be missing from what is trained on.
-    for key in ("tool_calls", "function_call"):
-        if turn.get(key):
-            faults.append(f"{place}.{key} cannot be read; write the call as the turn's content")
-    role, content = turn["role"], checked_text(turn["content"], f"{place}.content", faults)
-    if role not in ROLES:
-        near = nearest(role, ROLES) if isinstance(role, str) else None
-        hint = f"did you mean {near!r}?" if near else f"expected one of {', '.join(ROLES)}"
-        faults.append(f"{place}.role is {show(role)}; {hint}")
-    elif role == "assistant" and content is not None and not content.strip():
-        faults.append(f"{place} is an empty assistant reply; fill it or leave the row out")
-    elif content is not None:
-        return Message(cast(Role, role), content)
-    return None
-
-
-def _order_faults(messages: Sequence[Message]) -> list[str]:
-    roles = [message.role for message in messages]
-    if "assistant" not in roles:
-        return ["no assistant turn; the last of the messages must be the assistant's reply"]
-    if roles[-1] != "assistant":
-        return [f"the last turn is {roles[-1]!r}; end the row with the assistant's reply"]
-    if "user" not in roles:
-        return ["no user turn before the assistant's reply; add what it answers"]
-    return []
-
-
-def _parse_question(row: Mapping[str, object], faults: list[str]) -> Content:
-    question = checked_text(row["question"], "question", faults)
-    context = (
-        checked_text(row["context"], "context", faults) if row.get("context") is not None else ""
-    )
-    replies = _answers(row, "answer", faults)
-    answers = _answers(row, "answers", faults) or (replies if len(replies) > 1 else ())
-    reply = next(iter(replies or answers), None)
-    if question is not None and not question.strip():
-        faults.append("question is empty; fill it or leave the row out")
-    if reply is None and not faults:
-        faults.append("no answer; add one, text or a list of texts")
-    elif reply is not None and not reply.strip():
-        faults.append("answer is empty; fill it or leave the row out")
-    prompt = f"Context: {context}\nQuestion: {question}" if context else f"{question}"
-    return Content((Message("user", prompt), Message("assistant", reply or "")), answers)
-
-
-def _answers(row: Mapping[str, object], key: str, faults: list[str]) -> tuple[str, ...]:
-    """The texts of a list, or of a single text; none where the key is missing or null."""
-    value = row.get(key)
-    if value is None:
-        return ()
-    if value == []:
-        faults.append(f"{key} is an empty list; fill it or leave it out")
-    texts = (
-        [checked_text(item, f"{key}[{i}]", faults) for i, item in enumerate(value)]
-        if isinstance(value, list)
-        else [checked_text(value, key, faults)]
-    )
-    return tuple(text for text in texts if text is not None)
-
+_OF_TURNS = ("question", "answers")
 
 FORMATS: tuple[Format, ...] = (
-    Format("messages", '{"messages": [{"role": ..., "content": ...}, ...]}', _parse_messages),
-    Format("question", '{"question": ..., "answer": ...}', _parse_question),
+    Format(
+        "messages",
+        '{"messages": [{"role": ..., "content": ...}, ...]}',
+        (TURN_COLUMNS,),
+        parse_messages,
+        others=_OF_TURNS,
+    ),
+    Format(
+        "sharegpt",
+        '{"conversations": [{"from": ..., "value": ...}, ...]}',
+        (TURN_COLUMNS,),
+        parse_sharegpt,
+        others=_OF_TURNS,
+    ),
+    Format(
+        "alpaca",
+        '{"instruction": ..., "input": ..., "output": ...}',
+        (("instruction",), ("output",)),
+        parse_alpaca,
+    ),
+    Format(
+        "prompt_completion",
+        '{"prompt": ..., "completion": ...}',
+        (("prompt",), ("completion",)),
+        parse_prompt_completion,
+    ),
+    Format(
+        "question_answer",
+        '{"question": ..., "answer": ...}',
+        (("question",), ("answer", "answers")),
+        parse_question,
+    ),
+    Format(
+        "squad",
+        '{"paragraphs": [{"context": ..., "qas": [...]}]}',
+        (tuple(sorted(NESTING_KEYS)),),
+        parse_question,
+        flat_rows,
+    ),
 )
+
+
+def format_named(name: FormatName) -> Format:
+    return next(known for known in FORMATS if known.name == name)
+
+
+def formats_of(row: RowValue) -> list[Format]:
+    """The forms that a row has every key of, without those whose keys another one takes too."""
+    keys = set(filled(row))
+    other = "messages" if _has_sharegpt_turns(row) else "sharegpt"
+    matching = [known for known in FORMATS if known.matched(keys) and known.name != other]
+    taken = {key for known in matching for key in known.others}
+    return [known for known in matching if not known.matched(keys) <= taken]
+
+
+def _has_sharegpt_turns(row: RowValue) -> bool:
+    """Whether the turns are {"from": ..., "value": ...}, by the first of them."""
+    turns = turns_of(row)
+    if isinstance(turns, str):
+        # A cell of a table: JSON, which the parser reads.
+        return '"from"' in turns and '"role"' not in turns
+    first = turns[0] if isinstance(turns, list) and turns else None
+    return isinstance(first, dict) and "from" in first and "role" not in first
+
+
+def no_format(row: RowValue, faults: Faults, options: ReadOptions) -> None:
+    """Say why a row has no known form: what is missing of the one it is nearest to."""
+    keys = set(filled(row))
+    partial = [
+        known for known in FORMATS if any(keys.intersection(group) for group in known.fields)
+    ]
+    if partial:
+        # It has a key of this form: the form's own parser says what is missing.
+        partial[0].parse(row, faults, options)
+        if faults:
+            return
+    names = [key for known in FORMATS for group in known.fields for key in group]
+    near = {key: nearest(key, names) for key in list(row)[:8]}
+    hints = [f"did you mean {name!r} by {show(key)}?" for key, name in near.items() if name]
+    advice = hints[0] if hints else f"expected {expected_forms()}, or name the columns"
+    faults.add(Reason.MISSING, f"no known format (keys found: {keys_found(row)}); {advice}")
 
 
 def expected_forms() -> str:
@@ -137,37 +146,17 @@ def expected_forms() -> str:
     return "a row like " + " or ".join(known.example for known in FORMATS)
 
 
-def no_form(row: Mapping[str, object]) -> str:
-    """The message for a row that is of no known form, with the nearest key."""
-    keys = ", ".join(show(key) for key in islice(row, NUM_SHOWN_KEYS)) or "none"
-    near = {known.key: nearest(known.key, row) for known in FORMATS}
-    hints = [f"did you mean {key!r} by {show(other)}?" for key, other in near.items() if other]
-    names = " and no ".join(known.key for known in FORMATS)
-    return (
-        f"no {names} (keys found: {keys}); {hints[0] if hints else f'expected {expected_forms()}'}"
-    )
+def ambiguous(found: list[Format]) -> str:
+    """What to do where a row has the keys of several forms."""
+    names = " and ".join(known.name for known in found)
+    return f"the row has the keys of {names}; name the one that is meant, format: {found[0].name}"
 
 
-def checked_text(value: object, place: str, faults: list[str]) -> str | None:
-    """The value where it is text that can be written as UTF-8, else None and a fault."""
-    if not isinstance(value, str):
-        faults.append(f"{place} is {kind_of(value)}; expected text")
-        return None
-    try:
-        value.encode("utf-8")
-    except UnicodeEncodeError as error:
-        found = f"half of a surrogate pair, {value[error.start]!r}"
-        faults.append(f"{place} has {found}, which is no character; remove it")
-        return None
-    return value
-
-
-def kind_of(value: object) -> str:
-    """What a JSON value is, in words; numbers and truth values as they are written."""
-    kinds = {dict: "an object", list: "a list", str: "text", type(None): "null"}
-    return kinds.get(type(value)) or f"{json.dumps(value)}"[:40]
-
-
-def show(value: object) -> str:
-    """A value as Python writes it, cut to a readable length."""
-    return repr(value) if len(repr(value)) <= 60 else f"{repr(value)[:57]}..."
+def renamed(row: RowValue, columns: Mapping[str, str]) -> RowValue:
+    """The row with the fields of its form in place of the columns that hold them."""
+    if not columns:
+        return row
+    replaced = {*columns, *columns.values()}
+    kept = {key: value for key, value in row.items() if key not in replaced}
+    named = {field: row[column] for field, column in columns.items() if column in row}
+    return {**kept, **named}

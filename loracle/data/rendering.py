@@ -13,10 +13,11 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, NamedTuple
 
-from loracle.data.conversation import Conversation, Example
+from loracle.data.conversation import Conversation, Example, JsonObject, Message, ToolCall
 from loracle.errors import DataError
 
 _MAX_SHOWN = 20
+_PROBE = "loracle_probe"
 
 
 class Rendered(NamedTuple):
@@ -62,6 +63,7 @@ class Renderer:
     max_length: int | None = None
     template_kwargs: Mapping[str, Any] = field(default_factory=dict)
     num_joined: int = 0
+    _takes: dict[str, bool] = field(default_factory=dict)
 
     def training_rows(self, examples: Sequence[Example]) -> list[Rendered]:
         """Render for training.
@@ -93,13 +95,15 @@ class Renderer:
         return rows
 
     def _training_row(self, example: Example) -> Rendered:
-        messages = example.conversation.messages
+        conversation = example.conversation
+        messages = conversation.messages
+        self._check_tools(conversation)
         turns = [i for i, message in enumerate(messages) if message.role == "assistant"]
         token_ids: list[int] = []
         weights: list[float] = []
         num_prompt_tokens = 0
         for i in turns if self.train_on == "assistant" else turns[-1:]:
-            turn = self._turn(messages, i)
+            turn = self._turn(messages, i, conversation.tools)
             prompt_ids, reply_ids = self._split(turn)
             if prompt_ids[: len(token_ids)] != token_ids:
                 raise _RowError(
@@ -114,18 +118,27 @@ class Renderer:
 
     def _prompt(self, example: Example, max_new_tokens: int) -> RenderedPrompt:
         prompt = example.conversation.prompt
+        messages, tools = prompt.messages, prompt.tools
+        self._check_tools(prompt)
+        if not example.answers and not example.conversation.reply.strip():
+            raise _RowError(
+                "the last assistant turn is a tool call without text, and a call cannot be "
+                "compared; add answers, or end the row on text"
+            )
         references = [
-            self._split(self._turn((*prompt.messages, _reply(reference)), len(prompt.messages)))
+            self._split(
+                self._turn((*messages, Message("assistant", reference)), len(messages), tools)
+            )
             for reference in example.references
         ]
-        prompt_ids = self._ids(self._text(prompt.messages, add_generation_prompt=True))
+        prompt_ids = self._ids(self._text(messages, tools, add_generation_prompt=True))
         self._check_length(len(prompt_ids) + max_new_tokens, f" with {max_new_tokens} to generate")
         return RenderedPrompt(prompt_ids, [reply_ids for _, reply_ids in references])
 
-    def _turn(self, messages: Sequence[Any], index: int) -> _Turn:
+    def _turn(self, messages: Sequence[Message], index: int, tools: Sequence[JsonObject]) -> _Turn:
         turn = _Turn(
-            before=self._text(messages[:index], add_generation_prompt=True),
-            through=self._text(messages[: index + 1], add_generation_prompt=False),
+            before=self._text(messages[:index], tools, add_generation_prompt=True),
+            through=self._text(messages[: index + 1], tools, add_generation_prompt=False),
         )
         if not turn.through.startswith(turn.before):
             raise _RowError(
@@ -150,13 +163,45 @@ class Renderer:
             )
         return prompt_ids, reply_ids[: ends[-1] + 1]
 
-    def _text(self, messages: Iterable[Any], *, add_generation_prompt: bool) -> str:
+    def _check_tools(self, conversation: Conversation) -> None:
+        """Refuse what the chat template would leave out: most have no place for tools."""
+        calls = any(message.tool_calls for message in conversation.messages)
+        for what, needed in (("tools", bool(conversation.tools)), ("tool calls", calls)):
+            if needed and not self._template_takes(what):
+                raise _RowError(
+                    f"the model's chat template leaves out {what}; use a model whose template has "
+                    "a place for them, or write them into the turns' text"
+                )
+
+    def _template_takes(self, what: str) -> bool:
+        """Whether a name that is only in a probe's tools or tool calls appears in its text."""
+        if what not in self._takes:
+            tool = {"name": _PROBE, "description": "", "parameters": {"type": "object"}}
+            tools = [{"type": "function", "function": tool}] if what == "tools" else []
+            call = Message("assistant", "", (ToolCall(_PROBE, {}),))
+            turns = [Message("user", "?"), *([] if tools else [call])]
+            try:
+                text = self._text(turns, tools, add_generation_prompt=False)
+            except _RowError:
+                # It refuses them aloud: the row itself will say so.
+                text = _PROBE
+            self._takes[what] = _PROBE in text
+        return self._takes[what]
+
+    def _text(
+        self,
+        messages: Iterable[Message],
+        tools: Sequence[JsonObject],
+        *,
+        add_generation_prompt: bool,
+    ) -> str:
         from jinja2 import TemplateError
 
-        turns = [{"role": message.role, "content": message.content} for message in messages]
+        turns = [message.as_json() for message in messages]
         try:
             text: str = self.tokenizer.apply_chat_template(
                 turns,
+                tools=list(tools) or None,
                 tokenize=False,
                 add_generation_prompt=add_generation_prompt,
                 **self.template_kwargs,
@@ -183,12 +228,3 @@ class Renderer:
 
 class _RowError(ValueError):
     """What is wrong with one row; its place is added where rows are collected."""
-
-
-def _reply(text: str) -> Any:
-    from loracle.data.conversation import Message
-
-    return Message("assistant", text)
-
-
-__all__ = ["Conversation", "Rendered", "RenderedPrompt", "Renderer"]

@@ -1,250 +1,373 @@
-"""Examples from data files: JSON (one array of rows) and JSONL (one row a line).
+"""Examples from what lies on disk, with an account of every row.
 
-    bytes --_rows_of_lines, _rows_of_array--> Row (with its line) --a Format--> Content -> Example
+    location --locations--> files --containers--> Row --a Format--> Content --> Example or Drop
 
-formats.py says what a row may look like. Every row is used or named as a problem.
+A row becomes examples or a Drop with its reason; nothing else can happen to it.
 """
 
 from __future__ import annotations
 
-import codecs
-import json
-import re
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from array import array
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, replace
+from hashlib import blake2b
 from itertools import islice
-from pathlib import Path, PurePosixPath
-from typing import NamedTuple
+from pathlib import Path
 
+from loracle.data.containers import open_file
+from loracle.data.content import Content
 from loracle.data.conversation import Conversation, Example
-from loracle.data.formats import FORMATS, checked_text, expected_forms, kind_of, no_form, show
+from loracle.data.faults import Fault, Faults, Reason, checked_text, kind_of, show
+from loracle.data.formats import (
+    Format,
+    ambiguous,
+    expected_forms,
+    format_named,
+    formats_of,
+    no_format,
+    renamed,
+)
+from loracle.data.locations import Source, resolve
+from loracle.data.options import ReadOptions
+from loracle.data.rows import Row
 from loracle.errors import DataError
-from loracle.plan import file_problem
-from loracle.plan.locations import LocalFile
 
 NUM_SHOWN_PROBLEMS = 20
 
-_SPACE = re.compile(r"[ \t\r\n]*")
-_DECODER = json.JSONDecoder()
 
+@dataclass(frozen=True, slots=True)
+class Drop:
+    """A row that is not used. The first fault is its reason.
 
-class Row(NamedTuple):
-    """A JSON value and the line (from 1) where it starts."""
-
-    line: int
-    value: object
-
-
-@dataclass
-class _Problems:
-    """The problems of one file: the first ones in words, the others counted."""
+    by_policy: the user asked for it; it is counted, and nothing is wrong with the row.
+    """
 
     file: str
-    shown: list[str] = field(default_factory=list)
-    num_more: int = 0
+    line: int
+    faults: tuple[Fault, ...]
+    by_policy: bool = False
 
-    def add(self, line: int, text: str) -> None:
-        if len(self.shown) < NUM_SHOWN_PROBLEMS:
-            self.shown.append(f"{self.file}:{line}: {text}")
-        else:
-            self.num_more += 1
+    @property
+    def reason(self) -> Reason:
+        return self.faults[0].reason
 
-    def raise_if_any(self) -> None:
-        more = [f"{self.file}: and {self.num_more} more"] if self.num_more else []
-        if self.shown:
-            raise DataError([*self.shown, *more])
+    @property
+    def problems(self) -> list[str]:
+        """Its messages, each with file and line."""
+        return [f"{self.file}:{self.line}: {fault.text}" for fault in self.faults]
 
 
-def read_files(files: Sequence[LocalFile], *, limit: int | None = None) -> list[Example]:
-    """Read the examples of several files in their order, as if they were one.
+@dataclass(frozen=True)
+class Dataset:
+    """What reading gave.
 
-    Messages show each file by its name. Raises DataError with the problems of all files.
+    format, container, encoding: as detected or as named; encoding is None in binary files.
+    num_rows: rows read, questions in SQuAD's form; examples and drops together.
+    num_unanswerable: examples whose reply says that there is no answer.
+    ignored: files in the folder that are not data.
     """
-    examples: list[Example] = []
-    problems: list[str] = []
-    for file in files:
-        if limit is not None and len(examples) >= limit:
-            break
-        left = None if limit is None else limit - len(examples)
-        try:
-            examples += read_examples(file.path, limit=left, shown_as=file.name)
-        except DataError as error:
-            problems += error.problems
-    if problems:
-        raise DataError(problems)
-    return examples
+
+    location: str
+    container: str
+    encoding: str | None
+    format: str
+    examples: list[Example]
+    drops: tuple[Drop, ...]
+    num_rows: int
+    num_unanswerable: int
+    files: tuple[Path, ...]
+    ignored: tuple[Path, ...]
+
+    @property
+    def num_dropped(self) -> dict[str, int]:
+        """Dropped rows by reason, most first."""
+        return dict(Counter(str(drop.reason) for drop in self.drops).most_common())
+
+    @property
+    def description(self) -> str:
+        """One line that says what was found: "889 rows of messages, JSON"."""
+        encoding = "" if self.encoding in (None, "utf-8") else f", {self.encoding}"
+        parts = [f"{self.num_rows:,} rows of {self.format}, {self.container}{encoding}"]
+        if self.drops:
+            reasons = ", ".join(f"{count} {reason}" for reason, count in self.num_dropped.items())
+            parts.append(f"{len(self.drops):,} dropped ({reasons})")
+        if self.num_unanswerable:
+            parts.append(f"{self.num_unanswerable:,} unanswerable questions answered as such")
+        if self.ignored:
+            parts.append(f"{len(self.ignored)} other files not read")
+        return "; ".join(parts)
+
+
+class Reading:
+    """One pass over a dataset: iterate once, and the account grows with the rows.
+
+    At any time one row is held, and at most 64 bytes for the id of every row; a file may be
+    larger than memory. Raises DataError where a file cannot be read on, holds rows of two forms,
+    or has no row at all.
+    """
+
+    def __init__(self, location: str | Path, options: ReadOptions | None = None) -> None:
+        self.source: Source = resolve(location, options or ReadOptions())
+        self.options = self.source.options
+        self.format: Format | None = (
+            None if self.options.format is None else format_named(self.options.format)
+        )
+        self.containers: Counter[str] = Counter()
+        self.encodings: set[str] = set()
+        self.drops: list[Drop] = []
+        self.num_rows = 0
+        self.num_unanswerable = 0
+        self._format_from: str | None = None
+        self._ids = _SeenIds(self.source.stem)
+
+    def __iter__(self) -> Iterator[Example]:
+        assert self.num_rows == 0, "a reading is one pass; make another for a second one"
+        for row in islice(self._flat_rows(), self.options.limit):
+            self.num_rows += 1
+            example = self._example(row)
+            if example is not None:
+                yield example
+        if self.num_rows == 0:
+            place = f"{self.source.files[0]}:1" if not self.source.kind else self.source.location
+            raise DataError(f"{place}: found no rows; expected {expected_forms()}")
+
+    @property
+    def container(self) -> str:
+        """What the files are, as it is shown: "folder of 3 files: Parquet"."""
+        kinds = ", ".join(self.containers)
+        if not self.source.kind:
+            return kinds
+        count = len(self.source.files)
+        return f"{self.source.kind} of {count} {'file' if count == 1 else 'files'}: {kinds}"
+
+    def account(self, examples: list[Example]) -> Dataset:
+        """What was read so far, with the examples that the caller kept of it."""
+        return Dataset(
+            location=self.source.location,
+            container=self.container,
+            encoding=", ".join(sorted(self.encodings)) or None,
+            format="unknown" if self.format is None else self.format.name,
+            examples=examples,
+            drops=tuple(self.drops),
+            num_rows=self.num_rows,
+            num_unanswerable=self.num_unanswerable,
+            files=self.source.files,
+            ignored=self.source.ignored,
+        )
+
+    def _flat_rows(self) -> Iterator[Row]:
+        for path in self.source.files:
+            try:
+                container = open_file(path, self.options.encoding)
+                self.containers[container.description] += 1
+                if container.encoding is not None:
+                    self.encodings.add(container.encoding)
+                for row in container.rows:
+                    yield from self._flattened(row._replace(file=self.source.shown(row.file)))
+            except DataError as error:
+                raise DataError([self.source.shown(text) for text in error.problems]) from error
+
+    def _flattened(self, row: Row) -> Iterator[Row]:
+        """The row under the names of its form's fields, as one row a question."""
+        if row.faults or not isinstance(row.value, dict):
+            yield row
+            return
+        row = row._replace(value=renamed(row.value, self.options.columns))
+        self._detect(row)
+        yield from (row,) if self.format is None else self.format.flat(row)
+
+    def _detect(self, row: Row) -> None:
+        """Settle the form by the first row that shows one. Raises DataError where rows differ."""
+        if self.options.format is not None:
+            return
+        assert isinstance(row.value, dict)
+        found = formats_of(row.value)
+        where = f"{row.file}:{row.line}"
+        if len(found) > 1:
+            raise DataError(f"{where}: {ambiguous(found)}")
+        if self.format is None and found:
+            self.format, self._format_from = found[0], where
+        elif found and found[0] is not self.format:
+            assert self.format is not None
+            raise DataError(
+                f"{where}: found a {found[0].name} row, the rows from {self._format_from} on are "
+                f"{self.format.name}; put each form into a file of its own, or name the form that "
+                f"is meant, format: {self.format.name}"
+            )
+
+    def _example(self, row: Row) -> Example | None:
+        """The row as an example, or None where it is dropped."""
+        faults = Faults(row.faults)
+        content = None if faults else self._content(row.value, faults)
+        identifier = self._identifier(row, faults)
+        group = _group(row.value, faults)
+        if not faults:
+            faults += self._ids.faults(identifier, self.num_rows, row)
+        by_policy = False
+        if not faults and content is not None and content.is_unanswerable:
+            by_policy = self.options.unanswerable == "drop"
+            faults += self._unanswerable(by_policy=by_policy)
+        if faults:
+            self.drops.append(Drop(row.file, row.line, tuple(faults), by_policy))
+            return None
+        assert content is not None
+        return Example(
+            identifier or f"{self.source.stem}-{self.num_rows}",
+            Conversation(content.messages, content.tools),
+            content.answers,
+            row.file,
+            row.line,
+            content.context,
+            content.question,
+            group,
+        )
+
+    def _content(self, value: object, faults: Faults) -> Content | None:
+        if not isinstance(value, dict):
+            faults.add(Reason.WRONG_KIND, f"found {kind_of(value)}; expected {expected_forms()}")
+            return None
+        if self.format is None:
+            no_format(value, faults, self.options)
+            return None
+        return self.format.parse(value, faults, self.options)
+
+    def _unanswerable(self, *, by_policy: bool) -> list[Fault]:
+        if self.options.unanswerable == "answer":
+            self.num_unanswerable += 1
+            return []
+        text = "the question is marked as having no answer"
+        advice = "" if by_policy else "; leave it out, or set unanswerable to answer or drop"
+        return [Fault(Reason.UNANSWERABLE, f"{text}{advice}")]
+
+    def _identifier(self, row: Row, faults: Faults) -> str | None:
+        """The id that the row brings, or None."""
+        value = row.value.get("id") if isinstance(row.value, dict) else None
+        return _name(value, "id", faults)
+
+
+def _group(value: object, faults: Faults) -> str | None:
+    return _name(value.get("group"), "group", faults) if isinstance(value, dict) else None
+
+
+def _name(value: object, key: str, faults: Faults) -> str | None:
+    """A text or a whole number, as text."""
+    if value is None:
+        return None
+    if isinstance(value, int) and not isinstance(value, bool):
+        return str(value)
+    text = checked_text(value, key, faults)
+    if text == "":
+        faults.add(Reason.EMPTY, f"{key} is empty; give it text or leave it out")
+    return text or None
+
+
+class _SeenIds:
+    """Which ids were given, in at most 64 bytes each: a hash table of their 64-bit hashes.
+
+    Two different ids are taken for one with a chance below 1 in 10^6 for 5 million ids.
+    """
+
+    def __init__(self, stem: str) -> None:
+        self._prefix = f"{stem}-"
+        self._slots = 2**10
+        self._hashes = array("Q", bytes(8 * self._slots))
+        self._lines = array("Q", bytes(8 * self._slots))
+        self._num_ids = 0
+
+    def faults(self, identifier: str | None, number: int, row: Row) -> list[Fault]:
+        """Note the id of a row; None stands for STEM-NUMBER."""
+        name = identifier or f"{self._prefix}{number}"
+        first = self._find_or_add(name, row.line)
+        if first is None:
+            return []
+        return [
+            Fault(
+                Reason.DUPLICATE_ID,
+                f"id {show(name)} is also at line {first}; make ids unique",
+            )
+        ]
+
+    def _find_or_add(self, name: str, line: int) -> int | None:
+        """The line of an equal id before, else None and the id is kept."""
+        if 2 * self._num_ids >= self._slots:
+            self._grow()
+        key = int.from_bytes(blake2b(name.encode(), digest_size=8).digest(), "little") or 1
+        slot = self._slot_of(key)
+        if self._hashes[slot] == key:
+            return self._lines[slot]
+        self._hashes[slot], self._lines[slot] = key, line
+        self._num_ids += 1
+        return None
+
+    def _slot_of(self, key: int) -> int:
+        slot = key % self._slots
+        while self._hashes[slot] not in (0, key):
+            slot = (slot + 1) % self._slots
+        return slot
+
+    def _grow(self) -> None:
+        old = [(key, line) for key, line in zip(self._hashes, self._lines, strict=True) if key]
+        self._slots *= 2
+        self._hashes = array("Q", bytes(8 * self._slots))
+        self._lines = array("Q", bytes(8 * self._slots))
+        for key, line in old:
+            slot = self._slot_of(key)
+            self._hashes[slot], self._lines[slot] = key, line
+
+
+def read_dataset(
+    location: str | Path, options: ReadOptions | None = None, *, strict: bool = False
+) -> Dataset:
+    """Read a dataset and account for every row: what cannot be used is in `drops`.
+
+    strict: no row may be dropped, but by policy.
+
+    Raises DataError where it cannot be read at all: a missing or damaged file, no rows, rows of
+    two forms, or rows that are all of no known form; where strict, also for rows that cannot be
+    used, each with file:line, the first 20 problems in words.
+    """
+    reading = Reading(location, options)
+    examples = _all_examples(reading)
+    refused = strict and any(not drop.by_policy for drop in reading.drops)
+    if reading.format is None or refused:
+        raise _error(reading)
+    return reading.account(examples)
 
 
 def read_examples(
-    path: str | Path, *, limit: int | None = None, shown_as: str | None = None
+    path: str | Path, *, limit: int | None = None, options: ReadOptions | None = None
 ) -> list[Example]:
-    """Read all examples of a JSON or JSONL file, or the first `limit` rows; none is left out.
+    """Read all examples of a dataset, or the first `limit` rows; none is left out.
 
-    shown_as: the file's name in messages, and without its suffix in ids that are made up; None is
-    the path, and its stem.
+    Rows without an `id` are called `STEM-N`, N being the row's number from 1.
 
-    The content, not the file's ending, says which of the two it is. Rows without an `id` are
-    called `STEM-N`, N being the row's number from 1.
-
-    Raises DataError where the file is missing, is not UTF-8 JSON, has no rows, or has rows that
-    cannot be used: all of them, each with file:line, the first 20 in words. Rows behind the limit
-    are not looked at.
+    Raises DataError as `read_dataset` does where strict. Rows behind the limit are not looked at.
     """
     assert limit is None or limit > 0, "a plan's limit is positive"
-    path = Path(path)
-    data = _read_bytes(path)
-    problems = _Problems(shown_as or str(path))
-    stem = path.stem if shown_as is None else str(PurePosixPath(shown_as).with_suffix(""))
-    rows = islice(_rows(data, problems), limit)
-    examples = _examples(rows, stem, problems)
-    problems.raise_if_any()
+    options = options or ReadOptions()
+    if limit is not None:
+        options = replace(options, limit=limit)
+    examples = read_dataset(path, options, strict=True).examples
     if not examples:
-        raise DataError(f"{problems.file}:1: found no rows; expected {expected_forms()}")
+        raise DataError(f"{path}: unanswerable: drop left out every row; none remains")
     return examples
 
 
-def _read_bytes(path: Path) -> bytes:
-    if problem := file_problem(path):
-        raise DataError(problem)
+def _all_examples(reading: Reading) -> list[Example]:
     try:
-        return path.read_bytes().removeprefix(codecs.BOM_UTF8)
-    except OSError as error:
-        raise DataError(f"{path} cannot be read: {error.strerror}") from error
+        return list(reading)
+    except DataError as error:
+        if not reading.drops:
+            raise
+        raise _error(reading, error.problems) from error
 
 
-def _examples(rows: Iterable[Row], stem: str, problems: _Problems) -> list[Example]:
-    examples = []
-    line_of_id: dict[str, int] = {}
-    for number, row in enumerate(rows, start=1):
-        faults: list[str] = []
-        example = _example(row, f"{stem}-{number}", problems.file, faults)
-        if example is not None and example.id in line_of_id:
-            first = line_of_id[example.id]
-            faults.append(f"id {show(example.id)} is also at line {first}; make ids unique")
-        elif example is not None:
-            line_of_id[example.id] = row.line
-            examples.append(example)
-        for fault in faults:
-            problems.add(row.line, fault)
-    return examples
-
-
-def _example(row: Row, derived_id: str, file: str, faults: list[str]) -> Example | None:
-    """The row as an example, or None where it has faults."""
-    if not isinstance(row.value, dict):
-        faults.append(f"found {kind_of(row.value)}; expected {expected_forms()}")
-        return None
-    known = next((known for known in FORMATS if known.key in row.value), None)
-    if known is None:
-        faults.append(no_form(row.value))
-        return None
-    content = known.parse(row.value, faults)
-    identifier = _identifier(row.value.get("id"), derived_id, faults)
-    if faults:
-        return None
-    conversation = Conversation(content.messages)
-    return Example(identifier, conversation, content.answers, file, row.line)
-
-
-def _rows(data: bytes, problems: _Problems) -> Iterator[Row]:
-    """The rows of the file; what is no JSON goes to the problems."""
-    if data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
-        problems.add(1, "found UTF-16; save the file as UTF-8")
-    elif data.lstrip(b" \t\r\n").startswith(b"["):
-        text = _decoded(data, 1, problems)
-        if text is not None:
-            yield from _rows_of_array(text, problems)
-    else:
-        yield from _rows_of_lines(data, problems)
-
-
-def _decoded(data: bytes, line: int, problems: _Problems) -> str | None:
-    """The bytes as text, `line` being the number of their first line."""
-    try:
-        return data.decode("utf-8")
-    except UnicodeDecodeError as error:
-        line += data.count(b"\n", 0, error.start)
-        byte = error.start - data.rfind(b"\n", 0, error.start)
-        found = f"byte {byte} of the line, 0x{data[error.start]:02x}, is not UTF-8"
-        problems.add(line, f"{found}; save the file as UTF-8")
-        return None
-
-
-def _rows_of_lines(data: bytes, problems: _Problems) -> Iterator[Row]:
-    nothing_read = True
-    # Split at \n bytes alone: str.splitlines also breaks at U+2028, which JSON strings may hold.
-    for line, raw in enumerate(data.split(b"\n"), start=1):
-        text = _decoded(raw, line, problems)
-        if text is None or not text.strip(" \t\r"):
-            continue
-        try:
-            yield Row(line, json.loads(text))
-        except (ValueError, RecursionError) as error:
-            if nothing_read and _is_one_object(data):
-                found = "found one JSON object over several lines"
-                problems.add(line, f"{found}; write one object a line, or an array of rows")
-                return
-            problems.add(line, f"bad JSON{_reason(error)}; a line must be one whole JSON object")
-        nothing_read = False
-
-
-def _is_one_object(data: bytes) -> bool:
-    try:
-        return isinstance(json.loads(data), dict)
-    except (ValueError, RecursionError):
-        return False
-
-
-def _rows_of_array(text: str, problems: _Problems) -> Iterator[Row]:
-    """The array's rows; the first syntax error ends it, for what follows cannot be told apart."""
-    position = _skip_space(text, text.index("[") + 1)
-    counted, line = 0, 1
-    closed = text.startswith("]", position)
-    while not closed:
-        line += text.count("\n", counted, position)
-        counted = position
-        try:
-            value, position = _DECODER.raw_decode(text, position)
-        except (ValueError, RecursionError) as error:
-            place = error.lineno if isinstance(error, json.JSONDecodeError) else line
-            problems.add(place, f"bad JSON{_reason(error)}, in the row that starts at line {line}")
-            return
-        yield Row(line, value)
-        position = _skip_space(text, position)
-        closed = text.startswith("]", position)
-        if not closed and not text.startswith(",", position):
-            _misplaced(text, position, "after a row; expected a comma or the closing ]", problems)
-            return
-        if not closed:
-            position = _skip_space(text, position + 1)
-    end = _skip_space(text, position + 1)
-    if end < len(text):
-        _misplaced(text, end, "after the closing ]; expected nothing more", problems)
-
-
-def _misplaced(text: str, position: int, why: str, problems: _Problems) -> None:
-    found = f"found {text[position]!r}" if position < len(text) else "the file ends"
-    problems.add(1 + text.count("\n", 0, position), f"bad JSON: {found} {why}")
-
-
-def _skip_space(text: str, position: int) -> int:
-    match = _SPACE.match(text, position)
-    assert match is not None, "the pattern matches the empty string"
-    return match.end()
-
-
-def _reason(error: ValueError | RecursionError) -> str:
-    if isinstance(error, json.JSONDecodeError):
-        return f" at column {error.colno} ({error.msg})"
-    return " (nested too deeply)" if isinstance(error, RecursionError) else f" ({error})"
-
-
-def _identifier(value: object, derived: str, faults: list[str]) -> str:
-    if value is None:
-        return derived
-    if isinstance(value, int) and not isinstance(value, bool):
-        return str(value)
-    text = checked_text(value, "id", faults)
-    if text == "":
-        faults.append("id is empty; give it text or leave it out")
-    return text or ""
+def _error(reading: Reading, last: Iterable[str] = ()) -> DataError:
+    """The rows' problems, the first ones in words, then what ended the reading."""
+    problems = [
+        problem for drop in reading.drops if not drop.by_policy for problem in drop.problems
+    ]
+    num_more = len(problems) - NUM_SHOWN_PROBLEMS
+    more = [f"{reading.source.location}: and {num_more} more"] if num_more > 0 else []
+    return DataError([*problems[:NUM_SHOWN_PROBLEMS], *more, *last])

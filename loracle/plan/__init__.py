@@ -13,7 +13,8 @@ files) -> `fingerprint` and `difference`, which say whether a run folder holds t
     sections.py   the sections and their fields      root.py       Plan, and what must fit together
     names.py      names of data files                loading.py    file, flags and --set to a Plan
     messages.py   parts of messages                  problems.py   pydantic's errors in words
-    freezing.py   hashes, fingerprint, difference    locations.py  datasets and models of a hub
+    freezing.py   hashes, fingerprint, difference    paths.py      names of data paths
+    locations.py  datasets and models of a hub
 """
 
 from __future__ import annotations
@@ -22,14 +23,18 @@ from loracle.plan.freezing import EntryKey, difference, fingerprint, freeze, rec
 from loracle.plan.loading import load_plan
 from loracle.plan.messages import file_problem, nearest
 from loracle.plan.names import BASE_NAME
+from loracle.plan.paths import COMPRESSION_ENDINGS, data_name
 from loracle.plan.root import Plan
 from loracle.plan.sections import (
     EMBEDDED,
+    UNANSWERABLE_REPLY,
     CandidatePlan,
     Count,
     DataFilePlan,
     DecisionPlan,
     EvaluationPlan,
+    FieldName,
+    FormatName,
     GenerationPlan,
     LoraPlan,
     ModelPlan,
@@ -41,17 +46,22 @@ from loracle.plan.sections import (
     ShareBelowOne,
     Text,
     TrainingPlan,
+    Unanswerable,
 )
 
 __all__ = [
     "BASE_NAME",
+    "COMPRESSION_ENDINGS",
     "EMBEDDED",
+    "UNANSWERABLE_REPLY",
     "CandidatePlan",
     "Count",
     "DataFilePlan",
     "DecisionPlan",
     "EntryKey",
     "EvaluationPlan",
+    "FieldName",
+    "FormatName",
     "GenerationPlan",
     "LoraPlan",
     "ModelPlan",
@@ -64,6 +74,8 @@ __all__ = [
     "ShareBelowOne",
     "Text",
     "TrainingPlan",
+    "Unanswerable",
+    "data_name",
     "difference",
     "file_problem",
     "fingerprint",

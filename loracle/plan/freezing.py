@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, NamedTuple
@@ -13,6 +13,7 @@ from loracle.errors import DataError
 from loracle.plan.locations import HubFiles
 from loracle.plan.messages import file_problem, show
 from loracle.plan.root import FILE_SECTIONS, Plan
+from loracle.plan.sections import DataFilePlan
 
 # Where a file lies does not decide a result; its content (sha256) and its name do.
 _LOCATION_KEYS = frozenset({"path", "size_bytes", "hub", "commit", "config", "split", "files"})
@@ -27,37 +28,44 @@ class EntryKey(NamedTuple):
     position: int
 
 
+def _own_file(entry: DataFilePlan) -> Sequence[Path]:
+    return [Path(entry.path)]
+
+
 def freeze(
     plan: Plan,
+    files_of: Callable[[DataFilePlan], Sequence[Path]] = _own_file,
     fetched: Mapping[EntryKey, HubFiles] = MappingProxyType({}),
     model_commit: str | None = None,
 ) -> dict[str, Any]:
-    """The plan with every default, as JSON values, and with each data file's hash and size.
+    """The plan with every default, as JSON values, and with each dataset's hash and size.
 
     Every entry of `candidates` and `evaluation` gets `sha256` (hex), `size_bytes` and an absolute
     `path`. One of a hub keeps its path, and gets `hub`, the `commit` (hash) that its revision
-    meant, `config`, `split` and `files`, each with its sha256. A model of a hub gets its `commit`.
+    meant, `config`, `split` and the `files` taken. A model of a hub gets its `commit`.
 
-    fetched: where the files of a hub are, by section and index. Raises DataError with all files
-    that cannot be read.
+    files_of: the files that decide what is read of an entry, which may be a folder.
+    fetched: where the files of the entries of a hub are.
+
+    Raises DataError with all files that cannot be read.
     """
     frozen = plan.model_dump(mode="json")
     if model_commit is not None:
         frozen["model"]["commit"] = model_commit
     problems: list[str] = []
     for section in FILE_SECTIONS:
-        for index, entry in enumerate(frozen[section]):
+        for index, entry in enumerate(getattr(plan, section)):
             files = fetched.get(EntryKey(section, index))
-            problem = None if files else file_problem(entry["path"])
             try:
-                if files:
-                    entry |= _hub_facts(files)
-                elif not problem:
-                    entry |= _file_facts(entry["path"])
-            except OSError as error:
-                problem = f"{entry['path']} cannot be read: {error.strerror}"
-            if problem:
-                problems.append(f"{section}.{index}.path: {problem}")
+                if files is not None:
+                    frozen[section][index] |= _hub_facts(files)
+                    continue
+                frozen[section][index] |= {
+                    "path": str(Path(entry.path).resolve()),
+                    **_facts(files_of(entry)),
+                }
+            except DataError as error:
+                problems += [f"{section}.{index}.path: {problem}" for problem in error.problems]
     if problems:
         raise DataError(problems)
     return frozen
@@ -81,29 +89,36 @@ def recorded_commits(
     return commits, model.get("commit") if same else None
 
 
-def _file_facts(path: str) -> dict[str, Any]:
-    digest, size_bytes = _hashed(Path(path))
-    return {"path": str(Path(path).resolve()), "sha256": digest, "size_bytes": size_bytes}
-
-
 def _hub_facts(files: HubFiles) -> dict[str, Any]:
-    """One file has the hash that it would have as a file of the user's own."""
-    hashed = [(file.name, *_hashed(file.path)) for file in files.files]
-    together = hashlib.sha256("".join(digest for _, digest, _ in hashed).encode("ascii"))
     return {
         "hub": files.hub,
         "commit": files.commit,
         "config": files.config,
         "split": files.split,
-        "files": [{"path": name, "sha256": digest} for name, digest, _ in hashed],
-        "sha256": hashed[0][1] if len(hashed) == 1 else together.hexdigest(),
-        "size_bytes": sum(size for _, _, size in hashed),
+        "files": [file.name for file in files.files],
+        **_facts([file.path for file in files.files]),
     }
 
 
-def _hashed(path: Path) -> tuple[str, int]:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest(), file.tell()
+def _facts(paths: Sequence[Path]) -> dict[str, Any]:
+    """Hash and size of a file; of several the hash of their names and hashes, in order."""
+    hashes, size_bytes = [], 0
+    for path in paths:
+        if problem := file_problem(path):
+            raise DataError(problem)
+        try:
+            with path.open("rb") as file:
+                hashes.append(hashlib.file_digest(file, "sha256").hexdigest())
+                size_bytes += file.tell()
+        except OSError as error:
+            raise DataError(f"{path} cannot be read: {error.strerror}") from error
+    if len(hashes) == 1:
+        return {"sha256": hashes[0], "size_bytes": size_bytes}
+    listing = "".join(
+        f"{digest}  {path.name}\n" for digest, path in zip(hashes, paths, strict=True)
+    )
+    digest = hashlib.sha256(listing.encode("utf-8", "surrogateescape")).hexdigest()
+    return {"sha256": digest, "size_bytes": size_bytes}
 
 
 def fingerprint(frozen: Mapping[str, Any]) -> str:

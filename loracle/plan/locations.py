@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Literal, NamedTuple
-from urllib.parse import unquote
+from urllib.parse import quote, unquote
 
 from loracle.plan.messages import show
 
@@ -59,6 +59,15 @@ class HubLocation:
             return PurePosixPath(self.pattern).stem
         own = self.repository.rpartition("/")[2]
         return f"{own}-{self.config}" if self.config is not None else own
+
+    @property
+    def address(self) -> str:
+        """The location as a plan writes it."""
+        scheme = next(scheme for scheme, hub in SCHEMES.items() if hub == self.hub)
+        config = f":{self.config}" if self.config is not None else ""
+        revision = f"@{quote(self.revision, safe='')}" if self.revision is not None else ""
+        pattern = f"/{self.pattern}" if self.pattern is not None else ""
+        return f"{scheme}://{self.repository}{config}{revision}{pattern}"
 
     @property
     def full_name(self) -> str:

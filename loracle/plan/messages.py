@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import difflib
 import json
 from collections.abc import Iterable
@@ -37,6 +38,16 @@ def file_problem(path: str | Path) -> str | None:
         return f"{path} cannot be reached: {error.strerror}"
     hint = f"did you mean {path.parent / near}?" if near else "check the path"
     return f"there is no file {path}; {hint}"
+
+
+def is_text_encoding(name: str) -> bool:
+    """Whether Python knows an encoding of text under the name: codecs has others too, as hex."""
+    try:
+        codecs.lookup(name)
+        "a".encode(name)
+    except (LookupError, ValueError):
+        return False
+    return True
 
 
 def refuse(*problems: str) -> None:

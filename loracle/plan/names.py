@@ -10,6 +10,7 @@ from typing import TypeVar
 
 from loracle.plan.locations import BadLocation, parse_location
 from loracle.plan.messages import show
+from loracle.plan.paths import data_name
 from loracle.plan.sections import CandidatePlan, DataFilePlan, EvaluationPlan
 
 BASE_NAME = "base"
@@ -38,13 +39,13 @@ def with_distinct_names(entries: list[DataFile]) -> list[DataFile]:
 def _folder_and_stem(path: str) -> str:
     if location := parse_location(path):
         return location.full_name
-    folder, stem = Path(path).parent, Path(path).stem
+    folder, stem = Path(path).parent, data_name(path)
     name = folder.resolve().name if folder.name == ".." else folder.name
     return f"{name}-{stem}" if name else stem
 
 
 def location_problems(section: str, entries: Sequence[DataFilePlan]) -> list[str]:
-    """What is wrong with the paths that name a hub, and with splits of what has none."""
+    """What is wrong with the paths that name a hub."""
     problems = []
     for index, entry in enumerate(entries):
         try:
@@ -52,10 +53,10 @@ def location_problems(section: str, entries: Sequence[DataFilePlan]) -> list[str
         except BadLocation as error:
             problems.append(f"{section}.{index}.path: {error}")
             continue
-        if entry.split is not None and (location is None or location.pattern is not None):
+        if entry.split is not None and location is not None and location.pattern is not None:
             problems.append(
-                f"{section}.{index}.split: found {show(entry.split)} for {entry.path}; only a "
-                "whole dataset of a hub has splits, hf://org/name say: remove it"
+                f"{section}.{index}.split: found {show(entry.split)} beside files by name, "
+                f"{entry.path}; remove one of the two"
             )
     return problems
 

@@ -4,13 +4,21 @@ JSON Schema description."""
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from pathlib import Path
 from typing import Annotated, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, JsonValue, StrictBool, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    JsonValue,
+    StrictBool,
+    field_validator,
+    model_validator,
+)
 
-from loracle.plan.locations import BadLocation, is_hub_location, parse_location, parse_model
-from loracle.plan.messages import refuse, show
+from loracle.plan.locations import BadLocation, parse_model
+from loracle.plan.messages import is_text_encoding, refuse, show
+from loracle.plan.paths import data_name
 
 # Strict: without it `batch_size: yes` would be read as 1 and `epochs: "3"` as a number.
 Count = Annotated[int, Field(strict=True, gt=0)]
@@ -20,6 +28,32 @@ Share = Annotated[float, Field(strict=True, ge=0, le=1)]
 ShareBelowOne = Annotated[float, Field(strict=True, ge=0, lt=1)]
 Seed = Annotated[int, Field(strict=True, ge=0, lt=2**32)]
 Text = Annotated[str, Field(min_length=1)]
+
+FormatName = Literal[
+    "messages", "sharegpt", "alpaca", "prompt_completion", "question_answer", "squad"
+]
+FieldName = Literal[
+    "id",
+    "group",
+    "messages",
+    "conversations",
+    "tools",
+    "system",
+    "history",
+    "instruction",
+    "input",
+    "output",
+    "prompt",
+    "completion",
+    "context",
+    "question",
+    "answer",
+    "answers",
+]
+Unanswerable = Literal["answer", "drop", "error"]
+
+UNANSWERABLE_REPLY = "unanswerable"
+"""The reply to a question without an answer; FLAN and lm-evaluation-harness use the same word."""
 
 
 EMBEDDED = "embedded"
@@ -68,32 +102,43 @@ class ModelPlan(Section):
         return self
 
 
-def short_name(path: str) -> str:
-    """The name that results show for a data file or a hub's dataset."""
-    if not is_hub_location(path):
-        return Path(path).stem
-    try:
-        location = parse_location(path)
-    except BadLocation:
-        # The entry is refused for it; its name is never shown.
-        return "dataset"
-    assert location is not None, "it has a scheme"
-    return location.name
-
-
 class DataFilePlan(Section):
     """A data file under a name."""
 
     path: Text
-    """The JSON or JSONL file, in a plan file relative to the plan file's folder; or a dataset of a
-    hub, `hf://org/name:config@revision` or `ms://org/name`."""
-    split: Text | None = None
-    """The split of a hub's dataset. None: its only one, or of several `train` for a candidate."""
-    name: str = Field(default_factory=lambda values: short_name(values["path"]))
-    """The name in folders and results. None: the file's stem or the dataset's name, with its
-    folder or organisation where two clash."""
+    """A file (JSON, JSONL, CSV, TSV, Parquet, Arrow), a folder of them or of a saved dataset, an
+    entry of LLaMA-Factory's registry, `dataset_info.json#name`, or a dataset of a hub,
+    `hf://org/name:config@revision` or `ms://org/name`. In a plan file: relative to the plan file's
+    folder."""
+    name: str = Field(default_factory=lambda values: data_name(values["path"]))
+    """The name in folders and results. None: the file's stem, the folder's, the registry entry's
+    or the dataset's name, with the folder or organisation before it where two clash."""
     limit: Count | None = None
     """How many rows to read, from the first. None: all."""
+    split: Text | None = None
+    """The split to read where there are several. None: the only one."""
+    format: FormatName | Literal["auto"] = "auto"
+    """The form of the rows. auto: by the keys of the rows; two forms in one file are an error."""
+    columns: dict[FieldName, Text] = {}
+    """Columns under other names: the form's field, then the file's column, `question: query`."""
+    encoding: Text | None = None
+    """Encoding of text files, as Python names it, `gb18030`. None: UTF-8, or what a byte-order
+    mark says."""
+    unanswerable: Unanswerable = "answer"
+    """Questions that are marked as having no answer (SQuAD 2.0). answer: `unanswerable_reply` is
+    the reply to learn and the reference; drop: left out and counted; error: refused."""
+    unanswerable_reply: Text = UNANSWERABLE_REPLY
+    """The reply to such a question."""
+
+    @field_validator("encoding")
+    @classmethod
+    def _check_encoding(cls, encoding: str | None) -> str | None:
+        if encoding is not None and not is_text_encoding(encoding):
+            refuse(
+                f"encoding: found {show(encoding)}; expected an encoding of text that Python "
+                "knows, as utf-8, utf-16 or gb18030"
+            )
+        return encoding
 
     @model_validator(mode="before")
     @classmethod

@@ -110,11 +110,9 @@ def model_location(
     return HubLocation(where, name, revision=revision)
 
 
-def named_files(files: HubFiles) -> list[LocalFile]:
-    """The files, named with repository and commit, so that a row is shown as
-    org/name@commit:file:line."""
-    where = f"{files.repository}@{files.commit[:SHOWN_COMMIT_CHARACTERS]}"
-    return [LocalFile(file.path, f"{where}:{file.name}") for file in files.files]
+def shown(files: HubFiles) -> str:
+    """The repository and its commit, as messages show them."""
+    return f"{files.repository}@{files.commit[:SHOWN_COMMIT_CHARACTERS]}"
 
 
 def _open(location: HubLocation, kind: Literal["dataset", "model"]) -> tuple[Hub, Repository]:

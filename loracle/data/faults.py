@@ -1,0 +1,123 @@
+"""What can be wrong with a row: a reason, by which rows are counted, and a message for it."""
+
+from __future__ import annotations
+
+import json
+import reprlib
+from enum import StrEnum
+from typing import NamedTuple
+
+MAX_SHOWN_CHARACTERS = 60
+MAX_NESTING = 64
+"""Deepest nesting of a JSON value that is passed on: chat templates walk it recursively."""
+
+
+class Reason(StrEnum):
+    """Why a row cannot be used; the value is what a count of dropped rows shows."""
+
+    BAD_JSON = "not JSON"
+    BAD_ENCODING = "not in the file's encoding"
+    BAD_CHARACTER = "NUL or half of a surrogate pair"
+    TOO_LARGE = "row too large"
+    DUPLICATE_KEY = "key given twice"
+    DUPLICATE_ID = "id given twice"
+    CELLS = "wrong number of cells"
+    MISSING = "field missing"
+    WRONG_KIND = "field of the wrong kind"
+    EMPTY = "empty text"
+    ROLE = "unknown role"
+    ORDER = "roles in the wrong order"
+    NO_REPLY = "no assistant turn"
+    TOOLS = "unusable tools or tool calls"
+    UNANSWERABLE = "unanswerable question"
+
+
+class Fault(NamedTuple):
+    """One thing wrong with a row: what was found, and what to do."""
+
+    reason: Reason
+    text: str
+
+
+class Faults(list[Fault]):
+    """All that is wrong with one row."""
+
+    def add(self, reason: Reason, text: str) -> None:
+        self.append(Fault(reason, text))
+
+
+def checked_text(value: object, place: str, faults: Faults) -> str | None:
+    """The value where it is text that a tokenizer can take, else None and a fault."""
+    if not isinstance(value, str):
+        faults.add(Reason.WRONG_KIND, f"{place} is {kind_of(value)}; expected text")
+        return None
+    try:
+        value.encode("utf-8")
+    except UnicodeEncodeError as error:
+        found = f"half of a surrogate pair, {value[error.start]!r}"
+        faults.add(Reason.BAD_CHARACTER, f"{place} has {found}, which is no character; remove it")
+        return None
+    if "\0" in value:
+        faults.add(Reason.BAD_CHARACTER, f"{place} has a NUL character (\\u0000); remove it")
+        return None
+    return value
+
+
+def filled_text(value: object, place: str, faults: Faults) -> str | None:
+    """As checked_text; white space alone is a fault too."""
+    text = checked_text(value, place, faults)
+    if text is not None and not text.strip():
+        faults.add(Reason.EMPTY, f"{place} is empty; fill it or leave the row out")
+        return None
+    return text
+
+
+def checked_json(value: object, place: str, faults: Faults) -> bool:
+    """Whether a JSON value can be passed to a chat template: texts that are characters, finite
+    numbers, no deep nesting. Adds a fault where it cannot."""
+    before = len(faults)
+    _check_json(value, place, faults, depth=0)
+    return len(faults) == before
+
+
+def _check_json(value: object, place: str, faults: Faults, depth: int) -> None:
+    if depth > MAX_NESTING:
+        faults.add(Reason.WRONG_KIND, f"{place} is nested more than {MAX_NESTING} deep; flatten it")
+    elif isinstance(value, dict):
+        for key, item in value.items():
+            checked_text(key, f"a key of {place}", faults)
+            _check_json(item, f"{place}.{key}"[:MAX_SHOWN_CHARACTERS], faults, depth + 1)
+    elif isinstance(value, list):
+        for index, item in enumerate(value):
+            _check_json(item, f"{place}[{index}]"[:MAX_SHOWN_CHARACTERS], faults, depth + 1)
+    elif isinstance(value, str):
+        checked_text(value, place, faults)
+    elif isinstance(value, float) and (value != value or abs(value) == float("inf")):
+        faults.add(
+            Reason.WRONG_KIND, f"{place} is {kind_of(value)}, which JSON does not know; replace it"
+        )
+    elif not isinstance(value, bool | int | float | None):
+        faults.add(Reason.WRONG_KIND, f"{place} is {kind_of(value)}; expected a JSON value")
+
+
+def kind_of(value: object) -> str:
+    """What a value is, in words; numbers and truth values as JSON writes them."""
+    kinds = {dict: "an object", list: "a list", str: "text", type(None): "null"}
+    if known := kinds.get(type(value)):
+        return known
+    if isinstance(value, bool | int | float):
+        # A number of over 4,300 digits cannot be written; one read from JSON is shorter.
+        return json.dumps(value)[:40]
+    return f"a value of type {type(value).__name__}"
+
+
+_SHORT = reprlib.Repr()
+_SHORT.maxlevel = 3
+_SHORT.maxstring = _SHORT.maxother = MAX_SHOWN_CHARACTERS
+
+
+def show(value: object) -> str:
+    """A value as Python writes it, cut to a readable length; deep nesting is cut first, for a
+    value that could be parsed may be too deep to be written."""
+    text = repr(value) if isinstance(value, str) else _SHORT.repr(value)
+    return text if len(text) <= MAX_SHOWN_CHARACTERS else f"{text[: MAX_SHOWN_CHARACTERS - 3]}..."
