@@ -11,6 +11,7 @@ comes from the caches and no connection is opened.
 from __future__ import annotations
 
 import logging
+import shutil
 from collections.abc import Sequence
 from fnmatch import fnmatchcase
 from pathlib import Path
@@ -82,11 +83,16 @@ def fetch_all_splits(location: HubLocation) -> HubFiles:
 
 
 def fetch_model(
-    location: HubLocation, *, commit: str | None = None, with_code: bool = False
+    location: HubLocation,
+    *,
+    commit: str | None = None,
+    with_code: bool = False,
+    into: Path | None = None,
 ) -> HubFiles:
     """What loading a model needs: weights, configuration, tokenizer, chat template.
 
-    with_code: also the program files that come with it. commit: as for fetch_dataset.
+    with_code: also the program files that come with it. into: a folder to put the files in; None
+    is the hub's cache. commit: as for fetch_dataset.
 
     Raises ModelError (as fetch_dataset's DataError, or the repository has no weights that can be
     loaded), MissingExtraError.
@@ -94,7 +100,7 @@ def fetch_model(
     hub, repository = _open(location, "model")
     snapshot = hub.snapshot(repository, commit or location.revision)
     paths = model_paths(repository, snapshot.sizes, with_code=with_code)
-    return _fetched(hub, repository, snapshot, paths)
+    return _fetched(hub, repository, snapshot, paths, into=into)
 
 
 def model_location(
@@ -147,18 +153,32 @@ def _fetched(
     *,
     config: str | None = None,
     split: str | None = None,
+    into: Path | None = None,
 ) -> HubFiles:
-    missing = snapshot.missing(paths)
+    missing = snapshot.missing(paths, into)
     if missing and not is_offline():
+        size_bytes = sum(snapshot.sizes[path] for path in missing)
+        if into is not None:
+            _require_room(repository, into, size_bytes)
         _log.info(
             "fetching %s@%s: %s, %s",
             repository.address,
             snapshot.commit[:SHOWN_COMMIT_CHARACTERS],
             f"{len(missing)} files" if len(missing) > 1 else missing[0],
-            size_text(sum(snapshot.sizes[path] for path in missing)),
+            size_text(size_bytes),
         )
-    folder = hub.download(repository, snapshot, paths)
+    folder = hub.download(repository, snapshot, paths, into)
     files = [LocalFile(folder / path, path) for path in paths]
     return HubFiles(
         repository.hub, repository.id, snapshot.commit, folder, files, config=config, split=split
     )
+
+
+def _require_room(repository: Repository, folder: Path, size_bytes: int) -> None:
+    """Refuse at once what would end hours later with a full disk."""
+    place = next(path for path in (folder, *folder.absolute().parents) if path.exists())
+    if (free_bytes := shutil.disk_usage(place).free) < size_bytes:
+        raise repository.error(
+            f"{size_text(size_bytes)} are to be fetched, and {folder} has room for "
+            f"{size_text(free_bytes)}; make room, or choose another folder"
+        )

@@ -65,11 +65,18 @@ class HuggingFace:
             sizes = {path.relative_to(folder).as_posix(): path.stat().st_size for path in files}
         return Snapshot(commit, folder, checked_paths(repository, sizes))
 
-    def download(self, repository: Repository, snapshot: Snapshot, paths: Sequence[str]) -> Path:
+    def download(
+        self,
+        repository: Repository,
+        snapshot: Snapshot,
+        paths: Sequence[str],
+        into: Path | None = None,
+    ) -> Path:
         """Fetch the files that are missing; see Hub."""
         from huggingface_hub import constants, snapshot_download
 
-        if missing := snapshot.missing(paths):
+        folder = into or snapshot.folder
+        if missing := snapshot.missing(paths, folder):
             if is_offline():
                 raise not_cached(repository, listed(missing), constants.HF_HUB_CACHE)
             everything = len(paths) == len(snapshot.sizes)
@@ -78,13 +85,14 @@ class HuggingFace:
                     repository.id,
                     repo_type=repository.kind,
                     revision=snapshot.commit,
+                    local_dir=into,
                     allow_patterns=None if everything else [escape(path) for path in missing],
                 )
-            if missing := snapshot.missing(paths):
+            if missing := snapshot.missing(paths, folder):
                 raise repository.error(
-                    f"{listed(missing)} did not arrive at {snapshot.folder}; run the command again"
+                    f"{listed(missing)} did not arrive whole in {folder}; run the command again"
                 )
-        return snapshot.folder
+        return folder
 
 
 @contextmanager

@@ -60,6 +60,8 @@ class ModelScope:
             if cached := self._cached(repository, wanted):
                 return cached
             raise not_cached(repository, f"revision {wanted}", self._cache(repository))
+        if is_commit(wanted) and (cached := self._cached(repository, wanted)):
+            return cached
         try:
             return self._current(repository, wanted)
         except self._library.NetworkError as error:
@@ -76,21 +78,29 @@ class ModelScope:
         except (self._library.HubError, OSError) as error:
             raise self._refusal(repository, error, ()) from error
 
-    def download(self, repository: Repository, snapshot: Snapshot, paths: Sequence[str]) -> Path:
+    def download(
+        self,
+        repository: Repository,
+        snapshot: Snapshot,
+        paths: Sequence[str],
+        into: Path | None = None,
+    ) -> Path:
         """Fetch the files that are missing; see Hub."""
-        missing = snapshot.missing(paths)
+        folder = into or snapshot.folder
+        missing = snapshot.missing(paths, folder)
         if not missing:
-            return snapshot.folder
+            return folder
         if is_offline():
             raise not_cached(repository, listed(missing), self._cache(repository))
         try:
             entries = self._entries.get(snapshot.commit)
             if entries is None:
                 entries = self._listing(repository, snapshot.commit)
-            folder: Path = self._api(repository).download_repo(
+            folder = self._api(repository).download_repo(
                 repository.id,
                 repository.kind,
                 revision=snapshot.commit,
+                local_dir=into,
                 file_list=[entry for entry in entries if entry["Path"] in set(missing)],
             )
         except self._library.FileDownloadError as error:
@@ -99,7 +109,7 @@ class ModelScope:
             raise self._refusal(repository, cause, failed) from error
         except (self._library.HubError, OSError) as error:
             raise self._refusal(repository, error, missing) from error
-        return folder
+        return Path(folder)
 
     def _current(self, repository: Repository, revision: str) -> Snapshot:
         """The snapshot as the hub has it now, noted in the cache for offline use."""

@@ -45,9 +45,13 @@ class Snapshot(NamedTuple):
     folder: Path
     sizes: Mapping[str, int]
 
-    def missing(self, paths: Sequence[str]) -> list[str]:
-        """Those of the paths that are not on this machine."""
-        return [path for path in paths if not (self.folder / path).is_file()]
+    def missing(self, paths: Sequence[str], folder: Path | None = None) -> list[str]:
+        """Those of the paths that are not on this machine, whole. folder: to look in another."""
+        return [path for path in paths if not self._is_whole(path, folder or self.folder)]
+
+    def _is_whole(self, path: str, folder: Path) -> bool:
+        file = folder / path
+        return file.is_file() and file.stat().st_size == self.sizes[path]
 
 
 class Hub(Protocol):
@@ -59,8 +63,15 @@ class Hub(Protocol):
         Offline, both come from the cache.
         """
 
-    def download(self, repository: Repository, snapshot: Snapshot, paths: Sequence[str]) -> Path:
-        """Put the files on this machine, those that are missing; returns the folder they are in."""
+    def download(
+        self,
+        repository: Repository,
+        snapshot: Snapshot,
+        paths: Sequence[str],
+        into: Path | None = None,
+    ) -> Path:
+        """Put the files on this machine, those that are missing; returns the folder they are in:
+        `into`, or the hub's cache."""
 
 
 def checked_paths(repository: Repository, paths: Mapping[str, int]) -> dict[str, int]:
