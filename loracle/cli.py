@@ -45,6 +45,7 @@ app = typer.Typer(
 @app.callback()
 def _root() -> None:
     """Tells which dataset is worth fine-tuning on."""
+    _prepare_stderr()
 
 
 @app.command()
@@ -113,7 +114,6 @@ def fetch(
     """Download datasets and models of a hub once; later runs work offline (HF_HUB_OFFLINE=1)."""
     from loracle.data.fetching import fetch_targets, fetched_line
 
-    _log_to_stderr()
     for files in fetch_targets(targets, hub=hub.value):
         print(fetched_line(files))
 
@@ -229,13 +229,12 @@ def _quiet_libraries() -> None:
     # Deprecations among transformers and peft are theirs to mend, not the user's.
     warnings.filterwarnings("ignore", category=FutureWarning, module=r"(transformers|peft)\.")
     warnings.filterwarnings("ignore", category=UserWarning, module=r"peft\.")
-    _log_to_stderr()
     from transformers.utils import logging as transformers_logging
 
     transformers_logging.disable_progress_bar()  # type: ignore[no-untyped-call]
 
 
-def _log_to_stderr() -> None:
+def _prepare_stderr() -> None:
     """Show Loracle's own messages, and the hubs' progress bars to who is there to see them."""
     if not sys.stderr.isatty():
         os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
