@@ -58,7 +58,7 @@ def test_a_run_from_a_hub_is_frozen_at_its_commits_and_repeats_offline(
         "train",
         "default",
     )
-    assert [file["path"] for file in candidate["files"]] == ["train.jsonl"]
+    assert candidate["files"] == ["train.jsonl"]
     assert plan["evaluation"][0]["split"] == "test"
     results = json.loads((home / "online/results.json").read_text())
     assert results["model"]["revision"] == model
