@@ -44,6 +44,14 @@ class ExportForm(StrEnum):
     ollama = "ollama"
 
 
+class Hub(StrEnum):
+    """Values of --hub, as of model.hub in a plan."""
+
+    auto = "auto"
+    huggingface = "huggingface"
+    modelscope = "modelscope"
+
+
 app = typer.Typer(
     help="Tells which dataset is worth fine-tuning on.",
     no_args_is_help=True,
@@ -56,6 +64,7 @@ app = typer.Typer(
 @app.callback()
 def _root() -> None:
     """Tells which dataset is worth fine-tuning on."""
+    _prepare_stderr()
 
 
 @app.command()
@@ -169,6 +178,25 @@ def compare(
         console.print(line, markup=False)
     for table in run_comparison_tables(found):
         console.print(table)
+
+
+@app.command()
+def fetch(
+    targets: Annotated[
+        list[str],
+        typer.Argument(
+            help="Plans (.yaml), datasets (hf://org/name, ms://org/name), model ids (org/name)."
+        ),
+    ],
+    hub: Annotated[
+        Hub, typer.Option(help="Where model ids without hf:// or ms:// are looked up.")
+    ] = Hub.auto,
+) -> None:
+    """Download datasets and models of a hub once; later runs work offline (HF_HUB_OFFLINE=1)."""
+    from loracle.data.fetching import fetch_targets, fetched_line
+
+    for files in fetch_targets(targets, hub=hub.value):
+        print(fetched_line(files))
 
 
 @app.command()
@@ -440,13 +468,21 @@ def _print_results(results: dict[str, object]) -> None:
 def _quiet_libraries() -> None:
     """Keep the libraries' own progress bars and advice off the terminal; errors still show."""
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
-    os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "true")
     # Deprecations among transformers and peft are theirs to mend, not the user's.
     warnings.filterwarnings("ignore", category=FutureWarning, module=r"(transformers|peft)\.")
     warnings.filterwarnings("ignore", category=UserWarning, module=r"peft\.")
-    logging.basicConfig(format="%(message)s", stream=sys.stderr)
-    logging.getLogger("loracle").setLevel(logging.INFO)
     from transformers.utils import logging as transformers_logging
 
     transformers_logging.disable_progress_bar()  # type: ignore[no-untyped-call]
+
+
+def _prepare_stderr() -> None:
+    """Show Loracle's own messages, and the hubs' progress bars to who is there to see them."""
+    if not sys.stderr.isatty():
+        os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
+        os.environ.setdefault("TQDM_DISABLE", "1")
+    logger = logging.getLogger("loracle")
+    logger.setLevel(logging.INFO)
+    # On the root logger, it would show again what the libraries' own handlers show.
+    logger.handlers = [logging.StreamHandler()]

@@ -17,6 +17,7 @@ from loracle.attempt import Outcome, attempt_base, attempt_trial, places, refuse
 from loracle.checked import Check, Intake
 from loracle.checking import check
 from loracle.clusters import kinds_of
+from loracle.data.fetching import fetch_plan
 from loracle.data.locations import deciding_files
 from loracle.data.options import options_of
 from loracle.data.sources import NUM_SHOWN_PROBLEMS
@@ -24,7 +25,7 @@ from loracle.errors import DataError, PlanError
 from loracle.executors import inline
 from loracle.intake import load_renderer, read_datasets
 from loracle.model import SelfTest
-from loracle.plan import Plan, fingerprint, freeze
+from loracle.plan import EntryKey, Plan, fingerprint, freeze, recorded_commits
 from loracle.progress import Reporter, View
 from loracle.report.card import summary_lines
 from loracle.report.evidence import read_evidence
@@ -47,9 +48,18 @@ def run(plan: Plan, out: Path | None, view: View) -> dict[str, Any]:
         UserError: the plan, the data, the model or the run folder cannot be used.
     """
     lora = check_plan(plan)
-    datasets = read_datasets(plan.candidates, plan.evaluation)
+    fetched = fetch_plan(plan, *_recorded_commits(plan, out))
+    pinned = fetched.pinned(plan)
+    datasets = read_datasets(pinned.candidates, pinned.evaluation)
     refuse_unreadable(datasets)
-    frozen = freeze(plan, lambda entry: deciding_files(entry.path, options_of(entry)))
+    model_folder = fetched.model.folder if fetched.model else None
+    model_commit = fetched.model.commit if fetched.model else None
+    frozen = freeze(
+        plan,
+        lambda entry: deciding_files(entry.path, options_of(entry)),
+        fetched.data,
+        model_commit,
+    )
     plan_fingerprint = fingerprint(frozen)
     root = out if out is not None else Path("runs") / plan_fingerprint[:12]
     names = [candidate.name for candidate in plan.candidates]
@@ -59,9 +69,9 @@ def run(plan: Plan, out: Path | None, view: View) -> dict[str, Any]:
         report.emit("run_started", run=str(root), num_trials=len(trials), candidates=names)
         for dataset in datasets:
             report.emit("dataset_read", name=dataset.name, description=dataset.description)
-        checked = check_data(plan, datasets, folder, report)
+        checked = check_data(plan, datasets, model_folder, folder, report)
         refusals = checked.refusals
-        base = load_model(plan)
+        base = load_model(plan, model_folder)
         bench, training_sets, self_test = prepare(
             plan, checked, base, lora, report, plan_fingerprint
         )
@@ -78,7 +88,7 @@ def run(plan: Plan, out: Path | None, view: View) -> dict[str, Any]:
 
         outcomes = [attempt_base(bench, folder.base)]
         outcomes += inline.execute(attempt, trials)
-        results = _results(plan, root, bench, self_test, outcomes)
+        results = _results(plan, model_commit, root, bench, self_test, outcomes)
         write_json(folder.results, results)
         _report(folder, report)
         report.emit(
@@ -100,6 +110,13 @@ def _report(folder: RunFolder, report: Reporter) -> None:
             message=f"report.html was not written ({type(error).__name__}: {error}); "
             f"`loracle report {folder.root}` tries again",
         )
+
+
+def _recorded_commits(plan: Plan, out: Path | None) -> tuple[dict[EntryKey, str], str | None]:
+    """The commits that the run folder's plan holds, where there is one to go on with."""
+    if out is None or not RunFolder(out).plan.is_file():
+        return {}, None
+    return recorded_commits(RunFolder(out).frozen_plan(), plan)
 
 
 def check_plan(plan: Plan) -> Any:
@@ -137,14 +154,20 @@ def refuse_unreadable(datasets: Sequence[Intake]) -> None:
 
 
 def check_data(
-    plan: Plan, datasets: Sequence[Intake], folder: RunFolder, report: Reporter
+    plan: Plan,
+    datasets: Sequence[Intake],
+    model_folder: Path | None,
+    folder: RunFolder,
+    report: Reporter,
 ) -> Check:
     """Render, count and audit all data, say what was found, and keep it in check.json.
+
+    model_folder: where the files of a hub's model are; None where the plan names a folder.
 
     Raises:
         DataError: rows cannot be rendered, or no candidate may be trained on.
     """
-    renderer = load_renderer(plan.model, plan.training)
+    renderer = load_renderer(plan.model, plan.training, model_folder)
     checked = check(datasets, renderer, plan.generation.max_new_tokens)
     write_json(folder.check, checked.to_dict())
     if checked.errors:
@@ -173,7 +196,12 @@ def lost_rows(datasets: Sequence[Intake]) -> list[str]:
 
 
 def _results(
-    plan: Plan, root: Path, bench: Workbench, self_test: SelfTest, outcomes: Sequence[Outcome]
+    plan: Plan,
+    model_commit: str | None,
+    root: Path,
+    bench: Workbench,
+    self_test: SelfTest,
+    outcomes: Sequence[Outcome],
 ) -> dict[str, Any]:
     base_summary = outcomes[0].summary
     assert base_summary is not None, "the base's failure ends the run"
@@ -182,7 +210,7 @@ def _results(
         plan_fingerprint=bench.plan_fingerprint,
         model_facts=ModelFacts(
             name=bench.base.name,
-            revision=plan.model.revision,
+            revision=model_commit or plan.model.revision,
             dtype=str(bench.base.dtype).removeprefix("torch."),
             num_parameters=bench.base.num_parameters,
             base_fingerprint=bench.base_fingerprint,

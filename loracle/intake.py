@@ -9,12 +9,14 @@ from pathlib import Path
 from loracle.checked import Check, Intake, Kind
 from loracle.checking import check
 from loracle.data.accounting import RowNote
+from loracle.data.hubs import fetch_model, model_location
 from loracle.data.options import ReadOptions, options_of
 from loracle.data.rendering import Renderer
 from loracle.data.sources import Reading, read_dataset
 from loracle.errors import UserError
 from loracle.inspection import Inspected, inspect_row
 from loracle.plan import (
+    EMBEDDED,
     CandidatePlan,
     EvaluationPlan,
     GenerationPlan,
@@ -107,9 +109,17 @@ def _read(entry: CandidatePlan | EvaluationPlan, kind: Kind) -> Intake:
     )
 
 
-def load_renderer(model: ModelPlan, training: TrainingPlan) -> Renderer:
-    """The renderer of a plan: its model's tokenizer, its limits and policies. No weights."""
-    loaded = load_tokenizing(model.name, model.revision, trust_remote_code=model.trust_remote_code)
+def load_renderer(
+    model: ModelPlan, training: TrainingPlan, model_folder: Path | None = None
+) -> Renderer:
+    """The renderer of a plan: its model's tokenizer, its limits and policies. No weights.
+
+    model_folder: where the files of a hub's model are already; None fetches those it needs.
+    """
+    source = model_folder or _model_folder(model)
+    loaded = load_tokenizing(
+        str(source) if source else model.name, trust_remote_code=model.trust_remote_code
+    )
     return Renderer(
         loaded.tokenizer,
         loaded.end_token_ids,
@@ -118,3 +128,13 @@ def load_renderer(model: ModelPlan, training: TrainingPlan) -> Renderer:
         overlong=training.overlong,
         template_kwargs=model.chat_template_kwargs,
     )
+
+
+def _model_folder(model: ModelPlan) -> Path | None:
+    """Fetch what a hub's model comes with beside its weights; None where it is none of a hub's."""
+    location = None
+    if model.name != EMBEDDED:
+        location = model_location(model.name, model.hub, model.revision)
+    if location is None:
+        return None
+    return fetch_model(location, with_code=model.trust_remote_code, with_weights=False).folder

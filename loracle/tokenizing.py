@@ -19,10 +19,8 @@ class Tokenizing:
     max_length_tokens: int | None
 
 
-def load_tokenizing(
-    name: str, revision: str | None = None, *, trust_remote_code: bool = False
-) -> Tokenizing:
-    """Load them from a model's folder or id; the same as the loaded model would say.
+def load_tokenizing(name: str, *, trust_remote_code: bool = False) -> Tokenizing:
+    """Load them from a model's folder; the same as the loaded model would say.
 
     Raises:
         ModelError: not found, without a chat template, or without an end token.
@@ -32,16 +30,13 @@ def load_tokenizing(
     from loracle.model import declared_end_token_ids, load_tokenizer
 
     source = str(embedded_model_folder()) if name == "embedded" else name
-    tokenizer = load_tokenizer(source, revision, trust_remote_code)
+    tokenizer = load_tokenizer(source, None, trust_remote_code)
     try:
-        config = AutoConfig.from_pretrained(
-            source, revision=revision, trust_remote_code=trust_remote_code
-        )
+        config = AutoConfig.from_pretrained(source, trust_remote_code=trust_remote_code)
     except (OSError, ValueError, KeyError) as error:
         raise ModelError(f"model {name}: its config cannot be loaded ({error})") from error
     try:
-        # Its default is a branch's name, not None.
-        generation = GenerationConfig.from_pretrained(source, revision=revision or "main")
+        generation = GenerationConfig.from_pretrained(source)
     except OSError:
         # A model need not have one; then its config says how an answer ends.
         generation = GenerationConfig.from_model_config(config)

@@ -9,6 +9,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
+from pathlib import Path
 from typing import Any
 
 from loracle.checked import Check
@@ -28,11 +29,10 @@ from loracle.model import (
     run_self_test,
 )
 from loracle.ordering import prefix_groups
-from loracle.plan import GenerationPlan, ModelPlan, Plan, TrainingPlan
+from loracle.plan import EMBEDDED, GenerationPlan, ModelPlan, Plan, TrainingPlan
 from loracle.progress import Reporter
 from loracle.training import AUTO_BUDGET_TOKENS, TrainingSettings
 
-EMBEDDED = "embedded"
 NLL_METRIC = "answer_nll"
 
 _PREFILL_BUDGET_TOKENS = {"cpu": 2048, "cuda": 32768}
@@ -117,16 +117,18 @@ class Workbench:
     plan_fingerprint: str
 
 
-def load_model(plan: Plan) -> BaseModel:
-    """Load tokenizer and base; `embedded` is the model that comes with the embedded extra."""
+def load_model(plan: Plan, fetched_folder: Path | None = None) -> BaseModel:
+    """Load tokenizer and base; `embedded` is the model that comes with the embedded extra.
+
+    fetched_folder: where the files of a hub's model are; None where the plan names a folder.
+    """
     settings = plan.model
-    source = model_source(settings)
-    tokenizer = load_tokenizer(source, settings.revision, settings.trust_remote_code)
+    source = str(fetched_folder) if fetched_folder else model_source(settings)
+    tokenizer = load_tokenizer(source, None, settings.trust_remote_code)
     return load_base(
         settings.name,
         source,
         tokenizer,
-        revision=settings.revision,
         dtype=settings.dtype,
         trust_remote_code=settings.trust_remote_code,
     )

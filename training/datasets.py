@@ -20,7 +20,8 @@ from loracle.data.rendering import Renderer
 from loracle.data.sources import read_examples
 from loracle.errors import DataError, PlanError
 from loracle.forest import IntArray
-from loracle.plan import nearest
+from loracle.plan import data_name, nearest
+from loracle.plan.locations import is_hub_location
 from loracle.workbench import EvaluationSet, TrainingSet
 from training.evaluate_module import METRICS
 
@@ -38,8 +39,8 @@ class Dataset(NamedTuple):
     """
 
     name: str
-    train_path: Path
-    evaluation_path: Path | None
+    train_path: str | Path
+    evaluation_path: str | Path | None
     evaluation_name: str
 
     def evaluation_facts(self) -> dict[str, Any]:
@@ -87,8 +88,8 @@ def datasets_of(dataset_paths: Sequence[Any] | str | Path) -> list[Dataset]:
     return [
         Dataset(
             name,
-            Path(entry["train"]),
-            Path(entry["eval"]) if "eval" in entry else None,
+            _location(entry["train"]),
+            _location(entry["eval"]) if "eval" in entry else None,
             name_of_file[entry["eval"]] if "eval" in entry else f"{name}-held-out",
         )
         for name, entry in zip(names, entries, strict=True)
@@ -173,8 +174,13 @@ def _entry(item: object, place: str, problems: list[str]) -> dict[str, str]:
     return {key: str(value) for key, value in entry.items()}
 
 
+def _location(text: str) -> str | Path:
+    """A path, or the address of a hub's dataset, which a Path would change."""
+    return text if is_hub_location(text) else Path(text)
+
+
 def _stem(path: str) -> str:
-    return Path(path).stem
+    return data_name(path)
 
 
 def _distinct(names: Iterable[str]) -> list[str]:

@@ -13,14 +13,16 @@ from pathlib import Path
 from typing import Any
 
 from loracle import adapter
+from loracle.data.hubs import fetch_model, model_location
 from loracle.data.rendering import Renderer
 from loracle.embedded import embedded_model_folder
 from loracle.errors import LoracleError, PlanError, TrialError, UserError
 from loracle.model import BaseModel, base_fingerprint, load_base, load_tokenizer
+from loracle.plan import EMBEDDED
 from loracle.progress import Reporter, View
 from loracle.store import RunFolder, TrialFolder, write_json
 from loracle.trial import Place
-from loracle.workbench import EMBEDDED, DraftPool, EvaluationSet, generation_settings
+from loracle.workbench import DraftPool, EvaluationSet, generation_settings
 from training.arguments import (
     Generation,
     TrainingArguments,
@@ -240,8 +242,13 @@ def _content(dataset: Dataset) -> Content | str:
 
 
 def load_model(model_path: str) -> BaseModel:
-    """The frozen base at model_path: a folder, a hub id, or "embedded". Raises ModelError."""
-    source = str(embedded_model_folder()) if model_path == EMBEDDED else model_path
+    """The frozen base at model_path: a folder, a hub id (ms://org/name is ModelScope's), or
+    "embedded". Raises ModelError."""
+    source = model_path
+    if model_path == EMBEDDED:
+        source = str(embedded_model_folder())
+    elif location := model_location(model_path, "auto", None):
+        source = str(fetch_model(location).folder)
     tokenizer = load_tokenizer(source, revision=None, trust_remote_code=False)
     return load_base(model_path, source, tokenizer)
 

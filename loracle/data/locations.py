@@ -19,10 +19,12 @@ from typing import NamedTuple
 
 from loracle.data import containers
 from loracle.data.faults import kind_of, show
+from loracle.data.hubs import fetch_dataset, shown
 from loracle.data.llama_factory import registry_entry
 from loracle.data.options import ReadOptions
 from loracle.errors import DataError
 from loracle.plan import data_name, nearest
+from loracle.plan.locations import BadLocation, is_hub_location, parse_location
 
 _SAVED, _SAVED_SPLITS = "state.json", "dataset_dict.json"
 # Files that describe data, in folders of hubs and of the datasets library.
@@ -49,6 +51,8 @@ class Source(NamedTuple):
     kind: what it is as a whole, shown before what its files are; "" for a single file.
     ignored: files in its folder that are not data.
     registry: the file that says how it is read, where there is one.
+    shown_folder: the folder above its files, and what stands for it where they are named:
+        ("/cache/.../", "org/name@commit:") for a hub's.
     """
 
     location: str
@@ -57,6 +61,11 @@ class Source(NamedTuple):
     options: ReadOptions
     ignored: tuple[Path, ...] = ()
     registry: Path | None = None
+    shown_folder: tuple[str, str] | None = None
+
+    def shown(self, text: str) -> str:
+        """A message, or a file's name, as users know the files."""
+        return text if self.shown_folder is None else text.replace(*self.shown_folder)
 
     @property
     def stem(self) -> str:
@@ -70,8 +79,8 @@ def resolve(location: str | Path, options: ReadOptions) -> Source:
     Raises DataError where there is nothing to read, or more than one split and none is named.
     """
     location = os.fspath(location)
-    if "://" in location:
-        raise DataError(f"{location}: datasets of a hub cannot be read yet; download it first")
+    if is_hub_location(location):
+        return _of_hub(location, options)
     path = Path(location)
     if problem := _link_problem(path):
         raise DataError(problem)
@@ -85,6 +94,24 @@ def resolve(location: str | Path, options: ReadOptions) -> Source:
     if (path / _SAVED).is_file():
         return Source(location, "saved dataset", _saved_files(path), options)
     return _folder(location, path, options)
+
+
+def _of_hub(address: str, options: ReadOptions) -> Source:
+    try:
+        location = parse_location(address)
+    except BadLocation as error:
+        raise DataError(str(error)) from error
+    assert location is not None, "it names a hub"
+    fetched = fetch_dataset(location, split=options.split)
+    where = shown(fetched)
+    split = "" if fetched.split is None else f", split {fetched.split}"
+    return Source(
+        address,
+        f"{where}{split}",
+        tuple(file.path for file in fetched.files),
+        options,
+        shown_folder=(f"{fetched.folder}{os.sep}", f"{where}:"),
+    )
 
 
 def _registered(location: str, registry: Path, name: str, options: ReadOptions) -> Source:

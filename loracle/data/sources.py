@@ -158,12 +158,15 @@ class Reading:
 
     def _flat_rows(self) -> Iterator[Row]:
         for path in self.source.files:
-            container = open_file(path, self.options.encoding)
-            self.containers[container.description] += 1
-            if container.encoding is not None:
-                self.encodings.add(container.encoding)
-            for row in container.rows:
-                yield from self._flattened(row)
+            try:
+                container = open_file(path, self.options.encoding)
+                self.containers[container.description] += 1
+                if container.encoding is not None:
+                    self.encodings.add(container.encoding)
+                for row in container.rows:
+                    yield from self._flattened(row._replace(file=self.source.shown(row.file)))
+            except DataError as error:
+                raise DataError([self.source.shown(text) for text in error.problems]) from error
 
     def _flattened(self, row: Row) -> Iterator[Row]:
         """The row under the names of its form's fields, as one row a question."""

@@ -14,17 +14,19 @@ files) -> `fingerprint` and `difference`, which say whether a run folder holds t
     names.py      names of data files                loading.py    file, flags and --set to a Plan
     messages.py   parts of messages                  problems.py   pydantic's errors in words
     freezing.py   hashes, fingerprint, difference    paths.py      names of data paths
+    locations.py  datasets and models of a hub
 """
 
 from __future__ import annotations
 
-from loracle.plan.freezing import difference, fingerprint, freeze
+from loracle.plan.freezing import EntryKey, difference, fingerprint, freeze, recorded_commits
 from loracle.plan.loading import load_plan, named_files
 from loracle.plan.messages import file_problem, nearest
 from loracle.plan.names import BASE_NAME
 from loracle.plan.paths import COMPRESSION_ENDINGS, data_name
 from loracle.plan.root import Plan
 from loracle.plan.sections import (
+    EMBEDDED,
     UNANSWERABLE_REPLY,
     CandidatePlan,
     Count,
@@ -50,11 +52,13 @@ from loracle.plan.sections import (
 __all__ = [
     "BASE_NAME",
     "COMPRESSION_ENDINGS",
+    "EMBEDDED",
     "UNANSWERABLE_REPLY",
     "CandidatePlan",
     "Count",
     "DataFilePlan",
     "DecisionPlan",
+    "EntryKey",
     "EvaluationPlan",
     "FieldName",
     "FormatName",
@@ -79,4 +83,5 @@ __all__ = [
     "load_plan",
     "named_files",
     "nearest",
+    "recorded_commits",
 ]

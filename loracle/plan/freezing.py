@@ -6,17 +6,26 @@ import hashlib
 import json
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from types import MappingProxyType
+from typing import Any, NamedTuple
 
 from loracle.errors import DataError
+from loracle.plan.locations import HubFiles
 from loracle.plan.messages import file_problem, show
 from loracle.plan.root import FILE_SECTIONS, Plan
 from loracle.plan.sections import DataFilePlan
 
 # Where a file lies does not decide a result; its content (sha256) and its name do.
-_LOCATION_KEYS = frozenset({"path", "size_bytes"})
+_LOCATION_KEYS = frozenset({"path", "size_bytes", "hub", "commit", "config", "split", "files"})
 SHOWN_HASH_CHARACTERS = 12
 _ABSENT = object()
+
+
+class EntryKey(NamedTuple):
+    """A data file of the plan: `candidates` or `evaluation`, and its position there, from 0."""
+
+    section: str
+    position: int
 
 
 def _own_file(entry: DataFilePlan) -> Sequence[Path]:
@@ -24,20 +33,33 @@ def _own_file(entry: DataFilePlan) -> Sequence[Path]:
 
 
 def freeze(
-    plan: Plan, files_of: Callable[[DataFilePlan], Sequence[Path]] = _own_file
+    plan: Plan,
+    files_of: Callable[[DataFilePlan], Sequence[Path]] = _own_file,
+    fetched: Mapping[EntryKey, HubFiles] = MappingProxyType({}),
+    model_commit: str | None = None,
 ) -> dict[str, Any]:
     """The plan with every default, as JSON values, and with each dataset's hash and size.
 
     Every entry of `candidates` and `evaluation` gets `sha256` (hex), `size_bytes` and an absolute
-    `path`. files_of: the files that decide what is read of an entry, which may be a folder.
+    `path`. One of a hub keeps its path, and gets `hub`, the `commit` (hash) that its revision
+    meant, `config`, `split` and the `files` taken. A model of a hub gets its `commit`.
+
+    files_of: the files that decide what is read of an entry, which may be a folder.
+    fetched: where the files of the entries of a hub are.
 
     Raises DataError with all files that cannot be read.
     """
     frozen = plan.model_dump(mode="json")
+    if model_commit is not None:
+        frozen["model"]["commit"] = model_commit
     problems: list[str] = []
     for section in FILE_SECTIONS:
         for index, entry in enumerate(getattr(plan, section)):
+            files = fetched.get(EntryKey(section, index))
             try:
+                if files is not None:
+                    frozen[section][index] |= _hub_facts(files)
+                    continue
                 frozen[section][index] |= {
                     "path": str(Path(entry.path).resolve()),
                     **_facts(files_of(entry)),
@@ -47,6 +69,35 @@ def freeze(
     if problems:
         raise DataError(problems)
     return frozen
+
+
+def recorded_commits(
+    frozen: Mapping[str, Any], plan: Plan
+) -> tuple[dict[EntryKey, str], str | None]:
+    """The commits that a frozen plan holds for what this plan asks of the hubs: by entry, and the
+    model's. What was fetched once is read again, whatever its branch means by now."""
+    commits = {}
+    for section in FILE_SECTIONS:
+        # The path has the revision in it, so that one path is one commit.
+        known = {entry["path"]: entry.get("commit") for entry in frozen.get(section, [])}
+        for position, entry in enumerate(getattr(plan, section)):
+            if commit := known.get(entry.path):
+                commits[EntryKey(section, position)] = commit
+    model = frozen.get("model", {})
+    asked = plan.model.model_dump(mode="json")
+    same = all(model.get(key) == asked[key] for key in ("name", "hub", "revision"))
+    return commits, model.get("commit") if same else None
+
+
+def _hub_facts(files: HubFiles) -> dict[str, Any]:
+    return {
+        "hub": files.hub,
+        "commit": files.commit,
+        "config": files.config,
+        "split": files.split,
+        "files": [file.name for file in files.files],
+        **_facts([file.path for file in files.files]),
+    }
 
 
 def _facts(paths: Sequence[Path]) -> dict[str, Any]:

@@ -12,6 +12,7 @@ import yaml
 from pydantic import ValidationError
 
 from loracle.errors import PlanError
+from loracle.plan.locations import is_hub_location
 from loracle.plan.messages import file_problem, show
 from loracle.plan.names import name_problems, repeated, with_distinct_names
 from loracle.plan.problems import problems_of
@@ -127,7 +128,12 @@ def _from_folder(tree: dict[str, Any], folder: Path) -> dict[str, Any]:
     """The tree with its data paths seen from the current folder."""
 
     def moved(entry: Any) -> Any:
-        if isinstance(entry, dict) and isinstance(entry.get("path"), str) and entry["path"]:
+        if (
+            isinstance(entry, dict)
+            and isinstance(entry.get("path"), str)
+            and entry["path"]
+            and not is_hub_location(entry["path"])
+        ):
             # Path.expanduser raises where ~name is no user; os.path leaves such a name alone.
             path = os.path.expanduser(entry["path"])  # noqa: PTH111
             return {**entry, "path": str(folder / path)}

@@ -8,6 +8,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TypeVar
 
+from loracle.plan.locations import BadLocation, parse_location
 from loracle.plan.messages import show
 from loracle.plan.paths import data_name
 from loracle.plan.sections import CandidatePlan, DataFilePlan, EvaluationPlan
@@ -36,9 +37,28 @@ def with_distinct_names(entries: list[DataFile]) -> list[DataFile]:
 
 
 def _folder_and_stem(path: str) -> str:
+    if location := parse_location(path):
+        return location.full_name
     folder, stem = Path(path).parent, data_name(path)
     name = folder.resolve().name if folder.name == ".." else folder.name
     return f"{name}-{stem}" if name else stem
+
+
+def location_problems(section: str, entries: Sequence[DataFilePlan]) -> list[str]:
+    """What is wrong with the paths that name a hub."""
+    problems = []
+    for index, entry in enumerate(entries):
+        try:
+            location = parse_location(entry.path)
+        except BadLocation as error:
+            problems.append(f"{section}.{index}.path: {error}")
+            continue
+        if entry.split is not None and location is not None and location.pattern is not None:
+            problems.append(
+                f"{section}.{index}.split: found {show(entry.split)} beside files by name, "
+                f"{entry.path}; remove one of the two"
+            )
+    return problems
 
 
 def name_problems(section: str, entries: Sequence[DataFilePlan]) -> list[str]:

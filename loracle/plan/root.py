@@ -9,7 +9,13 @@ from typing import Annotated, Any
 from pydantic import Field, ValidationInfo, field_validator, model_validator
 
 from loracle.plan.messages import refuse, show
-from loracle.plan.names import BASE_NAME, name_problems, repeated, with_distinct_names
+from loracle.plan.names import (
+    BASE_NAME,
+    location_problems,
+    name_problems,
+    repeated,
+    with_distinct_names,
+)
 from loracle.plan.sections import (
     CandidatePlan,
     DecisionPlan,
@@ -54,6 +60,7 @@ class Plan(Section):
     @field_validator("candidates")
     @classmethod
     def _check_candidates(cls, candidates: list[CandidatePlan]) -> list[CandidatePlan]:
+        refuse(*location_problems("candidates", candidates))
         named = with_distinct_names(candidates)
         problems = name_problems("candidates", named)
         problems += [
@@ -70,6 +77,7 @@ class Plan(Section):
     @field_validator("evaluation")
     @classmethod
     def _check_evaluation(cls, evaluation: list[EvaluationPlan]) -> list[EvaluationPlan]:
+        refuse(*location_problems("evaluation", evaluation))
         named = with_distinct_names(evaluation)
         problems = name_problems("evaluation", named)
         problems += [

@@ -16,6 +16,7 @@ from pydantic import (
     model_validator,
 )
 
+from loracle.plan.locations import BadLocation, parse_model
 from loracle.plan.messages import is_text_encoding, refuse, show
 from loracle.plan.paths import data_name
 
@@ -55,6 +56,10 @@ UNANSWERABLE_REPLY = "unanswerable"
 """The reply to a question without an answer; FLAN and lm-evaluation-harness use the same word."""
 
 
+EMBEDDED = "embedded"
+"""The name of the model that comes with Loracle."""
+
+
 class Section(BaseModel):
     """A part of the plan: frozen, and without a key that it does not know."""
 
@@ -66,8 +71,11 @@ class Section(BaseModel):
 class ModelPlan(Section):
     """The base model, frozen for all trials."""
 
-    name: Text = "embedded"
-    """A folder, a model id of the hub, or `embedded`: the small model that comes with Loracle."""
+    name: Text = EMBEDDED
+    """A folder, a model id of a hub, or `embedded`: the small model that comes with Loracle."""
+    hub: Literal["auto", "huggingface", "modelscope"] = "auto"
+    """Where a model id is looked up. auto: where its prefix says, `hf://` or `ms://`, and at
+    Hugging Face without one."""
     revision: Text | None = None
     """Branch, tag or commit on the hub. None: the hub's default branch."""
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
@@ -77,17 +85,34 @@ class ModelPlan(Section):
     chat_template_kwargs: dict[str, JsonValue] = {}
     """Further arguments of the chat template, as `enable_thinking: false`."""
 
+    @model_validator(mode="after")
+    def _one_hub_and_revision(self) -> Self:
+        try:
+            location = parse_model(self.name)
+        except BadLocation as error:
+            refuse(f"model.name: {error}")
+        else:
+            if location is not None and self.hub not in ("auto", location.hub):
+                refuse(f"model.hub: found {self.hub} beside {self.name}; remove one of the two")
+            if location is not None and location.revision and self.revision:
+                refuse(
+                    f"model.revision: found {show(self.revision)} beside {self.name}, which has "
+                    "one of its own; remove one of the two"
+                )
+        return self
+
 
 class DataFilePlan(Section):
     """A data file under a name."""
 
     path: Text
-    """A file (JSON, JSONL, CSV, TSV, Parquet, Arrow), a folder of them or of a saved dataset, or
-    an entry of LLaMA-Factory's registry, `dataset_info.json#name`. In a plan file: relative to the
-    plan file's folder."""
+    """A file (JSON, JSONL, CSV, TSV, Parquet, Arrow), a folder of them or of a saved dataset, an
+    entry of LLaMA-Factory's registry, `dataset_info.json#name`, or a dataset of a hub,
+    `hf://org/name:config@revision` or `ms://org/name`. In a plan file: relative to the plan file's
+    folder."""
     name: str = Field(default_factory=lambda values: data_name(values["path"]))
-    """The name in folders and results. None: the file's stem, the folder's or the registry entry's
-    name, with the folder before it where two clash."""
+    """The name in folders and results. None: the file's stem, the folder's, the registry entry's
+    or the dataset's name, with the folder or organisation before it where two clash."""
     limit: Count | None = None
     """How many rows to read, from the first. None: all."""
     split: Text | None = None

@@ -1,0 +1,127 @@
+"""What both hubs have in common: a repository, what it holds at a commit, and how to get it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path, PurePosixPath
+from typing import Literal, NamedTuple, Protocol
+
+from loracle.errors import DataError, ModelError, UserError
+from loracle.plan.locations import SCHEMES, HubName
+
+NUM_SHOWN_NAMES = 10
+
+# What says how the files of a dataset belong together, where a repository has it.
+CARDS = ("README.md", ".huggingface.yaml")
+
+
+class Repository(NamedTuple):
+    """A repository of a hub. `kind` also says which errors are raised for it."""
+
+    hub: HubName
+    kind: Literal["dataset", "model"]
+    id: str
+
+    @property
+    def address(self) -> str:
+        """The repository as messages name it, and as a plan takes it."""
+        scheme = next(scheme for scheme, hub in SCHEMES.items() if hub == self.hub)
+        return f"{scheme}://{self.id}"
+
+    def error(self, text: str) -> UserError:
+        """The error for what is wrong with this repository."""
+        if self.kind == "dataset":
+            return DataError(f"{self.address}: {text}")
+        return ModelError(f"model {self.address}: {text}")
+
+
+class Snapshot(NamedTuple):
+    """What a repository holds at a commit. The folder may lack files, or be missing itself.
+
+    sizes: bytes of every file, by its path in the repository.
+    """
+
+    commit: str
+    folder: Path
+    sizes: Mapping[str, int]
+
+    def missing(self, paths: Sequence[str], folder: Path | None = None) -> list[str]:
+        """Those of the paths that are not on this machine, whole. folder: to look in another."""
+        return [path for path in paths if not self._is_whole(path, folder or self.folder)]
+
+    def _is_whole(self, path: str, folder: Path) -> bool:
+        file = folder / path
+        return file.is_file() and file.stat().st_size == self.sizes[path]
+
+
+class Hub(Protocol):
+    """A hub, through its own library. Both methods raise the repository's error."""
+
+    def snapshot(self, repository: Repository, revision: str | None) -> Snapshot:
+        """Resolve a branch, tag or commit (None: the default branch), and list its files.
+
+        Offline, both come from the cache.
+        """
+
+    def download(
+        self,
+        repository: Repository,
+        snapshot: Snapshot,
+        paths: Sequence[str],
+        into: Path | None = None,
+    ) -> Path:
+        """Put the files on this machine, those that are missing; returns the folder they are in:
+        `into`, or the hub's cache."""
+
+
+def checked_paths(repository: Repository, paths: Mapping[str, int]) -> dict[str, int]:
+    """The paths, all of them inside the repository. Raises its error for one that is not."""
+    for path in paths:
+        pure = PurePosixPath(path)
+        if pure.is_absolute() or ".." in pure.parts or not pure.parts:
+            raise repository.error(f"its list of files names {path!r}, which is outside of it")
+    return dict(paths)
+
+
+def listed(names: Sequence[str]) -> str:
+    """Names for a message, the first ones and a count of the others."""
+    more = len(names) - NUM_SHOWN_NAMES
+    shown = ", ".join(names[:NUM_SHOWN_NAMES]) or "none"
+    return f"{shown} and {more} more" if more > 0 else shown
+
+
+def is_offline() -> bool:
+    """Whether HF_HUB_OFFLINE is set: one switch for both hubs, as ModelScope's library has none."""
+    from huggingface_hub import is_offline_mode
+
+    return is_offline_mode()
+
+
+def not_cached(repository: Repository, what: str, cache: Path | str) -> UserError:
+    """The error for offline mode and something that was never fetched."""
+    target = repository.address if repository.kind == "dataset" else repository.id
+    hub = (
+        " --hub modelscope"
+        if repository.kind == "model" and repository.hub != "huggingface"
+        else ""
+    )
+    return repository.error(
+        f"offline (HF_HUB_OFFLINE is set), and the cache {cache} has no {what}; run "
+        f"`loracle fetch {target}{hub}` once with network"
+    )
+
+
+def first_line(error: BaseException) -> str:
+    """The first line of what an error says, or its kind."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return lines[0].rstrip(".;:") if lines else type(error).__name__
+
+
+def size_text(num_bytes: int) -> str:
+    """A size in words, "1.5 MB"."""
+    size = float(num_bytes)
+    for unit in ("bytes", "kB", "MB"):
+        if size < 1000:
+            return f"{size:.0f} {unit}" if unit == "bytes" else f"{size:.1f} {unit}"
+        size /= 1000
+    return f"{size:.1f} GB"

@@ -1,0 +1,168 @@
+"""Where data is, as a plan writes it: a path on this machine, or a dataset of a hub.
+
+hf://org/name                        every file of a split, as the hub's own library finds them
+hf://org/name:config@revision        a configuration, at a branch, tag or commit
+hf://org/name@v1.2/data/train.jsonl  files by name; * and ? stand for parts of names
+ms://org/name                        the same on ModelScope
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import Literal, NamedTuple
+from urllib.parse import quote, unquote
+
+from loracle.plan.messages import show
+
+HubName = Literal["huggingface", "modelscope"]
+SCHEMES: dict[str, HubName] = {"hf": "huggingface", "ms": "modelscope"}
+
+_SCHEME = re.compile(r"(?P<scheme>[A-Za-z][A-Za-z0-9+.-]*)://(?P<rest>.*)", re.DOTALL)
+_NAME = r"[A-Za-z0-9_][A-Za-z0-9_.-]*"
+_DATASET = re.compile(
+    # The prefix is the one of the Hugging Face library's own addresses.
+    rf"(?:datasets/)?(?P<repository>{_NAME}(?:/{_NAME})?)"
+    r"(?::(?P<config>[^@/:]+))?"
+    # Two kinds of revisions have slashes; in others they are written %2F.
+    r"(?:@(?P<revision>refs/(?:pr/[0-9]+|convert/[\w.-]+)|[^@/]+))?"
+    r"(?:/(?P<pattern>.+))?"
+)
+_MODEL = re.compile(rf"(?P<repository>{_NAME}(?:/{_NAME})?)(?:@(?P<revision>[^@]+))?")
+_COMMIT = re.compile(r"[0-9a-f]{40}")
+
+
+class BadLocation(ValueError):
+    """The text names a hub and is no location on it; says what was expected."""
+
+
+@dataclass(frozen=True, slots=True)
+class HubLocation:
+    """A repository of a hub.
+
+    config: None is the dataset's default. revision: None is the hub's default branch.
+    pattern: files by name, with * and ?; None where the dataset's layout says which.
+    """
+
+    hub: HubName
+    repository: str
+    config: str | None = None
+    revision: str | None = None
+    pattern: str | None = None
+
+    @property
+    def name(self) -> str:
+        """The short name that results show: the repository's own, or the file's."""
+        if self.pattern is not None and not set("*?[") & set(self.pattern):
+            return PurePosixPath(self.pattern).stem
+        own = self.repository.rpartition("/")[2]
+        return f"{own}-{self.config}" if self.config is not None else own
+
+    @property
+    def address(self) -> str:
+        """The location as a plan writes it."""
+        scheme = next(scheme for scheme, hub in SCHEMES.items() if hub == self.hub)
+        config = f":{self.config}" if self.config is not None else ""
+        revision = f"@{quote(self.revision, safe='')}" if self.revision is not None else ""
+        pattern = f"/{self.pattern}" if self.pattern is not None else ""
+        return f"{scheme}://{self.repository}{config}{revision}{pattern}"
+
+    @property
+    def full_name(self) -> str:
+        """The name with the organisation before it."""
+        organisation = self.repository.rpartition("/")[0]
+        return f"{organisation}-{self.name}" if organisation else self.name
+
+
+class LocalFile(NamedTuple):
+    """A file on this machine. `name` is how it is shown: a path in its repository, say."""
+
+    path: Path
+    name: str
+
+
+@dataclass(frozen=True, slots=True)
+class HubFiles:
+    """Files of a hub at one commit, on this machine.
+
+    commit: the hash that the revision meant; the same hash means the same content.
+    config, split: what was taken, resolved; None where the files were named.
+    """
+
+    hub: HubName
+    repository: str
+    commit: str
+    folder: Path
+    files: Sequence[LocalFile]
+    config: str | None = None
+    split: str | None = None
+
+    @property
+    def size_bytes(self) -> int:
+        return sum(file.path.stat().st_size for file in self.files)
+
+
+def is_hub_location(path: str) -> bool:
+    """Whether the path names something on a hub, and not a file."""
+    return "://" in path
+
+
+def parse_location(path: str) -> HubLocation | None:
+    """The hub's dataset that the path names, or None where it is a path on this machine.
+
+    Raises BadLocation where it has a scheme and cannot be read.
+    """
+    rest = _after_scheme(path)
+    if rest is None:
+        return None
+    hub, text = rest
+    match = _DATASET.fullmatch(text)
+    if match is None:
+        raise BadLocation(
+            f"found {show(path)}; expected {path.partition('://')[0]}://org/name, then, where "
+            "wanted, :config, @revision and /file"
+        )
+    revision, pattern = match["revision"], match["pattern"]
+    if pattern is not None and ".." in PurePosixPath(pattern).parts:
+        raise BadLocation(f"found {show(path)}, which leaves the repository; remove the ..")
+    return HubLocation(
+        hub, match["repository"], match["config"], unquote(revision) if revision else None, pattern
+    )
+
+
+def parse_model(name: str) -> HubLocation | None:
+    """The model that `hf://org/name` or `ms://org/name` names; None for other names.
+
+    Raises BadLocation where it has a scheme and cannot be read.
+    """
+    rest = _after_scheme(name)
+    if rest is None:
+        return None
+    hub, text = rest
+    match = _MODEL.fullmatch(text)
+    if match is None:
+        raise BadLocation(
+            f"found {show(name)}; expected {name.partition('://')[0]}://org/name or "
+            f"{name.partition('://')[0]}://org/name@revision"
+        )
+    return HubLocation(hub, match["repository"], revision=match["revision"])
+
+
+def is_commit(revision: str) -> bool:
+    """Whether the revision is a full commit hash, which never means anything else."""
+    return _COMMIT.fullmatch(revision) is not None
+
+
+def _after_scheme(path: str) -> tuple[HubName, str] | None:
+    match = _SCHEME.fullmatch(path)
+    if match is None:
+        return None
+    if match["scheme"] not in SCHEMES:
+        known = " and ".join(f"{scheme}://" for scheme in SCHEMES)
+        raise BadLocation(
+            f"found {show(path)}; of addresses only {known} are read (hf://org/name, say): "
+            "download other files and name their path"
+        )
+    return SCHEMES[match["scheme"]], match["rest"]

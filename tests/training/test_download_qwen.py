@@ -1,0 +1,69 @@
+"""The model's download, as a script that a user runs, against both stand-in hubs."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.data.hubs.conftest import Served, hub, modelscope  # noqa: F401 - fixtures
+from training.download_qwen import MODEL
+
+SCRIPT = Path(__file__).resolve().parents[2] / "training/download_qwen.py"
+WEIGHTS = bytes(range(256)) * 40
+
+
+def publish(served: Served, branch: str) -> str:
+    files = {"README.md": b"# Qwen", "config.json": b"{}", "tokenizer.json": b"{}",
+             "model-00001-of-00002.safetensors": WEIGHTS, "model-00002-of-00002.safetensors": b"2",
+             "model.safetensors.index.json": b"{}", "figures/1.png": b"PNG"}  # fmt: skip
+    return served.state.repo("model", MODEL).commit(files, branch)
+
+
+def download(served: Served, *arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, str(SCRIPT), *arguments],
+        cwd=served.user.home,
+        env=served.user.environment,
+        capture_output=True,
+        text=True,
+        timeout=1500,
+        check=False,
+    )
+
+
+@pytest.mark.parametrize("name", ["hub", "modelscope"])
+def test_the_model_lies_in_its_folder_and_a_broken_download_goes_on(
+    name: str, request: pytest.FixtureRequest
+) -> None:
+    served: Served = request.getfixturevalue(name)
+    choice = "huggingface" if name == "hub" else "modelscope"
+    commit = publish(served, "main" if name == "hub" else "master")
+    folder = served.user.home / "models/Qwen2.5-7B-Instruct-1M"
+    lost = "model-00002-of-00002.safetensors"
+
+    first = download(served, "--hub", choice)
+    (folder / lost).unlink()
+    served.state.asked.clear()
+    second = download(served, "--hub", choice)
+
+    for outcome in (first, second):
+        assert outcome.returncode == 0, outcome.stderr
+        assert f"{MODEL}@{commit}: 5 files, 10.2 kB, in models/Qwen2.5-7B" in outcome.stdout
+        assert f"--model {folder}" in outcome.stdout
+    assert (folder / "model-00001-of-00002.safetensors").read_bytes() == WEIGHTS
+    assert not (folder / "figures").exists()
+    again = [asked.path for asked in served.state.asked if asked.method == "GET"]
+    assert any(lost in path for path in again)
+    assert not any("00001-of" in path for path in again)
+
+
+def test_a_model_that_is_not_there_is_a_message_and_exit_code_2(
+    hub: Served,  # noqa: F811
+) -> None:
+    outcome = download(hub, "--folder", "somewhere")
+    assert outcome.returncode == 2
+    assert f"error: model hf://{MODEL}: Hugging Face has no public model" in outcome.stderr
+    assert not (hub.user.home / "somewhere").exists()

@@ -1,0 +1,161 @@
+"""The conda environment and its installer, with a conda and a card that only take notes."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+import yaml
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+INSTALLER = REPOSITORY / "training/install_qwen_gpu_env.sh"
+ENVIRONMENT = REPOSITORY / "training/qwen_gpu_env.yaml"
+
+CONDA = """#!/bin/sh
+echo "conda $*" >> "$NOTES"
+[ "$1 $2" = "env list" ] && echo "$ENVIRONMENTS"
+case "$*" in *"$FAILING"*) exit 1 ;; esac
+"""
+SMI = "#!/bin/sh\necho 'NVIDIA RTX 4090, 24564 MiB, 580.65'\n"
+
+
+class Machine:
+    """A folder of programs that come before all others."""
+
+    def __init__(self, folder: Path) -> None:
+        self.programs = folder / "bin"
+        self.programs.mkdir()
+        self.notes = folder / "notes"
+        self.notes.touch()
+        # No others: this machine may have a conda or a card of its own.
+        for tool in ("sh", "bash", "uname", "dirname", "sed", "awk", "tail", "tr"):
+            (self.programs / tool).symlink_to(shutil.which(tool) or f"/bin/{tool}")
+        self.settings = {"NOTES": str(self.notes), "ENVIRONMENTS": "base", "FAILING": "nothing"}
+
+    def add(self, name: str, program: str) -> None:
+        (self.programs / name).write_text(program)
+        (self.programs / name).chmod(0o755)
+
+    def install(self, *arguments: str, **settings: str) -> subprocess.CompletedProcess[str]:
+        environment = {key: os.environ[key] for key in ("HOME", "LANG") if key in os.environ}
+        return subprocess.run(
+            ["bash", str(INSTALLER), *arguments],
+            env={**environment, "PATH": str(self.programs), **self.settings, **settings},
+            capture_output=True,
+            text=True,
+            timeout=300,
+            check=False,
+        )
+
+    @property
+    def commands(self) -> list[str]:
+        return self.notes.read_text().splitlines()
+
+
+@pytest.fixture
+def machine(tmp_path: Path) -> Machine:
+    made = Machine(tmp_path)
+    made.add("conda", CONDA)
+    made.add("nvidia-smi", SMI)
+    # Enough room, whatever disk the tests run on.
+    made.add("df", "#!/bin/sh\necho Avail\necho 500G\n")
+    return made
+
+
+def test_the_installer_is_a_shell_script_without_syntax_errors() -> None:
+    subprocess.run(["bash", "-n", str(INSTALLER)], check=True, timeout=60)
+    assert os.access(INSTALLER, os.X_OK)
+
+
+def test_the_environment_installs_this_project_with_the_tested_versions() -> None:
+    environment = yaml.safe_load(ENVIRONMENT.read_text())
+    [pip] = [part["pip"] for part in environment["dependencies"] if isinstance(part, dict)]
+    constraints = next(line.split()[1] for line in pip if line.startswith("-c "))
+    project = next(line.split()[1].partition("[")[0] for line in pip if line.startswith("-e "))
+    pinned = (ENVIRONMENT.parent / constraints).resolve()
+    assert any(line.startswith("torch==") for line in pinned.read_text().splitlines())
+    assert (ENVIRONMENT.parent / project / "pyproject.toml").is_file()
+    assert environment["name"] == "qwen-gpu"
+
+
+def test_a_dry_run_prints_the_commands_and_runs_none(machine: Machine) -> None:
+    outcome = machine.install("--dry-run", "--download", "modelscope")
+    assert outcome.returncode == 0, outcome.stderr
+    shown = [line for line in outcome.stdout.splitlines() if line.startswith("+ ")]
+    assert shown[0] == f"+ conda env create --name qwen-gpu --file {ENVIRONMENT}"
+    assert shown[-1].endswith("download_qwen.py --hub modelscope")
+    assert machine.commands == ["conda env list"]
+
+
+def test_a_dry_run_reports_every_check_that_fails(machine: Machine) -> None:
+    for name in ("conda", "nvidia-smi"):
+        (machine.programs / name).unlink()
+    machine.add("df", "#!/bin/sh\necho Avail\necho 3G\n")
+    outcome = machine.install("--dry-run")
+    assert outcome.returncode == 0
+    failed = [line for line in outcome.stderr.splitlines() if line.startswith("check failed")]
+    assert len(failed) == 3
+    assert "Miniforge" in failed[0]
+    assert "--cpu-ok" in failed[1]
+    assert "3 GB free; the environment needs 20" in failed[2]
+
+
+def test_it_creates_the_environment_then_checks_it(machine: Machine) -> None:
+    outcome = machine.install("--name", "mine", "--download", "huggingface")
+    assert outcome.returncode == 0, outcome.stderr
+    assert "NVIDIA RTX 4090" in outcome.stdout
+    assert "done: conda activate mine" in outcome.stdout
+    created = f"conda env create --name mine --file {ENVIRONMENT}"
+    assert machine.commands[:3] == [
+        "conda env list",
+        created,
+        "conda run --name mine python -m pip check",
+    ]
+    assert any("torch.cuda.is_available()" in command for command in machine.commands)
+    assert machine.commands[-1].endswith("--hub huggingface")
+
+
+def test_an_environment_that_is_there_is_updated(machine: Machine) -> None:
+    outcome = machine.install(ENVIRONMENTS="base\nqwen-gpu")
+    assert outcome.returncode == 0, outcome.stderr
+    assert machine.commands[1].startswith("conda env update --name qwen-gpu")
+
+
+def test_a_command_that_fails_ends_it_with_its_name(machine: Machine) -> None:
+    outcome = machine.install(FAILING="pip check")
+    assert outcome.returncode == 1
+    assert (
+        "error: this command failed: conda run --name qwen-gpu python -m pip check"
+        in outcome.stderr
+    )
+    assert "done" not in outcome.stdout
+
+
+@pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [
+        (["--gpu"], "unknown option --gpu; known: --dry-run"),
+        (["--name"], "--name needs a value"),
+        (["--download", "elsewhere"], "expected huggingface or modelscope"),
+    ],
+)
+def test_bad_usage_is_a_message_and_exit_code_2(
+    machine: Machine, arguments: list[str], expected: str
+) -> None:
+    outcome = machine.install(*arguments)
+    assert outcome.returncode == 2
+    assert expected in outcome.stderr
+    assert machine.commands == []
+
+
+def test_without_a_card_nothing_is_installed_unless_that_is_wanted(machine: Machine) -> None:
+    (machine.programs / "nvidia-smi").unlink()
+    refused = machine.install()
+    assert refused.returncode == 2
+    assert "error: found no nvidia-smi" in refused.stderr
+    assert machine.commands == []
+    assert machine.install("--cpu-ok").returncode == 0
+    assert not any("torch.cuda" in command for command in machine.commands)
