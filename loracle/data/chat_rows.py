@@ -136,7 +136,8 @@ def _message(turn: dict[str, object], place: str, faults: Faults) -> Message | N
     for key in ("tool_calls", "function_call"):
         if turn.get(key):
             calls += calls_of(turn[key], f"{place}.{key}", faults)
-    content = _content_text(turn.get("content"), f"{place}.content", bool(calls), faults)
+    has_calls = any(turn.get(key) for key in ("tool_calls", "function_call"))
+    content = _content_text(turn.get("content"), f"{place}.content", has_calls, faults)
     # Followed as if they were not there, turns that the user left out would be trained on.
     for key in ("weight", "train"):
         if turn.get(key) in (0, False) and turn.get(key) is not None:
@@ -152,7 +153,7 @@ def _message(turn: dict[str, object], place: str, faults: Faults) -> Message | N
         return None
     if calls and role != "assistant":
         faults.add(Reason.TOOLS, f"{place} is {role!r} and calls a tool; only the assistant can")
-    if content is None or _is_empty(cast(Role, role), content, calls, place, faults):
+    if content is None or _is_empty(cast(Role, role), content, place, faults, has_calls=has_calls):
         return None
     return Message(
         cast(Role, role),
@@ -204,16 +205,16 @@ def _sharegpt_message(
         calls = calls_of(value, f"{place}.{keys.content}", faults)
         return Message("assistant", "", calls) if calls else None
     content = checked_text(value, f"{place}.{keys.content}", faults)
-    if content is None or _is_empty(cast(Role, role), content, (), place, faults):
+    if content is None or _is_empty(cast(Role, role), content, place, faults):
         return None
     return Message(cast(Role, role), content)
 
 
 def _is_empty(
-    role: Role, content: str, calls: Sequence[ToolCall], place: str, faults: Faults
+    role: Role, content: str, place: str, faults: Faults, *, has_calls: bool = False
 ) -> bool:
     """Whether a turn says nothing, which only a call may do, and a tool that has nothing to say."""
-    if content.strip() or calls or role == "tool":
+    if content.strip() or has_calls or role == "tool":
         return False
     what = "an empty assistant reply" if role == "assistant" else f"an empty {role} turn"
     faults.add(Reason.EMPTY, f"{place} is {what}; fill it or leave the row out")

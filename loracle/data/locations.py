@@ -73,7 +73,7 @@ def resolve(location: str | Path, options: ReadOptions) -> Source:
     if "://" in location:
         raise DataError(f"{location}: datasets of a hub cannot be read yet; download it first")
     path = Path(location)
-    if problem := _loop(path):
+    if problem := _link_problem(path):
         raise DataError(problem)
     base, _, entry = location.rpartition("#")
     if base and not _exists(path) and Path(base).is_file():
@@ -135,7 +135,11 @@ def _folder(location: str, folder: Path, options: ReadOptions) -> Source:
     files: list[Path] = []
     ignored: list[Path] = []
     for path in _files_below(folder):
-        is_data = containers.has_known_ending(path) and path.name not in _DESCRIBING
+        if problem := _link_problem(path):
+            raise DataError(problem)
+        is_data = (
+            containers.has_known_ending(path) and path.name not in _DESCRIBING and not path.is_dir()
+        )
         (files if is_data else ignored).append(path)
     if not files:
         found = ", ".join(show(path.name) for path in ignored[:5]) or "no files"
@@ -152,18 +156,13 @@ def _folder(location: str, folder: Path, options: ReadOptions) -> Source:
 
 
 def _files_below(folder: Path) -> list[Path]:
-    """Every file in and below a folder, in order of the paths, without hidden ones. A linked
-    folder is gone into once, so that a link to a folder above ends nowhere."""
+    """Everything in and below a folder, in order of the paths, without hidden files. Linked folders
+    are named and not gone into: they may lead round."""
     found: list[Path] = []
-    seen: set[str] = set()
-    for place, folders, names in os.walk(folder, followlinks=True):
-        real = os.path.realpath(place)
-        if real in seen:
-            folders.clear()
-            continue
-        seen.add(real)
-        folders[:] = sorted(name for name in folders if not name.startswith("."))
-        found += [Path(place) / name for name in sorted(names) if not name.startswith(".")]
+    for place, folders, names in os.walk(folder):
+        folders[:] = [name for name in folders if not name.startswith(".")]
+        links = [name for name in folders if (Path(place) / name).is_symlink()]
+        found += [Path(place) / name for name in (*names, *links) if not name.startswith(".")]
     return sorted(found)
 
 
@@ -191,18 +190,24 @@ def _choose_split(location: str, splits: list[str], options: ReadOptions) -> str
     return options.split
 
 
-def _loop(path: Path) -> str | None:
-    """What is wrong with a symbolic link that leads nowhere, or None."""
+def _link_problem(path: Path) -> str | None:
+    """Why a path leads nowhere, as a symbolic link may, or None."""
     try:
-        if path.is_symlink() and not path.exists():
-            path.resolve(strict=True)
-    except (OSError, RuntimeError) as error:
-        loops = isinstance(error, RuntimeError) or error.errno == errno.ELOOP
+        if not path.is_symlink() or path.exists():
+            return None
+        path.resolve(strict=True)
+    except RuntimeError:
+        what = "leads back to itself"
+    except OSError as error:
+        if error.errno not in (errno.ELOOP, errno.ENOENT):
+            return f"{path} cannot be reached: {error.strerror}"
+        loops = error.errno == errno.ELOOP
         what = (
             "leads back to itself" if loops else f"leads to {path.readlink()}, which is not there"
         )
-        return f"{path} is a symbolic link that {what}; name the file itself"
-    return None
+    else:
+        return None
+    return f"{path} is a symbolic link that {what}; name the file itself"
 
 
 def _exists(path: Path) -> bool:

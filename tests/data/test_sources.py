@@ -13,15 +13,6 @@ from loracle.data.conversation import ROLES, Example, Message
 from loracle.data.sources import read_examples
 from loracle.errors import DataError
 
-SHARED = Path(__file__).resolve().parents[2].parent / "shared" / "data"
-
-
-@pytest.fixture(autouse=True)
-def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """An empty current folder, so that messages name files briefly."""
-    monkeypatch.chdir(tmp_path)
-    return tmp_path
-
 
 def row(question: str = "Who won?", reply: str = "The Broncos", **more: object) -> dict[str, Any]:
     """A good row in `messages` form."""
@@ -432,30 +423,6 @@ def test_a_file_that_cannot_be_read_is_named(monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.setattr(Path, "open", refuse)
     with pytest.raises(DataError, match=r"^rows.json cannot be read: Permission denied$"):
         read_examples("rows.json")
-
-
-@pytest.mark.parametrize(
-    ("name", "count"),
-    [
-        ("xquad-en/candidates/clean.json", 889),
-        ("xquad-en/candidates/half.json", 433),
-        ("xquad-en/candidates/noisy.json", 889),
-        ("xquad-en/candidates/shuffled.json", 889),
-        ("xquad-en/candidates/verbose.json", 889),
-        ("xquad-en/eval.json", 301),
-        ("gsm8k/train-1500.jsonl", 1500),
-    ],
-)
-def test_real_files_are_read_whole_with_their_lines(name: str, count: int) -> None:
-    path = SHARED / name
-    if not path.exists():
-        pytest.skip("the shared data is not beside this checkout")
-    lines = path.read_text(encoding="utf-8").split("\n")
-
-    examples = read_examples(path)
-
-    assert len(examples) == len({value.id for value in examples}) == count
-    assert all(lines[value.line - 1].lstrip().startswith("{") for value in examples)
 
 
 def examples_or_problems(content: bytes) -> list[Example] | tuple[str, ...]:
