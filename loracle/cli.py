@@ -332,6 +332,7 @@ def serve(
     serve_folder(folder, port, lambda line: print(line, flush=True))
 
 
+@app.command()
 def check(
     candidates: Annotated[
         list[str] | None, typer.Argument(help="Training sets to check, as for `run`.")
