@@ -91,6 +91,7 @@ def find_splits(
         # The cards are written by hand: whatever is wrong in them reaches the library's code.
         except (
             OSError,
+            RuntimeError,
             ValueError,
             KeyError,
             TypeError,

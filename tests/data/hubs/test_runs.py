@@ -85,7 +85,7 @@ FAULTS = {
     ),
     "rows that cannot be used": (
         ["hf://org/broken", "--eval", "hf://org/boxes/test.jsonl"],
-        ":data/train.jsonl:2: bad JSON",
+        ":data/train.jsonl:2: the file ends inside this row",
     ),
     "a model that is nowhere": (
         ["hf://org/boxes", "--eval", "hf://org/boxes/test.jsonl", "--model", "org/none"],
