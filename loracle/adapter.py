@@ -86,9 +86,11 @@ def load(model: nn.Module, folder: Path) -> Any:
     if not (folder / "adapter_config.json").is_file():
         raise ModelError(f"{folder}: no adapter_config.json; name a folder in PEFT's format")
     try:
-        return PeftModel.from_pretrained(model, str(folder))
+        adapted = PeftModel.from_pretrained(model, str(folder))
     except (ValueError, RuntimeError, OSError) as error:
         raise ModelError(f"{folder}: the adapter does not fit this model: {error}") from error
+    use_fused_layers(adapted)
+    return adapted
 
 
 def trainable(adapted: Any) -> list[tuple[str, nn.Parameter]]:

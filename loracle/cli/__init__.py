@@ -1,0 +1,52 @@
+"""The command line: every command of `loracle`, thin over the module that does the work.
+
+    shell.py      the application and what its commands share
+    running.py    run, fetch
+    data.py       check, inspect, split, convert
+    results.py    decide, compare, report, serve, export, score
+
+Starts without torch. Results go to standard output, everything else to standard error. Exit
+codes: 0 done, 1 ran but something failed, 2 bad plan or data, 130 and 143 for signals.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+from types import FrameType
+
+# Imported for their commands, in the order that --help shows.
+# isort: off
+from loracle.cli import running
+from loracle.cli import data
+from loracle.cli import results
+
+# isort: on
+from loracle.cli.shell import EXIT_BAD_INPUT, EXIT_FAILED, app, print_problems
+from loracle.errors import UserError
+
+__all__ = ["app", "data", "main", "results", "running"]
+
+
+def main() -> None:
+    """The entry point: user errors become messages and exit code 2."""
+    for signal_number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(signal_number, _end)
+    try:
+        sys.exit(app())
+    except UserError as error:
+        print_problems(error.problems)
+        sys.exit(EXIT_BAD_INPUT)
+    except BrokenPipeError:
+        # The reader of our output left (`| head`); Python would complain again at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(EXIT_FAILED)
+
+
+def _end(signal_number: int, frame: FrameType | None) -> None:
+    name = signal.Signals(signal_number).name
+    print(
+        f"\n{name}: stopped. The same command goes on with the unfinished trials.", file=sys.stderr
+    )
+    raise SystemExit(128 + signal_number)

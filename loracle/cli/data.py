@@ -1,0 +1,155 @@
+"""Commands about data, before anything is trained: check, inspect, split, convert."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from loracle.cli.shell import EXIT_FAILED, app, print_json, print_problems, quiet_libraries
+
+if TYPE_CHECKING:
+    from loracle.checked import Check
+
+
+@app.command()
+def check(
+    candidates: Annotated[
+        list[str] | None, typer.Argument(help="Training sets to check, as for `run`.")
+    ] = None,
+    evaluation: Annotated[
+        list[str] | None,
+        typer.Option("--eval", help="An evaluation set that training must not know; repeatable."),
+    ] = None,
+    model: Annotated[
+        str | None,
+        typer.Option(help="Count in this model's tokens; without it lengths are in characters."),
+    ] = None,
+    plan: Annotated[Path | None, typer.Option(help="Check the data of this plan.")] = None,
+    overrides: Annotated[
+        list[str] | None, typer.Option("--set", help="Set one key of the plan, as for `run`.")
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of cards.")] = False,
+) -> None:
+    """Tell what is in datasets and what is wrong with them, before anything is trained.
+
+    Exit code 2: something cannot be used. 1: an evaluation set is known to a training set, or too
+    many rows are lost. 0: else.
+    """
+    from loracle.intake import check_files
+
+    if model or plan or overrides:
+        quiet_libraries()
+    checked = check_files(
+        candidates or (), evaluation or (), model=model, plan=plan, overrides=overrides or ()
+    )
+    if as_json:
+        print_json(checked.to_dict())
+    else:
+        _print_cards(checked)
+    raise typer.Exit(checked.exit_code)
+
+
+@app.command()
+def inspect(
+    path: Annotated[str, typer.Argument(help="The data file.")],
+    row: Annotated[int, typer.Option(help="Which row, from 1.")] = 1,
+    model: Annotated[
+        str | None, typer.Option(help="Whose template and tokens; `embedded` without a plan.")
+    ] = None,
+    ids: Annotated[bool, typer.Option("--ids", help="Write each token's id behind it.")] = False,
+    plan: Annotated[
+        Path | None, typer.Option(help="Render as this plan says (max_length, train_on, ...).")
+    ] = None,
+    overrides: Annotated[
+        list[str] | None, typer.Option("--set", help="Set one key of the plan, as for `run`.")
+    ] = None,
+) -> None:
+    """Show a row as the model sees it: what is learned, what is context, what was cut."""
+    from rich.console import Console
+
+    from loracle.intake import inspect_file
+    from loracle.report.inspected import inspected_lines
+
+    quiet_libraries()
+    found = inspect_file(path, row, model=model, plan=plan, overrides=overrides or ())
+    console = Console(highlight=False)
+    for line in inspected_lines(found, colours=console.color_system is not None, ids=ids):
+        console.print(line, soft_wrap=True)
+
+
+@app.command()
+def split(
+    path: Annotated[str, typer.Argument(help="The data file.")],
+    holdout: Annotated[float, typer.Option(help="The share of rows to hold out.")] = 0.1,
+    seed: Annotated[int, typer.Option(help="Draws the groups; the same gives the same.")] = 0,
+    out: Annotated[Path, typer.Option(help="The folder to write to.")] = Path(),
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """Split a file into NAME-train.jsonl and NAME-holdout.jsonl by shared passage, never by row."""
+    from loracle.separation import split_file
+
+    separated = split_file(path, holdout, seed, out)
+    if as_json:
+        print_json(separated.to_dict())
+    else:
+        print("\n".join(separated.lines()))
+
+
+@app.command()
+def convert(
+    path: Annotated[
+        str, typer.Argument(help="A file, a folder, or an entry: dataset_info.json#name.")
+    ],
+    out: Annotated[Path, typer.Option(help="The JSONL file to write.")],
+    form: Annotated[
+        str, typer.Option("--format", help="The form of the rows; auto: by their keys.")
+    ] = "auto",
+    columns: Annotated[
+        list[str] | None,
+        typer.Option("--column", help="A field under another name, question=query; repeatable."),
+    ] = None,
+    split: Annotated[str | None, typer.Option(help="The split, where there are several.")] = None,
+    encoding: Annotated[
+        str | None, typer.Option(help="Encoding of text, where it is not UTF-8: gb18030, say.")
+    ] = None,
+    unanswerable: Annotated[
+        str, typer.Option(help="Questions marked as without answer: answer, drop or error.")
+    ] = "answer",
+    limit: Annotated[int | None, typer.Option(help="How many rows, from the first.")] = None,
+) -> None:
+    """Write any dataset as messages JSONL, without a model.
+
+    Rows that cannot be used are left out and listed; then the exit code is 1.
+    """
+    from loracle.data.converting import convert as convert_dataset
+    from loracle.data.options import named_options
+
+    options = named_options(
+        path,
+        format=form,
+        columns=columns or (),
+        split=split,
+        encoding=encoding,
+        unanswerable=unanswerable,
+        limit=limit,
+    )
+    conversion = convert_dataset(path, out, options)
+    print(f"{path}: {conversion.description}", file=sys.stderr)
+    for drop in conversion.drops:
+        print_problems(tuple(drop.problems), "left out")
+    print(f"{conversion.num_written} rows written to {out}")
+    if any(not drop.by_policy for drop in conversion.drops):
+        raise typer.Exit(EXIT_FAILED)
+
+
+def _print_cards(checked: Check) -> None:
+    from rich.console import Console
+
+    from loracle.report.card import cards
+
+    console = Console(highlight=False)
+    for card in cards(checked):
+        console.print(card)
