@@ -21,14 +21,9 @@ from loracle import adapter
 from loracle.data.rendering import RenderedPrompt, Renderer
 from loracle.data.sources import read_examples
 from loracle.embedded import embedded_model_folder
-from loracle.generation import (
-    REFERENCE_SOURCE,
-    GenerationSettings,
-    GenerationStatistics,
-    Question,
-    generate,
-)
+from loracle.generation import generate
 from loracle.model import BaseModel, load_base, load_tokenizer
+from loracle.questions import REFERENCE_SOURCE, GenerationSettings, GenerationStatistics, Question
 
 MAX_NEW_TOKENS = 40
 

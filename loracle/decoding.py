@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -19,10 +19,8 @@ from torch import Tensor
 
 from loracle.attention import BranchAttention, KeysValues
 from loracle.model import BaseModel, packed_hidden_states
+from loracle.questions import GenerationSettings, GenerationStatistics
 from loracle.verification import Start, Verified, penalise
-
-if TYPE_CHECKING:
-    from loracle.generation import GenerationSettings, GenerationStatistics
 
 # Tokens a step may carry before it costs notably more than one alone (weights are read once).
 _TOKENS_PER_STEP = {"cpu": 24, "cuda": 256}

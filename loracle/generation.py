@@ -9,82 +9,17 @@ draft's token counts only where greedy decoding chooses it too.
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Any, Literal, NamedTuple
+from collections.abc import Iterator, Sequence
+from typing import Any
 
 import torch
 
 from loracle.attention import ATTENTION_NAME, attention_implementation
 from loracle.decoding import decode
 from loracle.model import BaseModel, computing
+from loracle.plain_generation import generate_plainly
+from loracle.questions import Answer, GenerationSettings, GenerationStatistics, Question
 from loracle.verification import verify
-
-FinishReason = Literal["stop", "length"]
-
-REFERENCE_SOURCE = "references"
-
-# A source of drafts is left out once this share of its tokens, at least, was of no use.
-_MIN_ACCEPTED = 0.2
-_MIN_PROPOSED_TOKENS = 100
-
-
-@dataclass(frozen=True)
-class GenerationSettings:
-    """What generation needs. `sampling` holds arguments of transformers' `generate`; where it is
-    not None, answers come from there, plainly and without drafts.
-
-    batch_size: prompts answered together. budget_tokens: tokens computed at once in prefill.
-    """
-
-    max_new_tokens: int
-    repetition_penalty: float
-    prompt_lookup: bool
-    answer_nll: bool
-    batch_size: int
-    budget_tokens: int
-    sampling: Mapping[str, Any] | None = None
-    seed: int = 0
-
-
-class Question(NamedTuple):
-    """A rendered prompt; `references` are token ids through the end token; `drafts` are token
-    ids without it, by the name of where they come from."""
-
-    prompt_ids: Sequence[int]
-    references: Sequence[Sequence[int]] = ()
-    drafts: Mapping[str, Sequence[Sequence[int]]] = {}
-
-
-class Answer(NamedTuple):
-    """Generated token ids without the end token, and why generation ended there.
-
-    nll: negative log-likelihood of the likeliest reference through its end token, in nats; None
-    where it was not asked for.
-    """
-
-    token_ids: tuple[int, ...]
-    finish_reason: FinishReason
-    nll: float | None = None
-
-
-@dataclass
-class GenerationStatistics:
-    """What the work was made of: for logs and benchmarks."""
-
-    num_prompt_tokens: int = 0
-    num_prefill_nodes: int = 0
-    num_decode_steps: int = 0
-    num_decode_tokens: int = 0
-    num_finished_by_drafts: int = 0
-    proposed: Counter[str] = field(default_factory=Counter)
-    accepted: Counter[str] = field(default_factory=Counter)
-
-    def useful(self, source: str) -> bool:
-        """Whether drafts of this source are still worth their tokens."""
-        proposed = self.proposed[source]
-        return proposed < _MIN_PROPOSED_TOKENS or self.accepted[source] >= _MIN_ACCEPTED * proposed
 
 
 @torch.inference_mode()
@@ -104,8 +39,6 @@ def generate(
     """
     statistics = statistics if statistics is not None else GenerationStatistics()
     if settings.sampling is not None or not forest:
-        from loracle.plain_generation import generate_plainly
-
         yield from generate_plainly(base, adapted, questions, settings, can_pad=forest)
         return
     for start in range(0, len(questions), settings.batch_size):

@@ -4,14 +4,12 @@ forest. Plain batches, no drafts."""
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 
 from loracle.model import BaseModel, computing
-
-if TYPE_CHECKING:
-    from loracle.generation import Answer, GenerationSettings, Question
+from loracle.questions import Answer, GenerationSettings, Question
 
 
 def generate_plainly(
@@ -50,8 +48,6 @@ def _calls(batch: Sequence[Question], can_pad: bool) -> list[list[int]]:
 def _call(
     base: BaseModel, prompts: Sequence[Sequence[int]], settings: GenerationSettings
 ) -> list[Answer]:
-    from loracle.generation import Answer
-
     longest = max(len(ids) for ids in prompts)
     end_ids = sorted(base.end_token_ids)
     pad_id = end_ids[0]

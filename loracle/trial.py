@@ -15,14 +15,9 @@ from typing import Any
 from loracle import adapter, metrics
 from loracle.data.conversation import Example
 from loracle.errors import TrialError
-from loracle.generation import (
-    REFERENCE_SOURCE,
-    Answer,
-    GenerationStatistics,
-    Question,
-    generate,
-)
+from loracle.generation import generate
 from loracle.model import BaseModel, base_fingerprint, evaluation_precision
+from loracle.questions import REFERENCE_SOURCE, Answer, GenerationStatistics, Question
 from loracle.store import JsonLinesWriter, TrialFolder, write_json
 from loracle.training import MemoryEvent, StepRecord, TrainingSettings, num_steps_planned, train
 from loracle.workbench import NLL_METRIC, EvaluationSet, TrainingSet, Workbench

@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -21,9 +21,7 @@ from torch import Tensor
 from loracle.attention import KeysValues, RowAttention
 from loracle.forest import Forest, IntArray, Sequences, build_forest
 from loracle.model import BaseModel, forest_hidden_states
-
-if TYPE_CHECKING:
-    from loracle.generation import GenerationSettings, Question
+from loracle.questions import GenerationSettings, Question
 
 _MAX_ROW_TOKENS = 1024
 _CHUNK_NODES = 256

@@ -192,7 +192,8 @@ def _sample_prompts(record: RunRecord, base: Any, settings: ModelPlan) -> list[S
 def _greedy_answers(
     record: RunRecord, base: Any, adapted: Any | None, prompts: Sequence[Sequence[int]]
 ) -> list[tuple[int, ...]]:
-    from loracle.generation import GenerationSettings, Question, generate
+    from loracle.generation import generate
+    from loracle.questions import GenerationSettings, Question
 
     assert record.results is not None
     generation = record.plan["generation"]

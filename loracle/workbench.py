@@ -19,7 +19,6 @@ from loracle.data.rendering import Rendered, RenderedPrompt
 from loracle.embedded import embedded_model_folder
 from loracle.errors import PlanError
 from loracle.forest import IntArray, Sequences
-from loracle.generation import GenerationSettings, GenerationStatistics
 from loracle.model import (
     BaseModel,
     SelfTest,
@@ -31,6 +30,7 @@ from loracle.model import (
 from loracle.ordering import prefix_groups
 from loracle.plan import EMBEDDED, GenerationPlan, ModelPlan, Plan, TrainingPlan
 from loracle.progress import Reporter
+from loracle.questions import GenerationSettings, GenerationStatistics
 from loracle.training import AUTO_BUDGET_TOKENS, TrainingSettings
 
 NLL_METRIC = "answer_nll"

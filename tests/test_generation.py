@@ -13,14 +13,9 @@ from loracle import adapter
 from loracle.attention import BranchAttention
 from loracle.data.rendering import Renderer
 from loracle.decoding import look_up
-from loracle.generation import (
-    Answer,
-    GenerationSettings,
-    GenerationStatistics,
-    Question,
-    generate,
-)
+from loracle.generation import generate
 from loracle.model import BaseModel, evaluation_precision, wrap_base
+from loracle.questions import Answer, GenerationSettings, GenerationStatistics, Question
 from tests import tiny
 
 SETTINGS = GenerationSettings(

@@ -20,9 +20,10 @@ from loracle.attention import RowAttention
 from loracle.data.rendering import Renderer
 from loracle.data.sources import read_examples
 from loracle.embedded import embedded_model_folder
-from loracle.generation import Answer, GenerationSettings, GenerationStatistics, Question, generate
+from loracle.generation import generate
 from loracle.model import BaseModel, load_base, load_tokenizer, run_self_test
 from loracle.ordering import Ordering
+from loracle.questions import Answer, GenerationSettings, GenerationStatistics, Question
 from loracle.training import take
 from loracle.workbench import TrainingSet
 from tests.test_training import awake, fail_when, gradient_of, one_by_one, relative_error

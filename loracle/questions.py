@@ -1,0 +1,73 @@
+"""What generation takes and gives: settings, questions, answers, and an account of the work."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal, NamedTuple
+
+FinishReason = Literal["stop", "length"]
+
+REFERENCE_SOURCE = "references"
+
+# A source of drafts is left out once this share of its tokens, at least, was of no use.
+_MIN_ACCEPTED = 0.2
+_MIN_PROPOSED_TOKENS = 100
+
+
+@dataclass(frozen=True)
+class GenerationSettings:
+    """What generation needs. `sampling` holds arguments of transformers' `generate`; where it is
+    not None, answers come from there, plainly and without drafts.
+
+    batch_size: prompts answered together. budget_tokens: tokens computed at once in prefill.
+    """
+
+    max_new_tokens: int
+    repetition_penalty: float
+    prompt_lookup: bool
+    answer_nll: bool
+    batch_size: int
+    budget_tokens: int
+    sampling: Mapping[str, Any] | None = None
+    seed: int = 0
+
+
+class Question(NamedTuple):
+    """A rendered prompt; `references` are token ids through the end token; `drafts` are token
+    ids without it, by the name of where they come from."""
+
+    prompt_ids: Sequence[int]
+    references: Sequence[Sequence[int]] = ()
+    drafts: Mapping[str, Sequence[Sequence[int]]] = {}
+
+
+class Answer(NamedTuple):
+    """Generated token ids without the end token, and why generation ended there.
+
+    nll: negative log-likelihood of the likeliest reference through its end token, in nats; None
+    where it was not asked for.
+    """
+
+    token_ids: tuple[int, ...]
+    finish_reason: FinishReason
+    nll: float | None = None
+
+
+@dataclass
+class GenerationStatistics:
+    """What the work was made of: for logs and benchmarks."""
+
+    num_prompt_tokens: int = 0
+    num_prefill_nodes: int = 0
+    num_decode_steps: int = 0
+    num_decode_tokens: int = 0
+    num_finished_by_drafts: int = 0
+    proposed: Counter[str] = field(default_factory=Counter)
+    accepted: Counter[str] = field(default_factory=Counter)
+
+    def useful(self, source: str) -> bool:
+        """Whether drafts of this source are still worth their tokens."""
+        proposed = self.proposed[source]
+        return proposed < _MIN_PROPOSED_TOKENS or self.accepted[source] >= _MIN_ACCEPTED * proposed
