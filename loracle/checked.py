@@ -19,6 +19,7 @@ from loracle.data.accounting import Accounting, RowNote
 from loracle.data.audit import Extractiveness, Finding, Leakage
 from loracle.data.conversation import Example
 from loracle.data.rendering import Rendered, RenderedPrompt
+from loracle.data.shortening import Overlong
 from loracle.sharing import Sharing
 
 CHECK_VERSION = 1
@@ -124,13 +125,19 @@ class RenderedSet:
 
 @dataclass(frozen=True)
 class Check:
-    """Everything the check found. rendered: by the dataset's name, evaluations and candidates
-    apart; only of datasets that could be read."""
+    """Everything the check found.
+
+    candidates, evaluations: rendered rows by the dataset's name, of datasets that could be read.
+    max_length: the longest row allowed, in tokens; None where there is no limit, or no tokenizer.
+    overlong: what happened to longer ones; None without a tokenizer.
+    """
 
     reports: Sequence[DatasetReport]
     leakages: Sequence[Leakage]
     candidates: Mapping[str, RenderedSet] = field(default_factory=dict)
     evaluations: Mapping[str, RenderedSet] = field(default_factory=dict)
+    max_length: int | None = None
+    overlong: Overlong | None = None
 
     @property
     def errors(self) -> list[str]:
@@ -168,6 +175,8 @@ class Check:
         return {
             "version": CHECK_VERSION,
             "exit_code": self.exit_code,
+            "max_length": self.max_length,
+            "overlong": self.overlong,
             "datasets": [report.to_dict() for report in self.reports],
             "leakage": [found.to_dict() for found in self.leakages],
         }

@@ -71,6 +71,8 @@ def check(
         leakages,
         {name: ready for (kind, name), ready in rendered.items() if kind == "candidate"},
         {name: ready for (kind, name), ready in rendered.items() if kind == "evaluation"},
+        renderer.max_length if renderer else None,
+        renderer.overlong if renderer else None,
     )
 
 

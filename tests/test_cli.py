@@ -356,6 +356,7 @@ def test_a_candidate_that_loses_too_many_rows_fails_alone(model_folder, data, mo
     assert "3 of 9 rows dropped (33.3%: not JSON 3)" in rows["b"]["reason"]
     assert (data / "run/trials/b--s0/FAILED.json").exists()
     assert "a: 12 read · 12 kept · 0 dropped · 0 shortened" in shown.err
+    assert "longest row allowed: 2,048 tokens; longer ones are shortened" in shown.err
 
 
 def test_where_every_candidate_loses_too_much_nothing_is_trained(

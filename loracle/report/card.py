@@ -28,8 +28,10 @@ _STYLES = {"error": "bold red", "gated": "red", "warning": "yellow", "note": "cy
 
 
 def cards(check: Check) -> list[RenderableType]:
-    """One card for each dataset, in order, then one for each candidate that knows too much."""
-    return [*map(_dataset_card, check.reports), *map(_leakage_card, check.leaks)]
+    """One card for each dataset, in order, then one for each candidate that knows too much, and the
+    limit that the rows were held to."""
+    limit = [Text(line) for line in _limit_lines(check)]
+    return [*map(_dataset_card, check.reports), *map(_leakage_card, check.leaks), *limit]
 
 
 def summary_lines(check: Check) -> list[str]:
@@ -42,7 +44,24 @@ def summary_lines(check: Check) -> list[str]:
     for found in check.leakages:
         if found.leaks:
             lines.append(visible(_leak_summary(found)))
-    return lines
+    return [*lines, *_limit_lines(check)]
+
+
+_OVERLONG_IN_WORDS = {
+    "shorten": "longer ones are shortened in the middle of their passage",
+    "drop": "longer ones are dropped",
+    "error": "longer ones stop the run",
+}
+
+
+def _limit_lines(check: Check) -> list[str]:
+    if check.overlong is None:
+        return []
+    if check.max_length is None:
+        return ["longest row allowed: no limit (the model declares none)"]
+    return [
+        f"longest row allowed: {check.max_length:,} tokens; {_OVERLONG_IN_WORDS[check.overlong]}"
+    ]
 
 
 def _dataset_card(report: DatasetReport) -> RenderableType:
