@@ -17,7 +17,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from loracle.attention import BranchAttention, KeysValues
+from loracle.attention import KeysValues
+from loracle.branch_attention import BranchAttention
 from loracle.model import BaseModel, packed_hidden_states
 from loracle.questions import GenerationSettings, GenerationStatistics
 from loracle.verification import Start, Verified, penalise

@@ -21,11 +21,12 @@ from loracle.attention import (
     ATTENTION_NAME,
     ForestContext,
     KeysValues,
-    RowAttention,
     attention_implementation,
 )
 from loracle.errors import ModelError
 from loracle.forest import Forest, Sequences, build_forest
+from loracle.native_memory import bound_kernel_cache
+from loracle.row_attention import RowAttention
 
 # Relative difference of logits that the self-test accepts. A branch that sees another, or a model
 # with memory outside attention, is off by more than 0.3; rounding stays below these by far.
@@ -121,6 +122,7 @@ def load_base(
     """
     from transformers import AutoModelForCausalLM
 
+    bound_kernel_cache()
     _require_local_folder(folder_or_id)
     device = preferred_device()
     torch_dtype = preferred_dtype(device) if dtype == "auto" else getattr(torch, dtype)

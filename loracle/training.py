@@ -19,12 +19,13 @@ import torch
 from torch import Tensor
 
 from loracle import adapter
-from loracle.attention import ATTENTION_NAME, RowAttention, attention_implementation
+from loracle.attention import ATTENTION_NAME, attention_implementation
 from loracle.errors import NonFiniteError, OutOfMemoryError
 from loracle.forest import Forest, IntArray, Sequences, build_forest
 from loracle.losses import padded_loss, target_loss
 from loracle.model import BaseModel, computing, forest_hidden_states, input_casting_off
 from loracle.ordering import Ordering
+from loracle.row_attention import RowAttention
 
 # Beyond this, rows grow so wide that attention costs more than sharing saves.
 _MAX_ROW_TOKENS = 1024

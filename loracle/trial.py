@@ -17,6 +17,7 @@ from loracle.data.conversation import Example
 from loracle.errors import TrialError
 from loracle.generation import generate
 from loracle.model import BaseModel, base_fingerprint, evaluation_precision
+from loracle.native_memory import return_freed_memory
 from loracle.questions import REFERENCE_SOURCE, Answer, GenerationStatistics, Question
 from loracle.store import JsonLinesWriter, TrialFolder, write_json
 from loracle.training import MemoryEvent, StepRecord, TrainingSettings, num_steps_planned, train
@@ -52,6 +53,7 @@ def run_trial(
             "initial_adapter_fingerprint": adapter.adapter_fingerprint(adapted),
         }
         summary |= _train(bench, adapted, training_set, settings, folder, place)
+        return_freed_memory()
         summary["adapter_fingerprint"] = adapter.adapter_fingerprint(adapted)
         adapter.save(adapted, folder.adapter)
         summary |= evaluate(bench, adapted, folder, name)
@@ -162,6 +164,7 @@ def evaluate(
             summary["drafts"][evaluation.name] = use
             bench.drafts.note(use)
             bench.drafts.add(evaluation.name, name, [answer.token_ids for answer in answers])
+    return_freed_memory()
     summary["evaluation_seconds"] = time.perf_counter() - started
     return summary
 

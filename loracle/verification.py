@@ -18,10 +18,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from loracle.attention import KeysValues, RowAttention
+from loracle.attention import KeysValues
 from loracle.forest import Forest, IntArray, Sequences, build_forest
 from loracle.model import BaseModel, forest_hidden_states
 from loracle.questions import GenerationSettings, Question
+from loracle.row_attention import RowAttention
 
 _MAX_ROW_TOKENS = 1024
 _CHUNK_NODES = 256

@@ -10,7 +10,7 @@ import torch
 from peft import LoraConfig
 
 from loracle import adapter
-from loracle.attention import BranchAttention
+from loracle.branch_attention import BranchAttention
 from loracle.data.rendering import Renderer
 from loracle.decoding import look_up
 from loracle.generation import generate

@@ -16,7 +16,6 @@ import pytest
 import torch
 
 from loracle import adapter
-from loracle.attention import RowAttention
 from loracle.data.rendering import Renderer
 from loracle.data.sources import read_examples
 from loracle.embedded import embedded_model_folder
@@ -24,6 +23,7 @@ from loracle.generation import generate
 from loracle.model import BaseModel, load_base, load_tokenizer, run_self_test
 from loracle.ordering import Ordering
 from loracle.questions import Answer, GenerationSettings, GenerationStatistics, Question
+from loracle.row_attention import RowAttention
 from loracle.training import take
 from loracle.workbench import TrainingSet
 from tests.test_training import awake, fail_when, gradient_of, one_by_one, relative_error

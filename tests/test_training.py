@@ -13,12 +13,14 @@ import torch
 from peft import LoraConfig
 
 from loracle import adapter, training
-from loracle.attention import ATTENTION_NAME, RowAttention, attention_implementation
+from loracle.attention import ATTENTION_NAME, attention_implementation
 from loracle.data.rendering import Renderer
 from loracle.errors import NonFiniteError, OutOfMemoryError
 from loracle.forest import Sequences
 from loracle.model import BaseModel, base_fingerprint, run_self_test, wrap_base
 from loracle.ordering import Ordering, prefix_groups
+from loracle.row_attention import RowAttention
+from loracle.spans import cut_into_spans
 from loracle.training import (
     MemoryEvent,
     StepRecord,
@@ -135,11 +137,29 @@ def test_the_gradient_is_wrong_when_a_branch_sees_another(kind, monkeypatch):
     assert relative_error(found, expected) > 1e-2
 
 
+@pytest.mark.parametrize("kind", tiny.CONFIGS)
+def test_rows_cut_into_many_spans_have_the_same_gradient(kind, monkeypatch):
+    base, data = tiny_base(kind), rows()
+    adapted = awake(attached(base))
+    whole = gradient_of(base, adapted, data.sequences, budget=1000, forest=True)
+    cut = []
+
+    def cut_and_count(*arguments):
+        cut.append(cut_into_spans(*arguments))
+        return cut[-1]
+
+    monkeypatch.setattr("loracle.row_attention.SPAN_PAIRS", 0)
+    monkeypatch.setattr("loracle.row_attention.cut_into_spans", cut_and_count)
+    in_spans = gradient_of(base, adapted, data.sequences, budget=1000, forest=True)
+    assert max(len(spans) for spans in cut) > 3
+    assert relative_error(in_spans, whole) <= 1e-5
+
+
 def test_long_rows_use_the_fused_kernel_with_the_same_gradient(monkeypatch):
     base, data = tiny_base(), rows()
     adapted = awake(attached(base))
     explicit = gradient_of(base, adapted, data.sequences, budget=1000, forest=True)
-    monkeypatch.setattr("loracle.attention.MAX_EXPLICIT_TOKENS", 0)
+    monkeypatch.setattr("loracle.row_attention.MAX_EXPLICIT_TOKENS", 0)
     fused = gradient_of(base, adapted, data.sequences, budget=1000, forest=True)
     assert relative_error(fused, explicit) <= 1e-5
 
