@@ -11,21 +11,19 @@ from __future__ import annotations
 import json
 import tempfile
 import time
+from collections.abc import Sequence
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
+from asking import answers, load, prompts_of
 from turns import Peer, argument_parser, ratio, write_result
 
-from loracle import adapter
-from loracle.data.rendering import RenderedPrompt, Renderer
-from loracle.data.sources import read_examples
+from loracle.data.rendering import RenderedPrompt
 from loracle.embedded import embedded_model_folder
-from loracle.generation import generate
-from loracle.model import BaseModel, load_base, load_tokenizer
-from loracle.questions import REFERENCE_SOURCE, GenerationSettings, GenerationStatistics, Question
+from loracle.model import BaseModel
 
-MAX_NEW_TOKENS = 40
+_BATCH_SIZE = 64
 
 
 def main() -> None:
@@ -35,16 +33,12 @@ def main() -> None:
     parser.add_argument("--turns", type=int, default=4)
     parser.add_argument("--num-rows", type=int)
     arguments = parser.parse_args()
-    folder = str(embedded_model_folder())
-    base = load_base(folder, folder, load_tokenizer(folder, None, False), dtype="float32")
-    adapted = adapter.load(base.model, arguments.adapter) if arguments.adapter else None
-    renderer = Renderer(base.tokenizer, base.end_token_ids)
-    examples = read_examples(arguments.rows, limit=arguments.num_rows)
-    prompts = renderer.prompts(examples, MAX_NEW_TOKENS)
+    base, adapted = load("float32", arguments.adapter)
+    prompts = prompts_of(base, arguments.rows, arguments.num_rows)
     bounds = [round(i * len(prompts) / arguments.turns) for i in range(arguments.turns + 1)]
     seconds: dict[str, list[float]] = {}
     same = {"batches": 0, "continuous": 0}
-    options = ["--model", folder, "--rows", arguments.rows]
+    options: list[object] = ["--model", embedded_model_folder(), "--rows", arguments.rows]
     options += ["--adapter", arguments.adapter] if arguments.adapter else []
     out = Path(tempfile.mkdtemp())
     with (
@@ -81,7 +75,7 @@ def main() -> None:
 
 
 def warm_up(
-    base: BaseModel, adapted: Any, prompts: list[RenderedPrompt], batches: Peer, cont: Peer
+    base: BaseModel, adapted: Any, prompts: Sequence[RenderedPrompt], batches: Peer, cont: Peer
 ) -> None:
     our_turn(base, adapted, prompts, {}, "warm-up", drafts=True)
     for peer in (batches, cont):
@@ -91,34 +85,16 @@ def warm_up(
 def our_turn(
     base: BaseModel,
     adapted: Any,
-    prompts: list[RenderedPrompt],
+    prompts: Sequence[RenderedPrompt],
     seconds: dict[str, list[float]],
     name: str,
     *,
     drafts: bool,
 ) -> list[list[int]]:
-    settings = GenerationSettings(
-        max_new_tokens=MAX_NEW_TOKENS,
-        repetition_penalty=1.0,
-        prompt_lookup=drafts,
-        answer_nll=False,
-        batch_size=64,
-        budget_tokens=2048,
-    )
-    questions = [
-        Question(
-            prompt.token_ids,
-            drafts={REFERENCE_SOURCE: [ids[:-1] for ids in prompt.reference_ids]} if drafts else {},
-        )
-        for prompt in prompts
-    ]
     started = time.perf_counter()
-    statistics = GenerationStatistics()
-    answers = [
-        a for b in generate(base, adapted, questions, settings, statistics=statistics) for a in b
-    ]
+    found = answers(base, adapted, prompts, batch_size=_BATCH_SIZE, drafts=drafts)
     seconds.setdefault(name, []).append(time.perf_counter() - started)
-    return [list(answer.token_ids) for answer in answers]
+    return [list(answer.token_ids) for answer in found]
 
 
 def equal_answers(path: Path, ours: list[list[int]]) -> int:

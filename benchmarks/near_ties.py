@@ -11,17 +11,11 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from asking import answers, load, prompts_of
 from turns import argument_parser, write_result
 
-from loracle import adapter
-from loracle.data.rendering import RenderedPrompt, Renderer
-from loracle.data.sources import read_examples
-from loracle.embedded import embedded_model_folder
-from loracle.generation import generate
-from loracle.model import BaseModel, evaluation_precision, load_base, load_tokenizer
-from loracle.questions import REFERENCE_SOURCE, GenerationSettings, Question
-
-MAX_NEW_TOKENS = 40
+from loracle.model import evaluation_precision
+from loracle.questions import Answer
 
 
 def main() -> None:
@@ -30,12 +24,8 @@ def main() -> None:
     parser.add_argument("--adapter", type=Path, help="a PEFT folder; without it the base answers")
     parser.add_argument("--num-rows", type=int, default=100)
     arguments = parser.parse_args()
-    folder = str(embedded_model_folder())
-    base = load_base(folder, folder, load_tokenizer(folder, None, False), dtype="bfloat16")
-    adapted = adapter.load(base.model, arguments.adapter) if arguments.adapter else None
-    renderer = Renderer(base.tokenizer, base.end_token_ids)
-    examples = read_examples(arguments.rows, limit=arguments.num_rows)
-    prompts = renderer.prompts(examples, MAX_NEW_TOKENS)
+    base, adapted = load("bfloat16", arguments.adapter)
+    prompts = prompts_of(base, arguments.rows, arguments.num_rows)
     changed: dict[str, Any] = {}
     for dtype in ("bfloat16", "float32"):
         with evaluation_precision(base, dtype) as precise:
@@ -55,29 +45,8 @@ def main() -> None:
     write_result(arguments.name, "near_ties", figures)
 
 
-def answers(
-    base: BaseModel, adapted: Any, prompts: list[RenderedPrompt], *, batch_size: int, drafts: bool
-) -> list[tuple[int, ...]]:
-    settings = GenerationSettings(
-        max_new_tokens=MAX_NEW_TOKENS,
-        repetition_penalty=1.0,
-        prompt_lookup=drafts,
-        answer_nll=False,
-        batch_size=batch_size,
-        budget_tokens=2048,
-    )
-    questions = [
-        Question(
-            prompt.token_ids,
-            drafts={REFERENCE_SOURCE: [ids[:-1] for ids in prompt.reference_ids]} if drafts else {},
-        )
-        for prompt in prompts
-    ]
-    return [a.token_ids for batch in generate(base, adapted, questions, settings) for a in batch]
-
-
-def num_different(some: list[tuple[int, ...]], others: list[tuple[int, ...]]) -> int:
-    return sum(a != b for a, b in zip(some, others, strict=True))
+def num_different(some: list[Answer], others: list[Answer]) -> int:
+    return sum(a.token_ids != b.token_ids for a, b in zip(some, others, strict=True))
 
 
 if __name__ == "__main__":

@@ -1,0 +1,57 @@
+"""Ask Loracle as `loracle run` does: shared by the benchmarks of answering."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from loracle import adapter
+from loracle.data.rendering import RenderedPrompt, Renderer
+from loracle.data.sources import read_examples
+from loracle.embedded import embedded_model_folder
+from loracle.generation import generate
+from loracle.model import BaseModel, load_base, load_tokenizer
+from loracle.questions import REFERENCE_SOURCE, Answer, GenerationSettings, Question
+
+MAX_NEW_TOKENS = 40
+
+
+def load(dtype: str, adapter_folder: Path | None) -> tuple[BaseModel, Any | None]:
+    """The embedded model, and the adapter where a PEFT folder is given."""
+    folder = str(embedded_model_folder())
+    base = load_base(folder, folder, load_tokenizer(folder, None, False), dtype=dtype)
+    return base, adapter.load(base.model, adapter_folder) if adapter_folder else None
+
+
+def prompts_of(base: BaseModel, path: Path, limit: int | None) -> Sequence[RenderedPrompt]:
+    """The first `limit` rows of an evaluation set, rendered."""
+    renderer = Renderer(base.tokenizer, base.end_token_ids)
+    return renderer.prompts(read_examples(path, limit=limit), MAX_NEW_TOKENS)
+
+
+def answers(
+    base: BaseModel,
+    adapted: Any | None,
+    prompts: Sequence[RenderedPrompt],
+    *,
+    batch_size: int,
+    drafts: bool,
+) -> list[Answer]:
+    """Greedy answers; with `drafts` the references and the prompt itself are guessed from."""
+    settings = GenerationSettings(
+        max_new_tokens=MAX_NEW_TOKENS,
+        repetition_penalty=1.0,
+        prompt_lookup=drafts,
+        answer_nll=False,
+        batch_size=batch_size,
+        budget_tokens=2048,
+    )
+    questions = [
+        Question(
+            prompt.token_ids,
+            drafts={REFERENCE_SOURCE: [ids[:-1] for ids in prompt.reference_ids]} if drafts else {},
+        )
+        for prompt in prompts
+    ]
+    return [answer for batch in generate(base, adapted, questions, settings) for answer in batch]
