@@ -1,10 +1,10 @@
 """(c) The whole job: train and evaluate every candidate, and evaluate the base.
 
     .venv/bin/python benchmarks/whole_job.py --eval EVAL.json CANDIDATE.json ... \
-        [--num-rows 64] [--num-eval-rows 48] [--epochs 2]
+        [--first-row 64] [--num-rows 64] [--num-eval-rows 48] [--epochs 2]
 
 Against the sequential way: the base loaded anew for each candidate, TRL, `generate` in batches of
-8. Both sides cut the files alike; ours is the command `loracle run`, start to end, twice.
+8. Both sides read the same cut files; ours is the command `loracle run`, start to end, twice.
 """
 
 from __future__ import annotations
@@ -24,24 +24,27 @@ def main() -> None:
     parser = argument_parser(__doc__)
     parser.add_argument("candidates", type=Path, nargs="+")
     parser.add_argument("--eval", type=Path, required=True)
+    parser.add_argument("--first-row", type=int, default=0, help="of the candidates, from 0")
     parser.add_argument("--num-rows", type=int, default=64)
     parser.add_argument("--num-eval-rows", type=int, default=48)
     parser.add_argument("--epochs", type=int, default=2)
     arguments = parser.parse_args()
     folder = embedded_model_folder()
     with tempfile.TemporaryDirectory() as scratch:
+        first, stop = arguments.first_row, arguments.first_row + arguments.num_rows
+        candidates = [cut(path, first, stop, Path(scratch)) for path in arguments.candidates]
+        evaluation = cut(arguments.eval, 0, arguments.num_eval_rows, Path(scratch))
         plan = Path(scratch) / "plan.yaml"
-        plan.write_text(json.dumps(our_plan(arguments)))
+        plan.write_text(json.dumps(our_plan(candidates, evaluation, arguments.epochs)))
         ours = [our_run(plan, Path(scratch) / "first")]
         started = time.perf_counter()
         parts = []
-        cuts = ["--num-rows", arguments.num_rows, "--num-eval-rows", arguments.num_eval_rows]
         with Peer(
             "sequential_job.py",
-            *("--model", folder, "--eval", arguments.eval, "--epochs", arguments.epochs),
-            *("--out", Path(scratch) / "peer", *cuts),
+            *("--model", folder, "--eval", evaluation, "--epochs", arguments.epochs),
+            *("--out", Path(scratch) / "peer"),
         ) as peer:
-            for candidate in arguments.candidates:
+            for candidate in candidates:
                 parts.append(peer.ask(f"candidate {candidate}"))
                 print(parts[-1])
             parts.append(peer.ask("base"))
@@ -49,6 +52,7 @@ def main() -> None:
         ours.append(our_run(plan, Path(scratch) / "second"))
     figures = {
         "num_candidates": len(arguments.candidates),
+        "first_row": arguments.first_row,
         "num_rows": arguments.num_rows,
         "num_eval_rows": arguments.num_eval_rows,
         "epochs": arguments.epochs,
@@ -58,15 +62,20 @@ def main() -> None:
     write_result(arguments.name, "whole_job", figures)
 
 
-def our_plan(arguments: object) -> dict[str, object]:
-    values = vars(arguments)
-    rows, eval_rows = values["num_rows"], values["num_eval_rows"]
-    candidates = [{"path": str(p.resolve()), "limit": rows} for p in values["candidates"]]
+def cut(path: Path, first: int, stop: int, folder: Path) -> Path:
+    """A file with rows `first` to `stop` of a JSON array."""
+    rows = json.loads(path.read_text())[first:stop]
+    file = folder / path.name
+    file.write_text(json.dumps(rows, ensure_ascii=False))
+    return file
+
+
+def our_plan(candidates: list[Path], evaluation: Path, epochs: int) -> dict[str, object]:
     return {
         "model": "embedded",
-        "candidates": candidates,
-        "evaluation": [{"path": str(values["eval"].resolve()), "limit": eval_rows}],
-        "training": {"epochs": values["epochs"], "batch_size": 64, "learning_rate": 1e-3},
+        "candidates": [str(path) for path in candidates],
+        "evaluation": [str(evaluation)],
+        "training": {"epochs": epochs, "batch_size": 64, "learning_rate": 1e-3},
     }
 
 

@@ -151,6 +151,8 @@ class _ExplicitSpans(torch.autograd.Function):
     ) -> Tensor:
         num_heads, num_tokens, head_size = query_HND.shape
         num_kv_heads = key_KND.shape[0]
+        # Models hand over transposed views, which every selection of keys would copy as a whole.
+        key_KND, value_KND = key_KND.contiguous(), value_KND.contiguous()
         output_NHD = query_HND.new_empty(num_tokens, num_heads, head_size)
         probabilities = []
         for span in spans:
