@@ -8,6 +8,7 @@ from pathlib import Path
 from loracle.checked import Intake, Problem, Severity
 from loracle.data.accounting import Accounting, RowNote
 from loracle.data.audit import FINDING_MEANINGS, AuditedSet, Finding, RowReference
+from loracle.data.holdout import Holdout
 from loracle.likeness import differences
 from loracle.sharing import Sharing
 
@@ -21,6 +22,27 @@ _FIXES = {
     "short_answers": "fill them or leave the rows out",
     "not_in_passage": "see whether these answers belong to another row",
 }
+
+
+def holdout_problems(holdout: Holdout) -> list[Problem]:
+    """What to say of an evaluation set that is split off from the candidates."""
+    fix = "where you have questions whose answers you trust, name them: --eval FILE"
+    text = (
+        "the questions are the candidates' own: a candidate is favoured where its answers are "
+        "written as the questions' are"
+    )
+    problems = [Problem("note", text, fix)]
+    if contested := holdout.num_contested:
+        text = (
+            f"on {contested:,} of {len(holdout.questions):,} questions the candidates have no "
+            "answer in common; each one's counts as right, so the run cannot tell whose is"
+        )
+        problems.append(Problem("warning", text, fix))
+    without = [name for name, num in holdout.num_held_out.items() if not num]
+    if without:
+        text = f"no row of {', '.join(without)} is asked: its rows share passages with too many"
+        problems.append(Problem("warning", text, "choose another holdout.share or holdout.seed"))
+    return problems
 
 
 def joined_problem(num_replies: int) -> Problem:

@@ -99,8 +99,14 @@ def _render(
         examples, rows = fitted.examples, fitted.rows
         dropped += map(RowNote.of, fitted.dropped)
         shortened += map(RowNote.of, fitted.shortened)
-    accounting = account(examples, rows, dropped=dropped, shortened=shortened)
-    problems = loss_problems(dataset, accounting)
+    accounting = account(
+        examples,
+        rows,
+        dropped=dropped,
+        shortened=shortened,
+        num_held_out=dataset.num_held_out,
+    )
+    problems = [*dataset.remarks, *loss_problems(dataset, accounting)]
     if renderer is not None and renderer.num_joined > num_joined:
         problems.append(joined_problem(renderer.num_joined - num_joined))
     if not examples:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,12 +19,13 @@ from loracle.checked import Check, Intake
 from loracle.checking import check
 from loracle.clusters import kinds_of
 from loracle.data.fetching import fetch_plan
+from loracle.data.holdout import HELD_OUT_FILE, Holdout
 from loracle.data.locations import deciding_files
 from loracle.data.options import options_of
 from loracle.data.sources import NUM_SHOWN_PROBLEMS
 from loracle.errors import DataError, PlanError
 from loracle.executors import inline
-from loracle.intake import load_renderer, read_datasets
+from loracle.intake import load_renderer, read_plan_data, unused_holdout
 from loracle.model import SelfTest
 from loracle.plan import EntryKey, Plan, fingerprint, freeze, recorded_commits
 from loracle.progress import Reporter, View
@@ -33,7 +35,7 @@ from loracle.report.judgement import judge, judgement_record
 from loracle.report.page import write_report
 from loracle.report.record import keep_questions
 from loracle.report.results import EvaluationFacts, ModelFacts, ResultRow, build_results
-from loracle.store import RunFolder, write_json
+from loracle.store import RunFolder, write_atomically, write_json
 from loracle.trial import Place
 from loracle.workbench import NLL_METRIC, Workbench, load_model, prepare
 
@@ -50,7 +52,7 @@ def run(plan: Plan, out: Path | None, view: View) -> dict[str, Any]:
     lora = check_plan(plan)
     fetched = fetch_plan(plan, *_recorded_commits(plan, out))
     pinned = fetched.pinned(plan)
-    datasets = read_datasets(pinned.candidates, pinned.evaluation)
+    datasets, holdout = read_plan_data(pinned)
     refuse_unreadable(datasets)
     model_folder = fetched.model.folder if fetched.model else None
     model_commit = fetched.model.commit if fetched.model else None
@@ -59,6 +61,7 @@ def run(plan: Plan, out: Path | None, view: View) -> dict[str, Any]:
         lambda entry: deciding_files(entry.path, options_of(entry)),
         fetched.data,
         model_commit,
+        holdout and holdout.file,
     )
     plan_fingerprint = fingerprint(frozen)
     root = out if out is not None else Path("runs") / plan_fingerprint[:12]
@@ -69,7 +72,9 @@ def run(plan: Plan, out: Path | None, view: View) -> dict[str, Any]:
         report.emit("run_started", run=str(root), num_trials=len(trials), candidates=names)
         for dataset in datasets:
             report.emit("dataset_read", name=dataset.name, description=dataset.description)
-        checked = check_data(plan, datasets, model_folder, folder, report)
+        if holdout is not None:
+            write_atomically(folder.root / HELD_OUT_FILE, holdout.content)
+        checked = check_data(plan, datasets, holdout, model_folder, folder, report)
         refusals = checked.refusals
         base = load_model(plan, model_folder)
         bench, training_sets, self_test = prepare(
@@ -88,7 +93,7 @@ def run(plan: Plan, out: Path | None, view: View) -> dict[str, Any]:
 
         outcomes = [attempt_base(bench, folder.base)]
         outcomes += inline.execute(attempt, trials)
-        results = _results(plan, model_commit, root, bench, self_test, outcomes)
+        results = _results(plan, holdout, model_commit, root, bench, self_test, outcomes)
         write_json(folder.results, results)
         _report(folder, report)
         report.emit(
@@ -125,7 +130,7 @@ def check_plan(plan: Plan) -> Any:
     Returns the peft.LoraConfig. Raises PlanError with all problems.
     """
     problems: list[str] = []
-    names = [name for evaluation in plan.evaluation for name in evaluation.metrics]
+    names = [name for asked in plan.asked for name in asked.metrics]
     for name in dict.fromkeys([*names, plan.decision.metric]):
         try:
             metrics.get_metric(name)
@@ -156,6 +161,7 @@ def refuse_unreadable(datasets: Sequence[Intake]) -> None:
 def check_data(
     plan: Plan,
     datasets: Sequence[Intake],
+    holdout: Holdout | None,
     model_folder: Path | None,
     folder: RunFolder,
     report: Reporter,
@@ -168,7 +174,11 @@ def check_data(
         DataError: rows cannot be rendered, or no candidate may be trained on.
     """
     renderer = load_renderer(plan.model, plan.training, model_folder)
-    checked = check(datasets, renderer, plan.generation.max_new_tokens)
+    checked = replace(
+        check(datasets, renderer, plan.generation.max_new_tokens),
+        holdout=holdout,
+        remarks=unused_holdout(plan),
+    )
     write_json(folder.check, checked.to_dict())
     if checked.errors:
         raise DataError(checked.errors)
@@ -197,6 +207,7 @@ def lost_rows(datasets: Sequence[Intake]) -> list[str]:
 
 def _results(
     plan: Plan,
+    holdout: Holdout | None,
     model_commit: str | None,
     root: Path,
     bench: Workbench,
@@ -225,6 +236,7 @@ def _results(
                 tokenisation=base_summary["scripts"][evaluation.name],
                 num_clusters=len(set(evaluation.clusters)),
                 clusters_by=kinds_of(evaluation.clusters),
+                held_out=holdout.num_held_out if holdout else None,
             )
             for evaluation in bench.evaluations
         ],

@@ -3,24 +3,31 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from itertools import islice
 from pathlib import Path
 
+from loracle.advice import holdout_problems
 from loracle.checked import Check, Intake, Kind
 from loracle.checking import check
 from loracle.data.accounting import RowNote
+from loracle.data.holdout import Holdout, hold_out
 from loracle.data.hubs import fetch_model, model_location
 from loracle.data.options import ReadOptions, options_of
 from loracle.data.rendering import Renderer
 from loracle.data.sources import Reading, read_dataset
-from loracle.errors import UserError
+from loracle.errors import DataError, UserError
 from loracle.inspection import Inspected, inspect_row
 from loracle.plan import (
     EMBEDDED,
+    HOLDOUT,
     CandidatePlan,
+    DataFilePlan,
     EvaluationPlan,
     GenerationPlan,
+    HoldoutPlan,
     ModelPlan,
+    Plan,
     TrainingPlan,
     load_plan,
     named_files,
@@ -49,13 +56,77 @@ def check_files(
         renderer = load_renderer(named, TrainingPlan()) if named else None
         return check(read_datasets(*files), renderer, GenerationPlan().max_new_tokens)
     loaded = load_plan(
-        plan, candidates=candidates, evaluations=evaluations, model=model, overrides=overrides
+        plan,
+        candidates=candidates,
+        evaluations=evaluations,
+        model=model,
+        overrides=overrides,
+        evaluation_optional=True,
     )
-    return check(
-        read_datasets(loaded.candidates, loaded.evaluation),
+    datasets, holdout = read_plan_data(loaded)
+    checked = check(
+        datasets,
         load_renderer(loaded.model, loaded.training),
         loaded.generation.max_new_tokens,
     )
+    return replace(checked, holdout=holdout, remarks=unused_holdout(loaded))
+
+
+def read_plan_data(plan: Plan) -> tuple[list[Intake], Holdout | None]:
+    """Read every file of a plan, and hold rows out where the plan says so.
+
+    Nothing is held out while a candidate cannot be read, since the others' split would change with
+    it; where nothing can be, the evaluation set carries the reason.
+    """
+    datasets = read_datasets(plan.candidates, plan.evaluation)
+    if plan.held_out is None or any(dataset.error for dataset in datasets):
+        return datasets, None
+    try:
+        return split_off(datasets, plan.held_out)
+    except DataError as error:
+        failed = Intake(HOLDOUT, _held_out_of(datasets), "evaluation", error=error.problems)
+        return [*datasets, failed], None
+
+
+def split_off(candidates: Sequence[Intake], settings: HoldoutPlan) -> tuple[list[Intake], Holdout]:
+    """The candidates without the rows that are held out, then those as the evaluation set.
+
+    Raises:
+        DataError: nothing can be held out so that every candidate has rows on both sides.
+    """
+    found = hold_out(
+        {dataset.name: dataset.examples for dataset in candidates}, settings.share, settings.seed
+    )
+    left = [
+        replace(
+            dataset,
+            examples=found.kept[dataset.name],
+            num_held_out=found.num_held_out[dataset.name],
+        )
+        for dataset in candidates
+    ]
+    asked = Intake(
+        HOLDOUT,
+        _held_out_of(candidates),
+        "evaluation",
+        [question.example for question in found.questions],
+        found.description,
+        [RowNote.of_unasked(example) for example in found.unasked],
+        DataFilePlan.model_fields["max_dropped"].default,
+        remarks=holdout_problems(found),
+    )
+    return [*left, asked], found
+
+
+def _held_out_of(candidates: Sequence[Intake]) -> str:
+    return f"held out of {', '.join(dataset.name for dataset in candidates)}"
+
+
+def unused_holdout(plan: Plan) -> list[str]:
+    """What to say of a holdout beside evaluation sets."""
+    if plan.holdout is None or plan.held_out is not None:
+        return []
+    return [f"holdout: {plan.holdout.share:g} is not used, since the plan names evaluation sets"]
 
 
 def inspect_file(
@@ -76,7 +147,9 @@ def inspect_file(
     chosen, training = ModelPlan(name=model) if model else ModelPlan(), TrainingPlan()
     options = ReadOptions()
     if plan is not None or overrides:
-        loaded = load_plan(plan, candidates=[path], model=model, overrides=overrides)
+        loaded = load_plan(
+            plan, candidates=[path], model=model, overrides=overrides, evaluation_optional=True
+        )
         chosen, training = loaded.model, loaded.training
         options = options_of(loaded.candidates[0])
     examples = list(islice(Reading(path, options), max(row, 1)))

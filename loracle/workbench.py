@@ -235,12 +235,12 @@ def _rendered(plan: Plan, checked: Check) -> tuple[dict[str, TrainingSet], list[
     }
     evaluations = [
         EvaluationSet(
-            entry.name,
-            tuple(entry.metrics),
-            checked.evaluations[entry.name].examples,
-            checked.evaluations[entry.name].prompts,
+            asked.name,
+            asked.metrics,
+            checked.evaluations[asked.name].examples,
+            checked.evaluations[asked.name].prompts,
         )
-        for entry in plan.evaluation
+        for asked in plan.asked
     ]
     return training_sets, evaluations
 

@@ -16,7 +16,7 @@ from loracle.plan.locations import is_hub_location
 from loracle.plan.messages import file_problem, show
 from loracle.plan.names import name_problems, repeated, with_distinct_names
 from loracle.plan.problems import problems_of
-from loracle.plan.root import FILE_SECTIONS, Plan, written_out
+from loracle.plan.root import EVALUATION_OPTIONAL, FILE_SECTIONS, Plan, written_out
 from loracle.plan.sections import CandidatePlan, EvaluationPlan
 
 
@@ -27,6 +27,7 @@ def load_plan(
     evaluations: Sequence[str | Path] = (),
     model: str | None = None,
     overrides: Sequence[str] = (),
+    evaluation_optional: bool = False,
 ) -> Plan:
     """Read a plan file and lay the command line over it.
 
@@ -34,6 +35,8 @@ def load_plan(
     given; `model` replaces the file's model name; overrides ("training.epochs=2",
     "candidates.0.name=short") come last, their values read as YAML. Relative paths in the plan
     file start at its folder, those of the command line at the current folder.
+
+    evaluation_optional: nothing is measured, so that neither an evaluation nor a holdout is needed.
 
     Raises PlanError with all problems that can be seen together.
     """
@@ -49,7 +52,8 @@ def load_plan(
     tree, override_problems = _overridden(written_out(tree), overrides)
     problems += override_problems
     try:
-        plan = Plan.model_validate(tree)
+        context = {EVALUATION_OPTIONAL} if evaluation_optional else None
+        plan = Plan.model_validate(tree, context=context)
     except ValidationError as error:
         problems += problems_of(error)
     if problems:

@@ -69,6 +69,8 @@ class EvaluationFacts:
     """Independent groups of questions: those about one passage are one."""
     clusters_by: Mapping[str, int]
     """How many questions were grouped by what, as {"passage": 290, "row": 11}."""
+    held_out: Mapping[str, int] | None = None
+    """Rows taken from each candidate; None where the set was not split off from them."""
 
 
 @dataclass(frozen=True)
@@ -156,8 +158,10 @@ def shown_score(metric: str, value: float, *, signed: bool = False) -> str:
 
 
 def _evaluation_record(facts: EvaluationFacts) -> dict[str, Any]:
+    held_out = {} if facts.held_out is None else {"held_out": dict(facts.held_out)}
     return {
         "name": facts.name,
+        **held_out,
         "num_examples": facts.num_examples,
         "num_clusters": facts.num_clusters,
         "clusters_by": dict(facts.clusters_by),

@@ -80,6 +80,7 @@ def leakage_warnings(record: RunRecord, winner: str | None) -> Iterator[Said]:
 def _accounting(
     record: RunRecord, datasets: Sequence[Mapping[str, Any]]
 ) -> Iterator[dict[str, Any]]:
+    """One row a dataset. A check of an earlier version has no rows held out."""
     places = places_of(record.plan)
     for dataset in datasets:
         found = dataset["accounting"]
@@ -93,6 +94,7 @@ def _accounting(
             "num_read": count(found["num_read"]),
             "num_kept": count(found["num_kept"]),
             "num_shortened": count(len(found["shortened"])),
+            "num_held_out": count(found.get("num_held_out", 0)),
             "dropped": [f"{num:,} × {why}" for why, num in found["dropped_by_reason"].items()],
             "languages": ", ".join(f"{n} {share:.0%}" for n, share in found["languages"].items()),
             "problems": [problem["message"] for problem in dataset["problems"]],
