@@ -129,11 +129,22 @@ class RenderedSet:
 
 
 @dataclass(frozen=True)
+class Ready:
+    """What a run takes from its check: the rendered rows by the dataset's name, and the candidates
+    that must not be trained on, with the reason."""
+
+    candidates: Mapping[str, RenderedSet]
+    evaluations: Mapping[str, RenderedSet]
+    refusals: Mapping[str, str]
+
+
+@dataclass(frozen=True)
 class Check:
     """Everything the check found.
 
     candidates, evaluations: rendered rows by the dataset's name, of datasets that could be read.
     max_length: the longest row allowed, in tokens; None where there is no limit, or no tokenizer.
+    max_length_reason: why it is that.
     overlong: what happened to longer ones; None without a tokenizer.
     holdout: the evaluation set that was split off; None where there is none.
     remarks: what is to be said of no single dataset.
@@ -144,6 +155,7 @@ class Check:
     candidates: Mapping[str, RenderedSet] = field(default_factory=dict)
     evaluations: Mapping[str, RenderedSet] = field(default_factory=dict)
     max_length: int | None = None
+    max_length_reason: str | None = None
     overlong: Overlong | None = None
     holdout: Holdout | None = None
     remarks: Sequence[str] = ()
@@ -168,6 +180,11 @@ class Check:
         }
 
     @property
+    def ready(self) -> Ready:
+        """What a run takes of it."""
+        return Ready(self.candidates, self.evaluations, self.refusals)
+
+    @property
     def leaks(self) -> list[Leakage]:
         """The leakages that name something."""
         return [found for found in self.leakages if found.leaks]
@@ -185,6 +202,7 @@ class Check:
             "version": CHECK_VERSION,
             "exit_code": self.exit_code,
             "max_length": self.max_length,
+            "max_length_reason": self.max_length_reason,
             "overlong": self.overlong,
             "holdout": self.holdout.to_dict() if self.holdout else None,
             "remarks": list(self.remarks),

@@ -8,33 +8,29 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from loracle import metrics
 from loracle.adapter import lora_config
 from loracle.attempt import Outcome, attempt_base, attempt_trial, places, refuse_trial
-from loracle.checked import Check, Intake
-from loracle.checking import check
 from loracle.clusters import kinds_of
 from loracle.data.fetching import fetch_plan
 from loracle.data.holdout import HELD_OUT_FILE, Holdout
 from loracle.data.locations import deciding_files
 from loracle.data.options import options_of
-from loracle.data.sources import NUM_SHOWN_PROBLEMS
-from loracle.errors import DataError, PlanError
+from loracle.errors import PlanError
 from loracle.executors import inline
-from loracle.intake import load_renderer, read_plan_data, unused_holdout
+from loracle.intake import read_plan_data
 from loracle.model import SelfTest
 from loracle.plan import EntryKey, Plan, fingerprint, freeze, recorded_commits
 from loracle.progress import Reporter, View
-from loracle.report.card import summary_lines
 from loracle.report.evidence import read_evidence
 from loracle.report.judgement import judge, judgement_record
 from loracle.report.page import write_report
 from loracle.report.record import keep_questions
 from loracle.report.results import EvaluationFacts, ModelFacts, ResultRow, build_results
+from loracle.run_check import RunData, check_run, refuse_unreadable
 from loracle.store import RunFolder, write_atomically, write_json
 from loracle.trial import Place
 from loracle.workbench import NLL_METRIC, Workbench, load_model, prepare
@@ -61,7 +57,7 @@ def run(plan: Plan, out: Path | None, view: View) -> dict[str, Any]:
         lambda entry: deciding_files(entry.path, options_of(entry)),
         fetched.data,
         model_commit,
-        holdout and holdout.file,
+        holdout.file if holdout else None,
     )
     plan_fingerprint = fingerprint(frozen)
     root = out if out is not None else Path("runs") / plan_fingerprint[:12]
@@ -74,12 +70,10 @@ def run(plan: Plan, out: Path | None, view: View) -> dict[str, Any]:
             report.emit("dataset_read", name=dataset.name, description=dataset.description)
         if holdout is not None:
             write_atomically(folder.root / HELD_OUT_FILE, holdout.content)
-        checked = check_data(plan, datasets, holdout, model_folder, folder, report)
-        refusals = checked.refusals
+        data = RunData(plan, plan_fingerprint, datasets, holdout, model_folder)
+        ready = check_run(data, folder, report)
         base = load_model(plan, model_folder)
-        bench, training_sets, self_test = prepare(
-            plan, checked, base, lora, report, plan_fingerprint
-        )
+        bench, training_sets, self_test = prepare(plan, ready, base, lora, report, plan_fingerprint)
         for evaluation in bench.evaluations:
             keep_questions(folder, evaluation.name, evaluation.examples)
 
@@ -87,8 +81,8 @@ def run(plan: Plan, out: Path | None, view: View) -> dict[str, Any]:
             index, seed, place = trial
             name = names[index]
             trial_folder = folder.trial(name, seed)
-            if name in refusals:
-                return refuse_trial(bench, name, seed, trial_folder, place, refusals[name])
+            if name in ready.refusals:
+                return refuse_trial(bench, name, seed, trial_folder, place, ready.refusals[name])
             return attempt_trial(bench, training_sets[name], seed, trial_folder, place)
 
         outcomes = [attempt_base(bench, folder.base)]
@@ -148,61 +142,6 @@ def check_plan(plan: Plan) -> Any:
     if problems:
         raise PlanError(problems)
     return config
-
-
-def refuse_unreadable(datasets: Sequence[Intake]) -> None:
-    """Raise DataError with the problems of every file that cannot be read, and, since they must be
-    mended too, with the rows of the others that cannot be used."""
-    problems = [problem for dataset in datasets for problem in dataset.error]
-    if problems:
-        raise DataError([*problems, *lost_rows(datasets)])
-
-
-def check_data(
-    plan: Plan,
-    datasets: Sequence[Intake],
-    holdout: Holdout | None,
-    model_folder: Path | None,
-    folder: RunFolder,
-    report: Reporter,
-) -> Check:
-    """Render, count and audit all data, say what was found, and keep it in check.json.
-
-    model_folder: where the files of a hub's model are; None where the plan names a folder.
-
-    Raises:
-        DataError: rows cannot be rendered, or no candidate may be trained on.
-    """
-    renderer = load_renderer(plan.model, plan.training, model_folder)
-    checked = replace(
-        check(datasets, renderer, plan.generation.max_new_tokens),
-        holdout=holdout,
-        remarks=unused_holdout(plan),
-    )
-    write_json(folder.check, checked.to_dict())
-    if checked.errors:
-        raise DataError(checked.errors)
-    for line in summary_lines(checked):
-        report.emit("checked", message=line)
-    for dataset in checked.reports:
-        for problem in dataset.problems:
-            if problem.severity == "warning":
-                report.emit("warning", message=f"{dataset.name}: {problem.message}")
-    if len(checked.refusals) == len(plan.candidates):
-        reasons = [f"{name}: {reason}" for name, reason in checked.refusals.items()]
-        raise DataError(["no candidate may be trained on", *reasons, *lost_rows(datasets)])
-    return checked
-
-
-def lost_rows(datasets: Sequence[Intake]) -> list[str]:
-    """The rows that cannot be used, the first ones of each dataset in words."""
-    lines = []
-    for dataset in datasets:
-        lost = [note for note in dataset.dropped if not note.by_policy]
-        lines += [f"{note.file}:{note.line}: {note.detail}" for note in lost[:NUM_SHOWN_PROBLEMS]]
-        if len(lost) > NUM_SHOWN_PROBLEMS:
-            lines.append(f"{dataset.path}: and {len(lost) - NUM_SHOWN_PROBLEMS} more")
-    return lines
 
 
 def _results(

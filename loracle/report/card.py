@@ -57,10 +57,12 @@ _OVERLONG_IN_WORDS = {
 def _limit_lines(check: Check) -> list[str]:
     if check.overlong is None:
         return []
+    reason = f" ({check.max_length_reason})" if check.max_length_reason else ""
     if check.max_length is None:
-        return ["longest row allowed: no limit (the model declares none)"]
+        return [f"longest row allowed: no limit{reason}"]
     return [
-        f"longest row allowed: {check.max_length:,} tokens; {_OVERLONG_IN_WORDS[check.overlong]}"
+        f"longest row allowed: {check.max_length:,} tokens{reason}; "
+        f"{_OVERLONG_IN_WORDS[check.overlong]}"
     ]
 
 
