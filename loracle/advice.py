@@ -65,13 +65,14 @@ def loss_problems(dataset: Intake, accounting: Accounting) -> list[Problem]:
         part = f"{num / accounting.num_read:.1%}: {reasons}"
         text = f"{num:,} of {accounting.num_read:,} rows dropped ({part}) {places}"
         limit = dataset.max_dropped
+        mend = f"mend the rows: {_first_faults(accounting.dropped)}"
         if limit is not None and share > limit:
-            fix = "mend the rows, or raise max_dropped"
+            fix = f"{mend}; or raise max_dropped"
             failing: Severity = "gated" if dataset.kind == "candidate" else "error"
             problems.append(Problem(failing, f"{text}, more than max_dropped {limit:g}", fix))
         else:
             severity: Severity = "warning" if share else "note"
-            problems.append(Problem(severity, text, "mend the rows" if share else ""))
+            problems.append(Problem(severity, text, mend if share else ""))
     if accounting.shortened:
         places = _places([*map(_place, accounting.shortened)])
         num = len(accounting.shortened)
@@ -79,6 +80,18 @@ def loss_problems(dataset: Intake, accounting: Accounting) -> list[Problem]:
         fix = "raise training.max_length, or set training.overlong"
         problems.append(Problem("warning", text, fix))
     return problems
+
+
+def _first_faults(dropped: Sequence[RowNote]) -> str:
+    """What is wrong with the first row of each kind of fault."""
+    first: dict[str, RowNote] = {}
+    for note in dropped:
+        if not note.by_policy:
+            first.setdefault(note.reason, note)
+    shown = [f"{_place(note)}: {note.detail}" for note in first.values()]
+    more = len(shown) - _NUM_SHOWN_PLACES
+    told = shown[:_NUM_SHOWN_PLACES] + ([f"{more} more kinds of faults"] if more > 0 else [])
+    return " · ".join(told)
 
 
 def finding_problem(finding: Finding) -> Problem:

@@ -6,8 +6,8 @@ Memory binds where one row alone, forward and backward, would not fit into what 
 
 A training step never holds less than one row, however small its micro-batches, so a longer one
 would end the trial. The estimate is made from the model's shape, before its weights are loaded, and
-errs on the careful side: by 15 to 25 % of measured steps on a CPU (docs/log.md). It only ever
-lowers the limit. What it says is settled when a run begins, and a later start keeps to it.
+errs on the careful side (docs/log.md has it beside measured steps). It only ever lowers the limit.
+What it says is settled when a run begins, and a later start keeps to it.
 """
 
 from __future__ import annotations

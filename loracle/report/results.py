@@ -158,13 +158,12 @@ def shown_score(metric: str, value: float, *, signed: bool = False) -> str:
 
 
 def _evaluation_record(facts: EvaluationFacts) -> dict[str, Any]:
-    held_out = {} if facts.held_out is None else {"held_out": dict(facts.held_out)}
     return {
         "name": facts.name,
-        **held_out,
         "num_examples": facts.num_examples,
         "num_clusters": facts.num_clusters,
         "clusters_by": dict(facts.clusters_by),
+        "held_out": None if facts.held_out is None else dict(facts.held_out),
         "metrics": list(facts.metrics),
         "tokenisation": dict(facts.tokenisation),
     }

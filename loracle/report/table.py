@@ -216,7 +216,7 @@ def _held_out_lines(evaluations: Sequence[Mapping[str, Any]]) -> list[str]:
             + ", ".join(f"{name} {num:,}" for name, num in evaluation["held_out"].items())
         )
         for evaluation in evaluations
-        if "held_out" in evaluation
+        if evaluation.get("held_out")
     ]
 
 
