@@ -93,7 +93,7 @@ def test_a_run_holds_out_trains_on_the_rest_and_counts_as_the_check_does(
     predictions = Path("run/base/predictions/holdout.jsonl").read_text().splitlines()
     assert [json.loads(line)["id"] for line in predictions] == [e.id for e in asked]
     assert not [found for found in kept["leakage"] if found["leaked_ids"]]
-    assert "holdout" in Path("run/report.html").read_text()
+    assert "held out of the candidates themselves" in Path("run/report.html").read_text()
 
 
 def test_what_was_held_out_can_be_given_to_another_run(model_folder, data, monkeypatch, capsys):

@@ -97,7 +97,7 @@ def test_the_estimate_knows_up_to_where_attention_keeps_its_probabilities() -> N
 def test_the_renderer_takes_the_limit_of_the_plan_then_of_memory(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    plan = ModelPlan(name=str(tiny.save_model(tmp_path)))
+    plan = ModelPlan(name=str(tiny.save_model(tmp_path)), dtype="float32")
     shape = shape_of(tiny.model().config, 4, "cpu")
     assert shape is not None
     needed = shape.step_bytes(512, gradient_checkpointing=False)
