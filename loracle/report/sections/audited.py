@@ -70,9 +70,9 @@ def holdout_warnings(record: RunRecord) -> Iterator[Said]:
         return
     num, contested = len(holdout["questions"]), holdout["num_contested"]
     yield (
-        f"No evaluation set was given: {num:,} questions were held out of the candidates themselves. "
-        f"On {contested:,} of them the candidates have no answer in common, and each one's counted "
-        "as right.",
+        f"No evaluation set was given: {num:,} questions were held out of the candidates "
+        f"themselves. On {contested:,} of them the candidates have no answer in common, and each "
+        "one's counted as right.",
         f"未提供评测集：从各候选中留出了 {num:,} 题。其中 {contested:,} 题各候选的答案互不相同，"
         "任何一个都算对。",
     )
