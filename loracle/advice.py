@@ -8,6 +8,7 @@ from pathlib import Path
 from loracle.checked import Intake, Problem, Severity
 from loracle.data.accounting import Accounting, RowNote
 from loracle.data.audit import FINDING_MEANINGS, AuditedSet, Finding, RowReference
+from loracle.data.holdout import Holdout
 from loracle.likeness import differences
 from loracle.sharing import Sharing
 
@@ -21,6 +22,27 @@ _FIXES = {
     "short_answers": "fill them or leave the rows out",
     "not_in_passage": "see whether these answers belong to another row",
 }
+
+
+def holdout_problems(holdout: Holdout) -> list[Problem]:
+    """What to say of an evaluation set that is split off from the candidates."""
+    fix = "where you have questions whose answers you trust, name them: --eval FILE"
+    text = (
+        "the questions are the candidates' own: a candidate is favoured where its answers are "
+        "written as the questions' are"
+    )
+    problems = [Problem("note", text, fix)]
+    if contested := holdout.num_contested:
+        text = (
+            f"on {contested:,} of {len(holdout.questions):,} questions the candidates have no "
+            "answer in common; each one's counts as right, so the run cannot tell whose is"
+        )
+        problems.append(Problem("warning", text, fix))
+    without = [name for name, num in holdout.num_held_out.items() if not num]
+    if without:
+        text = f"no row of {', '.join(without)} is asked: its rows share passages with too many"
+        problems.append(Problem("warning", text, "choose another holdout.share or holdout.seed"))
+    return problems
 
 
 def joined_problem(num_replies: int) -> Problem:
@@ -43,13 +65,14 @@ def loss_problems(dataset: Intake, accounting: Accounting) -> list[Problem]:
         part = f"{num / accounting.num_read:.1%}: {reasons}"
         text = f"{num:,} of {accounting.num_read:,} rows dropped ({part}) {places}"
         limit = dataset.max_dropped
+        mend = f"mend the rows: {_first_faults(accounting.dropped)}"
         if limit is not None and share > limit:
-            fix = "mend the rows, or raise max_dropped"
+            fix = f"{mend}; or raise max_dropped"
             failing: Severity = "gated" if dataset.kind == "candidate" else "error"
             problems.append(Problem(failing, f"{text}, more than max_dropped {limit:g}", fix))
         else:
             severity: Severity = "warning" if share else "note"
-            problems.append(Problem(severity, text, "mend the rows" if share else ""))
+            problems.append(Problem(severity, text, mend if share else ""))
     if accounting.shortened:
         places = _places([*map(_place, accounting.shortened)])
         num = len(accounting.shortened)
@@ -57,6 +80,18 @@ def loss_problems(dataset: Intake, accounting: Accounting) -> list[Problem]:
         fix = "raise training.max_length, or set training.overlong"
         problems.append(Problem("warning", text, fix))
     return problems
+
+
+def _first_faults(dropped: Sequence[RowNote]) -> str:
+    """What is wrong with the first row of each kind of fault."""
+    first: dict[str, RowNote] = {}
+    for note in dropped:
+        if not note.by_policy:
+            first.setdefault(note.reason, note)
+    shown = [f"{_place(note)}: {note.detail}" for note in first.values()]
+    more = len(shown) - _NUM_SHOWN_PLACES
+    told = shown[:_NUM_SHOWN_PLACES] + ([f"{more} more kinds of faults"] if more > 0 else [])
+    return " · ".join(told)
 
 
 def finding_problem(finding: Finding) -> Problem:

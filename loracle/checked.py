@@ -18,6 +18,7 @@ from typing import Any, Literal
 from loracle.data.accounting import Accounting, RowNote
 from loracle.data.audit import Extractiveness, Finding, Leakage
 from loracle.data.conversation import Example
+from loracle.data.holdout import Holdout
 from loracle.data.rendering import Rendered, RenderedPrompt
 from loracle.data.shortening import Overlong
 from loracle.sharing import Sharing
@@ -31,6 +32,15 @@ Severity = Literal["error", "gated", "warning", "note"]
 EXIT_CODES: Mapping[Severity, int] = {"error": 2, "gated": 1, "warning": 0, "note": 0}
 
 
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """Something wrong with a dataset. A gated one fails its candidate, or the check."""
+
+    severity: Severity
+    message: str
+    fix: str = ""
+
+
 @dataclass(frozen=True)
 class Intake:
     """A dataset as it was read. description: what was found. dropped: rows that were not used.
@@ -38,6 +48,8 @@ class Intake:
     max_dropped: the share of rows that may be lost; more is gated in a candidate and an error in
         an evaluation set. None: any.
     error: why nothing could be read, one problem each.
+    num_held_out: rows that were read and are asked in place of being trained on.
+    remarks: what is to be said of it whatever its rows hold.
     """
 
     name: str
@@ -48,15 +60,8 @@ class Intake:
     dropped: Sequence[RowNote] = ()
     max_dropped: float | None = None
     error: Sequence[str] = ()
-
-
-@dataclass(frozen=True, slots=True)
-class Problem:
-    """Something wrong with a dataset. A gated one fails its candidate, or the check."""
-
-    severity: Severity
-    message: str
-    fix: str = ""
+    num_held_out: int = 0
+    remarks: Sequence[Problem] = ()
 
 
 @dataclass(frozen=True)
@@ -124,12 +129,25 @@ class RenderedSet:
 
 
 @dataclass(frozen=True)
+class Ready:
+    """What a run takes from its check: the rendered rows by the dataset's name, and the candidates
+    that must not be trained on, with the reason."""
+
+    candidates: Mapping[str, RenderedSet]
+    evaluations: Mapping[str, RenderedSet]
+    refusals: Mapping[str, str]
+
+
+@dataclass(frozen=True)
 class Check:
     """Everything the check found.
 
     candidates, evaluations: rendered rows by the dataset's name, of datasets that could be read.
     max_length: the longest row allowed, in tokens; None where there is no limit, or no tokenizer.
+    max_length_reason: why it is that.
     overlong: what happened to longer ones; None without a tokenizer.
+    holdout: the evaluation set that was split off; None where there is none.
+    remarks: what is to be said of no single dataset.
     """
 
     reports: Sequence[DatasetReport]
@@ -137,7 +155,10 @@ class Check:
     candidates: Mapping[str, RenderedSet] = field(default_factory=dict)
     evaluations: Mapping[str, RenderedSet] = field(default_factory=dict)
     max_length: int | None = None
+    max_length_reason: str | None = None
     overlong: Overlong | None = None
+    holdout: Holdout | None = None
+    remarks: Sequence[str] = ()
 
     @property
     def errors(self) -> list[str]:
@@ -159,6 +180,11 @@ class Check:
         }
 
     @property
+    def ready(self) -> Ready:
+        """What a run takes of it."""
+        return Ready(self.candidates, self.evaluations, self.refusals)
+
+    @property
     def leaks(self) -> list[Leakage]:
         """The leakages that name something."""
         return [found for found in self.leakages if found.leaks]
@@ -176,7 +202,10 @@ class Check:
             "version": CHECK_VERSION,
             "exit_code": self.exit_code,
             "max_length": self.max_length,
+            "max_length_reason": self.max_length_reason,
             "overlong": self.overlong,
+            "holdout": self.holdout.to_dict() if self.holdout else None,
+            "remarks": list(self.remarks),
             "datasets": [report.to_dict() for report in self.reports],
             "leakage": [found.to_dict() for found in self.leakages],
         }

@@ -1,7 +1,7 @@
 """The check of all data of an experiment: what is there, what is wrong with it, what to do.
 
-    Intake --rendered, counted--> Accounting, Sharing ┐
-    [Intake] --audited together--> Finding, Leakage   ├-> Check (exit code, JSON, rendered rows)
+    Intake --render_all--> FittedSet --counted--> Accounting, Sharing ┐
+    [FittedSet] --audited together--> Finding, Leakage ---------------├-> Check
 
 A run trains on exactly the rows that its check rendered, so the counts of the two cannot differ.
 """
@@ -9,6 +9,7 @@ A run trains on exactly the rows that its check rendered, so the counts of the t
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 
 from loracle.advice import (
     difference_problems,
@@ -43,20 +44,87 @@ def check(
     renderer: None counts characters instead of tokens, and no row is too long.
     max_new_tokens: the room an evaluation prompt needs for its answer.
     """
-    rendered: dict[tuple[Kind, str], RenderedSet] = {}
-    parts: list[tuple[Intake, Accounting | None, Sharing | None, list[Problem]]] = []
-    for dataset in datasets:
-        accounting, sharing, problems, ready = _render(dataset, renderer, max_new_tokens)
-        if ready is not None:
-            rendered[dataset.kind, dataset.name] = ready
-        parts.append((dataset, accounting, sharing, problems))
-    audits = _audited(datasets, rendered)
+    return examine(render_all(datasets, renderer, max_new_tokens), renderer)
+
+
+@dataclass(frozen=True)
+class FittedSet:
+    """A dataset's rows as a model takes them, or why there are none.
+
+    examples, rows: those that fit; rows is None without a tokenizer. num_joined: replies that melt
+    into the template's text.
+    """
+
+    dataset: Intake
+    examples: Sequence[Example] = ()
+    rows: Sequence[Rendered] | Sequence[RenderedPrompt] | None = None
+    dropped: Sequence[RowNote] = ()
+    shortened: Sequence[RowNote] = ()
+    num_joined: int = 0
+    error: Sequence[str] = ()
+
+    @property
+    def ready(self) -> RenderedSet | None:
+        """What can be used; None where no row is left."""
+        return RenderedSet(self.examples, self.rows) if self.examples else None
+
+
+def render_all(
+    datasets: Sequence[Intake], renderer: Renderer | None, max_new_tokens: int
+) -> list[FittedSet]:
+    """Render every dataset: what training and evaluation take. Nothing is judged yet."""
+    return [_rendered(dataset, renderer, max_new_tokens) for dataset in datasets]
+
+
+def ready_sets(fitted: Iterable[FittedSet], kind: Kind) -> dict[str, RenderedSet]:
+    """The usable datasets of one kind, by name."""
+    return {
+        one.dataset.name: ready
+        for one in fitted
+        if one.dataset.kind == kind and (ready := one.ready) is not None
+    }
+
+
+def _rendered(dataset: Intake, renderer: Renderer | None, max_new_tokens: int) -> FittedSet:
+    if dataset.error:
+        return FittedSet(dataset, error=dataset.error)
+    if renderer is None:
+        return FittedSet(dataset, dataset.examples, None, dataset.dropped)
+    num_joined = renderer.num_joined
+    try:
+        fitted = (
+            renderer.fit_training(dataset.examples)
+            if dataset.kind == "candidate"
+            else renderer.fit_prompts(dataset.examples, max_new_tokens)
+        )
+    except UserError as error:
+        return FittedSet(dataset, error=error.problems)
+    return FittedSet(
+        dataset,
+        fitted.examples,
+        fitted.rows,
+        [*dataset.dropped, *map(RowNote.of, fitted.dropped)],
+        [*map(RowNote.of, fitted.shortened)],
+        renderer.num_joined - num_joined,
+    )
+
+
+def examine(fitted: Sequence[FittedSet], renderer: Renderer | None) -> Check:
+    """Count and audit what was rendered by `renderer`."""
+    parts = [(one, *_counted(one, renderer)) for one in fitted]
+    rendered = {
+        (one.dataset.kind, one.dataset.name): ready
+        for one in fitted
+        if (ready := one.ready) is not None
+    }
+    audits = _audited([one.dataset for one in fitted], rendered)
     of_kind = {
         kind: [audit for (found, _), audit in audits.items() if found == kind]
         for kind in ("candidate", "evaluation")
     }
     reports = []
-    for dataset, accounting, sharing, problems in parts:
+    for one, accounting, sharing, problems in parts:
+        dataset = one.dataset
         audit = audits.get((dataset.kind, dataset.name))
         if audit and dataset.kind == "candidate":
             problems += difference_problems(audit, of_kind["evaluation"])
@@ -69,48 +137,38 @@ def check(
     return Check(
         reports,
         leakages,
-        {name: ready for (kind, name), ready in rendered.items() if kind == "candidate"},
-        {name: ready for (kind, name), ready in rendered.items() if kind == "evaluation"},
+        ready_sets(fitted, "candidate"),
+        ready_sets(fitted, "evaluation"),
         renderer.max_length if renderer else None,
+        renderer.max_length_reason if renderer else None,
         renderer.overlong if renderer else None,
     )
 
 
-def _render(
-    dataset: Intake, renderer: Renderer | None, max_new_tokens: int
-) -> tuple[Accounting | None, Sharing | None, list[Problem], RenderedSet | None]:
+def _counted(
+    fitted: FittedSet, renderer: Renderer | None
+) -> tuple[Accounting | None, Sharing | None, list[Problem]]:
     """Count one dataset; what cannot be rendered is an error of that dataset."""
-    if dataset.error:
-        return None, None, [Problem("error", text) for text in dataset.error], None
-    num_joined = renderer.num_joined if renderer else 0
-    dropped = list(dataset.dropped)
-    shortened: list[RowNote] = []
-    examples: Sequence[Example] = dataset.examples
-    rows: Sequence[Rendered] | Sequence[RenderedPrompt] | None = None
-    if renderer is not None:
-        try:
-            fitted = (
-                renderer.fit_training(examples)
-                if dataset.kind == "candidate"
-                else renderer.fit_prompts(examples, max_new_tokens)
-            )
-        except UserError as error:
-            return None, None, [Problem("error", text) for text in error.problems], None
-        examples, rows = fitted.examples, fitted.rows
-        dropped += map(RowNote.of, fitted.dropped)
-        shortened += map(RowNote.of, fitted.shortened)
-    accounting = account(examples, rows, dropped=dropped, shortened=shortened)
-    problems = loss_problems(dataset, accounting)
-    if renderer is not None and renderer.num_joined > num_joined:
-        problems.append(joined_problem(renderer.num_joined - num_joined))
-    if not examples:
+    dataset = fitted.dataset
+    if fitted.error:
+        return None, None, [Problem("error", text) for text in fitted.error]
+    accounting = account(
+        fitted.examples,
+        fitted.rows,
+        dropped=fitted.dropped,
+        shortened=fitted.shortened,
+        num_held_out=dataset.num_held_out,
+    )
+    problems = [*dataset.remarks, *loss_problems(dataset, accounting)]
+    if fitted.num_joined:
+        problems.append(joined_problem(fitted.num_joined))
+    ready = fitted.ready
+    if ready is None:
         # An unusable candidate fails alone; without an evaluation set nothing can be compared.
         severity: Severity = "gated" if dataset.kind == "candidate" else "error"
         problems.append(Problem(severity, f"{dataset.path}: no row is left to use"))
-        return accounting, None, problems, None
-    ready = RenderedSet(examples, rows)
-    sharing = _sharing(examples, ready, renderer, dataset.kind)
-    return accounting, sharing, problems, ready
+        return accounting, None, problems
+    return accounting, _sharing(fitted.examples, ready, renderer, dataset.kind), problems
 
 
 def _sharing(

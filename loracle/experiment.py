@@ -14,26 +14,24 @@ from typing import Any
 from loracle import metrics
 from loracle.adapter import lora_config
 from loracle.attempt import Outcome, attempt_base, attempt_trial, places, refuse_trial
-from loracle.checked import Check, Intake
-from loracle.checking import check
 from loracle.clusters import kinds_of
 from loracle.data.fetching import fetch_plan
+from loracle.data.holdout import HELD_OUT_FILE, Holdout
 from loracle.data.locations import deciding_files
 from loracle.data.options import options_of
-from loracle.data.sources import NUM_SHOWN_PROBLEMS
-from loracle.errors import DataError, PlanError
+from loracle.errors import PlanError
 from loracle.executors import inline
-from loracle.intake import load_renderer, read_datasets
+from loracle.intake import read_plan_data
 from loracle.model import SelfTest
 from loracle.plan import EntryKey, Plan, fingerprint, freeze, recorded_commits
 from loracle.progress import Reporter, View
-from loracle.report.card import summary_lines
 from loracle.report.evidence import read_evidence
 from loracle.report.judgement import judge, judgement_record
 from loracle.report.page import write_report
 from loracle.report.record import keep_questions
 from loracle.report.results import EvaluationFacts, ModelFacts, ResultRow, build_results
-from loracle.store import RunFolder, write_json
+from loracle.run_check import RunData, check_run, refuse_unreadable
+from loracle.store import RunFolder, write_atomically, write_json
 from loracle.trial import Place
 from loracle.workbench import NLL_METRIC, Workbench, load_model, prepare
 
@@ -50,7 +48,7 @@ def run(plan: Plan, out: Path | None, view: View) -> dict[str, Any]:
     lora = check_plan(plan)
     fetched = fetch_plan(plan, *_recorded_commits(plan, out))
     pinned = fetched.pinned(plan)
-    datasets = read_datasets(pinned.candidates, pinned.evaluation)
+    datasets, holdout = read_plan_data(pinned)
     refuse_unreadable(datasets)
     model_folder = fetched.model.folder if fetched.model else None
     model_commit = fetched.model.commit if fetched.model else None
@@ -59,6 +57,7 @@ def run(plan: Plan, out: Path | None, view: View) -> dict[str, Any]:
         lambda entry: deciding_files(entry.path, options_of(entry)),
         fetched.data,
         model_commit,
+        holdout.file if holdout else None,
     )
     plan_fingerprint = fingerprint(frozen)
     root = out if out is not None else Path("runs") / plan_fingerprint[:12]
@@ -69,12 +68,12 @@ def run(plan: Plan, out: Path | None, view: View) -> dict[str, Any]:
         report.emit("run_started", run=str(root), num_trials=len(trials), candidates=names)
         for dataset in datasets:
             report.emit("dataset_read", name=dataset.name, description=dataset.description)
-        checked = check_data(plan, datasets, model_folder, folder, report)
-        refusals = checked.refusals
+        if holdout is not None:
+            write_atomically(folder.root / HELD_OUT_FILE, holdout.content)
+        data = RunData(plan, plan_fingerprint, datasets, holdout, model_folder)
+        ready = check_run(data, folder, report)
         base = load_model(plan, model_folder)
-        bench, training_sets, self_test = prepare(
-            plan, checked, base, lora, report, plan_fingerprint
-        )
+        bench, training_sets, self_test = prepare(plan, ready, base, lora, report, plan_fingerprint)
         for evaluation in bench.evaluations:
             keep_questions(folder, evaluation.name, evaluation.examples)
 
@@ -82,13 +81,13 @@ def run(plan: Plan, out: Path | None, view: View) -> dict[str, Any]:
             index, seed, place = trial
             name = names[index]
             trial_folder = folder.trial(name, seed)
-            if name in refusals:
-                return refuse_trial(bench, name, seed, trial_folder, place, refusals[name])
+            if name in ready.refusals:
+                return refuse_trial(bench, name, seed, trial_folder, place, ready.refusals[name])
             return attempt_trial(bench, training_sets[name], seed, trial_folder, place)
 
         outcomes = [attempt_base(bench, folder.base)]
         outcomes += inline.execute(attempt, trials)
-        results = _results(plan, model_commit, root, bench, self_test, outcomes)
+        results = _results(plan, holdout, model_commit, root, bench, self_test, outcomes)
         write_json(folder.results, results)
         _report(folder, report)
         report.emit(
@@ -125,7 +124,7 @@ def check_plan(plan: Plan) -> Any:
     Returns the peft.LoraConfig. Raises PlanError with all problems.
     """
     problems: list[str] = []
-    names = [name for evaluation in plan.evaluation for name in evaluation.metrics]
+    names = [name for asked in plan.asked for name in asked.metrics]
     for name in dict.fromkeys([*names, plan.decision.metric]):
         try:
             metrics.get_metric(name)
@@ -145,58 +144,9 @@ def check_plan(plan: Plan) -> Any:
     return config
 
 
-def refuse_unreadable(datasets: Sequence[Intake]) -> None:
-    """Raise DataError with the problems of every file that cannot be read, and, since they must be
-    mended too, with the rows of the others that cannot be used."""
-    problems = [problem for dataset in datasets for problem in dataset.error]
-    if problems:
-        raise DataError([*problems, *lost_rows(datasets)])
-
-
-def check_data(
-    plan: Plan,
-    datasets: Sequence[Intake],
-    model_folder: Path | None,
-    folder: RunFolder,
-    report: Reporter,
-) -> Check:
-    """Render, count and audit all data, say what was found, and keep it in check.json.
-
-    model_folder: where the files of a hub's model are; None where the plan names a folder.
-
-    Raises:
-        DataError: rows cannot be rendered, or no candidate may be trained on.
-    """
-    renderer = load_renderer(plan.model, plan.training, model_folder)
-    checked = check(datasets, renderer, plan.generation.max_new_tokens)
-    write_json(folder.check, checked.to_dict())
-    if checked.errors:
-        raise DataError(checked.errors)
-    for line in summary_lines(checked):
-        report.emit("checked", message=line)
-    for dataset in checked.reports:
-        for problem in dataset.problems:
-            if problem.severity == "warning":
-                report.emit("warning", message=f"{dataset.name}: {problem.message}")
-    if len(checked.refusals) == len(plan.candidates):
-        reasons = [f"{name}: {reason}" for name, reason in checked.refusals.items()]
-        raise DataError(["no candidate may be trained on", *reasons, *lost_rows(datasets)])
-    return checked
-
-
-def lost_rows(datasets: Sequence[Intake]) -> list[str]:
-    """The rows that cannot be used, the first ones of each dataset in words."""
-    lines = []
-    for dataset in datasets:
-        lost = [note for note in dataset.dropped if not note.by_policy]
-        lines += [f"{note.file}:{note.line}: {note.detail}" for note in lost[:NUM_SHOWN_PROBLEMS]]
-        if len(lost) > NUM_SHOWN_PROBLEMS:
-            lines.append(f"{dataset.path}: and {len(lost) - NUM_SHOWN_PROBLEMS} more")
-    return lines
-
-
 def _results(
     plan: Plan,
+    holdout: Holdout | None,
     model_commit: str | None,
     root: Path,
     bench: Workbench,
@@ -225,6 +175,7 @@ def _results(
                 tokenisation=base_summary["scripts"][evaluation.name],
                 num_clusters=len(set(evaluation.clusters)),
                 clusters_by=kinds_of(evaluation.clusters),
+                held_out=holdout.num_held_out if holdout else None,
             )
             for evaluation in bench.evaluations
         ],

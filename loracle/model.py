@@ -81,6 +81,12 @@ def preferred_dtype(device: torch.device) -> torch.dtype:
     return torch.bfloat16 if native else torch.float32
 
 
+def chosen_dtype(dtype: str, device: torch.device) -> torch.dtype:
+    """The precision that a plan's `model.dtype` stands for."""
+    chosen: torch.dtype = preferred_dtype(device) if dtype == "auto" else getattr(torch, dtype)
+    return chosen
+
+
 def load_tokenizer(folder_or_id: str, revision: str | None, trust_remote_code: bool) -> Any:
     """Load a tokenizer that has a chat template.
 
@@ -125,7 +131,7 @@ def load_base(
     bound_kernel_cache()
     _require_local_folder(folder_or_id)
     device = preferred_device()
-    torch_dtype = preferred_dtype(device) if dtype == "auto" else getattr(torch, dtype)
+    torch_dtype = chosen_dtype(dtype, device)
     try:
         model = AutoModelForCausalLM.from_pretrained(
             folder_or_id,

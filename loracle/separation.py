@@ -9,9 +9,11 @@ from typing import Any, NamedTuple
 from loracle.data.audit import audited
 from loracle.data.conversation import Example
 from loracle.data.converting import row_of
+from loracle.data.options import ReadOptions
 from loracle.data.sources import read_examples
 from loracle.data.splitting import Split, split
 from loracle.errors import DataError
+from loracle.plan import data_name
 from loracle.store import JsonLinesWriter
 
 
@@ -46,7 +48,9 @@ class Separated(NamedTuple):
         ]
 
 
-def split_file(path: str, share: float, seed: int, folder: Path) -> Separated:
+def split_file(
+    path: str, share: float, seed: int, folder: Path, options: ReadOptions | None = None
+) -> Separated:
     """Write STEM-train.jsonl and STEM-holdout.jsonl into the folder, as rows of messages.
 
     Raises:
@@ -54,11 +58,11 @@ def split_file(path: str, share: float, seed: int, folder: Path) -> Separated:
     """
     if not 0 < share < 1:
         raise DataError(f"--holdout: found {share:g}; expected a share between 0 and 1")
-    stem = Path(path).stem
+    stem = data_name(path)
     train, holdout = (folder / f"{stem}-{side}.jsonl" for side in ("train", "holdout"))
     if there := [str(target) for target in (train, holdout) if target.exists()]:
         raise DataError(f"{' and '.join(there)}: there already; remove it, or choose --out FOLDER")
-    examples = read_examples(path)
+    examples = read_examples(path, options=options)
     [dataset] = audited([(stem, examples)])
     found = split(dataset, share, seed)
     folder.mkdir(parents=True, exist_ok=True)

@@ -12,9 +12,10 @@ from loracle.errors import ModelError
 @dataclass(frozen=True)
 class Tokenizing:
     """end_token_ids: every id that ends an answer. max_length_tokens: the longest sequence the
-    model was made for; None where it declares none."""
+    model was made for; None where it declares none. config: transformers' config of the model."""
 
     tokenizer: Any
+    config: Any
     end_token_ids: frozenset[int]
     max_length_tokens: int | None
 
@@ -43,6 +44,7 @@ def load_tokenizing(name: str, *, trust_remote_code: bool = False) -> Tokenizing
     text_config = config.get_text_config()
     return Tokenizing(
         tokenizer,
+        config,
         declared_end_token_ids(generation, text_config, tokenizer),
         getattr(text_config, "max_position_embeddings", None),
     )

@@ -12,7 +12,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from loracle.checked import Check
+from loracle.checked import Ready
 from loracle.clusters import question_clusters
 from loracle.data.conversation import Example
 from loracle.data.rendering import Rendered, RenderedPrompt
@@ -141,7 +141,7 @@ def model_source(settings: ModelPlan) -> str:
 
 def prepare(
     plan: Plan,
-    checked: Check,
+    ready: Ready,
     base: BaseModel,
     lora: Any,
     report: Reporter,
@@ -151,7 +151,7 @@ def prepare(
 
     The training sets are those of the candidates that may be trained on, by name.
     """
-    training_sets, evaluations = _rendered(plan, checked)
+    training_sets, evaluations = _rendered(plan, ready)
     self_test = run_self_test(base)
     forest = _use_forest(plan, self_test, report)
     wants_nll = any(NLL_METRIC in evaluation.metrics for evaluation in evaluations)
@@ -226,21 +226,21 @@ def generation_settings(
     )
 
 
-def _rendered(plan: Plan, checked: Check) -> tuple[dict[str, TrainingSet], list[EvaluationSet]]:
+def _rendered(plan: Plan, ready: Ready) -> tuple[dict[str, TrainingSet], list[EvaluationSet]]:
     """The rows that the check rendered: what is trained on is what was counted."""
     training_sets = {
-        name: TrainingSet.of(name, ready.training_rows)
-        for name, ready in checked.candidates.items()
-        if name not in checked.refusals
+        name: TrainingSet.of(name, candidate.training_rows)
+        for name, candidate in ready.candidates.items()
+        if name not in ready.refusals
     }
     evaluations = [
         EvaluationSet(
-            entry.name,
-            tuple(entry.metrics),
-            checked.evaluations[entry.name].examples,
-            checked.evaluations[entry.name].prompts,
+            asked.name,
+            asked.metrics,
+            ready.evaluations[asked.name].examples,
+            ready.evaluations[asked.name].prompts,
         )
-        for entry in plan.evaluation
+        for asked in plan.asked
     ]
     return training_sets, evaluations
 

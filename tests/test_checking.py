@@ -52,6 +52,19 @@ def test_every_row_read_is_kept_or_dropped_and_named():
     assert (accounting.num_read, accounting.num_kept) == (7, 6)
     assert accounting.dropped_by_reason == {"empty text": 1}
     assert "1 of 7 rows dropped (14.3%: empty text 1) (a.jsonl:99)" in messages(subject, "warning")
+    [problem] = [p for p in only(subject).problems if "dropped" in p.message]
+    assert problem.fix == "mend the rows: a.jsonl:99: answer is empty; fill it"
+
+
+def test_of_each_kind_of_fault_the_first_row_is_told_in_words():
+    faults = ("not JSON", "not JSON", "empty text", "key given twice", "id given twice")
+    notes = [RowNote(None, "a.jsonl", n, reason, f"fault {n}") for n, reason in enumerate(faults)]
+    subject = check([Intake("a", "a.jsonl", "candidate", rows(4), dropped=notes)])
+    [problem] = [p for p in only(subject).problems if "dropped" in p.message]
+    assert problem.fix == (
+        "mend the rows: a.jsonl:0: fault 0 · a.jsonl:2: fault 2 · a.jsonl:3: fault 3"
+        " · 1 more kinds of faults"
+    )
 
 
 def test_lengths_and_supervised_tokens_are_the_rendered_rows_own():

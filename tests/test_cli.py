@@ -356,7 +356,8 @@ def test_a_candidate_that_loses_too_many_rows_fails_alone(model_folder, data, mo
     assert "3 of 9 rows dropped (33.3%: not JSON 3)" in rows["b"]["reason"]
     assert (data / "run/trials/b--s0/FAILED.json").exists()
     assert "a: 12 read · 12 kept · 0 dropped · 0 shortened" in shown.err
-    assert "longest row allowed: 2,048 tokens; longer ones are shortened" in shown.err
+    limit = "longest row allowed: 2,048 tokens (the model's own limit); longer ones are shortened"
+    assert limit in shown.err
 
 
 def test_where_every_candidate_loses_too_much_nothing_is_trained(
@@ -423,7 +424,7 @@ def test_inspect_shows_where_a_row_was_cut(model_folder, data, monkeypatch, caps
     content = f"Context: {passage}\nQuestion: How many?"
     turns = [{"role": "user", "content": content}, {"role": "assistant", "content": "60"}]
     (data / "long.jsonl").write_text(json.dumps({"messages": turns}) + "\n")
-    command = ["inspect", "long.jsonl", "--model", model_folder, "--set", "evaluation=test.jsonl"]
+    command = ["inspect", "long.jsonl", "--model", model_folder]
     assert loracle(*command, "--set", "training.max_length=400", monkeypatch=monkeypatch) == 0
     shown = capsys.readouterr().out
     assert "characters cut]" in shown
@@ -456,3 +457,78 @@ def test_split_writes_two_files_with_every_row_and_never_over_others(data, monke
     assert "there already" in capsys.readouterr().err
     assert loracle("split", "c.jsonl", "--holdout", 1.5, monkeypatch=monkeypatch) == 2
     assert "expected a share between 0 and 1" in capsys.readouterr().err
+
+
+READING = ["--format", "--column", "--split", "--encoding", "--unanswerable"]
+
+
+@pytest.mark.parametrize("command", ["check", "inspect", "split", "convert"])
+def test_commands_that_read_files_take_the_same_options_of_reading(command):
+    import typer.main
+
+    found = typer.main.get_command(cli.app).commands[command].params
+    assert set(READING) <= {name for parameter in found for name in parameter.opts}
+
+
+@pytest.mark.parametrize("command", ["check", "inspect", "split", "convert"])
+def test_columns_and_encoding_of_the_command_line_are_used(
+    command, model_folder, data, monkeypatch, capsys
+):
+    rows = [{"query": f"问 {n}？", "reply": f"答 {n}"} for n in range(9)]
+    text = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
+    (data / "gbk.jsonl").write_bytes(text.encode("gbk"))
+    arguments = {
+        "check": ["--json"],
+        "inspect": ["--model", model_folder],
+        "split": ["--holdout", 0.3, "--json"],
+        "convert": ["--out", "out.jsonl"],
+    }[command]
+    reading = ["--encoding", "gb18030", "--column", "question=query", "--column", "answer=reply"]
+    reading += ["--format", "question_answer"]
+    assert loracle(command, "gbk.jsonl", *arguments, monkeypatch=monkeypatch) == 2
+    capsys.readouterr()
+    assert loracle(command, "gbk.jsonl", *arguments, *reading, monkeypatch=monkeypatch) == 0
+    shown = capsys.readouterr().out
+    if command == "check":
+        [dataset] = json.loads(shown)["datasets"]
+        assert dataset["accounting"]["num_kept"] == 9
+    elif command == "inspect":
+        assert "问 0？" in shown
+    elif command == "split":
+        told = json.loads(shown)
+        assert told["num_train"] + told["num_holdout"] == 9
+    else:
+        assert read_examples("out.jsonl")[0].conversation.reply == "答 0"
+
+
+@pytest.mark.parametrize("command", ["check", "inspect", "split", "convert"])
+@pytest.mark.parametrize(
+    ("option", "message"),
+    [
+        (["--format", "mesages"], "format: found"),
+        (["--column", "question"], "--column question: expected field=column"),
+        (["--column", "qestion=query"], "columns"),
+        (["--encoding", "utf-7b"], "encoding: found"),
+        (["--unanswerable", "keep"], "unanswerable: found"),
+    ],
+)
+def test_a_wrong_option_of_reading_is_one_message(
+    command, option, message, data, monkeypatch, capsys
+):
+    more = ["--out", "out.jsonl"] if command == "convert" else []
+    assert loracle(command, "a.jsonl", *option, *more, monkeypatch=monkeypatch) == 2
+    shown = capsys.readouterr().err
+    assert message in shown
+    assert shown.count("error:") == 1
+
+
+def test_options_of_reading_without_a_file_are_refused(data, monkeypatch, capsys):
+    (data / "plan.yaml").write_text("candidates: [a.jsonl]\nevaluation: [test.jsonl]\n")
+    command = ["check", "--plan", "plan.yaml", "--format", "messages"]
+    assert loracle(*command, monkeypatch=monkeypatch) == 2
+    assert "found format for no file" in capsys.readouterr().err
+
+
+def test_inspect_takes_a_setting_without_an_evaluation_set(model_folder, data, monkeypatch, capsys):
+    command = ["inspect", "a.jsonl", "--model", model_folder, "--set", "training.max_length=900"]
+    assert loracle(*command, monkeypatch=monkeypatch) == 0

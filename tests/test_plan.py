@@ -18,6 +18,8 @@ from loracle.errors import DataError, PlanError
 from loracle.plan import (
     CandidatePlan,
     EvaluationPlan,
+    HeldOutFile,
+    HoldoutPlan,
     Plan,
     Section,
     difference,
@@ -311,7 +313,8 @@ def test_a_plan_without_files_says_how_to_name_them() -> None:
 
     assert caught.value.problems == (
         "candidates: found none; name at least one training file",
-        "evaluation: found none; pass --eval FILE, or list it in the plan",
+        "evaluation: found none; pass --eval FILE, list it in the plan, or hold rows of the "
+        "candidates out for it: --set holdout=0.1",
     )
 
 
@@ -344,6 +347,57 @@ def test_the_deciding_metric_must_be_computed_by_every_evaluation() -> None:
 
     assert problem.startswith('decision.metric: found "f1", which b does not compute')
     assert plan_of(text, evaluations=[], overrides=["decision.metric=em"]).decision.metric == "em"
+
+
+def test_a_holdout_takes_the_place_of_an_evaluation() -> None:
+    for text in ("holdout: 0.1", "holdout: {share: 0.1}"):
+        plan = plan_of(text, evaluations=[])
+        assert plan.held_out == HoldoutPlan(share=0.1, seed=0, metrics=["em", "f1"])
+        assert plan.asked == [("holdout", ("em", "f1"))]
+
+
+def test_beside_an_evaluation_a_holdout_is_not_used() -> None:
+    plan = plan_of("holdout: 0.1")
+    assert plan.held_out is None
+    assert plan.asked == [("test", ("em", "f1"))]
+    assert fingerprint(freeze(plan)) == fingerprint(freeze(plan_of("")))
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("holdout: 1", "holdout.share: found 1; expected less than 1.0"),
+        ("holdout: 0", "holdout.share: found 0; expected more than 0.0"),
+        ("holdout: yes", "holdout.share: found true; expected a number"),
+        ("holdout: {seed: 1}", "holdout.share: missing; expected a value"),
+        ("holdout: {sahre: 0.1}", "unknown key holdout.sahre; did you mean holdout.share?"),
+        ("holdout: {share: 0.1, metrics: [f1, f1]}", 'holdout.metrics: found "f1" twice'),
+        (
+            "holdout: {share: 0.1, metrics: [em]}",
+            'decision.metric: found "f1", which the holdout does not compute (holdout.metrics: em)',
+        ),
+    ],
+)
+def test_a_holdout_that_cannot_be_used_is_refused(text: str, message: str) -> None:
+    found = problems_of(text, evaluations=[])
+
+    assert [problem for problem in found if problem.startswith(message)]
+    assert not [problem for problem in found if problem.startswith("evaluation: found none")]
+
+
+def test_a_frozen_holdout_is_the_evaluation_and_its_rows_decide(folder: Path) -> None:
+    plan = plan_of("holdout: 0.1", evaluations=[])
+    files = [HeldOutFile("holdout.jsonl", digest * 64, 10) for digest in "ab"]
+    first, second = (freeze(plan, held_out=file) for file in files)
+
+    assert first["holdout"] == {"share": 0.1, "seed": 0, "metrics": ["em", "f1"]}
+    [entry] = first["evaluation"]
+    assert (entry["name"], entry["sha256"]) == ("holdout", "a" * 64)
+    assert difference(first, second) == [f"evaluation.0.sha256: {'a' * 12} → {'b' * 12}"]
+
+
+def test_where_nothing_is_measured_no_evaluation_is_needed() -> None:
+    assert load_plan(candidates=["a.jsonl"], evaluation_optional=True).evaluation == []
 
 
 def test_a_metric_named_twice_is_refused() -> None:
@@ -414,6 +468,7 @@ def test_two_files_under_one_name_are_both_named(section: str) -> None:
         (" a", "is empty, a dot, or has spaces around it"),
         ("a\\nb", "has a character that cannot be shown"),
         ("n" * 101, "is longer than 100 characters or 200 bytes"),
+        ("n" * 300, "is longer than 100 characters or 200 bytes"),
         ("数" * 67, "is longer than 100 characters or 200 bytes"),
         ("Base", "is the untrained model's row"),
     ],
@@ -423,6 +478,25 @@ def test_a_name_that_cannot_name_a_folder_is_refused(name: str, fault: str) -> N
 
     assert fault in problem
     assert problem.startswith("candidates.0.name: ")
+
+
+@pytest.mark.parametrize("stem", ["n" * 101, "n" * 300])
+def test_a_file_whose_own_name_is_too_long_is_told_to_take_another(stem: str) -> None:
+    for candidates in ([f"{stem}.jsonl"], [f"x/{stem}.jsonl", f"y/{stem}.jsonl"]):
+        for found in problems_of(candidates=candidates):
+            assert found.startswith("candidates.")
+            assert "give it a name of its own, {path: ..., name: ...}" in found
+    assert plan_of(f"candidates: {{path: {stem}.jsonl, name: short}}", candidates=[])
+
+
+def test_a_slash_in_a_path_is_no_part_of_the_name() -> None:
+    assert names_of("some/folder/a.jsonl", "registry.json#entry") == ["a", "entry"]
+
+
+def test_one_file_named_twice_is_told_so() -> None:
+    (problem,) = problems_of(candidates=["x/a.jsonl", "x/a.jsonl"])
+
+    assert problem.startswith("candidates.1.name: x/a.jsonl is there twice; give one of them")
 
 
 def test_an_evaluation_may_be_called_base() -> None:
@@ -546,7 +620,8 @@ def test_a_frozen_plan_holds_every_default_and_every_files_hash(folder: Path) ->
         }
     ]
     assert frozen["training"]["learning_rate"] == 1e-4
-    assert set(frozen) == set(Plan.model_fields)
+    # A holdout that is not used decides nothing.
+    assert set(frozen) == set(Plan.model_fields) - {"holdout"}
     assert json.loads(json.dumps(frozen)) == frozen
 
 

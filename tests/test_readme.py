@@ -50,7 +50,7 @@ def test_the_plan_in_the_readme_has_every_key_at_its_default(tmp_path: Path) -> 
     defaults = load_plan(candidates=["a.jsonl"], evaluations=["test.jsonl"])
 
     assert shown.keys() == Plan.model_fields.keys()
-    for section in shown.keys() - FILE_SECTIONS - {"seeds"}:
+    for section in shown.keys() - FILE_SECTIONS - {"seeds", "holdout"}:
         fields = type(getattr(defaults, section)).model_fields
         assert shown[section].keys() == fields.keys(), section
     in_file = loaded(tmp_path, block).model_dump(exclude=FILE_SECTIONS)
@@ -60,6 +60,19 @@ def test_the_plan_in_the_readme_has_every_key_at_its_default(tmp_path: Path) -> 
 def test_the_chinese_plan_loads(tmp_path: Path) -> None:
     [block] = blocks("README.zh.md", "yaml")
     assert loaded(tmp_path, block).candidates[1].name == "short-answers"
+
+
+def test_the_holdout_in_the_readme_is_whole() -> None:
+    (shown,) = re.findall(r"\{share: 0\.1, .*\}", text_of("README.md"))
+    defaults = load_plan(candidates=["a.jsonl"], overrides=["holdout=0.1"]).held_out
+    assert defaults is not None
+    assert yaml.safe_load(shown) == defaults.model_dump()
+
+
+def test_the_readme_names_the_options_of_reading() -> None:
+    named = set(re.findall(r"--[a-z-]+", text_of("README.md")))
+    for name in ("check", "inspect", "split", "convert"):
+        assert options(name) <= named | {"--limit"}, name
 
 
 @pytest.mark.parametrize("name", READMES)

@@ -13,6 +13,23 @@ from loracle.cli.shell import EXIT_FAILED, app, print_json, print_problems, quie
 if TYPE_CHECKING:
     from loracle.checked import Check
 
+# How a file is read, in every command that reads one: the keys of a plan's entry.
+_Format = Annotated[
+    str | None, typer.Option("--format", help="The form of the rows; without it: by their keys.")
+]
+_Columns = Annotated[
+    list[str] | None,
+    typer.Option("--column", help="A field under another name, question=query; repeatable."),
+]
+_Split = Annotated[str | None, typer.Option(help="The split, where there are several.")]
+_Encoding = Annotated[
+    str | None, typer.Option(help="Encoding of text, where it is not UTF-8: gb18030, say.")
+]
+_Unanswerable = Annotated[
+    str | None,
+    typer.Option(help="Questions marked as without answer: answer (the default), drop or error."),
+]
+
 
 @app.command()
 def check(
@@ -31,6 +48,11 @@ def check(
     overrides: Annotated[
         list[str] | None, typer.Option("--set", help="Set one key of the plan, as for `run`.")
     ] = None,
+    form: _Format = None,
+    columns: _Columns = None,
+    split: _Split = None,
+    encoding: _Encoding = None,
+    unanswerable: _Unanswerable = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of cards.")] = False,
 ) -> None:
     """Tell what is in datasets and what is wrong with them, before anything is trained.
@@ -43,7 +65,12 @@ def check(
     if model or plan or overrides:
         quiet_libraries()
     checked = check_files(
-        candidates or (), evaluation or (), model=model, plan=plan, overrides=overrides or ()
+        candidates or (),
+        evaluation or (),
+        model=model,
+        plan=plan,
+        overrides=overrides or (),
+        settings=_settings(form, columns, split, encoding, unanswerable),
     )
     if as_json:
         print_json(checked.to_dict())
@@ -66,6 +93,11 @@ def inspect(
     overrides: Annotated[
         list[str] | None, typer.Option("--set", help="Set one key of the plan, as for `run`.")
     ] = None,
+    form: _Format = None,
+    columns: _Columns = None,
+    split: _Split = None,
+    encoding: _Encoding = None,
+    unanswerable: _Unanswerable = None,
 ) -> None:
     """Show a row as the model sees it: what is learned, what is context, what was cut."""
     from rich.console import Console
@@ -74,24 +106,38 @@ def inspect(
     from loracle.report.inspected import inspected_lines
 
     quiet_libraries()
-    found = inspect_file(path, row, model=model, plan=plan, overrides=overrides or ())
+    found = inspect_file(
+        path,
+        row,
+        model=model,
+        plan=plan,
+        overrides=overrides or (),
+        settings=_settings(form, columns, split, encoding, unanswerable),
+    )
     console = Console(highlight=False)
     for line in inspected_lines(found, colours=console.color_system is not None, ids=ids):
         console.print(line, soft_wrap=True)
 
 
-@app.command()
-def split(
+@app.command("split")
+def split_in_two(
     path: Annotated[str, typer.Argument(help="The data file.")],
     holdout: Annotated[float, typer.Option(help="The share of rows to hold out.")] = 0.1,
     seed: Annotated[int, typer.Option(help="Draws the groups; the same gives the same.")] = 0,
     out: Annotated[Path, typer.Option(help="The folder to write to.")] = Path(),
+    form: _Format = None,
+    columns: _Columns = None,
+    split: _Split = None,
+    encoding: _Encoding = None,
+    unanswerable: _Unanswerable = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """Split a file into NAME-train.jsonl and NAME-holdout.jsonl by shared passage, never by row."""
+    from loracle.data.options import named_options
     from loracle.separation import split_file
 
-    separated = split_file(path, holdout, seed, out)
+    options = named_options(path, _settings(form, columns, split, encoding, unanswerable))
+    separated = split_file(path, holdout, seed, out, options)
     if as_json:
         print_json(separated.to_dict())
     else:
@@ -104,20 +150,11 @@ def convert(
         str, typer.Argument(help="A file, a folder, or an entry: dataset_info.json#name.")
     ],
     out: Annotated[Path, typer.Option(help="The JSONL file to write.")],
-    form: Annotated[
-        str, typer.Option("--format", help="The form of the rows; auto: by their keys.")
-    ] = "auto",
-    columns: Annotated[
-        list[str] | None,
-        typer.Option("--column", help="A field under another name, question=query; repeatable."),
-    ] = None,
-    split: Annotated[str | None, typer.Option(help="The split, where there are several.")] = None,
-    encoding: Annotated[
-        str | None, typer.Option(help="Encoding of text, where it is not UTF-8: gb18030, say.")
-    ] = None,
-    unanswerable: Annotated[
-        str, typer.Option(help="Questions marked as without answer: answer, drop or error.")
-    ] = "answer",
+    form: _Format = None,
+    columns: _Columns = None,
+    split: _Split = None,
+    encoding: _Encoding = None,
+    unanswerable: _Unanswerable = None,
     limit: Annotated[int | None, typer.Option(help="How many rows, from the first.")] = None,
 ) -> None:
     """Write any dataset as messages JSONL, without a model.
@@ -127,15 +164,8 @@ def convert(
     from loracle.data.converting import convert as convert_dataset
     from loracle.data.options import named_options
 
-    options = named_options(
-        path,
-        format=form,
-        columns=columns or (),
-        split=split,
-        encoding=encoding,
-        unanswerable=unanswerable,
-        limit=limit,
-    )
+    settings = _settings(form, columns, split, encoding, unanswerable)
+    options = named_options(path, settings if limit is None else {**settings, "limit": limit})
     conversion = convert_dataset(path, out, options)
     print(f"{path}: {conversion.description}", file=sys.stderr)
     for drop in conversion.drops:
@@ -143,6 +173,24 @@ def convert(
     print(f"{conversion.num_written} rows written to {out}")
     if any(not drop.by_policy for drop in conversion.drops):
         raise typer.Exit(EXIT_FAILED)
+
+
+def _settings(
+    form: str | None,
+    columns: list[str] | None,
+    split: str | None,
+    encoding: str | None,
+    unanswerable: str | None,
+) -> dict[str, object]:
+    from loracle.data.options import named_settings
+
+    return named_settings(
+        columns=columns or (),
+        format=form,
+        split=split,
+        encoding=encoding,
+        unanswerable=unanswerable,
+    )
 
 
 def _print_cards(checked: Check) -> None:

@@ -1,6 +1,8 @@
 """What a dataset holds, counted: every row read is kept or dropped, and a dropped one is named.
 
 889 read = 886 kept + 3 dropped (too_long 3) · 5 shortened · 18,340 supervised tokens
+
+Every row read is kept, dropped, or held out for the evaluation.
 """
 
 from __future__ import annotations
@@ -21,6 +23,8 @@ Unit = Literal["tokens", "characters"]
 
 TOO_LONG = "too long"
 """Why a row was dropped or shortened for its length."""
+UNASKED = "nothing to compare"
+"""Why a row that was held out is not asked."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +45,12 @@ class RowNote:
         """A row that the reader could not, or was told not to, use."""
         fault = drop.faults[0]
         return cls(None, drop.file, drop.line, str(fault.reason), fault.text, drop.by_policy)
+
+    @classmethod
+    def of_unasked(cls, example: Example) -> RowNote:
+        """A row that was held out and cannot be asked: no text can be held against its end."""
+        detail = "ends on a tool call without text, and a call cannot be compared"
+        return cls(example.id, example.file, example.line, UNASKED, detail, by_policy=True)
 
     @classmethod
     def of(cls, row: OverlongRow) -> RowNote:
@@ -71,6 +81,7 @@ class Lengths:
 class Accounting:
     """What became of every row, and how much the kept ones hold.
 
+    num_held_out: rows of a candidate that are asked in place of being trained on (see holdout.py).
     supervised: tokens that carry loss in one pass over the rows (without a tokenizer: characters
     of the assistant turns). Of an evaluation set it is the references' length.
     scripts, languages: shares, over a sample (see scripts.py).
@@ -78,6 +89,7 @@ class Accounting:
 
     num_read: int
     num_kept: int
+    num_held_out: int
     dropped: tuple[RowNote, ...]
     shortened: tuple[RowNote, ...]
     lengths: Lengths
@@ -110,6 +122,7 @@ def account(
     *,
     dropped: Sequence[RowNote],
     shortened: Sequence[RowNote],
+    num_held_out: int = 0,
 ) -> Accounting:
     """Count the kept examples; `rows` are the same ones rendered, None without a tokenizer."""
     if rows is None:
@@ -124,8 +137,9 @@ def account(
             for row in rows
         )
     return Accounting(
-        num_read=len(examples) + len(dropped),
+        num_read=len(examples) + len(dropped) + num_held_out,
         num_kept=len(examples),
+        num_held_out=num_held_out,
         dropped=tuple(dropped),
         shortened=tuple(shortened),
         lengths=Lengths.of(lengths, "characters" if rows is None else "tokens"),

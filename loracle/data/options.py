@@ -45,22 +45,33 @@ class ReadOptions:
     turn_keys: TurnKeys = field(default_factory=TurnKeys)
 
 
-def named_options(path: str, *, columns: Sequence[str], **settings: object) -> ReadOptions:
-    """Options as the command line names them, checked as a plan's entry is.
+def named_settings(*, columns: Sequence[str] = (), **settings: object) -> dict[str, object]:
+    """What the command line says of how files are read, as the keys of a plan's entry.
 
-    columns: "question=query" each. Raises PlanError with all problems.
+    columns: "question=query" each. settings: further keys; None is not said.
+
+    Raises PlanError with every column that is not of that form.
     """
     pairs = [column.partition("=") for column in columns]
     wrong = [
-        f"--column {name}: expected field=column, question=query say"
+        f"--column {name}{mark}{column}: expected field=column, question=query say"
         for name, mark, column in pairs
         if not (name and mark and column)
     ]
-    tree = {"path": path, "columns": {name: column for name, _, column in pairs}, **settings}
+    if wrong:
+        raise PlanError(wrong)
+    said = {key: value for key, value in settings.items() if value is not None}
+    renamed = {"columns": {name: column for name, _, column in pairs}} if pairs else {}
+    return {**said, **renamed}
+
+
+def named_options(path: str, settings: Mapping[str, object]) -> ReadOptions:
+    """Options of one file as the command line names them, checked as a plan's entry is.
+
+    Raises PlanError with all problems.
+    """
     try:
-        if wrong:
-            raise PlanError(wrong)
-        return options_of(DataFilePlan.model_validate(tree))
+        return options_of(DataFilePlan.model_validate({"path": path, **settings}))
     except ValidationError as error:
         raise PlanError(problems_of(error)) from error
 

@@ -80,7 +80,8 @@ class Renderer:
 
     end_token_ids: the ids that may end a turn, as the model declares them.
     train_on: "assistant" supervises every assistant turn, "last" only the last one.
-    max_length: longest row allowed, in tokens; None is no limit.
+    max_length: longest row allowed, in tokens; None is no limit. max_length_reason: why it is
+        that, as it is shown.
     overlong: what `fit_training` and `fit_prompts` do with a longer one (see shortening.py).
     num_joined: rows so far whose reply melts into the template when tokenized as one text;
         their parts were tokenized one by one, which is also what generation sees.
@@ -93,6 +94,7 @@ class Renderer:
     template_kwargs: Mapping[str, Any] = field(default_factory=dict)
     overlong: Overlong = "error"
     num_joined: int = 0
+    max_length_reason: str = ""
     _takes: dict[str, bool] = field(default_factory=dict)
     _last_length: int = field(default=0, init=False, repr=False)
 

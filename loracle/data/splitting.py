@@ -49,14 +49,8 @@ def split(dataset: AuditedSet, share: float, seed: int) -> Split:
     """
     groups = row_groups(dataset)
     sizes = np.bincount(groups)
-    wanted = share * len(groups)
-    held = np.zeros(len(sizes), np.bool_)
-    num_held = 0
-    for group in np.random.default_rng(seed).permutation(len(sizes)):
-        if abs(num_held + int(sizes[group]) - wanted) < abs(num_held - wanted):
-            held[group] = True
-            num_held += int(sizes[group])
-    if not num_held or num_held == len(groups):
+    held = drawn_groups(sizes[:, None], share, seed)
+    if not held.any() or held.all():
         raise DataError(
             f"{dataset.name}: cannot hold out {share:.0%} of {len(groups):,} rows by passage: "
             f"there are {len(sizes):,} groups of rows that share one, the largest of "
@@ -70,6 +64,25 @@ def split(dataset: AuditedSet, share: float, seed: int) -> Split:
         int(held.sum()),
         int(sizes.max()),
     )
+
+
+def drawn_groups(num_rows: npt.NDArray[np.int64], share: float, seed: int) -> npt.NDArray[np.bool_]:
+    """Which groups to hold out, shape (groups,).
+
+    num_rows: the rows of every group in every part of the data, shape (groups, parts). Groups come
+    in an order drawn from `seed`; one is held out where that brings the parts' held shares, all
+    together, nearer to `share`.
+    """
+    totals = np.maximum(num_rows.sum(axis=0), 1)
+    held = np.zeros(len(num_rows), np.bool_)
+    num_held = np.zeros_like(totals)
+    distance = float(np.abs(num_held / totals - share).sum())
+    for group in np.random.default_rng(seed).permutation(len(num_rows)):
+        with_group = num_held + num_rows[group]
+        nearer = float(np.abs(with_group / totals - share).sum())
+        if nearer < distance:
+            held[group], num_held, distance = True, with_group, nearer
+    return held
 
 
 def row_groups(dataset: AuditedSet) -> npt.NDArray[np.int64]:
@@ -107,5 +120,14 @@ def _belonging_together(dataset: AuditedSet) -> Iterable[Sequence[int]]:
     alone = dataset.rows_without_passage
     questions = list(alone)
     for pair in near_pairs(questions, QUESTION_THRESHOLD).pairs:
-        if weight(questions[pair.left]) >= MIN_OPEN_QUESTION_WEIGHT:
-            yield [alone[questions[side]][0] for side in (pair.left, pair.right)]
+        left, right = (alone[questions[side]] for side in (pair.left, pair.right))
+        if weight(questions[pair.left]) >= MIN_OPEN_QUESTION_WEIGHT or _share_answer(
+            dataset, left, right
+        ):
+            yield [left[0], right[0]]
+
+
+def _share_answer(dataset: AuditedSet, left: Iterable[int], right: Iterable[int]) -> bool:
+    return not {dataset.rows[row].reply for row in left}.isdisjoint(
+        dataset.rows[row].reply for row in right
+    )

@@ -19,7 +19,14 @@ files) -> `fingerprint` and `difference`, which say whether a run folder holds t
 
 from __future__ import annotations
 
-from loracle.plan.freezing import EntryKey, difference, fingerprint, freeze, recorded_commits
+from loracle.plan.freezing import (
+    EntryKey,
+    HeldOutFile,
+    difference,
+    fingerprint,
+    freeze,
+    recorded_commits,
+)
 from loracle.plan.loading import load_plan, named_files
 from loracle.plan.messages import file_problem, nearest
 from loracle.plan.names import BASE_NAME
@@ -27,6 +34,7 @@ from loracle.plan.paths import COMPRESSION_ENDINGS, data_name
 from loracle.plan.root import Plan
 from loracle.plan.sections import (
     EMBEDDED,
+    HOLDOUT,
     UNANSWERABLE_REPLY,
     CandidatePlan,
     Count,
@@ -36,6 +44,7 @@ from loracle.plan.sections import (
     FieldName,
     FormatName,
     GenerationPlan,
+    HoldoutPlan,
     LoraPlan,
     ModelPlan,
     NonNegative,
@@ -53,6 +62,7 @@ __all__ = [
     "BASE_NAME",
     "COMPRESSION_ENDINGS",
     "EMBEDDED",
+    "HOLDOUT",
     "UNANSWERABLE_REPLY",
     "CandidatePlan",
     "Count",
@@ -63,6 +73,8 @@ __all__ = [
     "FieldName",
     "FormatName",
     "GenerationPlan",
+    "HeldOutFile",
+    "HoldoutPlan",
     "LoraPlan",
     "ModelPlan",
     "NonNegative",

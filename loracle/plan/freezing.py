@@ -28,6 +28,14 @@ class EntryKey(NamedTuple):
     position: int
 
 
+class HeldOutFile(NamedTuple):
+    """The rows that were held out, as the run folder keeps them. path: within the run folder."""
+
+    path: str
+    sha256: str
+    size_bytes: int
+
+
 def _own_file(entry: DataFilePlan) -> Sequence[Path]:
     return [Path(entry.path)]
 
@@ -37,6 +45,7 @@ def freeze(
     files_of: Callable[[DataFilePlan], Sequence[Path]] = _own_file,
     fetched: Mapping[EntryKey, HubFiles] = MappingProxyType({}),
     model_commit: str | None = None,
+    held_out: HeldOutFile | None = None,
 ) -> dict[str, Any]:
     """The plan with every default, as JSON values, and with each dataset's hash and size.
 
@@ -46,6 +55,8 @@ def freeze(
 
     files_of: the files that decide what is read of an entry, which may be a folder.
     fetched: where the files of the entries of a hub are.
+    held_out: the evaluation set that is split off, where there is one; it becomes the entry of
+        `evaluation`. A holdout that is not used decides nothing and is left out.
 
     Raises DataError with all files that cannot be read.
     """
@@ -68,6 +79,19 @@ def freeze(
                 problems += [f"{section}.{index}.path: {problem}" for problem in error.problems]
     if problems:
         raise DataError(problems)
+    if plan.held_out is None:
+        del frozen["holdout"]
+    else:
+        assert held_out is not None, "the holdout is split off before the plan is frozen"
+        (asked,) = plan.asked
+        frozen["evaluation"] = [
+            {
+                **held_out._asdict(),
+                "name": asked.name,
+                "limit": None,
+                "metrics": list(asked.metrics),
+            }
+        ]
     return frozen
 
 

@@ -16,24 +16,30 @@ from loracle.plan.locations import is_hub_location
 from loracle.plan.messages import file_problem, show
 from loracle.plan.names import name_problems, repeated, with_distinct_names
 from loracle.plan.problems import problems_of
-from loracle.plan.root import FILE_SECTIONS, Plan, written_out
+from loracle.plan.root import EVALUATION_OPTIONAL, FILE_SECTIONS, Plan, written_out
 from loracle.plan.sections import CandidatePlan, EvaluationPlan
+
+DataFile = str | Path | Mapping[str, object]
+"""A path, or a plan's entry with one."""
 
 
 def load_plan(
     path: str | Path | None = None,
     *,
-    candidates: Sequence[str | Path] = (),
-    evaluations: Sequence[str | Path] = (),
+    candidates: Sequence[DataFile] = (),
+    evaluations: Sequence[DataFile] = (),
     model: str | None = None,
     overrides: Sequence[str] = (),
+    evaluation_optional: bool = False,
 ) -> Plan:
     """Read a plan file and lay the command line over it.
 
-    Candidates and evaluations of the command line replace the file's whole list where any are
-    given; `model` replaces the file's model name; overrides ("training.epochs=2",
-    "candidates.0.name=short") come last, their values read as YAML. Relative paths in the plan
-    file start at its folder, those of the command line at the current folder.
+    Candidates and evaluations of the command line (paths, or entries with further keys) replace
+    the file's whole list where any are given; `model` replaces the file's model name; overrides
+    ("training.epochs=2", "candidates.0.name=short") come last, their values read as YAML. Relative
+    paths in the plan file start at its folder, those of the command line at the current folder.
+
+    evaluation_optional: nothing is measured, so that neither an evaluation nor a holdout is needed.
 
     Raises PlanError with all problems that can be seen together.
     """
@@ -49,7 +55,8 @@ def load_plan(
     tree, override_problems = _overridden(written_out(tree), overrides)
     problems += override_problems
     try:
-        plan = Plan.model_validate(tree)
+        context = {EVALUATION_OPTIONAL} if evaluation_optional else None
+        plan = Plan.model_validate(tree, context=context)
     except ValidationError as error:
         problems += problems_of(error)
     if problems:
@@ -58,14 +65,20 @@ def load_plan(
 
 
 def named_files(
-    candidates: Sequence[str], evaluations: Sequence[str]
+    candidates: Sequence[DataFile], evaluations: Sequence[DataFile]
 ) -> tuple[list[CandidatePlan], list[EvaluationPlan]]:
     """Data files without a plan, under the names that a plan would give them.
 
-    Raises PlanError where there is no file at all, or two would have one name.
+    Raises PlanError where there is no file at all, two would have one name, or an entry's keys
+    cannot be used.
     """
-    trained = with_distinct_names([CandidatePlan(path=path) for path in candidates])
-    asked = with_distinct_names([EvaluationPlan(path=path) for path in evaluations])
+    tree = written_out({"candidates": candidates, "evaluation": evaluations})
+    try:
+        trained = [CandidatePlan.model_validate(entry) for entry in tree["candidates"]]
+        asked = [EvaluationPlan.model_validate(entry) for entry in tree["evaluation"]]
+    except ValidationError as error:
+        raise PlanError(problems_of(error)) from error
+    trained, asked = with_distinct_names(trained), with_distinct_names(asked)
     problems = name_problems("candidates", trained) + name_problems("evaluation", asked)
     if not candidates and not evaluations:
         problems.append("found no data; name at least one file")

@@ -74,9 +74,14 @@ def name_problems(section: str, entries: Sequence[DataFilePlan]) -> list[str]:
         # Folders whose names differ by case alone are one folder on some systems.
         other = first.setdefault(entry.name.casefold(), entry)
         if other is not entry:
+            found = (
+                f"{entry.path} is there twice"
+                if entry.path == other.path
+                else f"{show(entry.name)} is the name of both {other.path} and {entry.path}"
+            )
             problems.append(
-                f"{section}.{index}.name: {show(entry.name)} is the name of both {other.path} "
-                f"and {entry.path}; give one of them another name"
+                f"{section}.{index}.name: {found}; give one of them another name, "
+                "{path: ..., name: ...} in a plan"
             )
     return problems
 

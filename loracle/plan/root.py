@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
-from typing import Annotated, Any
+from typing import Annotated, Any, NamedTuple
 
 from pydantic import Field, ValidationInfo, field_validator, model_validator
 
@@ -17,10 +17,12 @@ from loracle.plan.names import (
     with_distinct_names,
 )
 from loracle.plan.sections import (
+    HOLDOUT,
     CandidatePlan,
     DecisionPlan,
     EvaluationPlan,
     GenerationPlan,
+    HoldoutPlan,
     LoraPlan,
     ModelPlan,
     Section,
@@ -32,6 +34,17 @@ FILE_SECTIONS = ("candidates", "evaluation")
 """The lists of data files."""
 
 
+# Set in the context of validation where nothing is measured, as for `loracle inspect`.
+EVALUATION_OPTIONAL = "evaluation_optional"
+
+
+class Asked(NamedTuple):
+    """An evaluation set by its name, and what is measured on it."""
+
+    name: str
+    metrics: tuple[str, ...]
+
+
 class Plan(Section):
     """Everything that decides the results of an experiment."""
 
@@ -39,8 +52,11 @@ class Plan(Section):
     """The base model. A bare string is its name."""
     candidates: list[CandidatePlan] = Field(default=[], validate_default=True)
     """The training datasets to compare, at least one. A bare string is a path."""
+    holdout: HoldoutPlan | None = None
+    """Rows of the candidates to measure on, where `evaluation` is empty. A bare number is the
+    share. None: `evaluation` must name a dataset."""
     evaluation: list[EvaluationPlan] = Field(default=[], validate_default=True)
-    """The datasets to measure on, at least one. A bare string is a path."""
+    """The datasets to measure on, at least one, or a `holdout`. A bare string is a path."""
     lora: LoraPlan = Field(default_factory=LoraPlan)
     """The adapter."""
     training: TrainingPlan = Field(default_factory=TrainingPlan)
@@ -74,9 +90,35 @@ class Plan(Section):
         refuse(*problems)
         return named
 
+    @property
+    def held_out(self) -> HoldoutPlan | None:
+        """The holdout, where it is the evaluation set."""
+        return None if self.evaluation else self.holdout
+
+    @property
+    def asked(self) -> list[Asked]:
+        """Every evaluation set, the one that is split off from the candidates included."""
+        if self.held_out is not None:
+            return [Asked(HOLDOUT, tuple(self.held_out.metrics))]
+        return [Asked(entry.name, tuple(entry.metrics)) for entry in self.evaluation]
+
+    @field_validator("holdout")
+    @classmethod
+    def _check_holdout(cls, holdout: HoldoutPlan | None) -> HoldoutPlan | None:
+        if holdout is not None:
+            refuse(
+                *(
+                    f"holdout.metrics: found {show(metric)} twice; name it once"
+                    for metric in repeated(holdout.metrics)
+                )
+            )
+        return holdout
+
     @field_validator("evaluation")
     @classmethod
-    def _check_evaluation(cls, evaluation: list[EvaluationPlan]) -> list[EvaluationPlan]:
+    def _check_evaluation(
+        cls, evaluation: list[EvaluationPlan], info: ValidationInfo
+    ) -> list[EvaluationPlan]:
         refuse(*location_problems("evaluation", evaluation))
         named = with_distinct_names(evaluation)
         problems = name_problems("evaluation", named)
@@ -85,8 +127,13 @@ class Plan(Section):
             for index, entry in enumerate(named)
             for metric in repeated(entry.metrics)
         ]
-        if not evaluation:
-            problems.append("evaluation: found none; pass --eval FILE, or list it in the plan")
+        # A holdout with a problem of its own is not in the data, and not missing either.
+        held_out = info.data.get("holdout", ...) is not None
+        if not evaluation and not held_out and EVALUATION_OPTIONAL not in (info.context or ()):
+            problems.append(
+                "evaluation: found none; pass --eval FILE, list it in the plan, or hold rows of "
+                "the candidates out for it: --set holdout=0.1"
+            )
         refuse(*problems)
         return named
 
@@ -100,23 +147,30 @@ class Plan(Section):
     @classmethod
     def _check_decision(cls, decision: DecisionPlan, info: ValidationInfo) -> DecisionPlan:
         evaluation: list[EvaluationPlan] = info.data.get("evaluation", [])
+        sets = [(e.name, f"evaluation.{i}", e.metrics) for i, e in enumerate(evaluation)]
+        holdout: HoldoutPlan | None = info.data.get("holdout")
+        if holdout is not None and not evaluation:
+            sets.append((f"the {HOLDOUT}", HOLDOUT, holdout.metrics))
         refuse(
             *(
-                f"decision.metric: found {show(decision.metric)}, which {entry.name} does not "
-                f"compute (evaluation.{index}.metrics: {', '.join(entry.metrics)}); add it there "
+                f"decision.metric: found {show(decision.metric)}, which {name} does not "
+                f"compute ({key}.metrics: {', '.join(metrics)}); add it there "
                 "or decide by another metric"
-                for index, entry in enumerate(evaluation)
-                if decision.metric not in entry.metrics
+                for name, key, metrics in sets
+                if decision.metric not in metrics
             )
         )
         return decision
 
 
 def written_out(values: Mapping[str, Any]) -> dict[str, Any]:
-    """The plan with its short forms written out: bare strings, one entry, empty sections."""
+    """The plan with its short forms written out: bare strings and numbers, one entry, empty
+    sections."""
     full = {key: value for key, value in values.items() if value is not None}
     if isinstance(full.get("model"), str):
         full["model"] = {"name": full["model"]}
+    if isinstance(full.get("holdout"), int | float):
+        full["holdout"] = {"share": full["holdout"]}
     for key in FILE_SECTIONS:
         entries = full.get(key, [])
         if isinstance(entries, str | os.PathLike | Mapping):

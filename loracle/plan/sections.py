@@ -55,6 +55,8 @@ Unanswerable = Literal["answer", "drop", "error"]
 UNANSWERABLE_REPLY = "unanswerable"
 """The reply to a question without an answer; FLAN and lm-evaluation-harness use the same word."""
 
+HOLDOUT = "holdout"
+"""The name of the evaluation set that is split off from the candidates."""
 
 EMBEDDED = "embedded"
 """The name of the model that comes with Loracle."""
@@ -162,6 +164,18 @@ class EvaluationPlan(DataFilePlan):
     """Names of metrics, each computed for every prediction."""
 
 
+class HoldoutPlan(Section):
+    """The evaluation set that is split off from the candidates, where none is given."""
+
+    share: Annotated[float, Field(strict=True, gt=0, lt=1)]
+    """The share of every candidate's rows to hold out, about: rows that share a passage go
+    together, whichever candidates they are in."""
+    seed: Seed = 0
+    """Draws the passages. Not one of `seeds`: every trial is asked the same."""
+    metrics: Annotated[list[Text], Field(min_length=1)] = ["em", "f1"]
+    """Names of metrics, each computed for every prediction."""
+
+
 class LoraPlan(Section):
     """The adapter. Any further field of peft.LoraConfig is passed through to it."""
 
@@ -221,7 +235,7 @@ class TrainingPlan(Section):
     """Which turns carry loss: every assistant turn, or the last one alone."""
     max_length: Count | None = None
     """Longest allowed row in tokens; an evaluation prompt counts with its max_new_tokens. None:
-    what the model can take, which is printed."""
+    what the model takes, or what memory allows where that is less; which it is, is printed."""
     overlong: Literal["shorten", "drop", "error"] = "shorten"
     """What happens to a longer row. shorten: the middle of its longest passage is cut, never the
     question, the answer or the template, and a row too long without its passage is dropped; drop:

@@ -30,8 +30,8 @@ _STYLES = {"error": "bold red", "gated": "red", "warning": "yellow", "note": "cy
 def cards(check: Check) -> list[RenderableType]:
     """One card for each dataset, in order, then one for each candidate that knows too much, and the
     limit that the rows were held to."""
-    limit = [Text(line) for line in _limit_lines(check)]
-    return [*map(_dataset_card, check.reports), *map(_leakage_card, check.leaks), *limit]
+    lines = [Text(line) for line in (*_limit_lines(check), *check.remarks)]
+    return [*map(_dataset_card, check.reports), *map(_leakage_card, check.leaks), *lines]
 
 
 def summary_lines(check: Check) -> list[str]:
@@ -44,7 +44,7 @@ def summary_lines(check: Check) -> list[str]:
     for found in check.leakages:
         if found.leaks:
             lines.append(visible(_leak_summary(found)))
-    return [*lines, *_limit_lines(check)]
+    return [*lines, *_limit_lines(check), *check.remarks]
 
 
 _OVERLONG_IN_WORDS = {
@@ -57,10 +57,12 @@ _OVERLONG_IN_WORDS = {
 def _limit_lines(check: Check) -> list[str]:
     if check.overlong is None:
         return []
+    reason = f" ({check.max_length_reason})" if check.max_length_reason else ""
     if check.max_length is None:
-        return ["longest row allowed: no limit (the model declares none)"]
+        return [f"longest row allowed: no limit{reason}"]
     return [
-        f"longest row allowed: {check.max_length:,} tokens; {_OVERLONG_IN_WORDS[check.overlong]}"
+        f"longest row allowed: {check.max_length:,} tokens{reason}; "
+        f"{_OVERLONG_IN_WORDS[check.overlong]}"
     ]
 
 
@@ -95,6 +97,8 @@ def _facts(report: DatasetReport) -> dict[str, str]:
 
 def _rows_line(accounting: Accounting) -> str:
     parts = [f"{accounting.num_read:,} read", f"{accounting.num_kept:,} kept"]
+    if accounting.num_held_out:
+        parts.append(f"{accounting.num_held_out:,} held out")
     reasons = ", ".join(f"{k} {n:,}" for k, n in accounting.dropped_by_reason.items())
     dropped = f"{len(accounting.dropped):,} dropped"
     parts.append(f"{dropped} ({reasons})" if reasons else dropped)

@@ -69,6 +69,8 @@ class EvaluationFacts:
     """Independent groups of questions: those about one passage are one."""
     clusters_by: Mapping[str, int]
     """How many questions were grouped by what, as {"passage": 290, "row": 11}."""
+    held_out: Mapping[str, int] | None = None
+    """Rows taken from each candidate; None where the set was not split off from them."""
 
 
 @dataclass(frozen=True)
@@ -161,6 +163,7 @@ def _evaluation_record(facts: EvaluationFacts) -> dict[str, Any]:
         "num_examples": facts.num_examples,
         "num_clusters": facts.num_clusters,
         "clusters_by": dict(facts.clusters_by),
+        "held_out": None if facts.held_out is None else dict(facts.held_out),
         "metrics": list(facts.metrics),
         "tokenisation": dict(facts.tokenisation),
     }

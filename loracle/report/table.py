@@ -50,6 +50,7 @@ def decision_line(results: Mapping[str, Any]) -> str:
 def summary_lines(results: Mapping[str, Any]) -> list[str]:
     """What to know when reading the tables: how it was measured, and what failed."""
     return [
+        *_held_out_lines(results["evaluations"]),
         *_tokenisation_lines(results["evaluations"]),
         *_length_lines(results),
         *_batching_lines(results["model"]),
@@ -205,6 +206,18 @@ def _style(entry: Mapping[str, Any]) -> str:
     if entry["status"] == "failed":
         return "red"
     return "dim" if entry["candidate"] == BASE_NAME else ""
+
+
+def _held_out_lines(evaluations: Sequence[Mapping[str, Any]]) -> list[str]:
+    """An evaluation set that is not the user's own, but rows of the candidates."""
+    return [
+        visible(
+            f"{evaluation['name']}: rows held out of the candidates and not trained on: "
+            + ", ".join(f"{name} {num:,}" for name, num in evaluation["held_out"].items())
+        )
+        for evaluation in evaluations
+        if evaluation.get("held_out")
+    ]
 
 
 def _tokenisation_lines(evaluations: Sequence[Mapping[str, Any]]) -> list[str]:

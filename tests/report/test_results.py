@@ -198,7 +198,7 @@ def test_every_field_of_the_schema_is_required_described_and_known() -> None:
 def places(value: Any, path: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
     """Where the objects with fixed fields are."""
     if isinstance(value, dict):
-        by_name = {"scores", "finish_reasons", "tokenisation", "clusters_by"}
+        by_name = {"scores", "finish_reasons", "tokenisation", "clusters_by", "held_out"}
         if path and path[-1] not in by_name and not (len(path) > 1 and path[-2] == "scores"):
             yield path
     children: Any = value.items() if isinstance(value, dict) else ()

@@ -52,6 +52,16 @@ class AuditedSet:
     rows: Sequence[AuditedRow]
     units: Sequence[tuple[str, ...]]
 
+    @classmethod
+    def union(cls, name: str, sets: Sequence[AuditedSet]) -> AuditedSet:
+        """The rows of several sets that were prepared together, one set after the other."""
+        return cls(
+            name,
+            [example for one in sets for example in one.examples],
+            [row for one in sets for row in one.rows],
+            [units for one in sets for units in one.units],
+        )
+
     @cached_property
     def rows_of_unit(self) -> dict[str, list[int]]:
         """The rows that hold each passage unit."""

@@ -58,6 +58,7 @@ def all_sections(record: RunRecord) -> dict[str, Any]:
 
 def _warnings(record: RunRecord, findings: Findings) -> Iterator[Said]:
     recommended = findings.decisions[0]["recommended"] if findings.decisions else None
+    yield from audited.holdout_warnings(record)
     yield from audited.leakage_warnings(record, recommended)
     assert record.results is not None
     if num_failed := record.results["num_failed"]:

@@ -63,6 +63,21 @@ def audit(record: RunRecord) -> dict[str, Any] | None:
     }
 
 
+def holdout_warnings(record: RunRecord) -> Iterator[Said]:
+    """What the reader of the decision must know: the questions are the candidates' own."""
+    holdout = (record.check or {}).get("holdout")
+    if holdout is None:
+        return
+    num, contested = len(holdout["questions"]), holdout["num_contested"]
+    yield (
+        f"No evaluation set was given: {num:,} questions were held out of the candidates "
+        f"themselves. On {contested:,} of them the candidates have no answer in common, and each "
+        "one's counted as right.",
+        f"未提供评测集：从各候选中留出了 {num:,} 题。其中 {contested:,} 题各候选的答案互不相同，"
+        "任何一个都算对。",
+    )
+
+
 def leakage_warnings(record: RunRecord, winner: str | None) -> Iterator[Said]:
     """What the reader of the decision must know: the winner has seen evaluation questions."""
     for found in (record.check or {"leakage": []})["leakage"]:
@@ -80,6 +95,7 @@ def leakage_warnings(record: RunRecord, winner: str | None) -> Iterator[Said]:
 def _accounting(
     record: RunRecord, datasets: Sequence[Mapping[str, Any]]
 ) -> Iterator[dict[str, Any]]:
+    """One row a dataset. A check of an earlier version has no rows held out."""
     places = places_of(record.plan)
     for dataset in datasets:
         found = dataset["accounting"]
@@ -93,6 +109,7 @@ def _accounting(
             "num_read": count(found["num_read"]),
             "num_kept": count(found["num_kept"]),
             "num_shortened": count(len(found["shortened"])),
+            "num_held_out": count(found.get("num_held_out", 0)),
             "dropped": [f"{num:,} × {why}" for why, num in found["dropped_by_reason"].items()],
             "languages": ", ".join(f"{n} {share:.0%}" for n, share in found["languages"].items()),
             "problems": [problem["message"] for problem in dataset["problems"]],
