@@ -34,6 +34,8 @@ from loracle.report.page import write_report
 from loracle.report.record import keep_questions
 from loracle.report.results import EvaluationFacts, ModelFacts, ResultRow, build_results
 from loracle.store import RunFolder, write_json
+from loracle.trackers import check_trackers, listen
+from loracle.trackers.client import Experiment
 from loracle.trial import Place
 from loracle.workbench import NLL_METRIC, Workbench, load_model, prepare
 
@@ -48,6 +50,7 @@ def run(plan: Plan, out: Path | None, view: View) -> dict[str, Any]:
         UserError: the plan, the data, the model or the run folder cannot be used.
     """
     lora = check_plan(plan)
+    check_trackers(plan.trackers)
     fetched = fetch_plan(plan, *_recorded_commits(plan, out))
     pinned = fetched.pinned(plan)
     datasets = read_datasets(pinned.candidates, pinned.evaluation)
@@ -64,7 +67,11 @@ def run(plan: Plan, out: Path | None, view: View) -> dict[str, Any]:
     root = out if out is not None else Path("runs") / plan_fingerprint[:12]
     names = [candidate.name for candidate in plan.candidates]
     trials = places(names, plan.seeds)
-    with RunFolder.open(root, frozen, plan_fingerprint) as folder, Reporter(folder, view) as report:
+    tracked = Experiment(root.absolute().name, root.absolute(), plan_fingerprint)
+    with (
+        RunFolder.open(root, frozen, plan_fingerprint) as folder,
+        Reporter(folder, view, listen(plan.trackers, tracked, frozen)) as report,
+    ):
         started = time.perf_counter()
         report.emit("run_started", run=str(root), num_trials=len(trials), candidates=names)
         for dataset in datasets:
@@ -90,6 +97,12 @@ def run(plan: Plan, out: Path | None, view: View) -> dict[str, Any]:
         outcomes += inline.execute(attempt, trials)
         results = _results(plan, model_commit, root, bench, self_test, outcomes)
         write_json(folder.results, results)
+        for decision in results["decisions"]:
+            report.emit(
+                "decided",
+                evaluation=decision["evaluation"],
+                sentence=decision["sentence"]["en"],
+            )
         _report(folder, report)
         report.emit(
             "run_finished",
