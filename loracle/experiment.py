@@ -21,7 +21,7 @@ from loracle.data.fetching import fetch_plan
 from loracle.data.locations import deciding_files
 from loracle.data.options import options_of
 from loracle.data.sources import NUM_SHOWN_PROBLEMS
-from loracle.errors import DataError, PlanError
+from loracle.errors import DataError, PlanError, UserError
 from loracle.executors import inline
 from loracle.intake import load_renderer, read_datasets
 from loracle.model import SelfTest
@@ -141,8 +141,8 @@ def check_plan(plan: Plan) -> Any:
     names = [name for evaluation in plan.evaluation for name in evaluation.metrics]
     for name in dict.fromkeys([*names, plan.decision.metric]):
         try:
-            metrics.get_metric(name)
-        except PlanError as error:
+            metrics.check_usable(name)
+        except UserError as error:
             problems += error.problems
     if NLL_METRIC in names or plan.generation.answer_nll:
         if plan.generation.do_sample:
