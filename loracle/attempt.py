@@ -29,7 +29,10 @@ def attempt_base(bench: Workbench, folder: TrialFolder) -> Outcome:
         return _finished_before(bench, folder, BASE_NAME, BASE_NAME, None)
     _clear(bench, folder, BASE_NAME)
     bench.reporter.emit("base_started")
-    return Outcome(BASE_NAME, None, run_base(bench, folder, BASE_NAME), None)
+    started = time.perf_counter()
+    summary = run_base(bench, folder, BASE_NAME)
+    bench.reporter.emit("base_finished", seconds=time.perf_counter() - started)
+    return Outcome(BASE_NAME, None, summary, None)
 
 
 def attempt_trial(

@@ -19,7 +19,7 @@ from loracle.data.fetching import fetch_plan
 from loracle.data.holdout import HELD_OUT_FILE, Holdout
 from loracle.data.locations import deciding_files
 from loracle.data.options import options_of
-from loracle.errors import PlanError
+from loracle.errors import PlanError, UserError
 from loracle.executors import inline
 from loracle.intake import read_plan_data
 from loracle.model import SelfTest
@@ -32,6 +32,8 @@ from loracle.report.record import keep_questions
 from loracle.report.results import EvaluationFacts, ModelFacts, ResultRow, build_results
 from loracle.run_check import RunData, check_run, refuse_unreadable
 from loracle.store import RunFolder, write_atomically, write_json
+from loracle.trackers import check_trackers, listen
+from loracle.trackers.client import Experiment
 from loracle.trial import Place
 from loracle.workbench import NLL_METRIC, Workbench, load_model, prepare
 
@@ -46,6 +48,7 @@ def run(plan: Plan, out: Path | None, view: View) -> dict[str, Any]:
         UserError: the plan, the data, the model or the run folder cannot be used.
     """
     lora = check_plan(plan)
+    check_trackers(plan.trackers)
     fetched = fetch_plan(plan, *_recorded_commits(plan, out))
     pinned = fetched.pinned(plan)
     datasets, holdout = read_plan_data(pinned)
@@ -63,7 +66,11 @@ def run(plan: Plan, out: Path | None, view: View) -> dict[str, Any]:
     root = out if out is not None else Path("runs") / plan_fingerprint[:12]
     names = [candidate.name for candidate in plan.candidates]
     trials = places(names, plan.seeds)
-    with RunFolder.open(root, frozen, plan_fingerprint) as folder, Reporter(folder, view) as report:
+    tracked = Experiment(root.absolute().name, root.absolute(), plan_fingerprint)
+    with (
+        RunFolder.open(root, frozen, plan_fingerprint) as folder,
+        Reporter(folder, view, listen(plan.trackers, tracked, frozen)) as report,
+    ):
         started = time.perf_counter()
         report.emit("run_started", run=str(root), num_trials=len(trials), candidates=names)
         for dataset in datasets:
@@ -89,6 +96,12 @@ def run(plan: Plan, out: Path | None, view: View) -> dict[str, Any]:
         outcomes += inline.execute(attempt, trials)
         results = _results(plan, holdout, model_commit, root, bench, self_test, outcomes)
         write_json(folder.results, results)
+        for decision in results["decisions"]:
+            report.emit(
+                "decided",
+                evaluation=decision["evaluation"],
+                sentence=decision["sentence"]["en"],
+            )
         _report(folder, report)
         report.emit(
             "run_finished",
@@ -127,8 +140,8 @@ def check_plan(plan: Plan) -> Any:
     names = [name for asked in plan.asked for name in asked.metrics]
     for name in dict.fromkeys([*names, plan.decision.metric]):
         try:
-            metrics.get_metric(name)
-        except PlanError as error:
+            metrics.check_usable(name)
+        except UserError as error:
             problems += error.problems
     if NLL_METRIC in names or plan.generation.answer_nll:
         if plan.generation.do_sample:

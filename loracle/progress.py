@@ -2,17 +2,19 @@
 
     emit(kind, fields) ─┬─> events.jsonl     {"time": "...", "event": "step", "step": 14, ...}
                         ├─> the three logs   2026-01-02T10:00:00+00:00 [2/5 noisy] step 14/56 · ...
-                        └─> the view         bars on a terminal, else plain lines
+                        ├─> the view         bars on a terminal, else plain lines
+                        └─> listeners        experiment trackers, where the plan names some
 
 Everything goes to the standard error stream: standard output is for the result. A view that
-cannot write (its terminal was closed) is dropped, with a note in the log; the run goes on.
+cannot write (its terminal was closed) is dropped, with a note in the log; so is a listener that
+fails. The run goes on.
 """
 
 from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack, suppress
 from datetime import UTC, datetime
 from types import TracebackType
@@ -65,8 +67,9 @@ EVENTS: Mapping[str, Event] = {
     "warning": Event(("message",), _EVERY_LOG, "warning: {message}"),
     "checked": Event(("message",), (_PIPELINE,), "{message}"),
     "base_started": Event((), (_PIPELINE,), "[base] the untrained model"),
+    "base_finished": Event(("seconds",), (_PIPELINE,), "[base] done in {duration}"),
     "trial_started": Event(
-        ("trial", "index", "num_trials", "num_examples", "num_steps"),
+        ("trial", "index", "num_trials", "candidate", "seed", "num_examples", "num_steps"),
         (_PIPELINE, _TRAINING),
         "{place} started: {num_examples:,} examples, {num_steps:,} steps",
     ),
@@ -100,10 +103,16 @@ EVENTS: Mapping[str, Event] = {
     "trial_failed": Event(
         ("trial", "index", "num_trials", "reason"), _EVERY_LOG, "{place} failed: {reason}"
     ),
+    # The overall one first, with None for `evaluation` where it is over several sets.
+    "decided": Event(("evaluation", "sentence"), (_PIPELINE,), "{sentence}"),
     "run_finished": Event(
         ("run", "num_failed", "seconds"), (_PIPELINE,), "{run} finished in {duration}{failures}"
     ),
 }
+
+
+# What the run prints at its end.
+_SHOWN_BY_THE_RESULT = frozenset({"decided"})
 
 
 class View(Protocol):
@@ -114,12 +123,26 @@ class View(Protocol):
     def close(self) -> None: ...
 
 
+class Listener(Protocol):
+    """Follows events for another program. What it raises ends it, never the run."""
+
+    name: str
+    """As a warning names it."""
+
+    def hear(self, kind: str, fields: Mapping[str, Any]) -> None: ...
+
+    def close(self) -> None: ...
+
+
 class Reporter:
     """Takes every event of a run. Use it as a context manager."""
 
-    def __init__(self, run_folder: RunFolder | None, view: View) -> None:
+    def __init__(
+        self, run_folder: RunFolder | None, view: View, listeners: Sequence[Listener] = ()
+    ) -> None:
         self._run_folder = run_folder
         self._view: View | None = view
+        self._listeners = list(listeners)
         self._narrator = Narrator()
         self._open = ExitStack()
         self._events: JsonLinesWriter | None = None
@@ -132,12 +155,18 @@ class Reporter:
         assert set(fields) == expected, f"{kind}: fields {sorted(fields)}, not {sorted(expected)}"
         line = self._narrator.line(kind, fields)
         self._record(kind, fields, line)
-        if self._view is not None:
+        if self._view is not None and kind not in _SHOWN_BY_THE_RESULT:
             try:
                 self._view.show(kind, fields, line)
             # ValueError: the stream was closed in this process.
             except (OSError, ValueError) as error:
                 self._drop_view(error)
+        for listener in list(self._listeners):
+            try:
+                listener.hear(kind, fields)
+            # Whatever a foreign client throws, a network or a bug: the record is complete here.
+            except Exception as error:  # noqa: BLE001
+                self._drop_listener(listener, error)
 
     def __enter__(self) -> Self:
         folder = self._run_folder
@@ -164,6 +193,11 @@ class Reporter:
         traceback: TracebackType | None,
     ) -> None:
         with self._open:
+            for listener in list(self._listeners):
+                try:
+                    listener.close()
+                except Exception as failure:  # noqa: BLE001
+                    self._drop_listener(listener, failure)
             if self._view is not None:
                 try:
                     self._view.close()
@@ -188,6 +222,14 @@ class Reporter:
             # It gives the terminal back where that still works; that it may not is noted above.
             with suppress(OSError, ValueError):
                 view.close()
+
+    def _drop_listener(self, listener: Listener, error: Exception) -> None:
+        self._listeners.remove(listener)
+        self.emit(
+            "warning",
+            message=f"{listener.name} failed and gets nothing from here on "
+            f"({type(error).__name__}: {error}); the run goes on, its folder holds everything",
+        )
 
 
 class Narrator:

@@ -17,8 +17,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import BinaryIO, NamedTuple
 
-from loracle.errors import DataError, PlanError
-from loracle.metrics import get_metric, score, script_of
+from loracle.errors import DataError, PlanError, UserError
+from loracle.metrics import check_usable, score, script_of
 from loracle.plan import file_problem
 from loracle.store import write_atomically
 
@@ -137,8 +137,8 @@ def _check_metrics(metrics: Sequence[str]) -> None:
     problems = [] if metrics else ["no metric is named; name one, as in --metrics em,f1"]
     for name in dict.fromkeys(metrics):
         try:
-            metric = get_metric(name)
-        except PlanError as error:
+            metric = check_usable(name)
+        except UserError as error:
             problems += error.problems
             continue
         if metric.needs_model:

@@ -29,6 +29,7 @@ import re
 import secrets
 import shutil
 import sys
+import time
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
@@ -327,6 +328,20 @@ class RunFolder:
         """The plan as it was frozen. Raises RunFolderError where it is missing or damaged."""
         return dict(self._read_plan()["plan"])
 
+    def in_use(self) -> bool | None:
+        """Whether a process works in the folder. None: it cannot be told from here, as where the
+        last one ran on another machine."""
+        try:
+            with (self.root / _LOCK_NAME).open(encoding="utf-8") as file:
+                # Shared, and for a moment: `_take_lock` waits longer than that.
+                fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+                last_holder = file.read()
+        except BlockingIOError:
+            return True
+        except OSError:
+            return None
+        return False if last_holder.endswith(_this_machine()) else None
+
     def close(self) -> None:
         """Let other processes work in the folder. A second call does nothing."""
         if self._lock is not None:
@@ -365,7 +380,7 @@ class RunFolder:
         # "a": whoever fails to get the lock must not wipe out the holder's name.
         file = (self.root / _LOCK_NAME).open("a+", encoding="utf-8")
         try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            _lock_soon(file)
         except BlockingIOError as error:
             with file:
                 file.seek(0)
@@ -379,7 +394,7 @@ class RunFolder:
             raise
         self._lock = file
         file.truncate(0)
-        file.write(f"process {os.getpid()} on {platform.node()}\n")
+        file.write(f"process {os.getpid()}{_this_machine()}")
         file.flush()
 
     def _take_plan(self, frozen_plan: Mapping[str, Any], fingerprint: str) -> None:
@@ -414,6 +429,26 @@ class RunFolder:
         """Add this process to environment.json: a run may have been made in several."""
         before = read_json(self.environment) if self.environment.exists() else []
         write_json(self.environment, [*before, environment()])
+
+
+_LOCK_ATTEMPTS = 5
+_SECONDS_BETWEEN_ATTEMPTS = 0.05
+
+
+def _lock_soon(file: IO[str]) -> None:
+    """Lock the file. Raises BlockingIOError where another process keeps it; `in_use` lets go."""
+    for attempt in range(_LOCK_ATTEMPTS):
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return
+        except BlockingIOError:
+            if attempt == _LOCK_ATTEMPTS - 1:
+                raise
+            time.sleep(_SECONDS_BETWEEN_ATTEMPTS)
+
+
+def _this_machine() -> str:
+    return f" on {platform.node()}\n"
 
 
 _PACKAGES = (

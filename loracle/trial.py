@@ -100,7 +100,12 @@ def _train(
     num_steps = num_steps_planned(training_set.sequences, training_set.groups, settings)
     num_examples = training_set.sequences.num_sequences
     bench.reporter.emit(
-        "trial_started", **dataclasses.asdict(place), num_examples=num_examples, num_steps=num_steps
+        "trial_started",
+        **dataclasses.asdict(place),
+        candidate=training_set.name,
+        seed=settings.seed,
+        num_examples=num_examples,
+        num_steps=num_steps,
     )
     started = time.perf_counter()
     steps: list[StepRecord] = []

@@ -1,31 +1,35 @@
 """A trained candidate as others use it, with a card that says what it is.
 
-    peft     the adapter, as peft loads it
-    merged   base and adapter in one, safetensors; llama.cpp's converter reads this folder too
-    ollama   the same with a Modelfile
+    peft         the adapter, as peft loads it
+    merged       base and adapter in one, safetensors
+    gguf-ready   the same, with all that llama.cpp's converter reads, and its command
+    ollama       the same as merged with a Modelfile
 
 A merged model is read back from its files and asked: its greedy answers must equal the adapter's.
 """
 
 from __future__ import annotations
 
-import gc
 import secrets
 import shutil
-from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Literal, cast
+from typing import Literal
 
 from loracle.errors import ModelError, RunFolderError, UserError
-from loracle.plan import ModelPlan
 from loracle.report.model_card import model_card
-from loracle.report.record import RunRecord, TrialRecord, Turn, read_run
+from loracle.report.record import RunRecord, TrialRecord, read_run
 
-Form = Literal["peft", "merged", "ollama"]
+Form = Literal["peft", "merged", "gguf-ready", "ollama"]
 
-NUM_CHECKED_QUESTIONS = 16
 _DTYPES = ("float32", "bfloat16", "float16")
 _ADAPTER_FILES = ("adapter_config.json", "adapter_model.safetensors")
+
+# Not what transformers writes of a tokenizer, but what its makers published beside it, which
+# llama.cpp's converter reads first where it is there.
+_TOKENIZER_SOURCES = ("tokenizer.model", "vocab.json", "merges.txt", "added_tokens.json")
+CONVERSION_NAME = "convert_to_gguf.sh"
+# llama.cpp's name of the precision in which the weights stay as they are.
+_OUTTYPES = {"float32": "f32", "bfloat16": "bf16", "float16": "f16"}
 
 _USE_PEFT = """```python
 from peft import AutoPeftModelForCausalLM
@@ -35,17 +39,19 @@ _USE_MERGED = """```python
 from transformers import AutoModelForCausalLM, AutoTokenizer
 model = AutoModelForCausalLM.from_pretrained("THIS_FOLDER")
 tokenizer = AutoTokenizer.from_pretrained("THIS_FOLDER")
-```
-
-For llama.cpp: `python convert_hf_to_gguf.py THIS_FOLDER`."""
+```"""
+_USE_GGUF = (
+    f"`sh THIS_FOLDER/{CONVERSION_NAME} PATH_TO_LLAMA_CPP` makes the GGUF file, with "
+    "llama.cpp's own converter."
+)
 _USE_OLLAMA = "`ollama create NAME -f THIS_FOLDER/Modelfile`, then `ollama run NAME`."
 
 
 def export_winner(root: Path, name: str, form: Form, out: Path, *, dtype: str | None = None) -> str:
     """Write a trial of the run to the new folder `out`; returns what was checked, in words.
 
-    name: a candidate (its first finished seed), or NAME--sSEED. dtype: of a merged model; None: the
-    base's in the run.
+    name: a candidate (its first finished seed), or NAME--sSEED. dtype: of a merged model's
+    weights; None: the base's in the run where no checked answer changes by it, else float32.
 
     Raises:
         RunFolderError: no such trial, or its files are not as it left them.
@@ -96,11 +102,18 @@ def _write(
         found = "the adapter's files are those that the run vouches for"
         how_to_use = _USE_PEFT
     else:
-        found = _write_merged(record, trial, folder, dtype)
-        how_to_use = _USE_MERGED
-    if form == "ollama":
-        (folder / "Modelfile").write_text(_modelfile(record), encoding="utf-8")
-        how_to_use = _USE_OLLAMA
+        from loracle.merging import write_merged
+
+        merged = write_merged(record, trial, folder, dtype)
+        found, how_to_use = merged.found, _USE_MERGED
+        if form == "ollama":
+            (folder / "Modelfile").write_text(_modelfile(record), encoding="utf-8")
+            how_to_use = _USE_OLLAMA
+        elif form == "gguf-ready":
+            _complete_for_gguf(folder, merged.source)
+            script = _conversion(trial.candidate, _OUTTYPES[merged.dtype])
+            (folder / CONVERSION_NAME).write_text(script, encoding="utf-8")
+            how_to_use = _USE_GGUF
     card = model_card(record, trial, form, f"{how_to_use}\n\nChecked: {found}.")
     (folder / "README.md").write_text(card, encoding="utf-8")
     return found
@@ -117,96 +130,35 @@ def _modelfile(record: RunRecord) -> str:
     )
 
 
-def _write_merged(record: RunRecord, trial: TrialRecord, folder: Path, dtype: str | None) -> str:
-    from loracle import adapter
-    from loracle.model import load_base, load_tokenizer
-    from loracle.workbench import model_source
+def _complete_for_gguf(folder: Path, source: Path) -> None:
+    """Add what the converter reads of a base and transformers does not save.
 
-    assert record.results is not None
-    settings = ModelPlan.model_validate(record.plan["model"])
-    source = model_source(settings)
-    dtype = dtype or record.results["model"]["dtype"]
-    tokenizer = load_tokenizer(source, settings.revision, settings.trust_remote_code)
-
-    def load(place: str, revision: str | None) -> Any:
-        return load_base(
-            settings.name,
-            place,
-            tokenizer,
-            revision=revision,
-            dtype=dtype,
-            trust_remote_code=settings.trust_remote_code,
-        )
-
-    base = load(source, settings.revision)
-    prompts = _sample_prompts(record, base, settings)
-    adapted = adapter.load(base.model, trial.folder.adapter)
-    expected = _greedy_answers(record, base, adapted, prompts)
-    merged = adapted.merge_and_unload()
-    merged.save_pretrained(str(folder), safe_serialization=True)
-    tokenizer.save_pretrained(str(folder))
-    del base, adapted, merged
-    gc.collect()
-    read_back = load(str(folder), None)
-    _require_equal(expected, _greedy_answers(record, read_back, None, prompts), dtype)
-    return (
-        f"read back in {dtype}, the merged model gives the adapter's greedy answer to each of "
-        f"{len(prompts)} evaluation questions"
-    )
-
-
-def _require_equal(expected: Sequence[Any], found: Sequence[Any], dtype: str) -> None:
-    num_other = sum(a != b for a, b in zip(expected, found, strict=True))
-    if num_other:
+    Raises ModelError where it would find no vocabulary.
+    """
+    for name in _TOKENIZER_SOURCES:
+        if (source / name).is_file() and not (folder / name).exists():
+            shutil.copyfile(source / name, folder / name)
+    if not any((folder / name).is_file() for name in ("tokenizer.json", "tokenizer.model")):
         raise ModelError(
-            f"merged in {dtype}, the model answers {num_other} of {len(expected)} questions "
-            "otherwise than the adapter: rounding; merge with --dtype float32, or use --to peft"
+            "llama.cpp's converter needs a tokenizer.json or a tokenizer.model, and the base has "
+            "neither; use --to merged"
         )
 
 
-def _sample_prompts(record: RunRecord, base: Any, settings: ModelPlan) -> list[Sequence[int]]:
-    from loracle.data.conversation import Conversation, Example, Message, Role
-    from loracle.data.rendering import Renderer
+def _conversion(name: str, outtype: str) -> str:
+    """The command that converts the folder, as a script that finds the folder by itself.
 
-    questions = record.questions(record.evaluations[0])
-    if not questions.prompts:
-        raise RunFolderError(
-            f"a merged model cannot be checked without evaluation questions: {questions.missing}"
-        )
-    renderer = Renderer(
-        base.tokenizer, base.end_token_ids, template_kwargs=settings.chat_template_kwargs
-    )
-
-    def example(identifier: str, turns: Sequence[Turn]) -> Example:
-        asked = (Message(cast("Role", turn.role), turn.content) for turn in turns)
-        # Every conversation ends with a reply; the prompt is what stands before it.
-        conversation = Conversation((*asked, Message("assistant", "-")))
-        return Example(identifier, conversation, ("-",), identifier, 1)
-
-    chosen = list(questions.prompts.items())[:NUM_CHECKED_QUESTIONS]
-    examples = [example(identifier, turns) for identifier, turns in chosen]
-    rendered = renderer.prompts(examples, record.plan["generation"]["max_new_tokens"])
-    return [prompt.token_ids for prompt in rendered]
-
-
-def _greedy_answers(
-    record: RunRecord, base: Any, adapted: Any | None, prompts: Sequence[Sequence[int]]
-) -> list[tuple[int, ...]]:
-    from loracle.generation import generate
-    from loracle.questions import GenerationSettings, Question
-
-    assert record.results is not None
-    generation = record.plan["generation"]
-    settings = GenerationSettings(
-        max_new_tokens=generation["max_new_tokens"],
-        repetition_penalty=generation["repetition_penalty"],
-        prompt_lookup=False,
-        answer_nll=False,
-        # One by one: batches of another shape may round nearly equal tokens otherwise.
-        batch_size=1,
-        budget_tokens=4096,
-    )
-    questions = [Question(prompt) for prompt in prompts]
-    forest = record.results["model"]["batching"] == "forest"
-    batches = generate(base, adapted, questions, settings, forest=forest)
-    return [answer.token_ids for batch in batches for answer in batch]
+    The file's name keeps no character of the candidate's that a shell would read.
+    """
+    file = "".join(char if char.isalnum() or char in "-_." else "_" for char in name)
+    return f"""#!/bin/sh
+# Makes the GGUF file of this folder with llama.cpp's own converter, at the weights' precision.
+#   git clone https://github.com/ggml-org/llama.cpp
+#   pip install -r llama.cpp/requirements/requirements-convert_hf_to_gguf.txt
+#   sh {CONVERSION_NAME} llama.cpp
+# A smaller file: llama-quantize {file}-{outtype}.gguf {file}-q4.gguf Q4_K_M
+set -eu
+folder=$(dirname -- "$0")
+exec python3 "${{1:?name the folder of llama.cpp}}/convert_hf_to_gguf.py" "$folder" \\
+    --outtype {outtype} --outfile "$folder/{file}-{outtype}.gguf"
+"""

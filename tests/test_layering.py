@@ -67,7 +67,7 @@ def copy_of_the_modules(folder: Path) -> Path:
     [
         ("loracle/errors.py", "import loracle.plan"),
         ("loracle/forest.py", "import loracle.attention\nimport torch"),
-        ("loracle/metrics.py", "import torch"),
+        ("loracle/metrics/texts.py", "import torch"),
         ("loracle/statistics/scope.py", "import torch"),
         ("loracle/report/table.py", "def late() -> None:\n    import transformers"),
         ("loracle/trial.py", "import loracle.experiment"),

@@ -39,6 +39,8 @@ STARTED = {
     "trial": "noisy",
     "index": 2,
     "num_trials": 5,
+    "candidate": "noisy",
+    "seed": 0,
     "num_examples": 1200,
     "num_steps": 56,
 }
@@ -49,6 +51,7 @@ A_RUN: list[tuple[str, dict[str, Any]]] = [
     ("dataset_read", {"name": "clean", "description": "889 rows of messages, JSON"}),
     ("checked", {"message": "clean: 889 read · 889 kept · 0 dropped · 0 shortened"}),
     ("base_started", {}),
+    ("base_finished", {"seconds": 4.2}),
     ("trial_skipped", {"trial": "clean", "index": 1, "num_trials": 5, "reason": "it is done"}),
     ("trial_started", STARTED),
     ("step", STEP),
@@ -58,6 +61,7 @@ A_RUN: list[tuple[str, dict[str, Any]]] = [
     ("trial_finished", {"trial": "noisy", "index": 2, "num_trials": 5, "seconds": 80.0}),
     ("warning", {"message": "memory ran out at step 3"}),
     ("trial_failed", {"trial": "odd", "index": 3, "num_trials": 5, "reason": "loss is nan"}),
+    ("decided", {"evaluation": "test", "sentence": "Use noisy."}),
     ("run_finished", {"run": "demo", "num_failed": 1, "seconds": 3725.0}),
 ]
 LINES = [
@@ -65,6 +69,7 @@ LINES = [
     "clean: 889 rows of messages, JSON",
     "clean: 889 read · 889 kept · 0 dropped · 0 shortened",
     "[base] the untrained model",
+    "[base] done in 4.2 s",
     "[1/5 clean] skipped: it is done",
     "[2/5 noisy] started: 1,200 examples, 56 steps",
     "[2/5 noisy] step 14/56 · loss 0.812 · 4,310 tokens/s · ETA 1 min 24 s",
@@ -74,6 +79,7 @@ LINES = [
     "[2/5 noisy] done in 1 min 20 s",
     "warning: memory ran out at step 3",
     "[3/5 odd] failed: loss is nan",
+    "Use noisy.",
     "demo finished in 1 h 02 min; 1 failed",
 ]
 
@@ -132,7 +138,8 @@ def test_every_kind_of_event_becomes_a_line() -> None:
     stream = io.StringIO()
     with Reporter(None, PlainView(stream)) as reporter:
         emit_all(reporter)
-    assert stream.getvalue().splitlines() == LINES
+    # The decision is shown with the table.
+    assert stream.getvalue().splitlines() == [line for line in LINES if line != "Use noisy."]
 
 
 def test_every_event_is_a_row_with_its_time_and_fields(tmp_path: Path) -> None:
@@ -149,10 +156,10 @@ def test_each_log_gets_its_events_and_all_get_warnings_and_failures(tmp_path: Pa
     run = RunFolder(tmp_path)
     with Reporter(run, QuietView(io.StringIO())) as reporter:
         emit_all(reporter)
-    troubles = [LINES[11], LINES[12]]
-    assert log_lines(run.training_log) == [LINES[5], LINES[6], *troubles]
-    assert log_lines(run.evaluation_log) == [*LINES[7:10], *troubles]
-    assert log_lines(run.pipeline_log) == [*LINES[:6], *LINES[9:11], *troubles, LINES[13]]
+    troubles = LINES[12:14]
+    assert log_lines(run.training_log) == [*LINES[6:8], *troubles]
+    assert log_lines(run.evaluation_log) == [*LINES[8:11], *troubles]
+    assert log_lines(run.pipeline_log) == [*LINES[:7], *LINES[10:12], *troubles, *LINES[14:]]
 
 
 def test_a_second_process_appends_to_the_records(tmp_path: Path) -> None:
@@ -292,7 +299,7 @@ def test_the_quiet_view_shows_warnings_and_failures_alone() -> None:
     stream = io.StringIO()
     with Reporter(None, QuietView(stream)) as reporter:
         emit_all(reporter)
-    assert stream.getvalue().splitlines() == [LINES[11], LINES[12]]
+    assert stream.getvalue().splitlines() == LINES[12:14]
 
 
 # Bars
@@ -311,8 +318,8 @@ def rich_output(
 def test_the_bars_show_the_trials_and_the_stage_and_results_stay() -> None:
     output = rich_output(emit_all, clock=itertools.count().__next__)
     assert "1 of 5 trials" in output
-    assert LINES[6] in output
-    for kept in (LINES[0], LINES[4], *LINES[9:]):
+    assert LINES[7] in output
+    for kept in (LINES[0], LINES[5], *LINES[10:14], LINES[15]):
         assert f"{kept}\n" in output
 
 
@@ -447,3 +454,48 @@ def test_without_a_standard_error_stream_the_run_goes_on(
     with Reporter(run, choose_view(json_output=False)) as reporter:
         emit_all(reporter)
     assert len(read_json_lines(run.events).rows) == len(A_RUN)
+
+
+# Listeners
+
+
+class Listening:
+    """Notes what it hears; fails at one kind of event, or when it is closed."""
+
+    name = "tracker fake"
+
+    def __init__(self, fails_at: str = "") -> None:
+        self.heard: list[str] = []
+        self._fails_at = fails_at
+
+    def hear(self, kind: str, fields: Mapping[str, Any]) -> None:
+        self.heard.append(kind)
+        if kind == self._fails_at:
+            raise ConnectionError("no route to host")
+
+    def close(self) -> None:
+        self.hear("close", {})
+
+
+def test_a_listener_hears_every_event_and_the_end() -> None:
+    listener = Listening()
+    with Reporter(None, QuietView(io.StringIO()), [listener]) as reporter:
+        emit_all(reporter)
+    assert listener.heard == [*(kind for kind, _ in A_RUN), "close"]
+
+
+@pytest.mark.parametrize("fails_at", ["step", "close"])
+def test_a_listener_that_fails_is_dropped_with_one_warning(tmp_path: Path, fails_at: str) -> None:
+    run = RunFolder(tmp_path)
+    failing, sound = Listening(fails_at), Listening()
+    with Reporter(run, QuietView(io.StringIO()), [failing, sound]) as reporter:
+        emit_all(reporter)
+    rows = read_json_lines(run.events).rows
+    warnings = [row["message"] for row in rows if "tracker" in row.get("message", "")]
+    assert warnings == [
+        "tracker fake failed and gets nothing from here on (ConnectionError: no route to host); "
+        "the run goes on, its folder holds everything"
+    ]
+    assert len(rows) == len(A_RUN) + 1
+    assert failing.heard[-1] == fails_at
+    assert sound.heard[-1] == "close"

@@ -25,6 +25,7 @@ class ExportForm(StrEnum):
 
     peft = "peft"
     merged = "merged"
+    gguf_ready = "gguf-ready"
     ollama = "ollama"
 
 
@@ -134,11 +135,19 @@ def export(
         typer.Option(help="Write all predictions with their scores to this Parquet file."),
     ] = None,
     to: Annotated[
-        ExportForm, typer.Option(help="peft: the adapter; merged: with the base; ollama: likewise.")
+        ExportForm,
+        typer.Option(
+            help="peft: the adapter; merged: with the base; gguf-ready, ollama: likewise, with "
+            "what llama.cpp's converter or Ollama needs."
+        ),
     ] = ExportForm.peft,
     out: Annotated[Path | None, typer.Option(help="The new folder. Without it: NAME-FORM.")] = None,
     dtype: Annotated[
-        str | None, typer.Option(help="Precision of a merged model. Without it: the base's.")
+        str | None,
+        typer.Option(
+            help="Precision of a merged model. Without it: the base's where no checked answer "
+            "changes by it, else float32."
+        ),
     ] = None,
 ) -> None:
     """Export a trained candidate as a model, or the predictions for other programs."""

@@ -10,7 +10,7 @@ from typing import Literal, NamedTuple
 from loracle.data.hubs import fetch_all_splits, fetch_dataset, fetch_model, model_location
 from loracle.data.hubs.repository import size_text
 from loracle.errors import PlanError, UserError
-from loracle.plan import EMBEDDED, EntryKey, Plan, load_plan
+from loracle.plan import EMBEDDED, EntryKey, ModelPlan, Plan, load_plan
 from loracle.plan.locations import (
     BadLocation,
     HubFiles,
@@ -80,7 +80,7 @@ def fetch_plan(
             problems += [f"{key.section}.{key.position}: {problem}" for problem in error.problems]
     if problems:
         raise UserError(problems)
-    return Fetched(data, _fetch_plan_model(plan, model_commit))
+    return Fetched(data, fetch_plan_model(plan.model, model_commit))
 
 
 def fetch_targets(
@@ -115,8 +115,9 @@ def _entries(plan: Plan) -> Iterator[tuple[EntryKey, str, str | None, str | None
         yield EntryKey("evaluation", index), evaluation.path, evaluation.split, None
 
 
-def _fetch_plan_model(plan: Plan, commit: str | None) -> HubFiles | None:
-    settings = plan.model
+def fetch_plan_model(settings: ModelPlan, commit: str | None) -> HubFiles | None:
+    """The files of a plan's model, at a commit that an earlier run recorded; None where it is on
+    this machine anyway. Raises UserError."""
     if settings.name == EMBEDDED:
         return None
     location = model_location(settings.name, settings.hub, settings.revision)

@@ -15,6 +15,8 @@ from loracle.plan.messages import file_problem, show
 from loracle.plan.root import FILE_SECTIONS, Plan
 from loracle.plan.sections import DataFilePlan
 
+# Sections that decide no result.
+_FOLLOWERS = frozenset({"trackers"})
 # Where a file lies does not decide a result; its content (sha256) and its name do.
 _LOCATION_KEYS = frozenset({"path", "size_bytes", "hub", "commit", "config", "split", "files"})
 SHOWN_HASH_CHARACTERS = 12
@@ -146,8 +148,9 @@ def _facts(paths: Sequence[Path]) -> dict[str, Any]:
 
 
 def fingerprint(frozen: Mapping[str, Any]) -> str:
-    """The sha256 (hex) of all that decides the results: a moved file does not change it."""
-    return hashlib.sha256(_canonical(_without_locations(frozen)).encode("ascii")).hexdigest()
+    """The sha256 (hex) of all that decides the results: a moved file does not change it, nor does
+    another tracker."""
+    return hashlib.sha256(_canonical(_deciding(frozen)).encode("ascii")).hexdigest()
 
 
 def difference(frozen_a: Mapping[str, Any], frozen_b: Mapping[str, Any]) -> list[str]:
@@ -155,11 +158,11 @@ def difference(frozen_a: Mapping[str, Any], frozen_b: Mapping[str, Any]) -> list
 
     Empty exactly where the fingerprints are equal.
     """
-    return _differences("", _without_locations(frozen_a), _without_locations(frozen_b))
+    return _differences("", _deciding(frozen_a), _deciding(frozen_b))
 
 
-def _without_locations(frozen: Mapping[str, Any]) -> dict[str, Any]:
-    kept = dict(frozen)
+def _deciding(frozen: Mapping[str, Any]) -> dict[str, Any]:
+    kept = {key: value for key, value in frozen.items() if key not in _FOLLOWERS}
     for section in FILE_SECTIONS:
         kept[section] = [
             {key: value for key, value in entry.items() if key not in _LOCATION_KEYS}

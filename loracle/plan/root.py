@@ -27,6 +27,7 @@ from loracle.plan.sections import (
     ModelPlan,
     Section,
     Seed,
+    TrackerName,
     TrainingPlan,
 )
 
@@ -46,7 +47,7 @@ class Asked(NamedTuple):
 
 
 class Plan(Section):
-    """Everything that decides the results of an experiment."""
+    """Everything that decides the results of an experiment, and which programs follow it."""
 
     model: ModelPlan = Field(default_factory=ModelPlan)
     """The base model. A bare string is its name."""
@@ -67,6 +68,9 @@ class Plan(Section):
     """Each candidate is trained once for each seed."""
     decision: DecisionPlan = Field(default_factory=DecisionPlan, validate_default=True)
     """The rule that ranks the candidates."""
+    trackers: list[TrackerName] = Field(default=[])
+    """Programs that follow the run: each needs the extra of its name. Decides no result, and may
+    change when a run goes on. A bare string is one."""
 
     @model_validator(mode="before")
     @classmethod
@@ -143,6 +147,12 @@ class Plan(Section):
         refuse(*(f"seeds: found {seed} twice; name it once" for seed in repeated(seeds)))
         return seeds
 
+    @field_validator("trackers")
+    @classmethod
+    def _check_trackers(cls, trackers: list[TrackerName]) -> list[TrackerName]:
+        refuse(*(f"trackers: found {name} twice; name it once" for name in repeated(trackers)))
+        return trackers
+
     @field_validator("decision")
     @classmethod
     def _check_decision(cls, decision: DecisionPlan, info: ValidationInfo) -> DecisionPlan:
@@ -171,6 +181,8 @@ def written_out(values: Mapping[str, Any]) -> dict[str, Any]:
         full["model"] = {"name": full["model"]}
     if isinstance(full.get("holdout"), int | float):
         full["holdout"] = {"share": full["holdout"]}
+    if isinstance(full.get("trackers"), str):
+        full["trackers"] = [full["trackers"]]
     for key in FILE_SECTIONS:
         entries = full.get(key, [])
         if isinstance(entries, str | os.PathLike | Mapping):

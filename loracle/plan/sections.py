@@ -304,6 +304,9 @@ class GenerationPlan(Section):
         ]
 
 
+TrackerName = Literal["tensorboard", "wandb", "mlflow", "swanlab", "trackio"]
+
+
 class DecisionPlan(Section):
     """The rule that ranks the candidates and decides, stated before the run."""
 

@@ -13,11 +13,9 @@ from loracle.report.record import RunRecord, TrialRecord
 from loracle.report.sections.findings import Findings, interval, p_value, score
 from loracle.report.sections.words import count, metric_name
 
-_LIBRARIES = {"peft": "peft", "merged": "transformers", "ollama": "transformers"}
-
 
 def model_card(record: RunRecord, trial: TrialRecord, form: str, how_to_use: str) -> str:
-    """The card in Markdown, with the hub's YAML head. form: peft, merged or ollama."""
+    """The card in Markdown, with the hub's YAML head. form: as `loracle export --to` names it."""
     results = record.results
     assert results is not None, "a winner is exported from a finished run"
     findings = Findings(results)
@@ -55,8 +53,9 @@ def model_card(record: RunRecord, trial: TrialRecord, form: str, how_to_use: str
 
 def _head(base: str, form: str) -> str:
     tags = "- lora\n- loracle"
+    library = "peft" if form == "peft" else "transformers"
     return (
-        f"---\nbase_model: {base}\nlibrary_name: {_LIBRARIES[form]}\n"
+        f"---\nbase_model: {base}\nlibrary_name: {library}\n"
         f"pipeline_tag: text-generation\ntags:\n{tags}\n---"
     )
 

@@ -93,7 +93,7 @@ class _Site:
         rows = []
         for name, path in folders.items():
             view = self._views.setdefault(name, _RunView(path))
-            state = await run_in_threadpool(view.follower.read)
+            state = await run_in_threadpool(view.state)
             decision = await run_in_threadpool(decision_of, path)
             rows.append(
                 {"name": name, "state": state, "decision": decision, "path": f"run/{name}/"}
@@ -145,7 +145,17 @@ class _RunView:
 
     def state(self) -> dict[str, Any]:
         """The state, with the version of the report that belongs to it."""
-        return self.follower.read() | {"report": self.version()}
+        return self._followed() | {"report": self.version()}
+
+    def _followed(self) -> dict[str, Any]:
+        """What the events say, and `interrupted` where the process that wrote them is gone."""
+        state = self.follower.read()
+        if state["status"] == "running" and RunFolder(self.root).in_use() is False:
+            # Its last events may have come in between.
+            state = self.follower.read()
+            if state["status"] == "running":
+                state["status"] = "interrupted"
+        return state
 
     def version(self) -> str:
         """Changes when the report would: a trial has finished, or the results were written."""

@@ -88,8 +88,8 @@ class RunState:
     """What the events so far say."""
 
     status: str = "waiting"
-    """waiting (no event yet) | running | finished. A run that was killed stays `running`: the time
-    of the last event tells."""
+    """waiting (no event yet) | running | finished, as the events say. A run that was killed wrote
+    no last one: whoever sees the folder's lock makes it `interrupted`."""
     started: str | None = None
     updated: str | None = None
     num_trials: int = 0

@@ -129,6 +129,55 @@ def test_the_stream_tells_of_each_change_and_of_a_new_report(tmp_path: Path) -> 
         stream.close()
 
 
+# A process that works in a run folder until it is killed.
+WORKING = """
+import json, sys
+from loracle.progress import QuietView, Reporter
+from loracle.store import RunFolder
+record = json.load(open(f"{sys.argv[1]}/plan.json"))
+with RunFolder.open(sys.argv[1], record["plan"], record["fingerprint"]) as folder:
+    with Reporter(folder, QuietView()) as report:
+        report.emit("run_started", run="demo", num_trials=1, candidates=["clean"])
+        print("at work", flush=True)
+        sys.stdin.read()
+"""
+
+
+def test_a_killed_run_is_interrupted_until_it_goes_on(tmp_path: Path) -> None:
+    root = make_run(tmp_path / "runs" / "demo", Shape({"base": 0.2, "clean": 0.8}, num_questions=6))
+
+    def work() -> subprocess.Popen[str]:
+        command = [sys.executable, "-c", WORKING, str(root)]
+        process = subprocess.Popen(
+            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        )
+        assert process.stdout is not None
+        assert process.stdout.readline() == "at work\n"
+        return process
+
+    with served(root.parent) as site:
+        for _ in range(2):
+            with work() as process:
+                stream = site.stream(f"{RUN}events")
+                assert json.loads(next(stream))["status"] == "running"
+                assert 'class="tag good">' in site.ask(f"/{TOKEN}/").text
+                process.kill()
+                process.wait()
+                assert json.loads(next(stream))["status"] == "interrupted"
+                assert "interrupted</span>" in site.ask(f"/{TOKEN}/").text
+                stream.close()
+
+
+def test_a_run_of_another_machine_is_not_called_interrupted(tmp_path: Path) -> None:
+    root = make_run(tmp_path / "demo", Shape({"base": 0.2, "clean": 0.8}, num_questions=6))
+    (root / "events.jsonl").write_text(json.dumps(STARTED) + "\n")
+    (root / ".lock").write_text("process 7 on elsewhere\n")
+    with served(root) as site:
+        stream = site.stream(f"{RUN}events")
+        assert json.loads(next(stream))["status"] == "running"
+        stream.close()
+
+
 def test_a_damaged_run_is_answered_with_its_reason(tmp_path: Path) -> None:
     root = make_run(tmp_path / "demo", Shape({"base": 0.2, "clean": 0.8}, num_questions=6))
     (root / "results.json").write_text("{")

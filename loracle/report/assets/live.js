@@ -26,6 +26,7 @@
   };
   const STATUSES = {
     waiting: ["Not started", "尚未开始"], running: ["Running", "运行中"], finished: ["Finished", "已结束"],
+    interrupted: ["Interrupted: its process is gone; the same command goes on", "已中断：进程已不在；用同一命令可继续"],
   };
   const TONES = { done: "good", skipped: "good", failed: "bad" };
 
@@ -98,7 +99,7 @@
   };
   const show = () => {
     const [english, chinese] = STATUSES[state.status] ?? [state.status, state.status];
-    part("status").className = `kicker ${state.status === "running" ? "good" : ""}`;
+    part("status").className = `kicker ${{ running: "good", interrupted: "bad" }[state.status] ?? ""}`;
     part("status").replaceChildren(say(english, chinese));
     part("trials").replaceChildren(...state.trials.map(rowOf));
     const notes = state.warnings.map((text) => element("li", "", text));

@@ -1,9 +1,4 @@
-"""Scores of one predicted text against its reference answers.
-
-    score("The Broncos.", ["Denver Broncos", "Broncos"], ["em", "f1"])  ->  {"em": 1.0, "f1": 1.0}
-
-Every function takes the prediction and one or more references, and returns the best value over
-the references, a share from 0 to 1 in full precision; showing it in percent is the caller's.
+"""Exact match and overlap of short answers.
 
     squad_em, squad_f1   the official SQuAD v1.1 script (Rajpurkar et al. 2016)
     cmrc_em, cmrc_f1     the official CMRC 2018 script (Cui et al. 2019)
@@ -23,12 +18,11 @@ import string
 import unicodedata
 from collections import Counter
 from collections.abc import Callable, Sequence
-from typing import Literal, NamedTuple, TypeVar
+from typing import Literal, TypeVar
 
 import numpy as np
 
-from loracle.errors import DataError, PlanError
-from loracle.plan import nearest
+from loracle.errors import DataError
 
 Script = Literal["spaced", "characters"]
 
@@ -38,12 +32,12 @@ _ARTICLE = re.compile(r"\b(a|an|the)\b")
 
 def squad_em(prediction: str, references: Sequence[str]) -> float:
     """1.0 where a reference equals the prediction, both normalised as SQuAD v1.1 does."""
-    return _best(_equality, _squad_tokens, prediction, references)
+    return best(_equality, _squad_tokens, prediction, references)
 
 
 def squad_f1(prediction: str, references: Sequence[str]) -> float:
     """F1 of the words shared with the best reference, counted as often as they occur."""
-    return _best(_overlap_f1, _squad_tokens, prediction, references)
+    return best(_overlap_f1, _squad_tokens, prediction, references)
 
 
 def _squad_tokens(text: str) -> list[str]:
@@ -76,26 +70,26 @@ def script_of(references: Sequence[str]) -> Script:
     The references decide and never the prediction, so that no candidate chooses its metric. An
     answer of digits alone is spaced, also in a Chinese set.
     """
-    _check(references)
+    check_references(references)
     is_unspaced = any(_UNSPACED_CHARACTER.search(reference) for reference in references)
     return "characters" if is_unspaced else "spaced"
 
 
 def em(prediction: str, references: Sequence[str]) -> float:
     """1.0 where a reference has the prediction's tokens in its order (`script_of` for which)."""
-    return _best(_equality, _tokens_by_script(references), prediction, references)
+    return best(_equality, tokens_by_script(references), prediction, references)
 
 
 def f1(prediction: str, references: Sequence[str]) -> float:
     """F1 of the tokens shared with the best reference, counted as often as they occur."""
-    return _best(_overlap_f1, _tokens_by_script(references), prediction, references)
+    return best(_overlap_f1, tokens_by_script(references), prediction, references)
 
 
-def _tokens_by_script(references: Sequence[str]) -> Callable[[str], list[str]]:
-    return _character_tokens if script_of(references) == "characters" else _squad_tokens
+def tokens_by_script(references: Sequence[str]) -> Callable[[str], list[str]]:
+    return character_tokens if script_of(references) == "characters" else _squad_tokens
 
 
-def _character_tokens(text: str) -> list[str]:
+def character_tokens(text: str) -> list[str]:
     """One token for each character of an unspaced script, with the combining marks on it; what
     stands between them is split at white space, without articles.
 
@@ -125,7 +119,7 @@ _CMRC_HAN = re.compile("[\u4e00-\u9fa5]|[^\u4e00-\u9fa5]+")
 
 def cmrc_em(prediction: str, references: Sequence[str]) -> float:
     """1.0 where a reference equals the prediction, both without the punctuation of CMRC 2018."""
-    return _best(_equality, _cmrc_text, prediction, references)
+    return best(_equality, _cmrc_text, prediction, references)
 
 
 def cmrc_f1(prediction: str, references: Sequence[str]) -> float:
@@ -134,7 +128,7 @@ def cmrc_f1(prediction: str, references: Sequence[str]) -> float:
     Tokens are Han characters and, between them, English words and marks. The official script cuts
     those with NLTK's word_tokenize; `_english_tokens` says where this may differ.
     """
-    return _best(_longest_run_f1, _cmrc_tokens, prediction, references)
+    return best(_longest_run_f1, _cmrc_tokens, prediction, references)
 
 
 def _cmrc_text(text: str) -> str:
@@ -223,19 +217,19 @@ def _ends_sentence(found: re.Match[str]) -> bool:
 _Form = TypeVar("_Form", str, list[str])
 
 
-def _best(
+def best(
     compare: Callable[[_Form, _Form], float],
     normalise: Callable[[str], _Form],
     prediction: str,
     references: Sequence[str],
 ) -> float:
     """The highest value of `compare` over the references, both sides normalised."""
-    _check(references)
+    check_references(references)
     predicted = normalise(prediction)
     return max(compare(predicted, normalise(reference)) for reference in references)
 
 
-def _check(references: Sequence[str]) -> None:
+def check_references(references: Sequence[str]) -> None:
     assert not isinstance(references, str), "references are a list of texts, not one text"
     if not references:
         raise DataError("there is no reference answer to score against; give at least one")
@@ -247,15 +241,15 @@ def _equality(predicted: _Form, reference: _Form) -> float:
 
 def _overlap_f1(predicted: list[str], reference: list[str]) -> float:
     num_shared = sum((Counter(predicted) & Counter(reference)).values())
-    return _harmonic_mean(num_shared, len(predicted), len(reference))
+    return harmonic_mean(num_shared, len(predicted), len(reference))
 
 
 def _longest_run_f1(predicted: list[str], reference: list[str]) -> float:
     num_shared = _longest_run_tokens(predicted, reference)
-    return _harmonic_mean(num_shared, len(predicted), len(reference))
+    return harmonic_mean(num_shared, len(predicted), len(reference))
 
 
-def _harmonic_mean(num_shared: int, num_predicted: int, num_reference: int) -> float:
+def harmonic_mean(num_shared: int, num_predicted: int, num_reference: int) -> float:
     """F1 of precision and recall, in the official scripts' order of operations."""
     if num_shared == 0:
         return 0.0
@@ -276,62 +270,3 @@ def _longest_run_tokens(first: list[str], second: list[str]) -> int:
         runs_L[1:] = np.where(longer_L == number_of.get(token, -1), runs_L[:-1] + 1, 0)
         longest = max(longest, int(runs_L.max()))
     return longest
-
-
-class Metric(NamedTuple):
-    """A metric by its name."""
-
-    name: str
-    function: Callable[[str, Sequence[str]], float] | None
-    """Scores a prediction against references; None where it takes the model."""
-    higher_is_better: bool
-    unit: Literal["share", "nats"]
-    """`share`: 0 to 1, shown in percent. `nats`: shown as it is."""
-    meaning: str
-
-    @property
-    def needs_model(self) -> bool:
-        """Whether only a run can compute it, while it answers the questions."""
-        return self.function is None
-
-
-METRICS: dict[str, Metric] = {
-    metric.name: metric
-    for metric in (
-        Metric("em", em, True, "share", "exact match, by the script of the references"),
-        Metric("f1", f1, True, "share", "shared tokens, by the script of the references"),
-        Metric("squad_em", squad_em, True, "share", "exact match of the SQuAD v1.1 script"),
-        Metric("squad_f1", squad_f1, True, "share", "shared words of the SQuAD v1.1 script"),
-        Metric("cmrc_em", cmrc_em, True, "share", "exact match of the CMRC 2018 script"),
-        Metric("cmrc_f1", cmrc_f1, True, "share", "longest common run of the CMRC 2018 script"),
-        Metric("answer_nll", None, False, "nats", "the best reference's negative log-likelihood"),
-    )
-}
-
-
-def get_metric(name: str) -> Metric:
-    """The metric of that name. Raises PlanError that names the nearest known one and all."""
-    if name in METRICS:
-        return METRICS[name]
-    near = nearest(name, METRICS)
-    hint = f"did you mean {near}? " if near else ""
-    raise PlanError(f"there is no metric {name!r}; {hint}The metrics are: {', '.join(METRICS)}")
-
-
-def score(prediction: str, references: Sequence[str], metrics: Sequence[str]) -> dict[str, float]:
-    """The prediction's value in each metric, by name.
-
-    Raises PlanError for an unknown metric and for one that needs the model, DataError where there
-    is no reference.
-    """
-    return {name: _function(name)(prediction, references) for name in metrics}
-
-
-def _function(name: str) -> Callable[[str, Sequence[str]], float]:
-    function = get_metric(name).function
-    if function is None:
-        raise PlanError(
-            f"{name} needs the model's probabilities and cannot be computed from texts; "
-            "`loracle run` computes it, leave it out here"
-        )
-    return function

@@ -1,0 +1,42 @@
+"""Scores of one predicted text against its reference answers.
+
+    score("The Broncos.", ["Denver Broncos", "Broncos"], ["em", "f1"])  ->  {"em": 1.0, "f1": 1.0}
+
+Every function takes the prediction and one or more references and returns a share from 0 to 1 in
+full precision, the best over the references; showing it in percent is the caller's. Every score is
+of one question, for questions are what is paired and clustered: no metric is computed over a
+corpus.
+"""
+
+from loracle.metrics.answers import (
+    cmrc_em,
+    cmrc_f1,
+    em,
+    f1,
+    script_of,
+    squad_em,
+    squad_f1,
+)
+from loracle.metrics.registry import METRICS, Metric, check_usable, get_metric, score
+from loracle.metrics.texts import bleu, chrf, rouge_l
+from loracle.metrics.values import choice, numeric
+
+__all__ = [
+    "METRICS",
+    "Metric",
+    "bleu",
+    "check_usable",
+    "choice",
+    "chrf",
+    "cmrc_em",
+    "cmrc_f1",
+    "em",
+    "f1",
+    "get_metric",
+    "numeric",
+    "rouge_l",
+    "score",
+    "script_of",
+    "squad_em",
+    "squad_f1",
+]

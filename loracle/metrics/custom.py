@@ -1,0 +1,65 @@
+"""A metric of the user's own: `module:function`, in a module of the working folder or installed.
+
+    def contains(prediction: str, references: list[str]) -> float: ...      # in my_metrics.py
+    evaluation: [{path: test.jsonl, metrics: ["my_metrics:contains", em]}]
+
+The function returns a share from 0 to 1; more is better. It is imported where it computes, never
+where reports read its scores. Its code is no part of the plan's fingerprint.
+"""
+
+from __future__ import annotations
+
+import importlib
+import re
+import sys
+from collections.abc import Callable, Sequence
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from loracle.errors import PlanError
+
+_NAME = re.compile(r"[^\W\d]\w*(?:\.[^\W\d]\w*)*:[^\W\d]\w*")
+
+
+def is_custom(name: str) -> bool:
+    """Whether the name has the form `module:function`."""
+    return _NAME.fullmatch(name) is not None
+
+
+def custom_metric(name: str) -> Callable[[str, Sequence[str]], float]:
+    """The user's function, its value checked. Nothing is imported before the first call."""
+
+    def value(prediction: str, references: Sequence[str]) -> float:
+        found = load_function(name)(prediction, list(references))
+        # bool too: True is 1. NaN fails the comparison.
+        if not isinstance(found, int | float) or not 0 <= found <= 1:
+            raise PlanError(
+                f"metric {name} returned {found!r} for the prediction {prediction[:60]!r}; "
+                "expected a number from 0 to 1"
+            )
+        return float(found)
+
+    return value
+
+
+@cache
+def load_function(name: str) -> Callable[..., Any]:
+    """Import the function. Raises PlanError where there is none, with the import's own error."""
+    module_name, _, function_name = name.partition(":")
+    folder = str(Path.cwd())
+    if folder not in sys.path:
+        # Console scripts have their own folder there, and not the one they are called in.
+        sys.path.append(folder)
+    try:
+        module = importlib.import_module(module_name)
+    # Whatever the user's module does when it is imported.
+    except Exception as error:
+        raise PlanError(
+            f"metric {name}: {module_name} cannot be imported from {folder} "
+            f"({type(error).__name__}: {error})"
+        ) from error
+    function = getattr(module, function_name, None)
+    if not callable(function):
+        raise PlanError(f"metric {name}: {module_name} has no function {function_name}")
+    return function

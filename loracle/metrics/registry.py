@@ -1,0 +1,106 @@
+"""The metrics by their names."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from importlib.util import find_spec
+from typing import Literal, NamedTuple
+
+from loracle.errors import MissingExtraError, PlanError
+from loracle.metrics.answers import cmrc_em, cmrc_f1, em, f1, squad_em, squad_f1
+from loracle.metrics.custom import custom_metric, is_custom, load_function
+from loracle.metrics.texts import bleu, chrf, rouge_l
+from loracle.metrics.values import choice, numeric
+from loracle.plan import nearest
+
+# What needs sacrebleu, which the extra of the same name brings.
+_BY_SACREBLEU = frozenset({"bleu", "chrf"})
+
+
+class Metric(NamedTuple):
+    """A metric by its name."""
+
+    name: str
+    function: Callable[[str, Sequence[str]], float] | None
+    """Scores a prediction against references; None where it takes the model."""
+    higher_is_better: bool
+    unit: Literal["share", "nats"]
+    """`share`: 0 to 1, shown in percent. `nats`: shown as it is."""
+    meaning: str
+
+    @property
+    def needs_model(self) -> bool:
+        """Whether only a run can compute it, while it answers the questions."""
+        return self.function is None
+
+
+METRICS: dict[str, Metric] = {
+    metric.name: metric
+    for metric in (
+        Metric("em", em, True, "share", "exact match, by the script of the references"),
+        Metric("f1", f1, True, "share", "shared tokens, by the script of the references"),
+        Metric("squad_em", squad_em, True, "share", "exact match of the SQuAD v1.1 script"),
+        Metric("squad_f1", squad_f1, True, "share", "shared words of the SQuAD v1.1 script"),
+        Metric("cmrc_em", cmrc_em, True, "share", "exact match of the CMRC 2018 script"),
+        Metric("cmrc_f1", cmrc_f1, True, "share", "longest common run of the CMRC 2018 script"),
+        Metric("rouge_l", rouge_l, True, "share", "F1 of the longest common subsequence"),
+        Metric("bleu", bleu, True, "share", "sentence BLEU of sacrebleu"),
+        Metric("chrf", chrf, True, "share", "sentence chrF2 of sacrebleu"),
+        Metric("numeric", numeric, True, "share", "the last number equals the reference's"),
+        Metric("choice", choice, True, "share", "the letter chosen equals the reference's"),
+        Metric("answer_nll", None, False, "nats", "the best reference's negative log-likelihood"),
+    )
+}
+
+
+def get_metric(name: str) -> Metric:
+    """The metric of that name, or the user's own for `module:function`, which is not imported yet.
+
+    Raises PlanError that names the nearest known one and all.
+    """
+    if name in METRICS:
+        return METRICS[name]
+    if is_custom(name):
+        return Metric(name, custom_metric(name), True, "share", "a function of the user's own")
+    near = nearest(name, METRICS)
+    hint = f"did you mean {near}? " if near else ""
+    raise PlanError(
+        f"there is no metric {name!r}; {hint}The metrics are: {', '.join(METRICS)}, and a "
+        "function of your own, module:function"
+    )
+
+
+def check_usable(name: str) -> Metric:
+    """The metric, made sure that it can be computed here: its library or function is there.
+
+    Raises:
+        PlanError: it is unknown, or the user's function cannot be imported.
+        MissingExtraError: its library is not installed.
+    """
+    metric = get_metric(name)
+    if name in _BY_SACREBLEU and find_spec("sacrebleu") is None:
+        raise MissingExtraError(
+            f"metric {name} needs sacrebleu; run: pip install 'loracle[sacrebleu]'"
+        )
+    if name not in METRICS:
+        load_function(name)
+    return metric
+
+
+def score(prediction: str, references: Sequence[str], metrics: Sequence[str]) -> dict[str, float]:
+    """The prediction's value in each metric, by name.
+
+    Raises PlanError for an unknown metric and for one that needs the model, DataError where there
+    is no reference.
+    """
+    return {name: _function(name)(prediction, references) for name in metrics}
+
+
+def _function(name: str) -> Callable[[str, Sequence[str]], float]:
+    function = get_metric(name).function
+    if function is None:
+        raise PlanError(
+            f"{name} needs the model's probabilities and cannot be computed from texts; "
+            "`loracle run` computes it, leave it out here"
+        )
+    return function

@@ -1,0 +1,96 @@
+"""Likeness of longer texts: ROUGE-L, BLEU and chrF, of one prediction each.
+
+    rouge_l   F1 of the longest common subsequence of words (Lin 2004), as Google's rouge_score
+              without stemming; there a word is of ASCII letters and digits, here of any script's
+    bleu      sacrebleu's sentence BLEU: exponential smoothing, effective order (Post 2018)
+    chrf      sacrebleu's sentence chrF2, of characters without spaces (Popovic 2015)
+
+A mean of sentence BLEU is no corpus BLEU, and must not be set beside one.
+
+Where the references are in a script without spaces, ROUGE-L takes the tokens of `em` and `f1`,
+characters; BLEU takes sacrebleu's tokeniser `zh`, which cuts Chinese into characters and leaves
+other words whole, or where the references have characters of another such script, its `char`.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from functools import cache
+from typing import Any
+
+from loracle.metrics.answers import (
+    best,
+    character_tokens,
+    check_references,
+    harmonic_mean,
+    script_of,
+)
+
+_WORD = re.compile(r"[^\W_]+")
+# Scripts without spaces that are not Han: kana, Thai, Lao, Tibetan, Burmese, Khmer.
+_NOT_CHINESE = re.compile("[\u3041-\u30ff\uff66-\uff9f\u0e01-\u0f84\u1000-\u109f\u1780-\u17dd]")
+
+
+def rouge_l(prediction: str, references: Sequence[str]) -> float:
+    """F1 of the longest common subsequence of tokens, for the best reference."""
+    by_characters = script_of(references) == "characters"
+    return best(_rouge_l, character_tokens if by_characters else _words, prediction, references)
+
+
+def _words(text: str) -> list[str]:
+    return _WORD.findall(text.lower())
+
+
+def _rouge_l(predicted: list[str], reference: list[str]) -> float:
+    num_shared = _common_subsequence_tokens(predicted, reference)
+    return harmonic_mean(num_shared, len(predicted), len(reference))
+
+
+def _common_subsequence_tokens(first: list[str], second: list[str]) -> int:
+    """Length of the longest common subsequence, a row of the table at once as the bits of an
+    integer (Hyyrö 2004)."""
+    places: dict[str, int] = {}
+    for i, token in enumerate(first):
+        places[token] = places.get(token, 0) | 1 << i
+    all_ones = (1 << len(first)) - 1
+    row = all_ones
+    for token in second:
+        matches = row & places.get(token, 0)
+        row = (row + matches | row - matches) & all_ones
+    # A zero stands where the subsequence grows.
+    return len(first) - row.bit_count()
+
+
+def bleu(prediction: str, references: Sequence[str]) -> float:
+    """Sentence BLEU against all references together, as its definition has it."""
+    check_references(references)
+    value: float = _bleu(_bleu_tokeniser(references)).sentence_score(prediction, references).score
+    return min(value / 100, 1.0)
+
+
+def _bleu_tokeniser(references: Sequence[str]) -> str:
+    if script_of(references) == "spaced":
+        return "13a"
+    return "char" if any(map(_NOT_CHINESE.search, references)) else "zh"
+
+
+def chrf(prediction: str, references: Sequence[str]) -> float:
+    """Sentence chrF2 against the best reference."""
+    check_references(references)
+    value: float = _chrf().sentence_score(prediction, references).score
+    return min(value / 100, 1.0)
+
+
+@cache
+def _bleu(tokeniser: str) -> Any:
+    from sacrebleu.metrics import BLEU
+
+    return BLEU(tokenize=tokeniser, smooth_method="exp", effective_order=True)
+
+
+@cache
+def _chrf() -> Any:
+    from sacrebleu.metrics import CHRF
+
+    return CHRF()

@@ -1,0 +1,67 @@
+"""SwanLab: a run for each trial in the project $SWANLAB_PROJECT, else `loracle`, in a group.
+
+Its other settings are its own: SWANLAB_MODE=offline or local keeps everything in RUN/swanlog,
+SWANLAB_WORKSPACE, SWANLAB_API_HOST.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from typing import Any
+
+from loracle.trackers.client import Config, Experiment
+
+
+class SwanLab:
+    """Speaks to SwanLab, or writes what `swanlab sync` sends later. One run at a time."""
+
+    def __init__(self, experiment: Experiment) -> None:
+        self._experiment = experiment
+
+    @staticmethod
+    def problem() -> str | None:
+        import swanlab
+
+        settings = swanlab.Settings()
+        # Without it, the first run would ask for a key on the terminal, in the midst of the work.
+        if settings.mode == "online" and settings.api_key is None:
+            return "there is no API key; run `swanlab login`, or set SWANLAB_MODE=offline"
+        return None
+
+    def start(self, name: str, config: Config) -> _SwanLabRun:
+        import swanlab
+
+        run = swanlab.init(
+            project=os.environ.get("SWANLAB_PROJECT", "loracle"),
+            group=self._experiment.name,
+            name=name,
+            log_dir=str(self._experiment.folder / "swanlog"),
+            config={**config, "plan_fingerprint": self._experiment.fingerprint},
+            # The terminal is not its to record, nor to ask questions on.
+            settings=swanlab.Settings(interactive=False, terminal={"proxy_type": "none"}),
+        )
+        return _SwanLabRun(run)
+
+
+class _SwanLabRun:
+    def __init__(self, run: Any) -> None:
+        self._run = run
+        self._last_step = 0
+
+    def log(self, values: Mapping[str, float], step: int) -> None:
+        self._run.log(dict(values), step=step)
+        self._last_step = step
+
+    def finish(
+        self, scores: Mapping[str, float], texts: Mapping[str, str], *, failed: bool
+    ) -> None:
+        import swanlab
+
+        found = {**scores, **{name: swanlab.Text(text) for name, text in texts.items()}}
+        if found:
+            self._run.log(found, step=self._last_step)
+        if failed:
+            self._run.finish(state="crashed", error=texts.get("reason", "stopped"))
+        else:
+            self._run.finish()

@@ -1,0 +1,63 @@
+"""Weights & Biases: a run for each trial in the project $WANDB_PROJECT, else `loracle`, in a group.
+
+Its other settings are its own: WANDB_MODE=offline keeps everything in RUN/wandb, WANDB_ENTITY,
+WANDB_BASE_URL.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from typing import Any
+
+from loracle.trackers.client import Config, Experiment, speaking_to_stderr
+
+
+class WeightsAndBiases:
+    """Speaks to a W&B server, or writes what `wandb sync` sends later."""
+
+    def __init__(self, experiment: Experiment) -> None:
+        self._experiment = experiment
+
+    @staticmethod
+    def problem() -> str | None:
+        import wandb
+
+        if os.environ.get("WANDB_MODE", "online") not in ("online", "shared", "run"):
+            return None
+        # Without it, the first run would ask for a key on the terminal, in the midst of the work.
+        with speaking_to_stderr():
+            logged_in = wandb.login(prompt=False, verify=False)
+        if logged_in:
+            return None
+        return "there is no API key; run `wandb login`, or set WANDB_MODE=offline"
+
+    def start(self, name: str, config: Config) -> _WandbRun:
+        import wandb
+
+        run = wandb.init(
+            project=os.environ.get("WANDB_PROJECT", "loracle"),
+            group=self._experiment.name,
+            name=name,
+            dir=str(self._experiment.folder),
+            config={**config, "plan_fingerprint": self._experiment.fingerprint},
+            # A run object of its own, whatever else in this process uses wandb.
+            reinit="create_new",
+            # The terminal is not its to record, nor to write advice on.
+            settings=wandb.Settings(console="off", quiet=True),
+        )
+        return _WandbRun(run)
+
+
+class _WandbRun:
+    def __init__(self, run: Any) -> None:
+        self._run = run
+
+    def log(self, values: Mapping[str, float], step: int) -> None:
+        self._run.log(dict(values), step=step)
+
+    def finish(
+        self, scores: Mapping[str, float], texts: Mapping[str, str], *, failed: bool
+    ) -> None:
+        self._run.summary.update({**scores, **texts})
+        self._run.finish(exit_code=int(failed))
