@@ -15,6 +15,7 @@ other words whole, or where the references have characters of another such scrip
 from __future__ import annotations
 
 import re
+import unicodedata
 from collections.abc import Sequence
 from functools import cache
 from typing import Any
@@ -27,7 +28,6 @@ from loracle.metrics.answers import (
     script_of,
 )
 
-_WORD = re.compile(r"[^\W_]+")
 # Scripts without spaces that are not Han: kana, Thai, Lao, Tibetan, Burmese, Khmer.
 _NOT_CHINESE = re.compile("[\u3041-\u30ff\uff66-\uff9f\u0e01-\u0f84\u1000-\u109f\u1780-\u17dd]")
 
@@ -39,7 +39,13 @@ def rouge_l(prediction: str, references: Sequence[str]) -> float:
 
 
 def _words(text: str) -> list[str]:
-    return _WORD.findall(text.lower())
+    """Runs of letters and digits in lower case, with the marks on them (as vowels in Hindi)."""
+    kept = (char if char.isalnum() or _is_mark(char) else " " for char in text.lower())
+    return "".join(kept).split()
+
+
+def _is_mark(char: str) -> bool:
+    return unicodedata.category(char).startswith("M")
 
 
 def _rouge_l(predicted: list[str], reference: list[str]) -> float:

@@ -21,7 +21,6 @@ _NUMBER = re.compile(
     r"(?<![\d.])[-+]?(?:\d{1,3}(?:,\d{3})+(?!\d)|\d+)(?:\.\d+)?(?:[eE][-+]?\d{1,3})?(?![\d])"
     r"|(?<![\d.])[-+]?\.\d+"
 )
-# The sign of "10-3" is an operation, that of "x = -3" is not.
 _MINUS_SIGNS = str.maketrans({"−": "-", "–": "-"})
 
 _LETTER = r"[(\[]?([A-Z])(?![A-Za-z])[)\]]?"
@@ -46,13 +45,14 @@ def numeric(prediction: str, references: Sequence[str]) -> float:
 
 
 def _last_number(text: str) -> Decimal | None:
+    """The number, with its sign unless that is an operation, as in "(2)-3" and "x-3"."""
     text = unicodedata.normalize("NFKC", text).translate(_MINUS_SIGNS)
     found = [*_NUMBER.finditer(text)]
     if not found:
         return None
     written = found[-1][0]
-    before = text[: found[-1].start()].rstrip()
-    if written[0] in "+-" and before and (before[-1].isalnum() or before[-1] == ")"):
+    before = text[: found[-1].start()][-1:]
+    if written[0] in "+-" and before.isascii() and (before.isalnum() or before == ")"):
         written = written[1:]
     return Decimal(written.replace(",", ""))
 
