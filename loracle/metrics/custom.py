@@ -59,7 +59,7 @@ def load_function(name: str) -> Callable[..., Any]:
             f"metric {name}: {module_name} cannot be imported from {folder} "
             f"({type(error).__name__}: {error})"
         ) from error
-    function = getattr(module, function_name, None)
+    function: Callable[..., Any] | None = getattr(module, function_name, None)
     if not callable(function):
         raise PlanError(f"metric {name}: {module_name} has no function {function_name}")
     return function

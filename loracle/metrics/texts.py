@@ -90,13 +90,13 @@ def chrf(prediction: str, references: Sequence[str]) -> float:
 
 @cache
 def _bleu(tokeniser: str) -> Any:
-    from sacrebleu.metrics import BLEU
+    from sacrebleu.metrics.bleu import BLEU
 
     return BLEU(tokenize=tokeniser, smooth_method="exp", effective_order=True)
 
 
 @cache
 def _chrf() -> Any:
-    from sacrebleu.metrics import CHRF
+    from sacrebleu.metrics.chrf import CHRF
 
     return CHRF()

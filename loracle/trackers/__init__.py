@@ -22,11 +22,11 @@ from typing import Any
 
 from loracle.errors import MissingExtraError, PlanError
 from loracle.trackers import mlflow, swanlab, tensorboard, trackio, wandb
-from loracle.trackers.client import Experiment
+from loracle.trackers.client import Experiment, Tracker
 from loracle.trackers.listening import TrackerListener
 
 # By name: the client's module, and the class that speaks to it.
-_CLIENTS = {
+_CLIENTS: dict[str, tuple[str, type[Tracker]]] = {
     "tensorboard": ("tensorboard", tensorboard.TensorBoard),
     "wandb": ("wandb", wandb.WeightsAndBiases),
     "mlflow": ("mlflow", mlflow.MLflow),

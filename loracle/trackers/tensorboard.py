@@ -35,9 +35,7 @@ class _TensorBoardRun:
     def __init__(self, folder: Path, config: Config) -> None:
         from torch.utils.tensorboard import SummaryWriter
 
-        self._writer: Any = SummaryWriter(  # type: ignore[no-untyped-call]
-            str(folder), flush_secs=_FLUSH_SECONDS
-        )
+        self._writer: Any = SummaryWriter(str(folder), flush_secs=_FLUSH_SECONDS)
         self._config = config
         self._last_step = 0
         lines = [f"    {key}: {value}" for key, value in config.items()]
