@@ -50,7 +50,7 @@ def test_the_plan_in_the_readme_has_every_key_at_its_default(tmp_path: Path) -> 
     defaults = load_plan(candidates=["a.jsonl"], evaluations=["test.jsonl"])
 
     assert shown.keys() == Plan.model_fields.keys()
-    for section in shown.keys() - FILE_SECTIONS - {"seeds", "holdout"}:
+    for section in shown.keys() - FILE_SECTIONS - {"seeds", "holdout", "trackers"}:
         fields = type(getattr(defaults, section)).model_fields
         assert shown[section].keys() == fields.keys(), section
     in_file = loaded(tmp_path, block).model_dump(exclude=FILE_SECTIONS)
