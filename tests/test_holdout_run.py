@@ -98,6 +98,7 @@ def test_a_run_holds_out_trains_on_the_rest_and_counts_as_the_check_does(
 
 def test_what_was_held_out_can_be_given_to_another_run(model_folder, data, monkeypatch, capsys):
     assert run(model_folder, monkeypatch, *HOLDOUT) == 0
+    capsys.readouterr()
     again = ["check", "a.jsonl", "--eval", "run/holdout.jsonl", "--json"]
     assert loracle(*again, monkeypatch=monkeypatch) == 1
     [leakage] = json.loads(capsys.readouterr().out)["leakage"]

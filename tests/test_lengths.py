@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from loracle import attention, intake, lengths
+from loracle import intake, lengths, row_attention
 from loracle.lengths import SPARE_SHARE, LengthLimit, ModelShape, length_limit, shape_of
 from loracle.memory import FreeMemory, free_memory, host_memory
 from loracle.plan import ModelPlan, TrainingPlan
@@ -91,7 +91,7 @@ def test_the_shape_is_the_models() -> None:
 
 
 def test_the_estimate_knows_up_to_where_attention_keeps_its_probabilities() -> None:
-    assert lengths._EXPLICIT_TOKENS == attention.MAX_EXPLICIT_TOKENS
+    assert lengths._EXPLICIT_TOKENS == row_attention.MAX_EXPLICIT_TOKENS
 
 
 def test_the_renderer_takes_the_limit_of_the_plan_then_of_memory(

@@ -189,6 +189,7 @@ class Pipeline:
         """The untrained model's scores; the same questions are asked once."""
         if evaluation.name not in session.base_scores:
             session.reporter.emit("base_started")
+            started = time.perf_counter()
             session.base_scores[evaluation.name] = self._answer(
                 session,
                 Standing(session.base, None),
@@ -196,6 +197,8 @@ class Pipeline:
                 "base",
                 folder.base.predictions(evaluation.name),
             )
+            seconds = time.perf_counter() - started
+            session.reporter.emit("base_finished", seconds=seconds)
         return session.base_scores[evaluation.name]
 
     def _answer(

@@ -157,7 +157,14 @@ def _train(
     sequences, groups = training_set.sequences, training_set.groups
     num_examples = sequences.num_sequences
     num_steps = num_steps_planned(sequences, groups, settings)
-    reporter.emit("trial_started", **asdict(place), num_examples=num_examples, num_steps=num_steps)
+    reporter.emit(
+        "trial_started",
+        **asdict(place),
+        candidate=training_set.name,
+        seed=arguments.seed,
+        num_examples=num_examples,
+        num_steps=num_steps,
+    )
     steps: list[StepRecord] = []
     started = time.perf_counter()
     with ExitStack() as stack:

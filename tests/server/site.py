@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import http.client
 import threading
 import time
@@ -70,3 +71,11 @@ def served(root: Path) -> Iterator[Site]:
         finally:
             server.should_exit = True
             thread.join()
+
+
+@contextlib.contextmanager
+def at_work(root: Path) -> Iterator[None]:
+    """Hold the lock of a run folder, as the process that works in it does."""
+    with (root / ".lock").open("a") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield

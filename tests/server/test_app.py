@@ -13,7 +13,7 @@ import pytest
 from loracle.errors import MissingExtraError, RunFolderError, UserError
 from loracle.server.serving import DEFAULT_PORT, _listen, address_lines, serve
 from tests.report.runs import Shape, make_run
-from tests.server.site import TOKEN, Site, served
+from tests.server.site import TOKEN, Site, at_work, served
 
 RUN = f"/{TOKEN}/run/demo/"
 STARTED = {"event": "run_started", "time": "t0", "num_trials": 1, "candidates": ["clean"]}
@@ -117,7 +117,7 @@ def test_serving_changes_no_file(site: Site, folder: Path) -> None:
 
 def test_the_stream_tells_of_each_change_and_of_a_new_report(tmp_path: Path) -> None:
     root = make_run(tmp_path / "demo", Shape({"base": 0.2, "clean": 0.8}, num_questions=6))
-    with served(root) as site:
+    with served(root) as site, at_work(root):
         assert site.ask(f"/{TOKEN}/").headers["location"] == RUN
         stream = site.stream(f"{RUN}events")
         first = json.loads(next(stream))

@@ -12,7 +12,7 @@ import pytest
 from loracle.store import read_json, write_json
 from tests.browser import chromium_program, open_page
 from tests.report.runs import Shape, make_run
-from tests.server.site import TOKEN, served
+from tests.server.site import TOKEN, at_work, served
 
 PROGRAM = chromium_program()
 pytestmark = pytest.mark.skipif(
@@ -32,7 +32,7 @@ def test_a_run_is_watched_from_its_start_to_its_report(tmp_path: Path) -> None:
     results = read_json(root / "results.json")
     (root / "results.json").unlink()
     shutil.move(root / "trials", tmp_path / "trials")
-    with served(root) as site, open_page(PROGRAM, tmp_path / "profile") as page:
+    with served(root) as site, at_work(root), open_page(PROGRAM, tmp_path / "p") as page:
         page.open(site.address)
         page.wait_for("document.getElementById('live').dataset.status === 'waiting'")
         append(root, event="run_started", num_trials=1, candidates=["clean"])
