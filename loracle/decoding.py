@@ -1,8 +1,9 @@
 """Greedy decoding of what the drafts left open, in a shrinking batch over shared prefixes.
 
-A live answer keeps its path in its row's prefilled keys, stored once a row, and a branch of its
-own. Each step feeds its chosen token and, behind it, a guess copied from the prompt (prompt
-lookup); the pass that computes the next choice verifies the guess.
+A live answer keeps its path among the prefilled keys of its span of the forest, stored once a span
+(which is the "row" of its BranchAttention), and a branch of its own. Each step feeds its chosen
+token and, behind it, a guess copied from the prompt (prompt lookup); the pass that computes the
+next choice verifies the guess.
 
 Shape suffixes as in attention.py.
 """
@@ -19,14 +20,20 @@ from torch import Tensor
 
 from loracle.attention import KeysValues
 from loracle.branch_attention import BranchAttention
+from loracle.forest import IntArray
 from loracle.model import BaseModel, packed_hidden_states
 from loracle.questions import GenerationSettings, GenerationStatistics
+from loracle.spans import Span, cut_into_spans
 from loracle.verification import Start, Verified, penalise
 
 # Tokens a step may carry before it costs notably more than one alone (weights are read once).
 _TOKENS_PER_STEP = {"cpu": 24, "cuda": 256}
 _MAX_GUESS_TOKENS = 8
 _MAX_MATCH_TOKENS = 3
+
+# What one more span of stored keys costs, in (query, key) pairs as `cut_into_spans` counts them:
+# spans share no work, so short ones would store a trunk many times.
+_SPAN_PAIRS = 16384
 
 # The batch is packed anew once this share of it has finished.
 _FINISHED_SHARE = 0.25
@@ -174,14 +181,12 @@ class _State:
         cls, base: BaseModel, verified: Verified, live: Sequence[_Live], max_new_tokens: int
     ) -> _State:
         starts = [verified.starts[answer.index] for answer in live]
-        row_starts = verified.forest.row_starts
-        rows = np.searchsorted(row_starts, [start.path[0] for start in starts], side="right") - 1
-        used, row_S = np.unique(rows, return_inverse=True)
-        longest = int(np.diff(row_starts)[used].max())
+        spans, row_S = _spans_of(verified, [int(start.path[-1]) for start in starts])
+        longest = max(len(span.keys) for span in spans)
         path = np.zeros((len(live), longest), np.bool_)
-        for i, (row, start) in enumerate(zip(rows, starts, strict=True)):
-            path[i, start.path - row_starts[row]] = True
-        prefix = _gather_rows(verified, used.tolist(), longest)
+        for i, (span, start) in enumerate(zip(row_S, starts, strict=True)):
+            path[i, np.searchsorted(spans[span].keys, start.path)] = True
+        prefix = _gather(verified, spans, longest)
         device = base.device
         keys = prefix[0].keys
         shape = (len(live), keys.shape[1], max_new_tokens + 1 + _MAX_GUESS_TOKENS, keys.shape[3])
@@ -265,24 +270,43 @@ def _slots(rows: np.ndarray) -> np.ndarray:
     return slots
 
 
-def _gather_rows(verified: Verified, rows: Sequence[int], longest: int) -> list[KeysValues]:
-    """The rows' keys and values by layer, padded to (R, K, L, D); padding is on no path."""
-    row_starts = verified.forest.row_starts.tolist()
+def _spans_of(verified: Verified, nodes: Sequence[int]) -> tuple[list[Span], IntArray]:
+    """The spans of the forest that hold the nodes, each once, and the span of each node: (S,).
+
+    An answer sees nothing but its path, whose nodes are all among the keys of its last node's
+    span: a row of several passages need not be attended to as a whole.
+    """
+    forest = verified.forest
+    row_starts = forest.row_starts
+    rows = np.searchsorted(row_starts, nodes, side="right") - 1
+    spans = [
+        span
+        for row in np.unique(rows).tolist()
+        for span in cut_into_spans(
+            int(row_starts[row]), int(row_starts[row + 1]), forest.subtree_ends, _SPAN_PAIRS
+        )
+    ]
+    holding = np.searchsorted([span.start for span in spans], nodes, side="right") - 1
+    used, span_S = np.unique(holding, return_inverse=True)
+    return [spans[index] for index in used.tolist()], span_S
+
+
+def _gather(verified: Verified, spans: Sequence[Span], longest: int) -> list[KeysValues]:
+    """The spans' keys and values by layer, padded to (R, K, L, D); padding is on no path."""
     block_starts = [start for start, _ in verified.blocks]
     layers = sorted(verified.blocks[0][1])
     sample = verified.blocks[0][1][layers[0]].keys
-    shape = (len(rows), sample.shape[0], longest, sample.shape[2])
+    shape = (len(spans), sample.shape[0], longest, sample.shape[2])
     gathered = [KeysValues(sample.new_zeros(shape), sample.new_zeros(shape)) for _ in layers]
-    for place, row in enumerate(rows):
-        first, stop = row_starts[row], row_starts[row + 1]
+    for place, span in enumerate(spans):
         block_start, keys_values = verified.blocks[
-            int(np.searchsorted(block_starts, first, side="right")) - 1
+            int(np.searchsorted(block_starts, span.start, side="right")) - 1
         ]
+        nodes = torch.from_numpy(span.keys - block_start).to(sample.device)
         for layer, target in zip(layers, gathered, strict=True):
             source = keys_values[layer]
-            part = slice(first - block_start, stop - block_start)
-            target.keys[place, :, : stop - first] = source.keys[:, part]
-            target.values[place, :, : stop - first] = source.values[:, part]
+            target.keys[place, :, : len(nodes)] = source.keys[:, nodes]
+            target.values[place, :, : len(nodes)] = source.values[:, nodes]
     return gathered
 
 
