@@ -164,6 +164,9 @@ def _save(base: _Base, trial: TrialRecord, folder: Path, dtype: str) -> None:
     merged.save_pretrained(str(folder), safe_serialization=True)
     base.tokenizer.save_pretrained(str(folder))
     _name_rope_theta(folder / "config.json")
+    for weights in folder.glob("*.safetensors"):
+        # safetensors lets its owner alone read them; a server is often another user.
+        weights.chmod((folder / "config.json").stat().st_mode)
 
 
 def _name_rope_theta(path: Path) -> None:

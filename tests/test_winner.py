@@ -102,6 +102,7 @@ def test_a_merged_model_is_base_plus_adapter_and_answers_alike(
     assert all("_proj" in name for name in changed)
     assert "FROM .\n" in (out / "Modelfile").read_text()
     assert (out / "tokenizer.json").is_file()
+    assert len({path.stat().st_mode for path in out.iterdir()}) == 1
 
 
 def _model(run: Path) -> Path:
