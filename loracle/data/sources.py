@@ -34,6 +34,7 @@ from loracle.data.rows import Row
 from loracle.errors import DataError
 
 NUM_SHOWN_PROBLEMS = 20
+NUM_SHOWN_UNDECODED = 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -365,9 +366,16 @@ def _all_examples(reading: Reading) -> list[Example]:
 
 def _error(reading: Reading, last: Iterable[str] = ()) -> DataError:
     """The rows' problems, the first ones in words, then what ended the reading."""
-    problems = [
-        problem for drop in reading.drops if not drop.by_policy for problem in drop.problems
-    ]
-    num_more = len(problems) - NUM_SHOWN_PROBLEMS
-    more = [f"{reading.source.location}: and {num_more} more"] if num_more > 0 else []
-    return DataError([*problems[:NUM_SHOWN_PROBLEMS], *more, *last])
+    lost = [drop for drop in reading.drops if not drop.by_policy]
+    # A wrong encoding breaks most lines of a file in the same way: a few of them say it all.
+    undecoded = [drop for drop in lost if drop.reason == Reason.BAD_ENCODING]
+    left_out = {(drop.file, drop.line) for drop in undecoded[NUM_SHOWN_UNDECODED:]}
+    shown_drops = [drop for drop in lost if (drop.file, drop.line) not in left_out]
+    problems = [problem for drop in shown_drops for problem in drop.problems]
+    shown = problems[:NUM_SHOWN_PROBLEMS]
+    location = reading.source.location
+    if left_out:
+        shown.append(f"{location}: and {len(left_out):,} more rows {Reason.BAD_ENCODING}")
+    if len(problems) > NUM_SHOWN_PROBLEMS:
+        shown.append(f"{location}: and {len(problems) - NUM_SHOWN_PROBLEMS} more")
+    return DataError([*shown, *last])

@@ -257,6 +257,13 @@ def test_utf16_without_a_mark_says_how_to_read_it() -> None:
     assert len(read(raw, encoding="utf-16-le").examples) == 2
 
 
+def test_a_wrong_encoding_is_shown_by_a_few_rows_and_the_others_are_counted() -> None:
+    raw = (json.dumps(row("谁赢了？", "野马队"), ensure_ascii=False) + "\n").encode("gbk")
+    problems = refused(raw * 10)
+    assert [problem.split(":")[1] for problem in problems[:3]] == ["1", "2", "3"]
+    assert problems[3:] == ("rows.jsonl: and 7 more rows not in the file's encoding",)
+
+
 def test_gbk_is_read_where_it_is_named() -> None:
     raw = json.dumps(row("谁赢了？", "野马队"), ensure_ascii=False).encode("gbk")
     dataset = read(raw, encoding="gb18030")
