@@ -7,9 +7,10 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any, NamedTuple
 
+from loracle.durable import read_json_lines
 from loracle.errors import LoracleError
 from loracle.plan import BASE_NAME
-from loracle.store import TrialFolder, read_json_lines
+from loracle.store import TrialFolder
 from loracle.trial import Place, run_base, run_trial
 from loracle.workbench import TrainingSet, Workbench
 

@@ -5,7 +5,7 @@ A live answer keeps its path among the prefilled keys of its span of the forest,
 token and, behind it, a guess copied from the prompt (prompt lookup); the pass that computes the
 next choice verifies the guess.
 
-Shape suffixes as in attention.py.
+Shape suffixes as in branch_attention.py.
 """
 
 from __future__ import annotations

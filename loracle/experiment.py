@@ -9,16 +9,18 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from loracle import metrics
 from loracle.adapter import lora_config
 from loracle.attempt import Outcome, attempt_base, attempt_trial, places, refuse_trial
+from loracle.checked import Ready
 from loracle.clusters import kinds_of
 from loracle.data.fetching import fetch_plan
 from loracle.data.holdout import HELD_OUT_FILE, Holdout
 from loracle.data.locations import deciding_files
 from loracle.data.options import options_of
+from loracle.durable import write_atomically, write_json
 from loracle.errors import PlanError, UserError
 from loracle.executors import inline
 from loracle.intake import read_plan_data
@@ -31,11 +33,11 @@ from loracle.report.page import write_report
 from loracle.report.record import keep_questions
 from loracle.report.results import EvaluationFacts, ModelFacts, ResultRow, build_results
 from loracle.run_check import RunData, check_run, refuse_unreadable
-from loracle.store import RunFolder, write_atomically, write_json
+from loracle.store import RunFolder
 from loracle.trackers import check_trackers, listen
 from loracle.trackers.client import Experiment
 from loracle.trial import Place
-from loracle.workbench import NLL_METRIC, Workbench, load_model, prepare
+from loracle.workbench import NLL_METRIC, TrainingSet, Workbench, load_model, prepare
 
 
 def run(plan: Plan, out: Path | None, view: View) -> dict[str, Any]:
@@ -47,13 +49,65 @@ def run(plan: Plan, out: Path | None, view: View) -> dict[str, Any]:
     Raises:
         UserError: the plan, the data, the model or the run folder cannot be used.
     """
+    planned = _read(plan, out)
+    root, plan_fingerprint = planned.root, planned.data.plan_fingerprint
+    tracked = Experiment(root.absolute().name, root.absolute(), plan_fingerprint)
+    listeners = listen(plan.trackers, tracked, planned.frozen)
+    with (
+        RunFolder.open(root, planned.frozen, plan_fingerprint) as folder,
+        Reporter(folder, view, listeners) as report,
+    ):
+        started = time.perf_counter()
+        _announce(planned, report)
+        _keep_held_out(planned.data.holdout, folder)
+        ready = check_run(planned.data, folder, report)
+        prepared = _prepare(planned, ready, report)
+        _keep_questions(prepared.bench, folder)
+        outcomes = _attempt_all(planned, prepared, ready.refusals, folder)
+        results = _results(planned, prepared, outcomes)
+        write_json(folder.results, results)
+        _announce_decisions(results, report)
+        _write_report(folder, report)
+        report.emit(
+            "run_finished",
+            run=str(root),
+            num_failed=results["num_failed"],
+            seconds=time.perf_counter() - started,
+        )
+    return results
+
+
+class _Planned(NamedTuple):
+    """The plan, frozen, and the data it names, read."""
+
+    data: RunData
+    lora: Any
+    frozen: dict[str, Any]
+    model_commit: str | None
+    root: Path
+
+    @property
+    def trials(self) -> list[tuple[int, int, Place]]:
+        """By candidate and seed: the candidate's index, the seed, the trial's place in the run."""
+        plan = self.data.plan
+        return places([candidate.name for candidate in plan.candidates], plan.seeds)
+
+
+class _Prepared(NamedTuple):
+    """The base model, loaded and tested, and what it is to learn."""
+
+    bench: Workbench
+    training_sets: dict[str, TrainingSet]
+    self_test: SelfTest
+
+
+def _read(plan: Plan, out: Path | None) -> _Planned:
+    """Find whatever is wrong without a model, read the data, and freeze the plan over them."""
     lora = check_plan(plan)
     check_trackers(plan.trackers)
     fetched = fetch_plan(plan, *_recorded_commits(plan, out))
-    pinned = fetched.pinned(plan)
-    datasets, holdout = read_plan_data(pinned)
+    datasets, holdout = read_plan_data(fetched.pinned(plan))
     refuse_unreadable(datasets)
-    model_folder = fetched.model.folder if fetched.model else None
     model_commit = fetched.model.commit if fetched.model else None
     frozen = freeze(
         plan,
@@ -64,55 +118,63 @@ def run(plan: Plan, out: Path | None, view: View) -> dict[str, Any]:
     )
     plan_fingerprint = fingerprint(frozen)
     root = out if out is not None else Path("runs") / plan_fingerprint[:12]
-    names = [candidate.name for candidate in plan.candidates]
-    trials = places(names, plan.seeds)
-    tracked = Experiment(root.absolute().name, root.absolute(), plan_fingerprint)
-    with (
-        RunFolder.open(root, frozen, plan_fingerprint) as folder,
-        Reporter(folder, view, listen(plan.trackers, tracked, frozen)) as report,
-    ):
-        started = time.perf_counter()
-        report.emit("run_started", run=str(root), num_trials=len(trials), candidates=names)
-        for dataset in datasets:
-            report.emit("dataset_read", name=dataset.name, description=dataset.description)
-        if holdout is not None:
-            write_atomically(folder.root / HELD_OUT_FILE, holdout.content)
-        data = RunData(plan, plan_fingerprint, datasets, holdout, model_folder)
-        ready = check_run(data, folder, report)
-        base = load_model(plan, model_folder)
-        bench, training_sets, self_test = prepare(plan, ready, base, lora, report, plan_fingerprint)
-        for evaluation in bench.evaluations:
-            keep_questions(folder, evaluation.name, evaluation.examples)
+    model_folder = fetched.model.folder if fetched.model else None
+    data = RunData(plan, plan_fingerprint, datasets, holdout, model_folder)
+    return _Planned(data, lora, frozen, model_commit, root)
 
-        def attempt(trial: tuple[int, int, Place]) -> Outcome:
-            index, seed, place = trial
-            name = names[index]
-            trial_folder = folder.trial(name, seed)
-            if name in ready.refusals:
-                return refuse_trial(bench, name, seed, trial_folder, place, ready.refusals[name])
-            return attempt_trial(bench, training_sets[name], seed, trial_folder, place)
 
-        outcomes = [attempt_base(bench, folder.base)]
-        outcomes += inline.execute(attempt, trials)
-        results = _results(plan, holdout, model_commit, root, bench, self_test, outcomes)
-        write_json(folder.results, results)
-        for decision in results["decisions"]:
-            report.emit(
-                "decided",
-                evaluation=decision["evaluation"],
-                sentence=decision["sentence"]["en"],
-            )
-        _report(folder, report)
+def _announce(planned: _Planned, report: Reporter) -> None:
+    report.emit(
+        "run_started",
+        run=str(planned.root),
+        num_trials=len(planned.trials),
+        candidates=[candidate.name for candidate in planned.data.plan.candidates],
+    )
+    for dataset in planned.data.datasets:
+        report.emit("dataset_read", name=dataset.name, description=dataset.description)
+
+
+def _keep_held_out(holdout: Holdout | None, folder: RunFolder) -> None:
+    if holdout is not None:
+        write_atomically(folder.root / HELD_OUT_FILE, holdout.content)
+
+
+def _prepare(planned: _Planned, ready: Ready, report: Reporter) -> _Prepared:
+    data = planned.data
+    base = load_model(data.plan, data.model_folder)
+    return _Prepared(*prepare(data.plan, ready, base, planned.lora, report, data.plan_fingerprint))
+
+
+def _keep_questions(bench: Workbench, folder: RunFolder) -> None:
+    for evaluation in bench.evaluations:
+        keep_questions(folder, evaluation.name, evaluation.examples)
+
+
+def _attempt_all(
+    planned: _Planned, prepared: _Prepared, refusals: Mapping[str, str], folder: RunFolder
+) -> list[Outcome]:
+    """The base's outcome, then that of every trial."""
+    bench, candidates = prepared.bench, planned.data.plan.candidates
+
+    def attempt(trial: tuple[int, int, Place]) -> Outcome:
+        index, seed, place = trial
+        name = candidates[index].name
+        trial_folder = folder.trial(name, seed)
+        if name in refusals:
+            return refuse_trial(bench, name, seed, trial_folder, place, refusals[name])
+        return attempt_trial(bench, prepared.training_sets[name], seed, trial_folder, place)
+
+    return [attempt_base(bench, folder.base), *inline.execute(attempt, planned.trials)]
+
+
+def _announce_decisions(results: Mapping[str, Any], report: Reporter) -> None:
+    for decision in results["decisions"]:
         report.emit(
-            "run_finished",
-            run=str(root),
-            num_failed=results["num_failed"],
-            seconds=time.perf_counter() - started,
+            "decided", evaluation=decision["evaluation"], sentence=decision["sentence"]["en"]
         )
-    return results
 
 
-def _report(folder: RunFolder, report: Reporter) -> None:
+def _write_report(folder: RunFolder, report: Reporter) -> None:
     """Write report.html. The results are safe by then, and stay so whatever happens here."""
     try:
         write_report(folder.root)
@@ -157,15 +219,9 @@ def check_plan(plan: Plan) -> Any:
     return config
 
 
-def _results(
-    plan: Plan,
-    holdout: Holdout | None,
-    model_commit: str | None,
-    root: Path,
-    bench: Workbench,
-    self_test: SelfTest,
-    outcomes: Sequence[Outcome],
-) -> dict[str, Any]:
+def _results(planned: _Planned, prepared: _Prepared, outcomes: Sequence[Outcome]) -> dict[str, Any]:
+    plan, root, holdout = planned.data.plan, planned.root, planned.data.holdout
+    bench = prepared.bench
     base_summary = outcomes[0].summary
     assert base_summary is not None, "the base's failure ends the run"
     return build_results(
@@ -173,12 +229,12 @@ def _results(
         plan_fingerprint=bench.plan_fingerprint,
         model_facts=ModelFacts(
             name=bench.base.name,
-            revision=model_commit or plan.model.revision,
+            revision=planned.model_commit or plan.model.revision,
             dtype=str(bench.base.dtype).removeprefix("torch."),
             num_parameters=bench.base.num_parameters,
             base_fingerprint=bench.base_fingerprint,
             batching="forest" if bench.training.forest else "padded",
-            batching_reason=_batching_reason(plan, self_test),
+            batching_reason=_batching_reason(plan, prepared.self_test),
         ),
         evaluations=[
             EvaluationFacts(

@@ -26,7 +26,7 @@ _ACTIVATION_FACTOR = {"cpu": 2.0, "cuda": 4.0}
 the model's precision. Measured on a CPU: 1.55 to 1.9. On a GPU, where the LoRA layers are peft's
 own and keep more, it is not measured yet."""
 _EXPLICIT_TOKENS = 1024
-"""Up to this row length attention keeps its probabilities (attention.py)."""
+"""Up to this row length attention keeps its probabilities (row_attention.py)."""
 _LOGIT_TARGETS, _LOGIT_BYTES = 512, 12
 """Targets whose logits exist at once, in float32 and three copies (losses.py)."""
 _STEP_TOKENS = 64

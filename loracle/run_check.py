@@ -23,13 +23,14 @@ from loracle.checking import FittedSet, examine, ready_sets, render_all
 from loracle.data.holdout import Holdout
 from loracle.data.rendering import Renderer
 from loracle.data.sources import NUM_SHOWN_PROBLEMS
+from loracle.durable import read_json, write_json
 from loracle.errors import DataError, RunFolderError
 from loracle.intake import load_renderer, unused_holdout
 from loracle.lengths import LengthLimit
 from loracle.plan import Plan
 from loracle.progress import Reporter
 from loracle.report.card import summary_lines
-from loracle.store import RunFolder, read_json, write_json
+from loracle.store import RunFolder
 
 
 @dataclass(frozen=True)

@@ -17,10 +17,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import BinaryIO, NamedTuple
 
+from loracle.durable import write_atomically
 from loracle.errors import DataError, PlanError, UserError
 from loracle.metrics import check_usable, score, script_of
 from loracle.plan import file_problem
-from loracle.store import write_atomically
 
 NUM_SHOWN_PROBLEMS = 20
 

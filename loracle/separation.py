@@ -12,9 +12,9 @@ from loracle.data.converting import row_of
 from loracle.data.options import ReadOptions
 from loracle.data.sources import read_examples
 from loracle.data.splitting import Split, split
+from loracle.durable import JsonLinesWriter
 from loracle.errors import DataError
 from loracle.plan import data_name
-from loracle.store import JsonLinesWriter
 
 
 class Separated(NamedTuple):

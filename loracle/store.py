@@ -1,4 +1,4 @@
-"""The run folder: where everything is, and how it is written so that a kill never spoils it.
+"""The run folder: where everything is, and which process may write there.
 
     RUN/
       plan.json  {"version": 1, "fingerprint": "9f2c...", "plan": {...}}
@@ -12,154 +12,37 @@
         FAILED.json          why the last attempt ended early
         DONE                 written last: the sha256 of every other file, and the summary
 
-One process works in a run folder at a time; it holds RUN/.lock. A file is either rows that are
-appended one by one, or it is replaced as a whole, never half.
+One process works in a run folder at a time; it holds RUN/.lock.
 """
 
 from __future__ import annotations
 
 import fcntl
-import hashlib
-import importlib.metadata
-import json
-import mmap
 import os
 import platform
-import re
-import secrets
 import shutil
-import sys
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from types import TracebackType
-from typing import IO, Any, NamedTuple, Self
+from typing import IO, Any, Self
 
+from loracle.durable import (
+    UNFINISHED_PREFIX,
+    read_json,
+    sha256,
+    sync_folder,
+    synced_sha256,
+    write_json,
+)
+from loracle.environment import environment
 from loracle.errors import RunFolderError
 from loracle.plan import difference
 
 PLAN_VERSION = 1
 DONE_VERSION = 1
-
 _LOCK_NAME = ".lock"
-# Files under way. The name is our own, so that remains of a killed process can be removed.
-_UNFINISHED_PREFIX = ".loracle-unfinished-"
-
-
-def write_atomically(path: Path, data: bytes | str) -> None:
-    """Put `data` (text as UTF-8) at `path`: whoever reads sees the old file or the whole new one.
-
-    Folders above are made. The file is on disk when this returns.
-    """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    # A short random name: the final one may be as long as the file system allows.
-    unfinished = path.with_name(f"{_UNFINISHED_PREFIX}{secrets.token_hex(8)}")
-    try:
-        with unfinished.open("xb") as file:
-            file.write(data.encode() if isinstance(data, str) else data)
-            file.flush()
-            os.fsync(file.fileno())
-        unfinished.replace(path)
-    finally:
-        unfinished.unlink(missing_ok=True)
-    _sync_folder(path.parent)
-
-
-def write_json(path: Path, value: Any) -> None:
-    """Write a JSON file atomically, keys in their own order.
-
-    Raises ValueError where the value holds NaN or infinity, which JSON does not have.
-    """
-    write_atomically(path, _json_bytes(value, indent=2) + b"\n")
-
-
-def write_json_lines(path: Path, rows: Iterable[Mapping[str, Any]]) -> None:
-    """Write a JSONL file atomically. Raises ValueError where a row holds NaN or infinity."""
-    write_atomically(path, b"".join(_json_bytes(row, indent=None) + b"\n" for row in rows))
-
-
-def read_json(path: Path) -> Any:
-    """Read a JSON file of the run folder. Raises RunFolderError where it is missing or damaged."""
-    try:
-        return json.loads(path.read_bytes())
-    except OSError as error:
-        raise RunFolderError(f"{path} cannot be read: {error.strerror}") from error
-    except ValueError as error:
-        raise RunFolderError(
-            f"{path} is not valid JSON ({error}): it was damaged or changed by hand"
-        ) from error
-
-
-class JsonLines(NamedTuple):
-    """The rows of a JSONL file; `torn_end` is what a killed writer left of a last row, or None."""
-
-    rows: list[dict[str, Any]]
-    torn_end: str | None
-
-
-def read_json_lines(path: Path, *, allow_torn_end: bool = False) -> JsonLines:
-    """Read the rows that a JsonLinesWriter wrote.
-
-    With `allow_torn_end` an incomplete last row is handed back beside the rows, for the caller to
-    report. Raises RunFolderError for it otherwise, and for any other damage, with its line.
-    """
-    try:
-        *lines, end = path.read_bytes().split(b"\n")
-    except OSError as error:
-        raise RunFolderError(f"{path} cannot be read: {error.strerror}") from error
-    rows = []
-    for number, line in enumerate(lines, start=1):
-        row = _parsed_row(line)
-        if row is None:
-            raise RunFolderError(f"{path}:{number}: not a JSON object; the file is damaged")
-        rows.append(row)
-    if not end:
-        return JsonLines(rows, None)
-    last = _parsed_row(end)
-    if last is not None:
-        return JsonLines([*rows, last], None)
-    if not allow_torn_end:
-        raise RunFolderError(
-            f"{path}:{len(lines) + 1}: the last row is incomplete: its writer was stopped"
-        )
-    return JsonLines(rows, end.decode(errors="replace"))
-
-
-class JsonLinesWriter:
-    """Appends rows to a JSONL file, each handed to the system before `write` returns.
-
-    resume: keep the rows that are there, else start anew. A last row that a killed writer left
-    incomplete is cut off then; `torn_end` holds it, for the caller to report.
-    """
-
-    def __init__(self, path: Path, *, resume: bool = False) -> None:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        self.torn_end = _mend_end(path) if resume and path.exists() else None
-        self._file = path.open("ab" if resume else "wb")
-
-    def write(self, row: Mapping[str, Any]) -> None:
-        """Append one row. Raises ValueError where it holds NaN or infinity."""
-        self._file.write(_json_bytes(row, indent=None) + b"\n")
-        self._file.flush()
-
-    def close(self) -> None:
-        """Put the rows on disk and close the file. A second call does nothing."""
-        if not self._file.closed:
-            with self._file:
-                self._file.flush()
-                os.fsync(self._file.fileno())
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        error_type: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        self.close()
 
 
 class TrialFolder:
@@ -191,8 +74,8 @@ class TrialFolder:
         assert not self.failed.exists(), f"{self.root} holds a failed attempt"
         self.root.mkdir(parents=True, exist_ok=True)
         for folder in (path for path in self.root.rglob("*") if path.is_dir()):
-            _sync_folder(folder)
-        hashes = {name: _synced_sha256(self.root / name) for name in self._files()}
+            sync_folder(folder)
+        hashes = {name: synced_sha256(self.root / name) for name in self._files()}
         hashes.pop(self.done.name, None)
         write_json(
             self.done,
@@ -218,7 +101,7 @@ class TrialFolder:
             path = self.root / name
             if not path.is_file():
                 return f"{name} is missing"
-            if _sha256(path) != expected:
+            if sha256(path) != expected:
                 return f"{name} has changed since it was written"
         return None
 
@@ -236,7 +119,7 @@ class TrialFolder:
                 problems.append(f"{self.done} does not vouch for {name}")
             elif not path.is_file():
                 problems.append(f"{path} is missing")
-            elif _sha256(path) != hashes[name]:
+            elif sha256(path) != hashes[name]:
                 problems.append(
                     f"{path} has changed since it was written; the command that made the run "
                     "makes it again"
@@ -367,7 +250,7 @@ class RunFolder:
         foreign = [
             path.name
             for path in sorted(self.root.iterdir())
-            if path.name != _LOCK_NAME and not path.name.startswith(_UNFINISHED_PREFIX)
+            if path.name != _LOCK_NAME and not path.name.startswith(UNFINISHED_PREFIX)
         ]
         if foreign:
             raise RunFolderError(
@@ -398,7 +281,7 @@ class RunFolder:
         file.flush()
 
     def _take_plan(self, frozen_plan: Mapping[str, Any], fingerprint: str) -> None:
-        for unfinished in self.root.glob(f"{_UNFINISHED_PREFIX}*"):
+        for unfinished in self.root.glob(f"{UNFINISHED_PREFIX}*"):
             unfinished.unlink()
         record = {"version": PLAN_VERSION, "fingerprint": fingerprint, "plan": dict(frozen_plan)}
         if self.plan.exists():
@@ -451,119 +334,5 @@ def _this_machine() -> str:
     return f" on {platform.node()}\n"
 
 
-_PACKAGES = (
-    "loracle",
-    "torch",
-    "transformers",
-    "tokenizers",
-    "peft",
-    "safetensors",
-    "numpy",
-    "pyarrow",
-    "pydantic",
-)
-
-
-def environment() -> dict[str, Any]:
-    """What this process runs on: versions, machine, command line without secrets."""
-    return {
-        "time": _now(),
-        "command": without_secrets(sys.argv),
-        "python": platform.python_version(),
-        "platform": platform.platform(),
-        "num_cpus": _num_cpus(),
-        "packages": {name: _version(name) for name in _PACKAGES},
-    }
-
-
-_HIDDEN = "[hidden]"
-_SECRET = r"(?:token|secret|password|passwd|credentials?|(?:api|access|secret)[-_]?key)"
-_SECRET_OPTION = re.compile(rf"-[^=]*?[-_.]?{_SECRET}", re.IGNORECASE)
-_SECRET_SETTING = re.compile(rf"((?:^|[-_.=]){_SECRET}=).+", re.IGNORECASE)
-# Access tokens of known services by their first letters, and the user of a URL.
-_SECRET_VALUE = re.compile(
-    r"\b(?:hf_|sk-|gh[pousr]_|github_pat_|glpat-|AKIA)[\w-]{16,}|(?<=://)[^/@\s]+(?=@)"
-)
-
-
-def without_secrets(arguments: Sequence[str]) -> list[str]:
-    """The arguments with passwords and access tokens hidden: by their option's name or form."""
-    kept = []
-    previous = ""
-    for argument in arguments:
-        shown = _SECRET_SETTING.sub(rf"\1{_HIDDEN}", argument)
-        shown = _SECRET_VALUE.sub(_HIDDEN, shown)
-        kept.append(_HIDDEN if _SECRET_OPTION.fullmatch(previous) else shown)
-        previous = argument
-    return kept
-
-
-def _num_cpus() -> int | None:
-    """The processors this process may use, which in a container are fewer than there are."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count()
-
-
-def _version(package: str) -> str | None:
-    try:
-        return importlib.metadata.version(package)
-    except importlib.metadata.PackageNotFoundError:
-        return None
-
-
 def _now() -> str:
     return datetime.now(UTC).isoformat(timespec="seconds")
-
-
-def _json_bytes(value: Any, indent: int | None) -> bytes:
-    try:
-        return json.dumps(value, ensure_ascii=False, allow_nan=False, indent=indent).encode()
-    except UnicodeEncodeError:
-        # Half of a surrogate pair, which JSON can spell as \ud83d and UTF-8 cannot.
-        return json.dumps(value, ensure_ascii=True, allow_nan=False, indent=indent).encode()
-
-
-def _parsed_row(line: bytes) -> dict[str, Any] | None:
-    try:
-        row = json.loads(line)
-    except ValueError:
-        return None
-    return row if isinstance(row, dict) else None
-
-
-def _mend_end(path: Path) -> str | None:
-    """Make the file end with a whole line; return an incomplete row that was cut off."""
-    with path.open("r+b") as file:
-        if file.seek(0, os.SEEK_END) == 0:
-            return None
-        with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
-            start = content.rfind(b"\n") + 1
-            end = content[start:]
-        if not end:
-            return None
-        if _parsed_row(end) is not None:
-            file.write(b"\n")
-            return None
-        file.truncate(start)
-        return end.decode(errors="replace")
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def _synced_sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        os.fsync(file.fileno())
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def _sync_folder(folder: Path) -> None:
-    """Put a folder's list of names on disk, without which a rename may be lost with the power."""
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -14,12 +14,13 @@ from typing import Any
 
 from loracle import adapter, metrics
 from loracle.data.conversation import Example
+from loracle.durable import JsonLinesWriter, write_json
 from loracle.errors import TrialError
 from loracle.generation import generate
 from loracle.model import BaseModel, base_fingerprint, evaluation_precision
 from loracle.native_memory import return_freed_memory
 from loracle.questions import REFERENCE_SOURCE, Answer, GenerationStatistics, Question
-from loracle.store import JsonLinesWriter, TrialFolder, write_json
+from loracle.store import TrialFolder
 from loracle.training import MemoryEvent, StepRecord, TrainingSettings, num_steps_planned, train
 from loracle.workbench import NLL_METRIC, EvaluationSet, TrainingSet, Workbench
 

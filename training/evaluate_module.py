@@ -17,11 +17,12 @@ from typing import Any
 from loracle import metrics
 from loracle.data.conversation import Example
 from loracle.data.sources import read_examples
+from loracle.durable import JsonLinesWriter
 from loracle.generation import generate
 from loracle.model import run_self_test
-from loracle.progress import Reporter, choose_view
+from loracle.progress import Reporter
 from loracle.questions import REFERENCE_SOURCE, Answer, GenerationSettings, Question
-from loracle.store import JsonLinesWriter
+from loracle.views import choose_view
 from loracle.workbench import DraftPool, EvaluationSet, generation_settings
 from training.arguments import generation_arguments
 from training.attachment import Standing, as_it_stands

@@ -15,12 +15,13 @@ from typing import Any
 from loracle import adapter
 from loracle.data.hubs import fetch_model, model_location
 from loracle.data.rendering import Renderer
+from loracle.durable import write_json
 from loracle.embedded import embedded_model_folder
 from loracle.errors import LoracleError, PlanError, TrialError, UserError
 from loracle.model import BaseModel, base_fingerprint, load_base, load_tokenizer
 from loracle.plan import EMBEDDED
 from loracle.progress import Reporter, View
-from loracle.store import RunFolder, TrialFolder, write_json
+from loracle.store import RunFolder, TrialFolder
 from loracle.trial import Place
 from loracle.workbench import DraftPool, EvaluationSet, generation_settings
 from training.arguments import (

@@ -19,12 +19,13 @@ from typing import Any, NamedTuple
 
 from loracle.data.rendering import Renderer
 from loracle.data.sources import read_examples
+from loracle.durable import JsonLinesWriter
 from loracle.errors import PlanError
 from loracle.model import BaseModel, run_self_test
-from loracle.progress import Reporter, choose_view
-from loracle.store import JsonLinesWriter
+from loracle.progress import Reporter
 from loracle.training import MemoryEvent, StepRecord, num_steps_planned, train
 from loracle.trial import Place
+from loracle.views import choose_view
 from loracle.workbench import TrainingSet, training_settings
 from training.arguments import TrainingArguments, read_lora_settings, training_arguments
 from training.attachment import frozen, put_on, take_off

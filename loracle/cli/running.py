@@ -49,7 +49,7 @@ def run(
     The same command goes on where it was: finished trials are not run again.
     """
     from loracle.plan import load_plan
-    from loracle.progress import choose_view
+    from loracle.views import choose_view
 
     loaded = load_plan(
         plan,

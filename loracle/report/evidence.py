@@ -17,9 +17,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from loracle.durable import read_json_lines
 from loracle.errors import RunFolderError
 from loracle.plan import BASE_NAME
-from loracle.store import RunFolder, TrialFolder, read_json_lines
+from loracle.store import RunFolder, TrialFolder
 
 FloatArray = npt.NDArray[np.float64]
 

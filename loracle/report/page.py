@@ -18,11 +18,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from loracle import __version__
+from loracle.durable import write_atomically
 from loracle.errors import RunFolderError
 from loracle.report import sections
 from loracle.report.record import OLDEST_RESULTS, RunRecord, read_run
 from loracle.report.results import read_results
-from loracle.store import RunFolder, write_atomically
+from loracle.store import RunFolder
 
 if TYPE_CHECKING:
     import jinja2

@@ -18,16 +18,11 @@ from typing import Any, NamedTuple
 
 from loracle.data.conversation import Example
 from loracle.data.sources import read_examples
+from loracle.durable import read_json, read_json_lines, write_json_lines
 from loracle.errors import DataError, RunFolderError
 from loracle.plan import BASE_NAME
 from loracle.report.results import read_results
-from loracle.store import (
-    RunFolder,
-    TrialFolder,
-    read_json,
-    read_json_lines,
-    write_json_lines,
-)
+from loracle.store import RunFolder, TrialFolder
 
 # Version 1 has no judgement; the page says so and shows the rest.
 OLDEST_RESULTS = 1

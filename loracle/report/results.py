@@ -27,9 +27,9 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Literal
 
+from loracle.durable import read_json
 from loracle.errors import RunFolderError
 from loracle.plan import BASE_NAME
-from loracle.store import read_json
 
 RESULTS_VERSION = 2
 FINISH_REASONS = ("stop", "length")

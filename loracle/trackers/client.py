@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, redirect_stdout
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 Config = Mapping[str, str | int | float | bool]
 """Flat names to plain values."""
@@ -36,6 +36,19 @@ class TrackedRun(Protocol):
         self, scores: Mapping[str, float], texts: Mapping[str, str], *, failed: bool
     ) -> None:
         """Record what the run came to, and end it."""
+
+
+class SteppedRun:
+    """What the runs of clients that take `log(values, step=...)` have in common."""
+
+    def __init__(self, run: Any) -> None:
+        self._run = run
+        self._last_step = 0
+
+    def log(self, values: Mapping[str, float], step: int) -> None:
+        """Record values of an optimizer step, counted from 1."""
+        self._run.log(dict(values), step=step)
+        self._last_step = step
 
 
 class Tracker(Protocol):

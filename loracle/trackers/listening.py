@@ -13,20 +13,13 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
+from loracle.events import STEP_RECORD_FIELDS
 from loracle.plan import BASE_NAME
 from loracle.trackers.client import Config, TrackedRun, Tracker, speaking_to_stderr
 
 DECISION_RUN = "decision"
-# Of the step event, what is worth a curve; its other fields name the step.
-_STEP_VALUES = (
-    "epoch",
-    "loss",
-    "gradient_norm",
-    "learning_rate",
-    "tokens_read",
-    "tokens_computed",
-    "seconds",
-)
+# Of the step event, what is worth a curve.
+_STEP_VALUES = tuple(name for name in STEP_RECORD_FIELDS if name != "step")
 
 
 class TrackerListener:

@@ -8,9 +8,8 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from typing import Any
 
-from loracle.trackers.client import Config, Experiment
+from loracle.trackers.client import Config, Experiment, SteppedRun
 
 
 class SwanLab:
@@ -44,15 +43,7 @@ class SwanLab:
         return _SwanLabRun(run)
 
 
-class _SwanLabRun:
-    def __init__(self, run: Any) -> None:
-        self._run = run
-        self._last_step = 0
-
-    def log(self, values: Mapping[str, float], step: int) -> None:
-        self._run.log(dict(values), step=step)
-        self._last_step = step
-
+class _SwanLabRun(SteppedRun):
     def finish(
         self, scores: Mapping[str, float], texts: Mapping[str, str], *, failed: bool
     ) -> None:

@@ -7,9 +7,8 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from typing import Any
 
-from loracle.trackers.client import Config, Experiment
+from loracle.trackers.client import Config, Experiment, SteppedRun
 
 
 class Trackio:
@@ -36,15 +35,7 @@ class Trackio:
         return _TrackioRun(run)
 
 
-class _TrackioRun:
-    def __init__(self, run: Any) -> None:
-        self._run = run
-        self._last_step = 0
-
-    def log(self, values: Mapping[str, float], step: int) -> None:
-        self._run.log(dict(values), step=step)
-        self._last_step = step
-
+class _TrackioRun(SteppedRun):
     def finish(
         self, scores: Mapping[str, float], texts: Mapping[str, str], *, failed: bool
     ) -> None:

@@ -8,9 +8,8 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from typing import Any
 
-from loracle.trackers.client import Config, Experiment, speaking_to_stderr
+from loracle.trackers.client import Config, Experiment, SteppedRun, speaking_to_stderr
 
 
 class WeightsAndBiases:
@@ -49,13 +48,7 @@ class WeightsAndBiases:
         return _WandbRun(run)
 
 
-class _WandbRun:
-    def __init__(self, run: Any) -> None:
-        self._run = run
-
-    def log(self, values: Mapping[str, float], step: int) -> None:
-        self._run.log(dict(values), step=step)
-
+class _WandbRun(SteppedRun):
     def finish(
         self, scores: Mapping[str, float], texts: Mapping[str, str], *, failed: bool
     ) -> None:

@@ -5,9 +5,9 @@ from pathlib import Path
 import pyarrow.parquet as parquet
 import pytest
 
+from loracle.durable import read_json, read_json_lines
 from loracle.errors import RunFolderError, UserError
 from loracle.report.export import export_predictions
-from loracle.store import read_json, read_json_lines
 from tests.report.runs import Shape, make_run
 
 SHAPE = Shape(

@@ -11,6 +11,7 @@ import jsonschema
 import numpy as np
 import pytest
 
+from loracle.durable import JsonLinesWriter, write_json
 from loracle.errors import PlanError, RunFolderError
 from loracle.plan import DecisionPlan
 from loracle.report.comparing import compare_runs, comparison_record
@@ -23,7 +24,7 @@ from loracle.report.plain import (
     run_comparison_tables,
 )
 from loracle.report.results import results_schema
-from loracle.store import JsonLinesWriter, RunFolder, TrialFolder, write_json
+from loracle.store import RunFolder, TrialFolder
 
 RATES = {"base": 0.2, "clean": 0.8, "noisy": 0.1}
 

@@ -15,6 +15,7 @@ from xml.etree import ElementTree
 
 import pytest
 
+from loracle.durable import read_json, read_json_lines, write_json
 from loracle.errors import RunFolderError
 from loracle.report.answers import pack_answers, split_prompt
 from loracle.report.charts import LineRow, PointRow, estimates_chart, loss_chart, thinned
@@ -23,7 +24,6 @@ from loracle.report.record import Turn, read_run
 from loracle.report.sections import all_sections
 from loracle.report.sections.findings import Findings
 from loracle.report.sections.words import clock, quantile
-from loracle.store import read_json, read_json_lines, write_json
 from tests.report.runs import Shape, make_run
 
 QUALITY = {"base": 0.2, "clean": 0.8, "noisy": 0.3}

@@ -18,6 +18,7 @@ from rich.console import Console
 
 from loracle import wording
 from loracle.decision import undecided
+from loracle.durable import write_json
 from loracle.errors import RunFolderError
 from loracle.report.evidence import Evidence, SetEvidence
 from loracle.report.judgement import WordedDecision, decision_record, judge, judgement_record
@@ -31,7 +32,6 @@ from loracle.report.results import (
     shown_score,
 )
 from loracle.report.table import decision_line, results_table, summary_lines, visible
-from loracle.store import write_json
 
 MODEL = ModelFacts(
     name="embedded",

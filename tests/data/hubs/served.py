@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import threading
+from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -80,15 +81,15 @@ class State:
         ]
 
 
-class Handler(BaseHTTPRequestHandler):
+class Handler(BaseHTTPRequestHandler, ABC):
     """Answers GET and HEAD from a State; a hub's own rules are in `answer`."""
 
     protocol_version = "HTTP/1.1"
     state: State
 
+    @abstractmethod
     def answer(self, path: str, query: dict[str, str]) -> None:
         """Send the response to a request."""
-        raise NotImplementedError
 
     def do_GET(self) -> None:
         """Note the request and answer it."""
