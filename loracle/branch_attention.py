@@ -7,6 +7,7 @@ L row length, R rows, Q branches of a row, S live sequences, C new tokens a sequ
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from functools import cached_property
 
 import torch
 from torch import Tensor
@@ -33,7 +34,7 @@ class BranchAttention:
     slot_S: Tensor
     branch_lengths_S: Tensor
     num_new: int
-    _biases: dict[tuple[int, torch.dtype], tuple[Tensor, Tensor]] = field(default_factory=dict)
+    _biases: dict[tuple[int, torch.dtype], Tensor] = field(default_factory=dict)
 
     def attend(
         self, layer: int, query: Tensor, key: Tensor, value: Tensor, scale: float, window: int
@@ -47,15 +48,11 @@ class BranchAttention:
         query = query.view(num_kv_heads, -1, num_sequences, num_new, head_size)
         query = query.permute(2, 0, 1, 3, 4).reshape(num_sequences, num_kv_heads, -1, head_size)
         num_groups = query.shape[2] // num_new
-        bias_prefix, bias_branch = self.biases(window, query.dtype)
-        scores_prefix = self._by_row(query, prefix.keys.transpose(2, 3)) * scale
-        scores_branch = torch.matmul(query, branch.keys.transpose(2, 3)) * scale
-        scores = torch.cat(
-            [
-                scores_prefix + bias_prefix.repeat(1, 1, num_groups, 1),
-                scores_branch + bias_branch.repeat(1, 1, num_groups, 1),
-            ],
-            dim=-1,
+        scores_prefix = self._by_row(query, prefix.keys.transpose(2, 3))
+        scores_branch = torch.matmul(query, branch.keys.transpose(2, 3))
+        scores = torch.cat([scores_prefix, scores_branch], dim=-1).mul_(scale)
+        scores.view(num_sequences, num_kv_heads, num_groups, num_new, -1).add_(
+            self._bias(window, query.dtype)
         )
         probability = torch.softmax(scores, dim=-1)
         num_prefix = self.path_SL.shape[1]
@@ -67,16 +64,27 @@ class BranchAttention:
             num_sequences * num_new, num_kv_heads * num_groups, head_size
         )
 
+    @cached_property
+    def _sequences_S1(self) -> Tensor:
+        return torch.arange(len(self.row_S), device=self.row_S.device)[:, None]
+
+    @cached_property
+    def _places_SC(self) -> Tensor:
+        """Where in its branch each new token stands."""
+        new = torch.arange(self.num_new, device=self.row_S.device)
+        return self.branch_lengths_S[:, None] + new
+
+    @cached_property
+    def _num_slots(self) -> int:
+        return int(self.slot_S.max()) + 1
+
     def _append(self, store_SKTD: Tensor, new_KND: Tensor) -> None:
-        num_sequences = len(self.row_S)
-        new = new_KND.view(new_KND.shape[0], num_sequences, self.num_new, -1)
-        sequence = torch.arange(num_sequences, device=new.device)[:, None]
-        places = self.branch_lengths_S[:, None] + torch.arange(self.num_new, device=new.device)
-        store_SKTD[sequence, :, places] = new.permute(1, 2, 0, 3)
+        new = new_KND.view(new_KND.shape[0], len(self.row_S), self.num_new, -1)
+        store_SKTD[self._sequences_S1, :, self._places_SC] = new.permute(1, 2, 0, 3)
 
     def _by_row(self, left_SKXY: Tensor, right_RKYZ: Tensor) -> Tensor:
         """Multiply every sequence's matrix by its row's, reading each row once."""
-        num_rows, num_slots = right_RKYZ.shape[0], int(self.slot_S.max()) + 1
+        num_rows, num_slots = right_RKYZ.shape[0], self._num_slots
         _, num_kv_heads, x, y = left_SKXY.shape
         padded = left_SKXY.new_zeros(num_rows, num_slots, num_kv_heads, x, y)
         padded[self.row_S, self.slot_S] = left_SKXY
@@ -85,17 +93,17 @@ class BranchAttention:
         product = product.view(num_rows, num_kv_heads, num_slots, x, -1)
         return product[self.row_S, :, self.slot_S]
 
-    def biases(self, window: int, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
-        """What to add to the scores of path (S, 1, C, L) and branch (S, 1, C, T)."""
+    def _bias(self, window: int, dtype: torch.dtype) -> Tensor:
+        """What to add to the scores of path and branch, L + T = J: (S, 1, 1, C, J)."""
         if (window, dtype) not in self._biases:
-            self._biases[window, dtype] = self._make_biases(window, dtype)
+            self._biases[window, dtype] = self._make_bias(window, dtype)
         return self._biases[window, dtype]
 
-    def _make_biases(self, window: int, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
+    def _make_bias(self, window: int, dtype: torch.dtype) -> Tensor:
         device = self.path_SL.device
         capacity = self.branch[0].keys.shape[2]
         place_T = torch.arange(capacity, device=device)
-        own_SC = self.branch_lengths_S[:, None] + torch.arange(self.num_new, device=device)
+        own_SC = self._places_SC
         branch = place_T[None, None, :] <= own_SC[:, :, None]
         path = self.path_SL[:, None, :].expand(-1, self.num_new, -1)
         if window:
@@ -105,9 +113,5 @@ class BranchAttention:
             position_SL = self.path_SL.cumsum(dim=1) - 1
             own_position_SC = length_S[:, None] + own_SC
             path = path & (own_position_SC[:, :, None] - position_SL[:, None, :] < window)
-        return tuple(  # type: ignore[return-value]
-            torch.zeros(seen.shape, dtype=dtype, device=device)
-            .masked_fill_(~seen, float("-inf"))
-            .unsqueeze(1)
-            for seen in (path, branch)
-        )
+        seen = torch.cat([path, branch], dim=-1)[:, None, None]
+        return torch.zeros(seen.shape, dtype=dtype, device=device).masked_fill_(~seen, -torch.inf)

@@ -16,7 +16,7 @@ import torch
 
 from loracle.attention import ATTENTION_NAME, attention_implementation
 from loracle.decoding import decode
-from loracle.model import BaseModel, computing
+from loracle.model import BaseModel, answering
 from loracle.plain_generation import generate_plainly
 from loracle.questions import Answer, GenerationSettings, GenerationStatistics, Question
 from loracle.verification import verify
@@ -43,8 +43,7 @@ def generate(
         return
     for start in range(0, len(questions), settings.batch_size):
         batch = questions[start : start + settings.batch_size]
-        precision = computing(base.dtype, base.device, adapted)
-        with attention_implementation(base.model, ATTENTION_NAME), precision:
+        with attention_implementation(base.model, ATTENTION_NAME), answering(base, adapted):
             answers = _answer_batch(base, batch, settings, statistics)
         yield answers
 

@@ -68,10 +68,30 @@ def _forward(layer: Any, x: Tensor, *arguments: Any, **options: Any) -> Tensor:
         return output
     dropout = layer.lora_dropout[name]
     p = dropout.p if layer.training and isinstance(dropout, nn.Dropout) else 0.0
-    fused: Tensor = _LoraLinear.apply(  # type: ignore[no-untyped-call]
-        x, base.weight, base.bias, update_a.weight, update_b.weight, layer.scaling[name], p
-    )
+    weights = (base.weight, base.bias, update_a.weight, update_b.weight)
+    scaling = layer.scaling[name]
+    if not p and not torch.is_grad_enabled():
+        # Decoding calls this for a few tokens: the graph's own bookkeeping would show.
+        x_NI = x.reshape(-1, x.shape[-1])
+        return _product(x_NI, x_NI, *weights, scaling)[0].view(*x.shape[:-1], -1)
+    fused: Tensor = _LoraLinear.apply(x, *weights, scaling, p)  # type: ignore[no-untyped-call]
     return fused
+
+
+def _product(
+    x_NI: Tensor,
+    dropped_NI: Tensor,
+    weight_OI: Tensor,
+    bias_O: Tensor | None,
+    a_RI: Tensor,
+    b_OR: Tensor,
+    scale: float,
+) -> tuple[Tensor, Tensor]:
+    """W x + b + scale B A dropped(x), and A dropped(x)."""
+    output_NO = nn.functional.linear(x_NI, weight_OI, bias_O)
+    update_NR = dropped_NI @ a_RI.to(x_NI.dtype).t()
+    output_NO.addmm_(update_NR, b_OR.to(x_NI.dtype).t(), alpha=scale)
+    return output_NO, update_NR
 
 
 class _LoraLinear(torch.autograd.Function):
@@ -87,11 +107,11 @@ class _LoraLinear(torch.autograd.Function):
         p: float,
     ) -> Tensor:
         x_NI = x.reshape(-1, x.shape[-1])
-        output_NO = nn.functional.linear(x_NI, weight_OI, bias_O)
         dropped_K = _dropped_places(x_NI.numel(), p) if p else None
         scale = scaling / (1.0 - p)
-        update_NR = _dropped(x_NI, dropped_K) @ a_RI.to(x.dtype).t()
-        output_NO.addmm_(update_NR, b_OR.to(x.dtype).t(), alpha=scale)
+        output_NO, update_NR = _product(
+            x_NI, _dropped(x_NI, dropped_K), weight_OI, bias_O, a_RI, b_OR, scale
+        )
         ctx.save_for_backward(x_NI, weight_OI, a_RI, b_OR, update_NR, dropped_K)
         ctx.scale = scale
         return output_NO.view(*x.shape[:-1], -1)

@@ -8,7 +8,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 from collections.abc import Iterable, Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -302,6 +302,21 @@ def computing(
         input_casting_off(base_dtype, adapter_model),
         torch.autocast(device.type, dtype=base_dtype),
     ):
+        yield
+
+
+@contextmanager
+def answering(base: BaseModel, adapter_model: Any | None) -> Iterator[None]:
+    """The context of inference: as `computing`, with LoRA weights rounded once.
+
+    `computing` rounds them for every product, which decoding would do for each token.
+    """
+    with computing(base.dtype, base.device, adapter_model), ExitStack() as putting_back:
+        if adapter_model is not None and base.dtype != torch.float32:
+            for name, parameter in adapter_model.named_parameters():
+                if "lora_A." in name or "lora_B." in name:
+                    putting_back.callback(setattr, parameter, "data", parameter.data)
+                    parameter.data = parameter.data.to(base.dtype)
         yield
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 
-from loracle.model import BaseModel, computing
+from loracle.model import BaseModel, answering
 from loracle.questions import Answer, GenerationSettings, Question
 
 
@@ -31,7 +31,7 @@ def generate_plainly(
         answers: dict[int, Answer] = {}
         for places in _calls(batch, can_pad):
             prompts = [list(batch[place].prompt_ids) for place in places]
-            with computing(base.dtype, base.device, adapted):
+            with answering(base, adapted):
                 answers.update(zip(places, _call(base, prompts, settings), strict=True))
         yield [answers[place] for place in range(len(batch))]
 

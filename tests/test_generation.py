@@ -14,7 +14,7 @@ from loracle.branch_attention import BranchAttention
 from loracle.data.rendering import Renderer
 from loracle.decoding import look_up
 from loracle.generation import generate
-from loracle.model import BaseModel, evaluation_precision, wrap_base
+from loracle.model import BaseModel, answering, evaluation_precision, wrap_base
 from loracle.questions import Answer, GenerationSettings, GenerationStatistics, Question
 from tests import tiny
 
@@ -224,6 +224,21 @@ def test_float32_evaluation_of_a_bfloat16_base_leaves_the_base_as_it_was():
     after = base.model.state_dict()
     assert all(torch.equal(after[name], tensor) for name, tensor in before.items())
     assert after["lm_head.weight"].dtype == torch.bfloat16
+
+
+def test_answering_rounds_the_adapter_and_puts_it_back():
+    base = wrap_base("llama", tiny.model().to(torch.bfloat16), tiny.tokenizer())
+    adapted = adapter.attach(base.model, LoraConfig(target_modules="all-linear"), 0)
+    before = {name: (p, p.data, p.data.clone()) for name, p in adapter.trainable(adapted)}
+    with answering(base, adapted):
+        assert {p.dtype for _, p in adapter.trainable(adapted)} == {torch.bfloat16}
+    for name, parameter in adapter.trainable(adapted):
+        same_parameter, data, values = before[name]
+        assert parameter is same_parameter
+        assert parameter.data.data_ptr() == data.data_ptr()
+        assert torch.equal(parameter.data, values)
+    with answering(wrap_base("llama", tiny.model(), tiny.tokenizer()), adapted):
+        assert {p.dtype for _, p in adapter.trainable(adapted)} == {torch.float32}
 
 
 def test_lookup_copies_what_follows_the_longest_match():

@@ -62,6 +62,19 @@ def test_output_and_gradients_are_those_of_peft(bias, rslora, shape):
         torch.testing.assert_close(found, value, rtol=1e-5, atol=1e-5)
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_without_a_graph_the_output_is_the_same(dtype):
+    adapted = layer(dtype=dtype)
+    use_fused_layers(adapted)
+    x = torch.randn(3, 5, 24, dtype=dtype)
+    with_graph = adapted(x)
+    assert with_graph.grad_fn is not None
+    with torch.no_grad():
+        without = adapted(x)
+    assert without.grad_fn is None
+    assert torch.equal(without, with_graph)
+
+
 def test_a_bfloat16_layer_stays_within_rounding_of_float32():
     x = torch.randn(NUM_TOKENS, 24)
     expected = run(layer(), x)
