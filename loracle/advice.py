@@ -100,7 +100,7 @@ def finding_problem(finding: Finding) -> Problem:
         [" = ".join(map(_place, group[:_NUM_SHOWN_PLACES])) for group in finding.groups]
     )
     text = f"{FINDING_MEANINGS[finding.kind]}: {_rows(finding.num_rows)} {places}"
-    return Problem("warning", text, _FIXES[finding.kind])
+    return Problem("warning", text, _FIXES[finding.kind], finding.kind)
 
 
 def difference_problems(candidate: AuditedSet, evaluations: Sequence[AuditedSet]) -> list[Problem]:

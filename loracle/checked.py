@@ -34,11 +34,15 @@ EXIT_CODES: Mapping[Severity, int] = {"error": 2, "gated": 1, "warning": 0, "not
 
 @dataclass(frozen=True, slots=True)
 class Problem:
-    """Something wrong with a dataset. A gated one fails its candidate, or the check."""
+    """Something wrong with a dataset. A gated one fails its candidate, or the check.
+
+    finding: the kind of the finding that it tells of, where it is one.
+    """
 
     severity: Severity
     message: str
     fix: str = ""
+    finding: str = ""
 
 
 @dataclass(frozen=True)

@@ -23,6 +23,7 @@ _WIDTH = 900
 _ROW_HEIGHT = 34
 _LINE_HEIGHT = 280
 MAX_LINE_POINTS = 300
+_NUM_STEP_TICKS = 8
 _FONT_SIZE = 12
 _PADDING = {"left": 2, "right": 16, "top": 14, "bottom": 2}
 _CHARACTER_WIDTH = 7.2
@@ -131,11 +132,16 @@ def loss_chart(lines: Sequence[LineRow]) -> Markup:
         for index, line in enumerate(lines)
         for step, value in zip(*thinned(line.steps, line.values), strict=True)
     ]
+    last_step = max((int(line.steps[-1]) for line in lines if len(line.steps)), default=1)
+    every_step = {"values": list(range(1, last_step + 1))} if last_step <= _NUM_STEP_TICKS else {}
+    steps = alt.Axis(
+        tickMinStep=1, tickCount=_NUM_STEP_TICKS, format=",d", grid=False, **every_step
+    )
     chart = (
         alt.Chart(_data(data))
         .mark_line(strokeWidth=1.75, interpolate="linear")
         .encode(
-            x=alt.X("step:Q", title=None, axis=alt.Axis(tickMinStep=1, tickCount=8, grid=False)),
+            x=alt.X("step:Q", title=None, axis=steps),
             y=alt.Y("loss:Q", title=None, axis=alt.Axis(tickCount=5)),
             color=alt.Color("colour:N", scale=None),
             strokeDash=alt.StrokeDash(

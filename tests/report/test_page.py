@@ -275,6 +275,16 @@ def test_charts_are_well_formed_and_hold_names_as_text_alone() -> None:
     assert "&lt;script&gt;" in charts[0]
 
 
+@pytest.mark.parametrize("num_steps", [1, 3, 8, 50])
+def test_the_axis_of_steps_has_whole_numbers(num_steps: int) -> None:
+    steps = range(1, num_steps + 1)
+    chart = loss_chart([LineRow("a", 0, steps, [1.0 / step for step in steps])])
+    below = re.findall(r'text-anchor="middle"[^>]*>([^<]+)<', chart)
+    assert below
+    assert all(label.isdigit() for label in below)
+    assert len(set(below)) == len(below)
+
+
 def test_a_long_name_is_shortened_in_the_middle_of_a_chart() -> None:
     chart = estimates_chart([PointRow("first-" + "x" * 60 + "-last", 0, "1.0", 1, None, None)])
     assert re.search(r">first-x+…x+-last<", chart)
@@ -338,7 +348,11 @@ CHECK = {
                     "groups": [[{"id": "a", "file": "/data/clean.jsonl", "line": 4}]],
                 }
             ],
-            "problems": [{"severity": "warning", "message": "few rows", "fix": ""}],
+            "problems": [
+                {"severity": "warning", "message": "few rows", "fix": ""},
+                {"severity": "gated", "message": "too many lost", "fix": "", "finding": ""},
+                {"severity": "warning", "message": "rows: 7", "fix": "", "finding": "duplicates"},
+            ],
         }
     ],
     "leakage": [
@@ -374,6 +388,11 @@ def test_the_data_check_is_shown_with_the_score_on_the_clean_questions(tmp_path:
     text = _Parsed(build_page(record).text).text
     for words in ("1,203", "3 × no <answer>", "few rows", "clean.jsonl:4", "the same passage"):
         assert words in text
+    # A finding stands in its own table alone, and red is what fails a candidate.
+    assert "rows: 7" not in text
+    page = build_page(record).text
+    assert '<span class="reason">few rows</span>' in page
+    assert '<span class="reason bad">too many lost</span>' in page
 
 
 def test_a_recommended_candidate_that_knows_questions_is_warned_of_beside_the_decision(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import http.client
 import threading
 import time
@@ -13,8 +12,10 @@ from typing import NamedTuple
 
 import uvicorn
 
+from loracle.durable import read_json
 from loracle.server.app import create_app
 from loracle.server.serving import _listen
+from loracle.store import RunFolder
 
 TOKEN = "a-token-for-tests"
 
@@ -73,9 +74,7 @@ def served(root: Path) -> Iterator[Site]:
             thread.join()
 
 
-@contextlib.contextmanager
-def at_work(root: Path) -> Iterator[None]:
-    """Hold the lock of a run folder, as the process that works in it does."""
-    with (root / ".lock").open("a") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
-        yield
+def at_work(root: Path) -> RunFolder:
+    """Hold a run folder as the process that works in it does, until the block ends."""
+    record = read_json(root / "plan.json")
+    return RunFolder.open(root, record["plan"], record["fingerprint"])

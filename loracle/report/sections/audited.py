@@ -20,6 +20,7 @@ from loracle.report.sections.findings import score
 from loracle.report.sections.words import NOTHING, Said, count, percent, places_of, series_of
 
 _NUM_EXAMPLES = 3
+_FAILING = ("error", "gated")
 
 # What the check calls it, in both languages. A kind of a later version is shown by its own name.
 _LEAKS: Mapping[str, Said] = {
@@ -112,7 +113,12 @@ def _accounting(
             "num_held_out": count(found.get("num_held_out", 0)),
             "dropped": [f"{num:,} × {why}" for why, num in found["dropped_by_reason"].items()],
             "languages": ", ".join(f"{n} {share:.0%}" for n, share in found["languages"].items()),
-            "problems": [problem["message"] for problem in dataset["problems"]],
+            # Findings have a table of their own.
+            "problems": [
+                {"text": problem["message"], "is_bad": problem["severity"] in _FAILING}
+                for problem in dataset["problems"]
+                if not problem.get("finding")
+            ],
         }
 
 
