@@ -161,6 +161,26 @@ def build_forest(
     attention_cost: see ATTENTION_COST.
     share: False puts every sequence into its own row, which is the plain packed batch.
     """
+    return _lay_out(sequences, *_planned(sequences, max_row_tokens, attention_cost, share=share))
+
+
+def num_forest_nodes(
+    sequences: Sequences,
+    *,
+    max_row_tokens: int,
+    attention_cost: float = ATTENTION_COST,
+    share: bool = True,
+) -> int:
+    """How many nodes `build_forest` would give, without the memory of a forest."""
+    num_kept, _, common, _ = _planned(sequences, max_row_tokens, attention_cost, share=share)
+    return int(num_kept.sum() - common.sum())
+
+
+def _planned(
+    sequences: Sequences, max_row_tokens: int, attention_cost: float, *, share: bool
+) -> tuple[IntArray, IntArray, IntArray, npt.NDArray[np.bool_]]:
+    """Tokens needed of each sequence; the order, what each shares with the one sorted before it in
+    its row, and whether it starts a row."""
     num_kept = _num_needed_tokens(sequences)
     if share:
         order = _sort(sequences, num_kept)
@@ -170,7 +190,7 @@ def build_forest(
         common = np.zeros(sequences.num_sequences, np.int64)
     is_row_start = _cut_rows(num_kept[order], common, max_row_tokens, attention_cost, share=share)
     common[is_row_start] = 0
-    return _lay_out(sequences, num_kept, order, common, is_row_start)
+    return num_kept, order, common, is_row_start
 
 
 def common_prefix_lengths(sequences: Sequences) -> tuple[IntArray, IntArray]:
@@ -184,15 +204,14 @@ def common_prefix_lengths(sequences: Sequences) -> tuple[IntArray, IntArray]:
 
 
 def _num_needed_tokens(sequences: Sequences) -> IntArray:
-    lengths = sequences.lengths
     if sequences.weights is None:
-        return lengths
-    positions = np.arange(len(sequences.token_ids)) - np.repeat(sequences.offsets[:-1], lengths)
-    last_target = np.where(sequences.weights != 0, positions, 0)
-    if len(last_target) == 0:
-        return lengths
-    kept = np.maximum.reduceat(last_target, np.minimum(sequences.offsets[:-1], len(positions) - 1))
-    return np.where(lengths > 0, kept, 0)
+        return sequences.lengths
+    starts, ends = sequences.offsets[:-1], sequences.offsets[1:]
+    targets = np.flatnonzero(sequences.weights)
+    num_before_end = np.searchsorted(targets, ends)
+    # Before the first target stands -1, which is in no sequence.
+    last_target = np.concatenate(([-1], targets))[num_before_end]
+    return np.where(last_target >= starts, last_target - starts, 0)
 
 
 def _sort(sequences: Sequences, num_kept: IntArray) -> IntArray:

@@ -12,7 +12,7 @@ import numpy as np
 
 from loracle.data.conversation import Conversation, Example
 from loracle.data.parts import passage_spans, question_spans
-from loracle.forest import Sequences, build_forest, common_prefix_lengths
+from loracle.forest import Sequences, common_prefix_lengths, num_forest_nodes
 
 MAX_MEASURED_TOKENS = 20_000_000
 """Rows beyond this many tokens are not looked at: the first ones tell the ratio."""
@@ -60,7 +60,7 @@ def sharing_of(
     rows are several times longer than the tokens' that the limit is made for.
     """
     forest = _num_nodes(sequences, max_row_tokens)
-    separate = build_forest(sequences, max_row_tokens=MAX_ROW_TOKENS, share=False).num_nodes
+    separate = num_forest_nodes(sequences, max_row_tokens=MAX_ROW_TOKENS, share=False)
     better = _num_nodes(passage_first, max_row_tokens) if passage_first is not None else None
     if better is not None and better * MIN_WORTHWHILE_GAIN > forest:
         better = None
@@ -69,7 +69,7 @@ def sharing_of(
 
 def _num_nodes(sequences: Sequences, max_row_tokens: int | None) -> int:
     if max_row_tokens is not None:
-        return build_forest(sequences, max_row_tokens=max_row_tokens).num_nodes
+        return num_forest_nodes(sequences, max_row_tokens=max_row_tokens)
     _, common = common_prefix_lengths(sequences)
     return int(sequences.lengths.sum() - common.sum())
 

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from loracle.forest import Sequences, build_forest, common_prefix_lengths
+from loracle.forest import Sequences, build_forest, common_prefix_lengths, num_forest_nodes
 
 TOKENS = st.integers(0, 2)
 SEQUENCES = st.lists(st.lists(TOKENS, min_size=1, max_size=9), min_size=1, max_size=12)
@@ -50,6 +50,14 @@ def test_the_targets_are_those_of_the_separate_sequences(sequences, options):
         path = forest.token_ids[forest.ancestors(int(node))]
         found[(*path.tolist(), int(token_id))] += float(weight)
     assert found == expected
+
+
+@given(weighted_sequences(), st.fixed_dictionaries(ROW_OPTIONS), st.booleans(), st.booleans())
+@settings(max_examples=300, deadline=None)
+def test_nodes_are_counted_as_they_are_built(sequences, options, share, weighted):
+    asked = Sequences.of(*sequences) if weighted else Sequences.of(sequences[0])
+    built = build_forest(asked, **options, share=share)
+    assert num_forest_nodes(asked, **options, share=share) == built.num_nodes
 
 
 @given(weighted_sequences(), st.integers(1, 30))

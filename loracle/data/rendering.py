@@ -96,6 +96,7 @@ class Renderer:
     num_joined: int = 0
     max_length_reason: str = ""
     _takes: dict[str, bool] = field(default_factory=dict)
+    _known_ids: dict[int, int] = field(default_factory=dict, init=False, repr=False)
     _last_length: int = field(default=0, init=False, repr=False)
 
     def training_rows(self, examples: Sequence[Example]) -> list[Rendered]:
@@ -305,7 +306,9 @@ class Renderer:
 
     def _ids(self, text: str) -> list[int]:
         # The template writes the special tokens itself; adding them again would double BOS.
-        ids: list[int] = self.tokenizer(text, add_special_tokens=False)["input_ids"]
+        found: list[int] = self.tokenizer(text, add_special_tokens=False)["input_ids"]
+        # One object for each id: the tokenizer makes a new one for each token, of 32 bytes.
+        ids = [self._known_ids.setdefault(token_id, token_id) for token_id in found]
         bos = self.tokenizer.bos_token_id
         if bos is not None and len(ids) > 1 and ids[0] == ids[1] == bos:
             raise _RowError("the chat template begins with two BOS tokens")

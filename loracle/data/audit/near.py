@@ -20,6 +20,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import NamedTuple
 
 import numpy as np
@@ -44,9 +45,10 @@ _COMMON_SAMPLE = 2000
 MAX_BUCKET_PAIRS = 200
 """Pairs compared for one text in one bucket of like texts."""
 
-_BLOCK_CHARACTERS = 1 << 22
+_BLOCK_CHARACTERS = 1 << 20
 _EMPTY = np.uint32(0xFFFFFFFF)
 _FILTER_BITS = 22
+_NUM_KEPT_SETS = 2048
 
 
 class NearPair(NamedTuple):
@@ -73,46 +75,25 @@ def near_pairs(texts: Sequence[str], threshold: float, num_left: int | None = No
     """
     if len(texts) < 2:
         return NearPairs([], 0)
-    ngrams = _Ngrams.of(texts)
-    enough = np.flatnonzero(ngrams.lengths >= MIN_NGRAMS)
-    signatures = _signatures(ngrams)
+    common = _common(texts)
+    signatures, num_ngrams = _signatures(texts, common)
+    enough = np.flatnonzero(num_ngrams >= MIN_NGRAMS)
     candidates, num_untried = _candidates(signatures, enough, num_left)
     estimates = _agreement(signatures, candidates)
     # The estimate's standard deviation is below 0.045; three of them below the threshold is safe.
     likely = candidates[estimates >= threshold - 0.14]
+
+    @lru_cache(_NUM_KEPT_SETS)
+    def set_of(text: int) -> U64:
+        hashes, _ = _hashed_without(texts[text : text + 1], common)
+        return _distinct(hashes)
+
     pairs = [
         NearPair(left, right, similarity)
         for left, right in likely.tolist()
-        if (similarity := _jaccard(ngrams.set_of(left), ngrams.set_of(right))) >= threshold
+        if (similarity := _jaccard(set_of(left), set_of(right))) >= threshold
     ]
     return NearPairs(pairs, num_untried)
-
-
-@dataclass(frozen=True)
-class _Ngrams:
-    """Hashed n-grams of every text, repeats included: text i has
-    `hashes[offsets[i]:offsets[i + 1]]`."""
-
-    hashes: U64
-    offsets: I64
-    lengths: I64
-
-    @classmethod
-    def of(cls, texts: Sequence[str]) -> _Ngrams:
-        blocks: list[U64] = []
-        counts: list[I64] = []
-        for block in _blocks(texts):
-            hashes, lengths = _hashed(block)
-            blocks.append(hashes)
-            counts.append(lengths)
-        hashes = np.concatenate(blocks)
-        lengths = np.concatenate(counts)
-        hashes, lengths = _without_common(hashes, lengths)
-        return cls(hashes, np.concatenate(([0], np.cumsum(lengths))), lengths)
-
-    def set_of(self, text: int) -> U64:
-        """The text's distinct n-grams, sorted."""
-        return _distinct(self.hashes[self.offsets[text] : self.offsets[text + 1]])
 
 
 def _blocks(texts: Sequence[str]) -> Iterator[list[str]]:
@@ -163,36 +144,55 @@ def _is_dense(code_points: U32) -> npt.NDArray[np.bool_]:
     return dense
 
 
-def _without_common(hashes: U64, lengths: I64) -> tuple[U64, I64]:
-    """Leave out the n-grams that stand in more than COMMON_SHARE of (a sample of) the texts."""
-    num_texts = len(lengths)
-    if num_texts < MIN_TEXTS_FOR_COMMON:
+def _slots(hashes: U64) -> I64:
+    return (hashes >> np.uint64(64 - _FILTER_BITS)).astype(np.int64)
+
+
+def _common(texts: Sequence[str]) -> npt.NDArray[np.bool_] | None:
+    """By slot, the n-grams that stand in more than COMMON_SHARE of (a sample of) the texts; None
+    where there are too few texts to tell."""
+    if len(texts) < MIN_TEXTS_FOR_COMMON:
+        return None
+    sample = texts[:: max(1, len(texts) // _COMMON_SAMPLE)]
+    times = np.zeros(1 << _FILTER_BITS, np.int64)
+    for block in _blocks(sample):
+        hashes, lengths = _hashed(block)
+        owners = np.repeat(np.arange(len(block)), lengths)
+        # Once for each text: the slots of a text, distinct.
+        keys = _distinct(
+            (owners.astype(np.uint64) << np.uint64(_FILTER_BITS)) | _slots(hashes).astype(np.uint64)
+        )
+        slots = (keys & np.uint64((1 << _FILTER_BITS) - 1)).astype(np.int64)
+        times += np.bincount(slots, minlength=1 << _FILTER_BITS)
+    common: npt.NDArray[np.bool_] = times > COMMON_SHARE * len(sample)
+    return common
+
+
+def _hashed_without(texts: Sequence[str], common: npt.NDArray[np.bool_] | None) -> tuple[U64, I64]:
+    """As `_hashed`, the common n-grams left out."""
+    hashes, lengths = _hashed(texts)
+    if common is None:
         return hashes, lengths
-    owners = np.repeat(np.arange(num_texts), lengths)
-    step = max(1, num_texts // _COMMON_SAMPLE)
-    sampled = owners % step == 0
-    slots = hashes >> np.uint64(64 - _FILTER_BITS)
-    # Once for each text: the slots of a text, distinct.
-    keys = _distinct(
-        (owners[sampled].astype(np.uint64) << np.uint64(_FILTER_BITS)) | slots[sampled]
-    )
-    times = np.bincount(
-        (keys & np.uint64((1 << _FILTER_BITS) - 1)).astype(np.int64), minlength=1 << _FILTER_BITS
-    )
-    common = times > COMMON_SHARE * len(range(0, num_texts, step))
-    kept = ~common[slots.astype(np.int64)]
-    return hashes[kept], np.bincount(owners[kept], minlength=num_texts).astype(np.int64)
+    owners = np.repeat(np.arange(len(texts)), lengths)
+    kept = ~common[_slots(hashes)]
+    return hashes[kept], np.bincount(owners[kept], minlength=len(texts)).astype(np.int64)
 
 
-def _signatures(ngrams: _Ngrams) -> U32:
-    """One permutation MinHash, shape (texts, NUM_BINS). Texts without n-grams have no minimum."""
-    num_texts = len(ngrams.lengths)
-    flat = np.full(num_texts * NUM_BINS, _EMPTY, np.uint32)
-    owners = np.repeat(np.arange(num_texts), ngrams.lengths)
-    bins = (ngrams.hashes & np.uint64(NUM_BINS - 1)).astype(np.int64)
-    values = ((ngrams.hashes >> np.uint64(16)) & np.uint64(0x7FFFFFFF)).astype(np.uint32)
-    np.minimum.at(flat, owners * NUM_BINS + bins, values)
-    return _densified(flat.reshape(num_texts, NUM_BINS))
+def _signatures(texts: Sequence[str], common: npt.NDArray[np.bool_] | None) -> tuple[U32, I64]:
+    """One permutation MinHash, shape (texts, NUM_BINS), and each text's number of n-grams, repeats
+    included. Texts without n-grams have no minimum. A block's n-grams are in memory at a time."""
+    parts = []
+    counts = []
+    for block in _blocks(texts):
+        hashes, lengths = _hashed_without(block, common)
+        flat = np.full(len(block) * NUM_BINS, _EMPTY, np.uint32)
+        owners = np.repeat(np.arange(len(block)), lengths)
+        bins = (hashes & np.uint64(NUM_BINS - 1)).astype(np.int64)
+        values = ((hashes >> np.uint64(16)) & np.uint64(0x7FFFFFFF)).astype(np.uint32)
+        np.minimum.at(flat, owners * NUM_BINS + bins, values)
+        parts.append(_densified(flat.reshape(len(block), NUM_BINS)))
+        counts.append(lengths)
+    return np.concatenate(parts), np.concatenate(counts)
 
 
 def _densified(signatures: U32) -> U32:
