@@ -15,7 +15,6 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack, suppress
 from datetime import UTC, datetime
-from types import TracebackType
 from typing import Any, Protocol, Self, TextIO
 
 from loracle.durable import JsonLinesWriter
@@ -97,12 +96,7 @@ class Reporter:
             )
         return self
 
-    def __exit__(
-        self,
-        error_type: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         with self._open:
             for listener in list(self._listeners):
                 try:

@@ -133,9 +133,13 @@ def loss_chart(lines: Sequence[LineRow]) -> Markup:
         for step, value in zip(*thinned(line.steps, line.values), strict=True)
     ]
     last_step = max((int(line.steps[-1]) for line in lines if len(line.steps)), default=1)
-    every_step = {"values": list(range(1, last_step + 1))} if last_step <= _NUM_STEP_TICKS else {}
+    few = last_step <= _NUM_STEP_TICKS
     steps = alt.Axis(
-        tickMinStep=1, tickCount=_NUM_STEP_TICKS, format=",d", grid=False, **every_step
+        values=list(range(1, last_step + 1)) if few else alt.Undefined,
+        tickMinStep=1,
+        tickCount=_NUM_STEP_TICKS,
+        format=",d",
+        grid=False,
     )
     chart = (
         alt.Chart(_data(data))
