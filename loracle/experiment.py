@@ -115,6 +115,7 @@ def _read(plan: Plan, out: Path | None) -> _Planned:
         fetched.data,
         model_commit,
         holdout.file if holdout else None,
+        metrics.module_hashes(_metric_names(plan)),
     )
     plan_fingerprint = fingerprint(frozen)
     root = out if out is not None else Path("runs") / plan_fingerprint[:12]
@@ -199,8 +200,8 @@ def check_plan(plan: Plan) -> Any:
     Returns the peft.LoraConfig. Raises PlanError with all problems.
     """
     problems: list[str] = []
-    names = [name for asked in plan.asked for name in asked.metrics]
-    for name in dict.fromkeys([*names, plan.decision.metric]):
+    names = _metric_names(plan)
+    for name in dict.fromkeys(names):
         try:
             metrics.check_usable(name)
         except UserError as error:
@@ -217,6 +218,10 @@ def check_plan(plan: Plan) -> Any:
     if problems:
         raise PlanError(problems)
     return config
+
+
+def _metric_names(plan: Plan) -> list[str]:
+    return [*(name for asked in plan.asked for name in asked.metrics), plan.decision.metric]
 
 
 def _results(planned: _Planned, prepared: _Prepared, outcomes: Sequence[Outcome]) -> dict[str, Any]:

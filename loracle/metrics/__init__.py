@@ -17,7 +17,14 @@ from loracle.metrics.answers import (
     squad_em,
     squad_f1,
 )
-from loracle.metrics.registry import METRICS, Metric, check_usable, get_metric, score
+from loracle.metrics.registry import (
+    METRICS,
+    Metric,
+    check_usable,
+    get_metric,
+    module_hashes,
+    score,
+)
 from loracle.metrics.texts import bleu, chrf, rouge_l
 from loracle.metrics.values import choice, numeric
 
@@ -33,6 +40,7 @@ __all__ = [
     "em",
     "f1",
     "get_metric",
+    "module_hashes",
     "numeric",
     "rouge_l",
     "score",

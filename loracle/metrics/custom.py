@@ -4,11 +4,13 @@
     evaluation: [{path: test.jsonl, metrics: ["my_metrics:contains", em]}]
 
 The function returns a share from 0 to 1; more is better. It is imported where it computes, never
-where reports read its scores. Its code is no part of the plan's fingerprint.
+where reports read its scores. The hash of its module's file is part of the plan's fingerprint, so
+that no run is scored by two versions; what the module imports is not.
 """
 
 from __future__ import annotations
 
+import hashlib
 import importlib
 import re
 import sys
@@ -63,3 +65,13 @@ def load_function(name: str) -> Callable[..., Any]:
     if not callable(function):
         raise PlanError(f"metric {name}: {module_name} has no function {function_name}")
     return function
+
+
+def module_sha256(name: str) -> str:
+    """The hash (hex) of the file of the function's module, "" where it has none.
+
+    Raises PlanError as `load_function`.
+    """
+    load_function(name)
+    file = sys.modules[name.partition(":")[0]].__file__
+    return hashlib.sha256(Path(file).read_bytes()).hexdigest() if file else ""

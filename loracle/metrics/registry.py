@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from importlib.util import find_spec
 from typing import Literal, NamedTuple
 
 from loracle.errors import MissingExtraError, PlanError
 from loracle.metrics.answers import cmrc_em, cmrc_f1, em, f1, squad_em, squad_f1
-from loracle.metrics.custom import custom_metric, is_custom, load_function
+from loracle.metrics.custom import custom_metric, is_custom, load_function, module_sha256
 from loracle.metrics.texts import bleu, chrf, rouge_l
 from loracle.metrics.values import choice, numeric
 from loracle.plan import nearest
@@ -85,6 +85,11 @@ def check_usable(name: str) -> Metric:
     if name not in METRICS:
         load_function(name)
     return metric
+
+
+def module_hashes(names: Iterable[str]) -> dict[str, str]:
+    """By name, the hash of the module of each metric that is the user's own."""
+    return {name: module_sha256(name) for name in dict.fromkeys(names) if name not in METRICS}
 
 
 def score(prediction: str, references: Sequence[str], metrics: Sequence[str]) -> dict[str, float]:

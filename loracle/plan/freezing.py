@@ -48,6 +48,7 @@ def freeze(
     fetched: Mapping[EntryKey, HubFiles] = MappingProxyType({}),
     model_commit: str | None = None,
     held_out: HeldOutFile | None = None,
+    metric_modules: Mapping[str, str] = MappingProxyType({}),
 ) -> dict[str, Any]:
     """The plan with every default, as JSON values, and with each dataset's hash and size.
 
@@ -59,12 +60,15 @@ def freeze(
     fetched: where the files of the entries of a hub are.
     held_out: the evaluation set that is split off, where there is one; it becomes the entry of
         `evaluation`. A holdout that is not used decides nothing and is left out.
+    metric_modules: by metric, the hash of the module of a user's own; left out where there is none.
 
     Raises DataError with all files that cannot be read.
     """
     frozen = plan.model_dump(mode="json")
     if model_commit is not None:
         frozen["model"]["commit"] = model_commit
+    if metric_modules:
+        frozen["metric_modules"] = dict(metric_modules)
     problems: list[str] = []
     for section in FILE_SECTIONS:
         for index, entry in enumerate(getattr(plan, section)):

@@ -9,8 +9,9 @@ from pathlib import Path
 import pytest
 
 from loracle.errors import PlanError
-from loracle.metrics import check_usable, get_metric, score
+from loracle.metrics import check_usable, get_metric, module_hashes, score
 from loracle.metrics.custom import load_function
+from loracle.plan import difference, fingerprint, freeze, load_plan
 
 MODULE = """
 def contains(prediction, references):
@@ -48,6 +49,22 @@ def test_a_report_knows_the_metric_without_importing_it() -> None:
     metric = get_metric("my_metrics:contains")
     assert (metric.unit, metric.higher_is_better, metric.needs_model) == ("share", True, False)
     assert "my_metrics" not in sys.modules
+
+
+def test_the_plan_freezes_the_module_that_scores(folder: Path) -> None:
+    asked = ["em", "my_metrics:contains", "f1", "my_metrics:contains"]
+    found = module_hashes(asked)
+    assert list(found) == ["my_metrics:contains"]
+    path = folder / "data.jsonl"
+    path.write_text("{}\n")
+    plan = load_plan(None, candidates=[str(path)], evaluations=[str(path)])
+    first = freeze(plan, metric_modules=found)
+    (folder / "my_metrics.py").write_text(MODULE.replace("any(", "all("))
+    second = freeze(plan, metric_modules=module_hashes(asked))
+    assert fingerprint(first) != fingerprint(second)
+    (line,) = difference(first, second)
+    assert line.startswith("metric_modules.my_metrics:contains: ")
+    assert "metric_modules" not in freeze(plan, metric_modules=module_hashes(["em"]))
 
 
 @pytest.mark.parametrize(
