@@ -14,7 +14,6 @@ from typing import Any, NamedTuple
 from loracle import metrics
 from loracle.adapter import lora_config
 from loracle.attempt import Outcome, attempt_base, attempt_trial, places, refuse_trial
-from loracle.checked import Ready
 from loracle.clusters import kinds_of
 from loracle.data.fetching import fetch_plan
 from loracle.data.holdout import HELD_OUT_FILE, Holdout
@@ -60,10 +59,9 @@ def run(plan: Plan, out: Path | None, view: View) -> dict[str, Any]:
         started = time.perf_counter()
         _announce(planned, report)
         _keep_held_out(planned.data.holdout, folder)
-        ready = check_run(planned.data, folder, report)
-        prepared = _prepare(planned, ready, report)
+        prepared = _prepare(planned, folder, report)
         _keep_questions(prepared.bench, folder)
-        outcomes = _attempt_all(planned, prepared, ready.refusals, folder)
+        outcomes = _attempt_all(planned, prepared, folder)
         results = _results(planned, prepared, outcomes)
         write_json(folder.results, results)
         _announce_decisions(results, report)
@@ -94,11 +92,13 @@ class _Planned(NamedTuple):
 
 
 class _Prepared(NamedTuple):
-    """The base model, loaded and tested, and what it is to learn."""
+    """The base model, loaded and tested, and what it is to learn. refusals: by candidate, why it
+    may not be trained on."""
 
     bench: Workbench
     training_sets: dict[str, TrainingSet]
     self_test: SelfTest
+    refusals: Mapping[str, str]
 
 
 def _read(plan: Plan, out: Path | None) -> _Planned:
@@ -140,10 +140,13 @@ def _keep_held_out(holdout: Holdout | None, folder: RunFolder) -> None:
         write_atomically(folder.root / HELD_OUT_FILE, holdout.content)
 
 
-def _prepare(planned: _Planned, ready: Ready, report: Reporter) -> _Prepared:
+def _prepare(planned: _Planned, folder: RunFolder, report: Reporter) -> _Prepared:
+    """Check the data, load the model. The rows as lists end here: training has them packed."""
     data = planned.data
+    ready = check_run(data, folder, report)
     base = load_model(data.plan, data.model_folder)
-    return _Prepared(*prepare(data.plan, ready, base, planned.lora, report, data.plan_fingerprint))
+    prepared = prepare(data.plan, ready, base, planned.lora, report, data.plan_fingerprint)
+    return _Prepared(*prepared, ready.refusals)
 
 
 def _keep_questions(bench: Workbench, folder: RunFolder) -> None:
@@ -151,9 +154,7 @@ def _keep_questions(bench: Workbench, folder: RunFolder) -> None:
         keep_questions(folder, evaluation.name, evaluation.examples)
 
 
-def _attempt_all(
-    planned: _Planned, prepared: _Prepared, refusals: Mapping[str, str], folder: RunFolder
-) -> list[Outcome]:
+def _attempt_all(planned: _Planned, prepared: _Prepared, folder: RunFolder) -> list[Outcome]:
     """The base's outcome, then that of every trial."""
     bench, candidates = prepared.bench, planned.data.plan.candidates
 
@@ -161,8 +162,8 @@ def _attempt_all(
         index, seed, place = trial
         name = candidates[index].name
         trial_folder = folder.trial(name, seed)
-        if name in refusals:
-            return refuse_trial(bench, name, seed, trial_folder, place, refusals[name])
+        if reason := prepared.refusals.get(name):
+            return refuse_trial(bench, name, seed, trial_folder, place, reason)
         return attempt_trial(bench, prepared.training_sets[name], seed, trial_folder, place)
 
     return [attempt_base(bench, folder.base), *inline.execute(attempt, planned.trials)]
