@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import subprocess
 import sys
@@ -10,7 +11,9 @@ from pathlib import Path
 import jsonschema
 import pytest
 
-from loracle import adapter, cli, training
+from loracle import adapter, cli, experiment, training
+from loracle.attempt import attempt_base
+from loracle.data.rendering import Rendered
 from loracle.data.sources import read_examples
 from loracle.report.results import results_schema
 from tests import tiny
@@ -138,6 +141,40 @@ def test_another_plan_is_refused_with_the_difference(model_folder, data, monkeyp
     capsys.readouterr()
     assert run(model_folder, monkeypatch, "--set", "training.learning_rate=0.5") == 2
     assert "training.learning_rate" in capsys.readouterr().err
+
+
+def test_a_metric_that_changed_is_another_plan(model_folder, data, monkeypatch, capsys):
+    module = data / "own_metrics.py"
+    module.write_text("def same(prediction, references):\n    return prediction in references\n")
+    (data / "plan.yaml").write_text(
+        f"model: {model_folder}\ncandidates: [a.jsonl]\n"
+        "evaluation: [{path: test.jsonl, metrics: ['own_metrics:same', f1]}]\n"
+        "training: {max_steps: 1, batch_size: 8}\ngeneration: {max_new_tokens: 4}\n"
+    )
+    command = ["run", "--plan", "plan.yaml", "--out", "run"]
+    assert loracle(*command, monkeypatch=monkeypatch) == 0
+    assert (
+        "own_metrics:same"
+        in json.loads((data / "run/plan.json").read_text())["plan"]["metric_modules"]
+    )
+    module.write_text("def same(prediction, references):\n    return 0.0\n")
+    capsys.readouterr()
+    assert loracle(*command, monkeypatch=monkeypatch) == 2
+    assert "metric_modules.own_metrics:same" in capsys.readouterr().err
+
+
+def test_a_run_trains_without_the_rendered_rows_as_lists(model_folder, data, monkeypatch):
+    left: list[int] = []
+
+    def counting(*arguments):
+        gc.collect()
+        left.append(sum(type(one) is Rendered for one in gc.get_objects()))
+        return attempt_base(*arguments)
+
+    monkeypatch.setattr(experiment, "attempt_base", counting)
+    before = sum(type(one) is Rendered for one in gc.get_objects())
+    assert run(model_folder, monkeypatch) == 0
+    assert left == [before]
 
 
 def test_a_failing_candidate_fails_alone(model_folder, data, monkeypatch, capsys):
