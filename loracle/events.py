@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
-from loracle.report.results import shown_score
-from loracle.report.table import visible
+from loracle.text import duration, shown_score, visible
 
 _PIPELINE, _TRAINING, _EVALUATION = "pipeline", "training", "evaluation"
 EVERY_LOG = (_PIPELINE, _TRAINING, _EVALUATION)
@@ -133,19 +132,6 @@ class Narrator:
 
     def _remaining(self, num_steps: int) -> str:
         return duration(self._timed_seconds / self._num_timed_steps * num_steps)
-
-
-def duration(seconds: float) -> str:
-    """A time as people say it: "4.2 s", "1 min 20 s", "2 h 05 min"."""
-    if seconds < 9.95:
-        return f"{seconds:.1f} s"
-    whole_seconds = round(seconds)
-    if whole_seconds < 60:
-        return f"{whole_seconds} s"
-    if whole_seconds < 3600:
-        return f"{whole_seconds // 60} min {whole_seconds % 60:02d} s"
-    whole_minutes = round(seconds / 60)
-    return f"{whole_minutes // 60} h {whole_minutes % 60:02d} min"
 
 
 def _rate(num_tokens: int, seconds: float) -> str:

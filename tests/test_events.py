@@ -4,8 +4,8 @@ import io
 
 import pytest
 
-from loracle.events import duration
 from loracle.progress import Reporter
+from loracle.text import duration
 from loracle.views import PlainView
 from tests.run_events import STARTED, STEP
 

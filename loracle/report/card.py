@@ -16,8 +16,8 @@ from rich.text import Text
 from loracle.checked import Check, DatasetReport, Problem
 from loracle.data.accounting import Accounting
 from loracle.data.audit import LEAK_MEANINGS, Leak, Leakage, RowReference
-from loracle.report.table import visible
 from loracle.sharing import Sharing
+from loracle.text import visible
 
 NUM_SHOWN_LEAKS = 10
 _NUM_SHOWN_ROWS = 3

@@ -10,7 +10,7 @@ from itertools import groupby
 from rich.text import Text
 
 from loracle.inspection import Inspected, Token
-from loracle.report.table import visible
+from loracle.text import visible
 
 STYLES = {"context": "", "supervised": "bold green", "cut": "bold red"}
 SUPERVISED_MARKS = ("⟦", "⟧")

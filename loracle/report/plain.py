@@ -11,8 +11,8 @@ from rich.text import Text
 from loracle.plan import DecisionPlan
 from loracle.report.comparing import RunComparison
 from loracle.report.judgement import measure_of
-from loracle.report.table import visible
 from loracle.statistics import Comparison
+from loracle.text import visible
 from loracle.wording import p_text
 
 Language = Literal["en", "zh"]

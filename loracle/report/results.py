@@ -35,9 +35,6 @@ RESULTS_VERSION = 2
 FINISH_REASONS = ("stop", "length")
 SCHEMA_PATH = Path(__file__).with_name("results.schema.json")
 
-# Metrics with a unit of their own; all others are shares.
-_UNSCALED_METRICS = frozenset({"answer_nll"})
-
 Means = Mapping[str, Mapping[str, float]]
 """Mean scores by evaluation and metric."""
 
@@ -147,14 +144,6 @@ def read_results(path: Path, *, oldest: int = RESULTS_VERSION) -> dict[str, Any]
 def results_schema() -> dict[str, Any]:
     """The JSON Schema (draft 2020-12) of results.json."""
     return dict(json.loads(SCHEMA_PATH.read_text(encoding="utf-8")))
-
-
-def shown_score(metric: str, value: float, *, signed: bool = False) -> str:
-    """A mean or lift as people read it: shares times 100, answer_nll in nats."""
-    sign = "+" if signed else ""
-    if metric in _UNSCALED_METRICS:
-        return f"{value:{sign}.3f}"
-    return f"{value * 100:{sign}.1f}"
 
 
 def _evaluation_record(facts: EvaluationFacts) -> dict[str, Any]:

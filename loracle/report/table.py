@@ -5,7 +5,6 @@ Names and reasons are shown as text; nothing in them is read as markup.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -13,22 +12,12 @@ from rich.table import Table
 from rich.text import Text
 
 from loracle.plan import BASE_NAME
-from loracle.report.results import shown_score
+from loracle.text import NOTHING, shown_score, visible
 
 # How em and f1 cut a text into tokens, by the references' script.
 _TOKENS_IN_WORDS = {"spaced": "SQuAD words", "characters": "characters"}
 # The metrics that choose their tokens by script; the others have one way.
 _METRICS_BY_SCRIPT = ("em", "f1")
-
-_NOTHING = "–"
-
-# Terminal commands, and marks that turn the direction of writing. Tab and new line are harmless.
-_CONTROL_CHARACTERS = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
-
-
-def visible(text: str) -> str:
-    """The text with control characters spelled out, so that they command no terminal."""
-    return _CONTROL_CHARACTERS.sub(lambda found: ascii(found[0])[1:-1], text)
 
 
 def results_table(results: Mapping[str, Any]) -> list[Table]:
@@ -75,7 +64,7 @@ def _table(results: Mapping[str, Any], evaluation: Mapping[str, Any]) -> Table:
                 intervals.of_mean(metric, entry["candidate"]),
             )
             if metric in scores
-            else _NOTHING
+            else NOTHING
             for metric in evaluation["metrics"]
         ]
         lift = scores[decisive]["lift"] if decisive in scores else None
@@ -95,7 +84,7 @@ def _mean_table(results: Mapping[str, Any]) -> Table:
     intervals = _Intervals(results, None)
     for entry in results["ranking"]:
         mean = entry["mean"]
-        score = _NOTHING
+        score = NOTHING
         if mean is not None:
             interval = intervals.of_mean(decisive, entry["candidate"])
             score = _with_interval(shown_score(decisive, mean), interval)
@@ -125,7 +114,7 @@ def _add_row(
     cells = [_rank(entry), _candidate(entry)]
     if _several_seeds(results):
         cells.append(_seeds(entry))
-    minutes = _NOTHING if entry["seconds"] is None else f"{entry['seconds'] / 60:.1f}"
+    minutes = NOTHING if entry["seconds"] is None else f"{entry['seconds'] / 60:.1f}"
     table.add_row(*map(Text, [*cells, _size(entry), *scores, minutes]), style=_style(entry))
 
 
@@ -170,7 +159,7 @@ def _lift_cell(
     entry: Mapping[str, Any], metric: str, lift: float | None, intervals: _Intervals
 ) -> str:
     if lift is None or entry["candidate"] == BASE_NAME:
-        return _NOTHING
+        return NOTHING
     interval = intervals.of_lift(metric, entry["candidate"])
     return _with_interval(shown_score(metric, lift, signed=True), interval)
 
@@ -180,7 +169,7 @@ def _header(metric: str) -> str:
 
 
 def _rank(entry: Mapping[str, Any]) -> str:
-    return _NOTHING if entry["rank"] is None else str(entry["rank"])
+    return NOTHING if entry["rank"] is None else str(entry["rank"])
 
 
 def _candidate(entry: Mapping[str, Any]) -> str:
@@ -190,15 +179,15 @@ def _candidate(entry: Mapping[str, Any]) -> str:
 
 def _seeds(entry: Mapping[str, Any]) -> str:
     if entry["candidate"] == BASE_NAME:
-        return _NOTHING
+        return NOTHING
     num_seeds = entry["num_done"] + entry["num_failed"]
     return f"{entry['num_done']} of {num_seeds}" if entry["num_failed"] else str(num_seeds)
 
 
 def _size(entry: Mapping[str, Any]) -> str:
     if entry["candidate"] == BASE_NAME:
-        return _NOTHING
-    steps = _NOTHING if entry["num_steps"] is None else f"{entry['num_steps']:,.0f}"
+        return NOTHING
+    steps = NOTHING if entry["num_steps"] is None else f"{entry['num_steps']:,.0f}"
     return f"{entry['num_examples']:,}\n{steps}"
 
 

@@ -31,7 +31,8 @@ from loracle.report.results import (
     results_schema,
     shown_score,
 )
-from loracle.report.table import decision_line, results_table, summary_lines, visible
+from loracle.report.table import decision_line, results_table, summary_lines
+from loracle.text import visible
 
 MODEL = ModelFacts(
     name="embedded",

@@ -17,7 +17,8 @@ from typing import Any
 from loracle.plan import BASE_NAME
 from loracle.report.record import RunRecord
 from loracle.report.sections.findings import score
-from loracle.report.sections.words import NOTHING, Said, count, percent, places_of, series_of
+from loracle.report.sections.words import Said, count, percent, places_of, series_of
+from loracle.text import NOTHING
 
 _NUM_EXAMPLES = 3
 _FAILING = ("error", "gated")

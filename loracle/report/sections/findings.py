@@ -10,8 +10,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from loracle.metrics import METRICS
-from loracle.report.results import shown_score
-from loracle.report.sections.words import NOTHING
+from loracle.text import NOTHING, shown_score
 
 Scope = str | None
 Found = Mapping[str, Any]

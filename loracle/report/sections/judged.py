@@ -17,7 +17,6 @@ from loracle.report.sections.findings import (
     score,
 )
 from loracle.report.sections.words import (
-    NOTHING,
     Said,
     clock,
     count,
@@ -25,6 +24,7 @@ from loracle.report.sections.words import (
     places_of,
     series_of,
 )
+from loracle.text import NOTHING
 
 _OVERALL: Said = ("All sets", "全部评测集")
 

@@ -10,7 +10,6 @@ from typing import Any
 from loracle.report.charts import MAX_LINE_POINTS, LineRow, loss_chart
 from loracle.report.record import RunRecord, TrialRecord
 from loracle.report.sections.words import (
-    NOTHING,
     clock,
     count,
     percent,
@@ -19,6 +18,7 @@ from loracle.report.sections.words import (
     series_of,
     size,
 )
+from loracle.text import NOTHING
 
 # From this share on, answers that were cut or are empty stand out.
 _OFTEN = 0.05

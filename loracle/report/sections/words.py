@@ -7,11 +7,11 @@ from typing import Any
 
 from loracle.plan import BASE_NAME
 from loracle.report.charts import NUM_COLOURS
+from loracle.text import NOTHING
 
 Said = tuple[str, str]
 """A text in English and in Chinese."""
 
-NOTHING = "–"
 BASE_SERIES = "base"
 
 # Names that are written in capitals; all others stand as they are.
