@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 from loracle.errors import LoracleError
 from loracle.experiment.setup import ExperimentSetup, TrainingSet
-from loracle.experiment.trial import Place, run_base, run_trial
+from loracle.experiment.trial import Place, TrialModel, run_base, run_trial
 from loracle.files import read_json_lines
 from loracle.plan import BASE_NAME
 from loracle.run_folder.folder import TrialFolder
@@ -32,7 +32,7 @@ def attempt_base(setup: ExperimentSetup, folder: TrialFolder) -> Outcome:
     _clear(setup, folder, BASE_NAME)
     setup.reporter.emit("base_started")
     started = time.perf_counter()
-    summary = run_base(setup, folder, BASE_NAME)
+    summary = run_base(setup, TrialModel(BASE_NAME, None, folder))
     setup.reporter.emit("base_finished", seconds=time.perf_counter() - started)
     return Outcome(BASE_NAME, None, summary, None)
 

@@ -22,6 +22,7 @@ from loracle.generation.types import REFERENCE_SOURCE, Answer, GenerationStatist
 from loracle.model import adapter
 from loracle.model.base import BaseModel, base_fingerprint, evaluation_precision
 from loracle.model.native_memory import return_freed_memory
+from loracle.plan import BASE_NAME
 from loracle.run_folder.folder import TrialFolder
 from loracle.run_folder.trial_record import (
     DraftUse,
@@ -65,26 +66,23 @@ def run_trial(
     Raises:
         TrialError: it failed while it ran; the base is as it was all the same.
     """
-    adapted = adapter.attach(setup.base.model, setup.lora_config, seed)
-    try:
+    with adapter.attached(setup.base.model, setup.lora_config, seed) as adapted:
         training = train_adapter(setup, adapted, training_set, seed, folder, place)
         started = time.perf_counter()
         evaluations = evaluate(setup, TrialModel(place.trial, adapted, folder))
         seconds = time.perf_counter() - started
-    finally:
-        adapter.detach(adapted)
     require_unchanged(setup)
     summary = TrialSummary(training_set.name, seed, training, evaluations, seconds)
     folder.finish(summary, plan_fingerprint=setup.plan_fingerprint)
     return summary
 
 
-def run_base(setup: ExperimentSetup, folder: TrialFolder, name: str) -> TrialSummary:
-    """Evaluate the untrained base, and write DONE."""
+def run_base(setup: ExperimentSetup, model: TrialModel) -> TrialSummary:
+    """Evaluate the base as it is, and write DONE."""
     started = time.perf_counter()
-    evaluations = evaluate(setup, TrialModel(name, None, folder))
-    summary = TrialSummary(name, None, None, evaluations, time.perf_counter() - started)
-    folder.finish(summary, plan_fingerprint=setup.plan_fingerprint)
+    evaluations = evaluate(setup, model)
+    summary = TrialSummary(BASE_NAME, None, None, evaluations, time.perf_counter() - started)
+    model.folder.finish(summary, plan_fingerprint=setup.plan_fingerprint)
     return summary
 
 
@@ -95,7 +93,8 @@ def require_unchanged(setup: ExperimentSetup) -> None:
         raise TrialError(
             "the base's weights changed during this trial "
             f"(fingerprint {setup.base_fingerprint[:12]} became {found[:12]}); "
-            "neither it nor a later trial can be trusted"
+            "neither it nor a later trial can be trusted; load the model again, and look for a "
+            "LoRA setting that changes the base (init_lora_weights)"
         )
 
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -70,13 +71,35 @@ def detach(adapted: Any) -> Any:
     return base
 
 
+@contextmanager
+def attached(model: nn.Module, config: Any, seed: int) -> Iterator[Any]:
+    """A fresh adapter for a while; afterwards the base has the very weights it had before.
+
+    That includes the base's own biases, which `bias: all` and `bias: lora_only` train in place.
+    """
+    biases = [
+        (parameter, parameter.detach().clone())
+        for name, parameter in model.named_parameters()
+        if config.bias != "none" and name.endswith("bias")
+    ]
+    adapted = attach(model, config, seed)
+    try:
+        yield adapted
+    finally:
+        detach(adapted)
+        with torch.no_grad():
+            for parameter, before in biases:
+                parameter.copy_(before)
+                parameter.requires_grad_(False)
+
+
 def save(adapted: Any, folder: Path) -> None:
     """Write adapter_model.safetensors and adapter_config.json, in PEFT's format."""
     adapted.save_pretrained(str(folder), safe_serialization=True)
 
 
-def load(model: nn.Module, folder: Path) -> Any:
-    """Attach an adapter saved by `save`, for evaluation.
+def load(model: nn.Module, folder: Path, *, trainable: bool = False) -> Any:
+    """Attach an adapter saved by `save`, for evaluation, or to be trained further.
 
     Raises:
         ModelError: the folder holds no adapter, or one of another model.
@@ -86,7 +109,7 @@ def load(model: nn.Module, folder: Path) -> Any:
     if not (folder / "adapter_config.json").is_file():
         raise ModelError(f"{folder}: no adapter_config.json; name a folder in PEFT's format")
     try:
-        adapted = PeftModel.from_pretrained(model, str(folder))
+        adapted = PeftModel.from_pretrained(model, str(folder), is_trainable=trainable)
     except (ValueError, RuntimeError, OSError) as error:
         raise ModelError(f"{folder}: the adapter does not fit this model: {error}") from error
     use_fused_layers(adapted)
