@@ -15,7 +15,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from loracle.migration.axolotl_data import entries_of
+from loracle.migration.axolotl_data import add_datasets
 from loracle.migration.draft import Draft, written
 from loracle.migration.not_needed import NOT_NEEDED
 from loracle.migration.places import Places, is_hub_id
@@ -28,6 +28,7 @@ from loracle.migration.rules import (
     as_number,
     batch_size,
     default,
+    each_a_candidate,
     gradient_norm,
     hold_rows_out,
     list_unknown,
@@ -132,6 +133,16 @@ def _checkpointing(draft: Draft, key: str, value: Any) -> None:
         draft.change(written(key, value), "training.gradient_checkpointing", True, reason)
 
 
+def _plugins(draft: Draft, key: str, value: Any) -> None:
+    """Plugins that only make a training faster do not matter."""
+    faster = ("liger", "cut_cross_entropy")
+    others = [name for name in as_list(value) if not any(part in name for part in faster)]
+    if others:
+        draft.refuse(f"{key}: {', '.join(others)}", "plugins of axolotl do not run here")
+    else:
+        draft.not_needed.append(key)
+
+
 def _tracker(draft: Draft, key: str, value: Any) -> None:
     name = _OWN_TRACKERS[key]
     reason = f"follow a run with --set trackers={name}; it needs loracle[{name}]"
@@ -192,6 +203,7 @@ _RULES: Mapping[str, Rule] = {
     "max_grad_norm": gradient_norm,
     "gradient_checkpointing": _checkpointing,
     "seed": seed,
+    "plugins": _plugins,
     "wandb_project": _tracker,
     "mlflow_tracking_uri": _tracker,
 }
@@ -202,11 +214,10 @@ def migrate(theirs: TheirFile, places: Places) -> Draft:
     draft = Draft(theirs.settings)
     _model(draft, places)
     for key, section in (("datasets", "candidates"), ("test_datasets", "evaluation")):
-        if entries := entries_of(draft, places, key, section):
-            draft.keep(key, section, entries)
-    if len(draft.tree.get("candidates", [])) > 1:
-        reason = "theirs trains on all of them together; here each is a candidate of its own"
-        draft.note_change("datasets", "candidates", reason)
+        add_datasets(draft, places, key, section)
+    each_a_candidate(draft, "datasets")
+    if draft.settings.get("adapter") in (None, ""):
+        draft.refuse("adapter: not set", f"{_ONLY_LORA}, and all weights there; the plan uses LoRA")
     apply_rules(draft, _RULES)
     training_length(draft, "num_epochs", 1.0, _TOOL)
     _batch(draft)

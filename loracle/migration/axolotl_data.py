@@ -47,11 +47,10 @@ _READ = frozenset(
 _ROLES = {"user": {"human", "user"}, "assistant": {"gpt", "assistant", "model"}}
 
 
-def entries_of(draft: Draft, places: Places, key: str, section: str) -> list[_Entry]:
-    """The plan's entries of a list of theirs."""
+def add_datasets(draft: Draft, places: Places, key: str, section: str) -> None:
+    """Put the datasets of a list of theirs into a section of the plan."""
     value = draft.take(key)
     listed = value if isinstance(value, list) else [] if value is None else [value]
-    entries = []
     for index, item in enumerate(listed):
         theirs = {"path": item} if isinstance(item, str) else item
         if not isinstance(theirs, Mapping) or not theirs.get("path"):
@@ -63,9 +62,8 @@ def entries_of(draft: Draft, places: Places, key: str, section: str) -> list[_En
             entry = {**location, **form}
             if section == "evaluation" and "://" in entry["path"] and "split" not in entry:
                 entry["split"] = "train"
-            entries.append(entry)
+            draft.keep_entry(label, section, entry)
         _rest(draft, label, theirs)
-    return entries
 
 
 def _locations(draft: Draft, places: Places, label: str, theirs: Mapping[str, Any]) -> list[_Entry]:

@@ -71,6 +71,18 @@ class Draft:
         self.put(ours, value)
         self.kept.append(Kept(theirs, ours, show(value), note))
 
+    def keep_entry(self, theirs: str, section: str, entry: Mapping[str, Any]) -> None:
+        """Add a data file to a section of the plan."""
+        entries = self.tree.setdefault(section, [])
+        entries.append(dict(entry))
+        details = [f"{key}: {show(value)}" for key, value in entry.items() if key != "path"]
+        place = f"{section}.{len(entries) - 1}"
+        self.kept.append(Kept(theirs, place, str(entry["path"]), ", ".join(details)))
+
+    def keep_as(self, theirs: str, where: str, value: object) -> None:
+        """List a setting that other lines of the account already carry into the plan."""
+        self.kept.append(Kept(theirs, where, show(value)))
+
     def change(self, theirs: str, ours: str, value: Any, why: str) -> None:
         """Set a key of the plan to the nearest there is to a setting of theirs."""
         self.put(ours, value)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,10 +17,11 @@ from loracle.migration.places import Places
 from loracle.migration.plan_file import plan_text
 from loracle.migration.rules import SHARE_HELD_OUT
 from loracle.migration.source import TheirFile, read_their_file
-from loracle.plan import Plan, file_problem
+from loracle.plan import Plan, data_name, file_problem
 from loracle.plan.foreign import Tool
 from loracle.plan.locations import is_hub_location
 from loracle.plan.problems import problems_of
+from loracle.plan.root import FILE_SECTIONS
 
 _MIGRATIONS: Mapping[Tool, Callable[[TheirFile, Places], Draft]] = {
     Tool.LLAMA_FACTORY: llama_factory.migrate,
@@ -70,7 +72,8 @@ def init_plan(
     _name_files(draft, "candidates", candidates, places, replaces=theirs is not None)
     _name_files(draft, "evaluation", evaluations, places, replaces=theirs is not None)
     if not draft.tree.get("evaluation"):
-        draft.tree.setdefault("holdout", {"share": SHARE_HELD_OUT})
+        draft.tree.setdefault("holdout", SHARE_HELD_OUT)
+    _name_repeated(draft)
     _validate(draft.tree, source)
     _write(out, plan_text(draft.tree, _head(out, source, theirs, draft)))
     return Written(
@@ -104,6 +107,18 @@ def _name_files(
     draft.put(section, entries)
 
 
+def _name_repeated(draft: Draft) -> None:
+    """Give a name to a dataset that is listed again, with another limit or split."""
+    for section in FILE_SECTIONS:
+        times: Counter[str] = Counter()
+        for entry in draft.tree.get(section, []):
+            path = entry["path"]
+            times[path] += 1
+            if times[path] > 1:
+                entry["name"] = f"{data_name(path)}-{times[path]}"
+                draft.note_change(path, f"name: {entry['name']}", "it is listed more than once")
+
+
 def _validate(tree: Mapping[str, Any], source: Path | None) -> None:
     """Refuse to write what `load_plan` would refuse. An empty plan is for the user to fill."""
     if not tree.get("candidates") and source is None:
@@ -129,7 +144,7 @@ def _head(out: Path, source: Path | None, theirs: TheirFile | None, draft: Draft
 def _measured_on(tree: Mapping[str, Any]) -> str:
     if tree.get("evaluation"):
         return ", ".join(str(entry["path"]) for entry in tree["evaluation"])
-    return f"{tree['holdout']['share']:.0%} of their rows, held out"
+    return f"{tree['holdout']:.0%} of their rows, held out"
 
 
 def _write(out: Path, text: str) -> None:

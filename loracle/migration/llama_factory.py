@@ -27,6 +27,7 @@ from loracle.migration.rules import (
     as_number,
     batch_size,
     default,
+    each_a_candidate,
     gradient_norm,
     hold_rows_out,
     list_unknown,
@@ -141,7 +142,11 @@ def migrate(theirs: TheirFile, places: Places) -> Draft:
     _model(draft, places, hub)
     _datasets(draft, places, "dataset", "candidates", hub)
     _datasets(draft, places, "eval_dataset", "evaluation", hub)
-    draft.skip(["dataset_dir", "max_samples"])
+    each_a_candidate(draft, "dataset")
+    if (folder := draft.take("dataset_dir")) is not None:
+        draft.keep_as("dataset_dir", "the folder of every dataset", folder)
+    if (limit := draft.take("max_samples")) is not None:
+        draft.keep_as("max_samples", "limit of every dataset", limit)
     apply_rules(draft, _RULES)
     training_length(draft, "num_train_epochs", 3.0, _TOOL)
     processes = as_number(theirs.environment.get("NPROC_PER_NODE", "1")) or 1
@@ -178,15 +183,11 @@ def _datasets(draft: Draft, places: Places, key: str, section: str, hub: str) ->
         return
     names = as_list(value)
     limit = as_number(draft.settings.get("max_samples"))
-    entries = [_entry(draft, places, key, name, hub) for name in names]
-    for entry in entries:
+    for name in names:
+        entry = _entry(draft, places, key, name, hub)
         if limit and limit > 0:
             entry["limit"] = int(limit)
-    note = f"each with limit: {int(limit)} (max_samples)" if limit else ""
-    draft.keep(key, section, entries, note)
-    if len(names) > 1 and section == "candidates":
-        reason = "theirs trains on all of them together; here each is a candidate of its own"
-        draft.note_change(written(key, value), "candidates", reason)
+        draft.keep_entry(f"{key} {name}", section, entry)
 
 
 def _entry(draft: Draft, places: Places, key: str, name: str, hub: str) -> dict[str, Any]:

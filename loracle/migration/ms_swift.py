@@ -27,6 +27,7 @@ from loracle.migration.rules import (
     as_number,
     batch_size,
     default,
+    each_a_candidate,
     gradient_norm,
     hold_rows_out,
     list_unknown,
@@ -167,11 +168,16 @@ def migrate(theirs: TheirFile, places: Places) -> Draft:
     draft = Draft({_OTHER_NAMES.get(key, key): value for key, value in theirs.settings.items()})
     if " rlhf" in theirs.command or " pt" in theirs.command:
         draft.refuse(theirs.command, "a plan trains by supervised fine-tuning (swift sft)")
-    use_hf = draft.settings.get("use_hf", theirs.environment.get("USE_HF", "false"))
+    use_hf = draft.take("use_hf")
+    if use_hf is None:
+        use_hf = theirs.environment.get("USE_HF", "false")
+    else:
+        draft.keep_as("use_hf", "the hub of every id", use_hf)
     reading = _Reading(places, "hf" if as_bool(use_hf) else "ms", _columns(draft))
     _model(draft, reading)
     _datasets(draft, reading, "dataset", "candidates")
     _datasets(draft, reading, "val_dataset", "evaluation")
+    each_a_candidate(draft, "dataset")
     apply_rules(draft, _RULES)
     training_length(draft, "num_train_epochs", 3.0, _TOOL)
     _batch(draft, theirs.environment)
@@ -215,13 +221,9 @@ def _datasets(draft: Draft, reading: _Reading, key: str, section: str) -> None:
     if value in (None, "", []):
         return
     names = [value] if isinstance(value, str) else list(value)
-    entries = [
-        entry for name in names for entry in _entries(draft, reading, key, str(name), section)
-    ]
-    draft.keep(key, section, entries)
-    if len(entries) > 1 and section == "candidates":
-        reason = "theirs trains on all of them together; here each is a candidate of its own"
-        draft.note_change(key, "candidates", reason)
+    for name in map(str, names):
+        for entry in _entries(draft, reading, key, name, section):
+            draft.keep_entry(f"{key} {name}", section, entry)
 
 
 _DATASET = re.compile(

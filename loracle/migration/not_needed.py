@@ -42,7 +42,7 @@ _LISTED: Mapping[Tool, str] = {
         dataloader_pin_memory dataloader_prefetch_factor auto_resume_from_checkpoints
         resume_from_checkpoint loss_watchdog_threshold loss_watchdog_patience wandb_entity
         wandb_watch wandb_name wandb_run_id wandb_log_model wandb_mode mlflow_experiment_name
-        mlflow_run_name use_tensorboard plugins liger_rope liger_rms_norm liger_glu_activation
+        mlflow_run_name use_tensorboard liger_rope liger_rms_norm liger_glu_activation
         liger_layer_norm liger_fused_linear_cross_entropy shuffle_merged_datasets
         remove_unused_columns include_tokens_per_second gc_steps profiler_steps
     """,
@@ -56,7 +56,7 @@ _LISTED: Mapping[Tool, str] = {
         predict_with_generate metric_for_best_model load_best_model_at_end greater_is_better
         resume_from_checkpoint resume_only_model ignore_args_error download_mode
         gradient_checkpointing_kwargs tuner_backend stream data_seed group_by_length run_name
-        check_model strict lora_dtype quant_method use_hf lazy_tokenize dataset_shuffle
+        check_model strict lora_dtype quant_method lazy_tokenize dataset_shuffle
         train_dataloader_shuffle val_dataset_shuffle remove_unused_columns bnb_4bit_compute_dtype
         bnb_4bit_quant_type bnb_4bit_use_double_quant freeze_vit freeze_aligner report_flops
     """,

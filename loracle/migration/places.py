@@ -10,7 +10,13 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from loracle.plan import COMPRESSION_ENDINGS
+
 _HUB_ID = re.compile(r"[A-Za-z0-9_][\w.-]*/[A-Za-z0-9_][\w.-]*")
+_FILE_ENDINGS = (
+    *(".json", ".jsonl", ".csv", ".tsv", ".parquet", ".arrow", ".txt"),
+    *COMPRESSION_ENDINGS,
+)
 _FIRST_BYTES = 1 << 16
 # How many folders above the training file may be the one that its tool is run in.
 _FOLDERS_ABOVE = 3
@@ -43,8 +49,8 @@ class Places(NamedTuple):
 
 
 def is_hub_id(name: str) -> bool:
-    """Whether the name has the form of a hub's, org/name; a file may have it too."""
-    return _HUB_ID.fullmatch(name) is not None
+    """Whether the name has the form of a hub's, org/name; a folder may have it too."""
+    return _HUB_ID.fullmatch(name) is not None and not name.endswith(_FILE_ENDINGS)
 
 
 def first_row(path: Path) -> Mapping[str, Any]:

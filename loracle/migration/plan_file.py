@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import textwrap
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -41,8 +42,8 @@ _SHOWN: Mapping[str, tuple[type[Section], tuple[str, ...]]] = {
     "decision": (DecisionPlan, ("metric", "confidence", "min_gain")),
 }
 _ENTRY_KEYS = (
-    "An entry is a path, or a mapping: {path: a.jsonl, name: short, limit: 1000, split: train, "
-    "format: alpaca, columns: {question: query}}."
+    "# An entry may say more than its path:",
+    "#   - {path: a.jsonl, name: short, limit: 1000, split: train, columns: {question: query}}",
 )
 
 
@@ -81,9 +82,9 @@ def _section(name: str, tree: Mapping[str, Any]) -> list[str]:
 
 def _datasets(name: str, tree: Mapping[str, Any], examples: Sequence[str]) -> list[str]:
     entries = tree.get(name) or []
-    lines = [*_described(name), *_comment(_ENTRY_KEYS, 0), f"{name}:"]
+    lines = [*_described(name), *_ENTRY_KEYS, f"{name}:"]
     if not entries:
-        return [*lines, *(f"#  - {example}" for example in examples)]
+        return [*lines, *(f"  # - {example}" for example in examples)]
     return [*lines, *(f"  - {_value(_short(entry))}" for entry in entries)]
 
 
@@ -91,7 +92,7 @@ def _measured_on(tree: Mapping[str, Any]) -> list[str]:
     if tree.get("evaluation"):
         return _datasets("evaluation", tree, ())
     lines = [*_described("evaluation"), "# evaluation:", "#   - test.jsonl", ""]
-    holdout = tree.get("holdout") or {"share": 0.1}
+    holdout = tree.get("holdout") or 0.1
     return [*lines, *_described("holdout"), f"holdout: {_value(holdout)}"]
 
 
@@ -116,6 +117,8 @@ def _described(section: str) -> list[str]:
 
 def _comment(text: str, indent: int) -> list[str]:
     start = " " * indent + "# "
+    # The sections' text is of Python; a plan writes null.
+    text = re.sub(r"\bNone\b", "null", text)
     return textwrap.wrap(
         " ".join(text.split()),
         _WIDTH,

@@ -284,6 +284,8 @@ def _warmup(draft: Draft, max_steps: float | None) -> None:
     steps = as_number(draft.take("warmup_steps"))
     ratio = as_number(draft.take("warmup_ratio"))
     ours = "training.warmup_ratio"
+    if "warmup_ratio" in draft.tree.get("training", {}):
+        return
     if steps and steps < 1:
         # transformers 5 takes a share of the steps under this name.
         draft.keep("warmup_steps", ours, float(steps), "below 1 it is a share")
@@ -329,10 +331,19 @@ def default(draft: Draft, key: str, ours: str, value: Any, tool: str) -> None:
         draft.keep(f"{key} (not set: {tool}'s default)", ours, value)
 
 
+def each_a_candidate(draft: Draft, theirs: str) -> None:
+    """Say that datasets which were trained on together are compared, if there are several."""
+    if len(draft.tree.get("candidates", [])) > 1:
+        reason = "theirs trains on all of them together; here each is a candidate of its own"
+        draft.note_change(theirs, "candidates", reason)
+
+
 def hold_rows_out(draft: Draft, key: str, tool: str) -> None:
     """Their validation split, and something to measure on in any case."""
     value = draft.take(key)
     size = as_number(value)
+    if value is not None and not size:
+        draft.not_needed.append(key)
     if draft.tree.get("evaluation"):
         if size:
             reason = "the evaluation set decides; no rows are held out"
@@ -340,8 +351,8 @@ def hold_rows_out(draft: Draft, key: str, tool: str) -> None:
         return
     if size is not None and 0 < size < 1:
         note = "of every candidate, by shared passage; asked as questions, not only for a loss"
-        draft.keep(key, "holdout", {"share": float(size)}, note)
+        draft.keep(key, "holdout", float(size), note)
         return
     theirs = written(key, value) if size else f"no evaluation set in {tool}'s file"
     reason = "a decision needs rows that no candidate is trained on; better: --eval YOUR_FILE"
-    draft.change(theirs, "holdout", {"share": SHARE_HELD_OUT}, reason)
+    draft.change(theirs, "holdout", SHARE_HELD_OUT, reason)
