@@ -57,6 +57,7 @@ def add_datasets(draft: Draft, places: Places, key: str, section: str) -> None:
             draft.refuse(f"{key}[{index}]", "it has no path; add it to the plan by hand")
             continue
         label = f"{key}[{index}] {theirs['path']}"
+        theirs = _sound(draft, label, theirs)
         form = _form(draft, label, theirs)
         for location in _locations(draft, places, label, theirs):
             entry = {**location, **form}
@@ -64,6 +65,18 @@ def add_datasets(draft: Draft, places: Places, key: str, section: str) -> None:
                 entry["split"] = "train"
             draft.keep_entry(label, section, entry)
         _rest(draft, label, theirs)
+
+
+def _sound(draft: Draft, label: str, theirs: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The entry without keys that should be mappings and are not."""
+    wrong = {
+        key
+        for key in ("message_property_mappings", "roles")
+        if theirs.get(key) is not None and not isinstance(theirs[key], Mapping)
+    }
+    for key in wrong:
+        draft.refuse(f"{label} {key}: {theirs[key]}", "expected keys and values")
+    return {str(key): value for key, value in theirs.items() if key not in wrong}
 
 
 def _locations(draft: Draft, places: Places, label: str, theirs: Mapping[str, Any]) -> list[_Entry]:

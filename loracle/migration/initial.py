@@ -12,7 +12,7 @@ from pydantic import ValidationError
 
 from loracle.errors import PlanError
 from loracle.migration import axolotl, llama_factory, ms_swift
-from loracle.migration.draft import Draft
+from loracle.migration.draft import Draft, written
 from loracle.migration.places import Places
 from loracle.migration.plan_file import plan_text
 from loracle.migration.rules import SHARE_HELD_OUT
@@ -67,8 +67,7 @@ def init_plan(
     theirs = read_their_file(source) if source is not None else None
     draft = Draft({}) if theirs is None else _MIGRATIONS[theirs.tool](theirs, places)
     if theirs is not None:
-        for other in theirs.others:
-            draft.refuse(other, "the script's first training command was read; this one was not")
+        _list_unread(draft, theirs)
     _name_files(draft, "candidates", candidates, places, replaces=theirs is not None)
     _name_files(draft, "evaluation", evaluations, places, replaces=theirs is not None)
     if not draft.tree.get("evaluation"):
@@ -83,6 +82,17 @@ def init_plan(
         theirs,
         None if theirs is None else draft,
     )
+
+
+def _list_unread(draft: Draft, theirs: TheirFile) -> None:
+    """List what of a script could not be read."""
+    for other in theirs.others:
+        draft.refuse(other, "the script's first training command was read; this one was not")
+    if theirs.command:
+        for key, value in theirs.settings.items():
+            if "$" in str(value):
+                advice = "the script gives this variable no value; correct it in the plan"
+                draft.refuse(written(key, value), advice)
 
 
 def _missing(name: str) -> str | None:
@@ -121,10 +131,9 @@ def _name_repeated(draft: Draft) -> None:
 
 def _validate(tree: Mapping[str, Any], source: Path | None) -> None:
     """Refuse to write what `load_plan` would refuse. An empty plan is for the user to fill."""
-    if not tree.get("candidates") and source is None:
-        return
+    candidates = tree.get("candidates") or ["first.jsonl"]
     try:
-        Plan.model_validate(tree)
+        Plan.model_validate({**tree, "candidates": candidates})
     except ValidationError as error:
         where = f"{source}: " if source is not None else ""
         raise PlanError([f"{where}{problem}" for problem in problems_of(error)]) from error

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shlex
+
 from loracle.migration.initial import Written
 
 
@@ -41,6 +43,6 @@ def _ending(done: Written) -> list[str]:
     measured = done.measured_on
     return [
         f"{done.path} written: {candidates}, measured on {measured}.",
-        f"Next: loracle check --plan {done.path}",
-        f"      loracle run --plan {done.path}",
+        f"Next: loracle check --plan {shlex.quote(str(done.path))}",
+        f"      loracle run --plan {shlex.quote(str(done.path))}",
     ]

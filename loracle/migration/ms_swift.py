@@ -166,6 +166,8 @@ class _Reading:
 def migrate(theirs: TheirFile, places: Places) -> Draft:
     """The plan that an ms-swift command stands for, and the account of it."""
     draft = Draft({_OTHER_NAMES.get(key, key): value for key, value in theirs.settings.items()})
+    for key in theirs.settings.keys() & _OTHER_NAMES.keys():
+        draft.keep_as(key, "its name in ms-swift 3", _OTHER_NAMES[key])
     if " rlhf" in theirs.command or " pt" in theirs.command:
         draft.refuse(theirs.command, "a plan trains by supervised fine-tuning (swift sft)")
     use_hf = draft.take("use_hf")
@@ -220,7 +222,7 @@ def _datasets(draft: Draft, reading: _Reading, key: str, section: str) -> None:
     value = draft.take(key)
     if value in (None, "", []):
         return
-    names = [value] if isinstance(value, str) else list(value)
+    names = value if isinstance(value, list) else [value]
     for name in map(str, names):
         for entry in _entries(draft, reading, key, name, section):
             draft.keep_entry(f"{key} {name}", section, entry)

@@ -199,16 +199,17 @@ def optimizer(draft: Draft, key: str, value: Any) -> None:
         draft.refuse(written(key, value), "every candidate is trained with AdamW")
 
 
+_BFLOAT_NOTE = "bfloat16 if the processor has it, else float32"
+
+
 def precision(draft: Draft, key: str, value: Any) -> None:
     """bf16, fp16 and the like: the precision is chosen for the processor."""
-    on = as_bool(value)
-    if on is False:
+    if as_bool(value) is False:
         draft.not_needed.append(key)
     elif "bf" in key.lower():
-        draft.keep(key, "model.dtype", "auto", "bfloat16 if the processor has it, else float32")
+        draft.keep(key, "model.dtype", "auto", _BFLOAT_NOTE)
     else:
-        reason = "bfloat16 if the processor has it, else float32: no scaling of the loss"
-        draft.change(written(key, value), "model.dtype", "auto", reason)
+        _no_half(draft, written(key, value))
 
 
 def weights_precision(draft: Draft, key: str, value: Any) -> None:
@@ -216,8 +217,15 @@ def weights_precision(draft: Draft, key: str, value: Any) -> None:
     name = str(value).removeprefix("torch.")
     if name == "float32":
         draft.keep(key, "model.dtype", "float32")
+    elif name in ("bfloat16", "auto"):
+        draft.keep(key, "model.dtype", "auto", _BFLOAT_NOTE)
     else:
-        precision(draft, "bf16" if name == "bfloat16" else "fp16", True)
+        _no_half(draft, written(key, value))
+
+
+def _no_half(draft: Draft, theirs: str) -> None:
+    reason = f"{_BFLOAT_NOTE}: the loss needs no scaling"
+    draft.change(theirs, "model.dtype", "auto", reason)
 
 
 def quantized(draft: Draft, theirs: str, bits: object) -> None:

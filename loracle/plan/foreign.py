@@ -10,6 +10,7 @@
 from __future__ import annotations
 
 import re
+import shlex
 from collections.abc import Mapping
 from enum import StrEnum
 from pathlib import Path
@@ -79,5 +80,5 @@ def foreign_problem(path: Path, tool: Tool) -> str:
     """What to tell a user who gives such a file as a plan."""
     return (
         f"{path} is a training file of {tool}, not a plan; write a plan from it with "
-        f"`loracle init --from {path}`"
+        f"`loracle init --from {shlex.quote(str(path))}`"
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 import sys
 from collections.abc import Callable, Mapping, Sequence
@@ -116,5 +117,7 @@ def block(shown: str, title: str) -> list[str]:
 
 
 def keys_of(path: Path) -> set[str]:
-    """The keys of an example in YAML."""
+    """The keys of an example in YAML, or the flags of its command."""
+    if path.suffix == ".sh":
+        return set(re.findall(r"--(\w+)", path.read_text(encoding="utf-8"))) - {"adapters"}
     return set(yaml.safe_load(path.read_text(encoding="utf-8")))

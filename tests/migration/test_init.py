@@ -6,12 +6,27 @@ from pathlib import Path
 
 import pytest
 import yaml
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from loracle.errors import PlanError
+from loracle.migration import init_plan
 from loracle.migration.not_needed import NOT_NEEDED
 from loracle.plan import load_plan
 from tests.migration.conftest import EXAMPLES, Loracle, Migrated, block, keys_of
 
+ENTRY_KEYS = [
+    *("path", "type", "pad_token", "data_files", "split", "name", "revision", "format"),
+    *("field_messages", "message_property_mappings", "roles", "roles_to_train", "shards"),
+]
+ANY_VALUE = st.recursive(
+    st.none() | st.booleans() | st.integers(-5, 5) | st.floats() | st.text("ab./$:#-1", max_size=6),
+    lambda inner: (
+        st.lists(inner, max_size=2)
+        | st.dictionaries(st.sampled_from(ENTRY_KEYS), inner, max_size=4)
+    ),
+    max_leaves=8,
+)
 TOOLS = {
     "facts_lora_sft.yaml": "LLaMA-Factory",
     "facts_qlora.yaml": "LLaMA-Factory",
@@ -37,11 +52,36 @@ def test_a_training_file_given_as_a_plan_is_told_from_one(name: str, tool: str) 
     assert f"loracle init --from {EXAMPLES / name}" in problem
 
 
-@pytest.mark.parametrize("name", [name for name in TOOLS if not name.endswith(".sh")])
+@pytest.mark.parametrize("name", TOOLS)
 def test_no_key_of_an_example_is_dropped_silently(migrated: Migrated, name: str) -> None:
     _, shown = migrated(name)
 
     assert [key for key in keys_of(EXAMPLES / name) if key not in shown] == []
+
+
+@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(data=st.data())
+def test_values_of_any_kind_end_in_a_plan_or_a_reason(folder: Path, data: st.DataObject) -> None:
+    example = data.draw(st.sampled_from([name for name in TOOLS if not name.endswith(".sh")]))
+    tree = yaml.safe_load((folder / example).read_text())
+    changed = data.draw(st.sampled_from(sorted(tree)))
+    tree[changed] = data.draw(ANY_VALUE)
+    if "datasets" in tree and data.draw(st.booleans()):
+        entry = data.draw(st.dictionaries(st.sampled_from(ENTRY_KEYS), ANY_VALUE))
+        tree["datasets"] = [{"type": "chat_template", **entry, "path": "registry/chats.json"}]
+    source = folder / "theirs.yaml"
+    source.write_text(yaml.safe_dump(tree))
+    out = folder / "any.yaml"
+    out.unlink(missing_ok=True)
+
+    problems: tuple[str, ...] = ()
+    try:
+        init_plan(source=source, out=out)
+    except PlanError as error:
+        problems = error.problems
+
+    assert out.is_file() is not bool(problems)
+    assert [problem for problem in problems if not problem.startswith(str(source))] == []
 
 
 def test_a_slip_in_a_plan_does_not_make_it_another_tools_file(tmp_path: Path) -> None:
@@ -140,6 +180,23 @@ def test_a_file_that_cannot_be_read_is_refused_with_its_reason(
     assert not (folder / "plan.yaml").exists()
 
 
+def test_a_training_file_without_data_leaves_its_place(migrated: Migrated, folder: Path) -> None:
+    (folder / "none.yaml").write_text("model_name_or_path: a/b\nstage: sft\nlora_rank: 4\n")
+    with pytest.raises(PlanError, match="candidates: found none"):
+        migrated("none.yaml")
+
+    assert yaml.safe_load((folder / "plan.yaml").read_text())["lora"]["r"] == 4
+
+
+def test_a_variable_without_a_value_is_named(migrated: Migrated, folder: Path) -> None:
+    (folder / "open.sh").write_text(
+        "swift sft --model $MODEL --dataset registry/quiz.jsonl --lora_rank 4\n"
+    )
+    _, shown = migrated("open.sh")
+
+    assert any("model: $MODEL" in line for line in block(shown, "Not supported"))
+
+
 def test_a_dataset_listed_twice_gets_two_names(migrated: Migrated, folder: Path) -> None:
     (folder / "twice.sh").write_text(
         "swift sft --model a/b --dataset registry/quiz.jsonl#5 registry/quiz.jsonl#20\n"
@@ -162,7 +219,7 @@ def test_the_plan_runs_with_the_embedded_model(
 ) -> None:
     migrated(name)
     quick = ("model.name=embedded", "training.max_steps=2", "generation.max_new_tokens=8")
-    settings = [part for setting in quick for part in ("--set", setting)]
+    overrides = [part for setting in quick for part in ("--set", setting)]
 
-    assert loracle("run", "--plan", "plan.yaml", *settings, "--out", "run") == 0
+    assert loracle("run", "--plan", "plan.yaml", *overrides, "--out", "run") == 0
     assert (folder / "run/results.json").is_file()
