@@ -10,7 +10,7 @@ import typer
 from loracle.cli.shell import app
 
 
-@app.command()
+@app.command(epilog="Example: loracle init --from train.yaml --eval test.jsonl")
 def init(
     candidates: Annotated[
         list[str] | None, typer.Argument(help="Training sets to compare, as for `run`.")

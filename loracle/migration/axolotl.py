@@ -75,7 +75,7 @@ def _sequence_length(draft: Draft, key: str, value: Any) -> None:
     if strategy == "drop":
         draft.keep(f"rows above {key} are dropped", "training.overlong", "drop")
     else:
-        reason = "a longer row loses the middle of its longest passage; theirs loses its end"
+        reason = "the middle of the longest passage is cut, not the end of the row"
         theirs = written("excess_length_strategy", strategy)
         draft.change(theirs, "training.overlong", "shorten", reason)
 
@@ -121,7 +121,7 @@ def _initial_weights(draft: Draft, key: str, value: Any) -> None:
     if value in (True, "true"):
         draft.not_needed.append(key)
     else:
-        draft.refuse(written(key, value), "adapters begin at zero change")
+        draft.refuse(written(key, value), "adapters always start at zero")
 
 
 def _checkpointing(draft: Draft, key: str, value: Any) -> None:
@@ -171,15 +171,17 @@ _RULES: Mapping[str, Rule] = {
     "lora_target_modules": _target_modules,
     "lora_target_linear": _target_linear,
     "lora_modules_to_save": refused_if_on(_ONLY_LORA),
-    "lora_model_dir": refused_if_on("every adapter begins new; merge that one first"),
+    "lora_model_dir": refused_if_on(
+        "training starts from a new adapter; merge this one into the base first"
+    ),
     "peft_use_rslora": passed_to_peft("use_rslora"),
     "peft_use_dora": passed_to_peft("use_dora"),
     "peft_init_lora_weights": _initial_weights,
     "loraplus_lr_ratio": refused_if_on("one learning rate for all of the adapter"),
     "sequence_len": _sequence_length,
     "train_on_inputs": refused_if_on("only answers are learned"),
-    "neftune_noise_alpha": refused_if_on("there is no noise on the embeddings"),
-    "noisy_embedding_alpha": refused_if_on("there is no noise on the embeddings"),
+    "neftune_noise_alpha": refused_if_on("noise on the embeddings is not available"),
+    "noisy_embedding_alpha": refused_if_on("noise on the embeddings is not available"),
     "rl": refused_unless([], "a plan trains by supervised fine-tuning only"),
     "pretraining_dataset": refused_unless([], "only questions and answers are learned"),
     "unfrozen_parameters": refused_unless([], _ONLY_LORA),
@@ -215,9 +217,11 @@ def migrate(theirs: TheirFile, places: Places) -> Draft:
     _model(draft, places)
     for key, section in (("datasets", "candidates"), ("test_datasets", "evaluation")):
         add_datasets(draft, places, key, section)
-    each_a_candidate(draft, "datasets")
+    each_a_candidate(draft, "datasets", _TOOL)
     if draft.settings.get("adapter") in (None, ""):
-        draft.refuse("adapter: not set", f"{_ONLY_LORA}, and all weights there; the plan uses LoRA")
+        draft.refuse(
+            "adapter: not set", "axolotl then trains all weights; the plan trains a LoRA adapter"
+        )
     apply_rules(draft, _RULES)
     training_length(draft, "num_epochs", 1.0, _TOOL)
     _batch(draft)

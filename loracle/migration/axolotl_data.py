@@ -207,4 +207,6 @@ def _rest(draft: Draft, label: str, theirs: Mapping[str, Any]) -> None:
         if key in _NO_MATTER:
             draft.not_needed.append(f"{label} {key}")
         else:
-            draft.refuse(f"{label} {key}: {value}", "cannot be said in a plan; change the file")
+            draft.refuse(
+                f"{label} {key}: {value}", "a plan has no such setting; prepare the file instead"
+            )

@@ -66,7 +66,7 @@ def _thinking(draft: Draft, key: str, value: Any) -> None:
 
 def _cutoff(draft: Draft, key: str, value: Any) -> None:
     whole("training.max_length")(draft, key, value)
-    reason = "a longer row loses the middle of its longest passage; theirs loses its end"
+    reason = "the middle of the longest passage is cut, not the end of the row"
     draft.change(f"rows above {key}", "training.overlong", "shorten", reason)
 
 
@@ -104,10 +104,12 @@ _RULES: Mapping[str, Rule] = {
     "use_dora": passed_to_peft("use_dora"),
     "additional_target": refused_if_on(_ONLY_LORA),
     "loraplus_lr_ratio": refused_if_on("one learning rate for all of the adapter"),
-    "pissa_init": refused_if_on("adapters begin at zero change"),
-    "adapter_name_or_path": refused_if_on("every adapter begins new; merge that one first"),
-    "create_new_adapter": refused_if_on("every adapter begins new"),
-    "neftune_noise_alpha": refused_if_on("there is no noise on the embeddings"),
+    "pissa_init": refused_if_on("adapters always start at zero"),
+    "adapter_name_or_path": refused_if_on(
+        "training starts from a new adapter; merge this one into the base first"
+    ),
+    "create_new_adapter": refused_if_on("training always starts from a new adapter"),
+    "neftune_noise_alpha": refused_if_on("noise on the embeddings is not available"),
     "use_galore": refused_if_on(_ONLY_LORA),
     "use_badam": refused_if_on(_ONLY_LORA),
     "rope_scaling": refused_if_on("set it in the model's config.json"),
@@ -142,7 +144,7 @@ def migrate(theirs: TheirFile, places: Places) -> Draft:
     _model(draft, places, hub)
     _datasets(draft, places, "dataset", "candidates", hub)
     _datasets(draft, places, "eval_dataset", "evaluation", hub)
-    each_a_candidate(draft, "dataset")
+    each_a_candidate(draft, "dataset", _TOOL)
     if (folder := draft.take("dataset_dir")) is not None:
         draft.keep_as("dataset_dir", "the folder of every dataset", folder)
     if (limit := draft.take("max_samples")) is not None:

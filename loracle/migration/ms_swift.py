@@ -88,7 +88,7 @@ def _initial_weights(draft: Draft, key: str, value: Any) -> None:
     if as_bool(value):
         draft.not_needed.append(key)
     else:
-        draft.refuse(written(key, value), "adapters begin at zero change")
+        draft.refuse(written(key, value), "adapters always start at zero")
 
 
 def _overlong(draft: Draft, key: str, value: Any) -> None:
@@ -127,8 +127,10 @@ _RULES: Mapping[str, Rule] = {
     "use_rslora": passed_to_peft("use_rslora"),
     "use_dora": passed_to_peft("use_dora"),
     "lorap_lr_ratio": refused_if_on("one learning rate for all of the adapter"),
-    "adapters": refused_unless([], "every adapter begins new; merge that one first"),
-    "neftune_noise_alpha": refused_if_on("there is no noise on the embeddings"),
+    "adapters": refused_unless(
+        [], "training starts from a new adapter; merge this one into the base first"
+    ),
+    "neftune_noise_alpha": refused_if_on("noise on the embeddings is not available"),
     "max_length": whole("training.max_length"),
     "truncation_strategy": _overlong,
     "loss_scale": _loss,
@@ -179,7 +181,7 @@ def migrate(theirs: TheirFile, places: Places) -> Draft:
     _model(draft, reading)
     _datasets(draft, reading, "dataset", "candidates")
     _datasets(draft, reading, "val_dataset", "evaluation")
-    each_a_candidate(draft, "dataset")
+    each_a_candidate(draft, "dataset", _TOOL)
     apply_rules(draft, _RULES)
     training_length(draft, "num_train_epochs", 3.0, _TOOL)
     _batch(draft, theirs.environment)

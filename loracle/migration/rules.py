@@ -36,8 +36,8 @@ def list_unknown(draft: Draft, tool: str) -> None:
     for key, value in draft.remaining().items():
         draft.refuse(
             written(key, value),
-            f"unknown here; if it is a key of {tool} that changes the result, look for it in the "
-            "README's plan",
+            f"unknown here; if it is a key of {tool} that changes the result, look for it in "
+            "docs/plan.md",
         )
 
 
@@ -339,10 +339,10 @@ def default(draft: Draft, key: str, ours: str, value: Any, tool: str) -> None:
         draft.keep(f"{key} (not set: {tool}'s default)", ours, value)
 
 
-def each_a_candidate(draft: Draft, theirs: str) -> None:
+def each_a_candidate(draft: Draft, theirs: str, tool: str) -> None:
     """Say that datasets which were trained on together are compared, if there are several."""
     if len(draft.tree.get("candidates", [])) > 1:
-        reason = "theirs trains on all of them together; here each is a candidate of its own"
+        reason = f"{tool} trains on all of them together; here each is a candidate of its own"
         draft.note_change(theirs, "candidates", reason)
 
 
@@ -363,4 +363,6 @@ def hold_rows_out(draft: Draft, key: str, tool: str) -> None:
         return
     theirs = written(key, value) if size else f"no evaluation set in {tool}'s file"
     reason = "a decision needs rows that no candidate is trained on; better: --eval YOUR_FILE"
+    if size:
+        reason = f"a share of every candidate, not a number of rows; {reason}"
     draft.change(theirs, "holdout", SHARE_HELD_OUT, reason)

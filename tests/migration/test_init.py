@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 from pathlib import Path
 
 import pytest
@@ -9,6 +10,7 @@ import yaml
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from loracle import migration
 from loracle.errors import PlanError
 from loracle.migration import init_plan
 from loracle.migration.not_needed import NOT_NEEDED
@@ -210,6 +212,28 @@ def test_a_dataset_listed_twice_gets_two_names(migrated: Migrated, folder: Path)
 def test_no_list_of_unneeded_keys_has_one_twice() -> None:
     for names in NOT_NEEDED.values():
         assert len(names) == len(set(names))
+
+
+def test_a_number_of_rows_held_out_becomes_a_share(migrated: Migrated, folder: Path) -> None:
+    text = (folder / "sums_lora.yml").read_text().replace("val_set_size: 0.2", "val_set_size: 300")
+    (folder / "rows.yml").write_text(text)
+    plan, shown = migrated("rows.yml")
+
+    assert plan.holdout is not None
+    assert plan.holdout.share == 0.1
+    assert any("not a number of rows" in line for line in block(shown, "Changed"))
+
+
+def test_the_package_needs_the_plan_and_nothing_above_it() -> None:
+    imported = {
+        node.module
+        for path in (Path(migration.__file__).parent).glob("*.py")
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        if isinstance(node, ast.ImportFrom) and node.module
+    }
+    own = {name for name in imported if name.startswith("loracle")}
+
+    assert {name.split(".")[1] for name in own} == {"errors", "migration", "plan"}
 
 
 @pytest.mark.slow
