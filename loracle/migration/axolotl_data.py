@@ -99,7 +99,7 @@ def _locations(draft: Draft, places: Places, label: str, theirs: Mapping[str, An
             draft.refuse(label, f"there is no {name} here; correct the path in the plan")
         elif "://" in name and not name.startswith("hf://"):
             draft.refuse(label, "download it, and name the file in the plan")
-        if found is not None and found.is_file() and split:
+        if split and (found is None or found.is_file()):
             draft.not_needed.append(f"{label} split {split['split']} (of one file)")
             split = {}
         entries.append({"path": places.in_plan(found or name), **split})

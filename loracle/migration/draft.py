@@ -1,4 +1,4 @@
-"""The plan while it is made from another tool's settings, and what became of each of them."""
+"""The plan while it is made from another tool's settings, and what became of them."""
 
 from __future__ import annotations
 
@@ -99,7 +99,7 @@ class Draft:
     def skip(self, keys: Iterable[str]) -> None:
         """Take settings that do not matter to the result, if they are there."""
         for key in keys:
-            if key in self.settings:
+            if key in self.settings and key not in self._taken:
                 self._taken.add(key)
                 self.not_needed.append(key)
 

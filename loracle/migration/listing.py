@@ -20,7 +20,7 @@ def listing(done: Written) -> list[str]:
         lines += _block("Kept (theirs → ours = value)", kept)
         lines += _block("Changed", changed)
         lines += _block(
-            "Not supported",
+            "Not supported, or not found",
             [f"{item.theirs}: {item.advice}" for item in done.draft.not_supported],
         )
         if done.draft.not_needed:

@@ -59,6 +59,8 @@ def test_no_key_of_an_example_is_dropped_silently(migrated: Migrated, name: str)
     _, shown = migrated(name)
 
     assert [key for key in keys_of(EXAMPLES / name) if key not in shown] == []
+    not_needed = shown.partition("Not needed: ")[2].partition("\n")[0].split(", ")
+    assert len(not_needed) == len(set(not_needed))
 
 
 @settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
