@@ -14,10 +14,10 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from loracle.check.result import Ready
 from loracle.data.clusters import question_clusters
 from loracle.data.conversation import Example
 from loracle.data.rendering.renderer import Rendered, RenderedPrompt
+from loracle.data_check.result import Ready
 from loracle.errors import PlanError
 from loracle.forest.ordering import prefix_groups
 from loracle.forest.trie import IntArray, Sequences

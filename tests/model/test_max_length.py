@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from loracle.check import datasets as intake
+from loracle.data_check import datasets as intake
 from loracle.forest.attention import rows as row_attention
 from loracle.model import max_length as lengths
 from loracle.model.max_length import SPARE_SHARE, LengthLimit, ModelShape, length_limit, shape_of

@@ -8,16 +8,16 @@ from itertools import islice
 from pathlib import Path
 from types import MappingProxyType
 
-from loracle.check.advice import holdout_problems
-from loracle.check.examine import check
-from loracle.check.inspection import Inspected, inspect_row
-from loracle.check.result import Check, Intake, Kind
 from loracle.data.accounting import RowNote
 from loracle.data.holdout import Holdout, hold_out
 from loracle.data.hubs import fetch_model, model_location
 from loracle.data.reading.dataset import Reading, read_dataset
 from loracle.data.reading.options import named_options, options_of
 from loracle.data.rendering.renderer import Renderer
+from loracle.data_check.advice import holdout_problems
+from loracle.data_check.examine import check
+from loracle.data_check.inspection import Inspected, inspect_row
+from loracle.data_check.result import Check, Intake, Kind
 from loracle.errors import DataError, PlanError, UserError
 from loracle.model.max_length import LengthLimit, length_limit, shape_of
 from loracle.model.memory import free_memory
