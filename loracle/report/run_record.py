@@ -9,7 +9,6 @@ RunRecord ── results     results.json, or None while the run goes on
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -19,7 +18,7 @@ from typing import Any, NamedTuple
 from loracle.data.conversation import Example
 from loracle.data.reading.dataset import read_examples
 from loracle.errors import DataError, RunFolderError
-from loracle.files import read_json, read_json_lines, write_json_lines
+from loracle.files import read_json, read_json_lines, sha256, write_json_lines
 from loracle.plan import BASE_NAME
 from loracle.report.results import read_results
 from loracle.run_folder.folder import RunFolder, TrialFolder
@@ -174,9 +173,8 @@ def _questions_of_data_file(entry: Mapping[str, Any]) -> Questions:
     path = Path(entry["path"])
     if not path.is_file():
         return Questions({}, f"{path.name}: the data file is no longer where the plan says")
-    with path.open("rb") as file:
-        if hashlib.file_digest(file, "sha256").hexdigest() != entry.get("sha256"):
-            return Questions({}, f"{path.name}: the data file has changed since the run")
+    if sha256(path) != entry.get("sha256"):
+        return Questions({}, f"{path.name}: the data file has changed since the run")
     try:
         examples = read_examples(path, limit=entry["limit"])
     except DataError as error:
