@@ -28,8 +28,8 @@ from loracle.model.base import (
     load_tokenizer,
     run_self_test,
 )
-from loracle.model.embedded import embedded_model_folder
-from loracle.plan import EMBEDDED, GenerationPlan, ModelPlan, Plan, TrainingPlan
+from loracle.model.source import model_source
+from loracle.plan import GenerationPlan, Plan, TrainingPlan
 from loracle.run_folder.reporter import Reporter
 from loracle.training.loop import AUTO_BUDGET_TOKENS, TrainingSettings
 
@@ -132,11 +132,6 @@ def load_model(plan: Plan, fetched_folder: Path | None = None) -> BaseModel:
         dtype=settings.dtype,
         trust_remote_code=settings.trust_remote_code,
     )
-
-
-def model_source(settings: ModelPlan) -> str:
-    """The folder or hub id to load the base from."""
-    return str(embedded_model_folder()) if settings.name == EMBEDDED else settings.name
 
 
 def prepare(

@@ -115,7 +115,9 @@ def _entries(plan: Plan) -> Iterator[tuple[EntryKey, str, str | None, str | None
         yield EntryKey("evaluation", index), evaluation.path, evaluation.split, None
 
 
-def fetch_plan_model(settings: ModelPlan, commit: str | None) -> HubFiles | None:
+def fetch_plan_model(
+    settings: ModelPlan, commit: str | None, *, with_weights: bool = True
+) -> HubFiles | None:
     """The files of a plan's model, at a commit that an earlier run recorded; None where it is on
     this machine anyway. Raises UserError."""
     if settings.name == EMBEDDED:
@@ -123,7 +125,9 @@ def fetch_plan_model(settings: ModelPlan, commit: str | None) -> HubFiles | None
     location = model_location(settings.name, settings.hub, settings.revision)
     if location is None:
         return None
-    return fetch_model(location, commit=commit, with_code=settings.trust_remote_code)
+    return fetch_model(
+        location, commit=commit, with_code=settings.trust_remote_code, with_weights=with_weights
+    )
 
 
 def _fetch_target(
