@@ -31,7 +31,7 @@ from training.arguments import (
     training_arguments,
 )
 from training.attachment import Standing, take_off
-from training.datasets import Content, Dataset, datasets_of, read_dataset, split
+from training.datasets import Content, DatasetPaths, datasets_of, read_dataset, split
 from training.evaluate_module import answer_and_score
 from training.summary import RESULTS_VERSION, completed_entry, failed_entry, summarize
 from training.train_module import renderer_of, train_adapter
@@ -57,7 +57,7 @@ class _Session:
 class Pipeline:
     """The checked arguments."""
 
-    datasets: list[Dataset]
+    datasets: list[DatasetPaths]
     model_path: str
     config_name: str
     lora_settings: dict[str, Any]
@@ -149,7 +149,7 @@ class Pipeline:
     def _train_and_evaluate(
         self,
         session: _Session,
-        dataset: Dataset,
+        dataset: DatasetPaths,
         content: Content,
         place: Place,
         folder: RunFolder,
@@ -236,7 +236,7 @@ class Pipeline:
         }
 
 
-def _content(dataset: Dataset) -> Content | str:
+def _content(dataset: DatasetPaths) -> Content | str:
     """The dataset's rows, or why it has none."""
     try:
         return read_dataset(dataset)
