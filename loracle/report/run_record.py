@@ -15,10 +15,9 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from loracle.data.conversation import Example
 from loracle.data.reading.dataset import read_examples
 from loracle.errors import DataError, RunFolderError
-from loracle.files import read_json, read_json_lines, sha256, write_json_lines
+from loracle.files import read_json, read_json_lines, sha256
 from loracle.plan import BASE_NAME
 from loracle.report.results import read_results
 from loracle.run_folder.folder import RunFolder, TrialFolder
@@ -32,25 +31,6 @@ class Turn(NamedTuple):
 
     role: str
     content: str
-
-
-def keep_questions(folder: RunFolder, evaluation: str, examples: Sequence[Example]) -> None:
-    """Keep what an evaluation asks in the run folder, for reports: the data file may move.
-
-    Rows are {"id": "q1", "prompt": [["user", "Who won?"]]}. A file that is there already stays:
-    the plan's fingerprint holds the data file's hash.
-    """
-    path = folder.questions(evaluation)
-    if path.is_file():
-        return
-    rows = (
-        {
-            "id": example.id,
-            "prompt": [[turn.role, turn.content] for turn in example.conversation.prompt.messages],
-        }
-        for example in examples
-    )
-    write_json_lines(path, rows)
 
 
 class Questions(NamedTuple):
