@@ -8,7 +8,6 @@ from types import MappingProxyType
 from typing import Literal, NamedTuple
 
 from loracle.data.hubs import fetch_all_splits, fetch_dataset, fetch_model, model_location
-from loracle.data.hubs.repository import size_text
 from loracle.errors import PlanError, UserError
 from loracle.plan import EMBEDDED, EntryKey, ModelPlan, Plan, load_plan
 from loracle.plan.locations import (
@@ -18,6 +17,7 @@ from loracle.plan.locations import (
     parse_location,
 )
 from loracle.plan.root import FILE_SECTIONS
+from loracle.text import counted, size
 
 # What a candidate is trained on where a dataset has several splits and the plan names none. An
 # evaluation has no such default: test and validation are both common, and differ.
@@ -155,7 +155,5 @@ def _fetch_target(
 
 def fetched_line(files: HubFiles) -> str:
     """What was fetched, in one line: with the commit, which a plan can name to stay at it."""
-    count = f"{len(files.files)} file{'s' if len(files.files) != 1 else ''}"
-    return (
-        f"{files.repository}@{files.commit}  {count}, {size_text(files.size_bytes)}  {files.folder}"
-    )
+    count = counted(len(files.files), "file")
+    return f"{files.repository}@{files.commit}  {count}, {size(files.size_bytes)}  {files.folder}"
