@@ -102,19 +102,6 @@ def clock(seconds: float | None) -> str:
     return f"{hours}:{minutes:02d}:{rest:02d}" if hours else f"{minutes}:{rest:02d}"
 
 
-def duration(seconds: float) -> str:
-    """A time as people say it: "4.2 s", "1 min 20 s", "2 h 05 min"."""
-    if seconds < 9.95:
-        return f"{seconds:.1f} s"
-    whole_seconds = round(seconds)
-    if whole_seconds < 60:
-        return f"{whole_seconds} s"
-    if whole_seconds < 3600:
-        return f"{whole_seconds // 60} min {whole_seconds % 60:02d} s"
-    whole_minutes = round(seconds / 60)
-    return f"{whole_minutes // 60} h {whole_minutes % 60:02d} min"
-
-
 def size(num_bytes: float | None) -> str:
     """A size as people say it: "512 bytes", "1.5 MB", "12.0 GB"."""
     if num_bytes is None:
@@ -126,3 +113,16 @@ def size(num_bytes: float | None) -> str:
         if num_bytes < 1000:
             return f"{num_bytes:.1f} {unit}"
     return f"{num_bytes / 1000:,.1f} GB"
+
+
+def duration(seconds: float) -> str:
+    """A time as people say it: "4.2 s", "1 min 20 s", "2 h 05 min"."""
+    if seconds < 9.95:
+        return f"{seconds:.1f} s"
+    whole_seconds = round(seconds)
+    if whole_seconds < 60:
+        return f"{whole_seconds} s"
+    if whole_seconds < 3600:
+        return f"{whole_seconds // 60} min {whole_seconds % 60:02d} s"
+    whole_minutes = round(seconds / 60)
+    return f"{whole_minutes // 60} h {whole_minutes % 60:02d} min"

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
-from loracle.text import count, duration, shown_score, visible
+from loracle.text import duration, shown_score, visible
 
 _PIPELINE, _TRAINING, _EVALUATION = "pipeline", "training", "evaluation"
 EVERY_LOG = (_PIPELINE, _TRAINING, _EVALUATION)
@@ -135,7 +135,7 @@ class Narrator:
 
 
 def _rate(num_tokens: int, seconds: float) -> str:
-    return count(num_tokens / seconds if seconds > 0 else None)
+    return f"{num_tokens / seconds:,.0f}" if seconds > 0 else "–"
 
 
 def _scores_in_words(means: Mapping[str, float]) -> str:
