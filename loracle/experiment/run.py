@@ -39,8 +39,8 @@ from loracle.model.base import BaseModel, SelfTest
 from loracle.plan import EntryKey, Plan, fingerprint, freeze, recorded_commits
 from loracle.report.page import write_report
 from loracle.report.results import EvaluationFacts, ModelFacts, ResultRow, RunFacts, build_results
-from loracle.report.run_record import keep_questions
 from loracle.run_folder.folder import RunFolder
+from loracle.run_folder.questions import keep_questions
 from loracle.run_folder.reporter import Reporter, View
 from loracle.run_folder.trial_record import TrialSummary
 from loracle.trackers import check_trackers, listen
