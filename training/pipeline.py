@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from loracle.check.datasets import read_datasets
+from loracle.data_check.datasets import read_datasets
 from loracle.errors import PlanError
 from loracle.experiment import run as experiment
 from loracle.files import read_json, write_json
