@@ -28,6 +28,10 @@ from loracle.plan.sections import Count, NonNegative, Positive, Seed, Share, Sha
 _BIASES = ("none", "all", "lora_only")
 # peft's names, which the files use, and those of the plan.
 _SHORT_NAMES = {"lora_alpha": "alpha", "lora_dropout": "dropout"}
+_SAME_NAMES = (
+    *("warmup_ratio", "weight_decay", "adam_beta1", "adam_beta2", "adam_epsilon"),
+    *("gradient_checkpointing", "max_length", "overlong"),
+)
 _INSTEAD = {
     "optim": "Loracle trains with torch.optim.AdamW; leave it out",
     "warmup_steps": "use warmup_ratio",
@@ -98,7 +102,7 @@ class TrainingArguments(Section):
 
     def plan(self) -> TrainingPlan:
         """The same as the plan says it. Raises PlanError where a value cannot be used."""
-        given = {
+        given: dict[str, Any] = {
             "epochs": self.num_train_epochs,
             "max_steps": self.max_steps if self.max_steps != -1 else None,
             "batch_size": self._effective_batch_size(),
@@ -106,9 +110,8 @@ class TrainingArguments(Section):
             "schedule": self.lr_scheduler_type,
             "checkpoint_every": self.save_steps,
         }
-        same = ("warmup_ratio", "weight_decay", "adam_beta1", "adam_beta2", "adam_epsilon")
-        same += ("gradient_checkpointing", "max_length", "overlong")
-        given |= {name: getattr(self, name) for name in same}
+        for name in _SAME_NAMES:
+            given[name] = getattr(self, name)
         values = {key: value for key, value in given.items() if value is not None}
         if self.max_grad_norm is not None:
             values["max_grad_norm"] = self.max_grad_norm or None

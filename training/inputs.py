@@ -20,7 +20,7 @@ from loracle.plan.locations import is_hub_location
 _KEYS = ("train", "eval", "name", "split")
 
 
-class Dataset(NamedTuple):
+class DatasetPaths(NamedTuple):
     """One item of dataset_paths. `evaluation_path` None: no file is named.
 
     evaluation_name: the same for datasets that are measured on the same file; None without one.
@@ -33,7 +33,7 @@ class Dataset(NamedTuple):
     split: str | None = None
 
 
-def datasets_of(dataset_paths: Sequence[Any] | str | Path) -> list[Dataset]:
+def datasets_of(dataset_paths: Sequence[Any] | str | Path) -> list[DatasetPaths]:
     """The items of dataset_paths, each under its own name; a bare path is a list of one.
 
     Raises PlanError with all problems.
@@ -49,7 +49,7 @@ def datasets_of(dataset_paths: Sequence[Any] | str | Path) -> list[Dataset]:
     files = list(dict.fromkeys(entry["eval"] for entry in entries if "eval" in entry))
     name_of_file = dict(zip(files, _distinct(map(data_name, files)), strict=True))
     return [
-        Dataset(
+        DatasetPaths(
             name,
             _location(entry["train"]),
             _location(entry["eval"]) if "eval" in entry else None,

@@ -7,21 +7,23 @@ OUT/training.log · evaluation.log · pipeline.log
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from loracle.data.conversation import Example
+from loracle.data.holdout import hold_out
 from loracle.data_check.datasets import read_datasets
-from loracle.errors import PlanError
+from loracle.data_check.result import Intake
+from loracle.errors import DataError, PlanError, RunFolderError
 from loracle.experiment import run as experiment
 from loracle.files import read_json, write_json
-from loracle.plan import HOLDOUT, Plan
-from loracle.plan.sections import ModelPlan
+from loracle.plan import Plan
+from loracle.plan.locations import is_hub_location
+from loracle.plan.sections import HoldoutPlan, ModelPlan
 from loracle.report.run_record import RunRecord, TrialRecord, read_run
-from loracle.run_folder.folder import RunFolder
 from loracle.run_folder.log_files import LogFiles
 from loracle.run_folder.reporter import View
 from training.arguments import (
@@ -30,7 +32,7 @@ from training.arguments import (
     read_lora_settings,
     training_arguments,
 )
-from training.inputs import Dataset, datasets_of
+from training.inputs import DatasetPaths, datasets_of
 from training.plans import entry_of, in_our_words, named_as_here, plan_of
 from training.summary import (
     evaluation_figures,
@@ -42,7 +44,10 @@ from training.summary import (
 
 RESULTS_VERSION = 2
 HELD_OUT_SHARE = 0.1
-_ENDS = ("trial_finished", "trial_failed", "trial_skipped", "base_finished")
+# A passage of few rows may be more than a tenth of them.
+_FEW_ROWS, _SHARES_OF_FEW_ROWS = 1000, (HELD_OUT_SHARE, 0.2, 0.3, 0.4, 0.5)
+_TELLING = ("run_started", "trial_finished", "trial_failed", "trial_skipped")
+"""Events after which the JSON file says something new."""
 
 
 @dataclass(frozen=True)
@@ -70,9 +75,8 @@ class Given:
 
     def run(self, view: View) -> dict[str, Any]:
         """Run the experiment, or resume it; the JSON file tells how it stands at any time."""
-        with _failed_start_is_marked(self.output_path), named_as_here():
-            pipeline = _Pipeline.of(self)
-        return pipeline.run(view)
+        with _marked_if_it_fails(self.output_path), named_as_here():
+            return _Pipeline.of(self).run(view)
 
 
 @dataclass
@@ -80,9 +84,10 @@ class _Pipeline:
     """The checked arguments. failures: by dataset, why it is not in the plan."""
 
     given: Given
-    datasets: list[Dataset]
+    datasets: list[DatasetPaths]
     plan: Plan | None
     failures: dict[str, str]
+    notes: list[str]
     steps_between_lines: int
 
     @classmethod
@@ -97,8 +102,6 @@ class _Pipeline:
         generation = generation_arguments(
             given.evaluation_generation_kwargs, given.evaluation_batch_size, "evaluation_batch_size"
         )
-        for note in generation.notes:
-            warnings.warn(note, stacklevel=4)
         datasets = datasets_of(given.dataset_paths)
         sections = {
             "lora": read_lora_plan(given.lora_config_dir, given.config_name),
@@ -108,10 +111,15 @@ class _Pipeline:
             "trackers": arguments.trackers,
         }
         model = _model_section(given, arguments.dtype)
-        failures = _unreadable(datasets, _plan(model, datasets, sections))
+        plan: Plan | None = _plan(model, datasets, sections)
+        found = _read(plan)
+        failures = _unreadable(datasets, found)
         left = [dataset for dataset in datasets if dataset.name not in failures]
         plan = _plan(model, left, sections) if left else None
-        return cls(given, datasets, plan, failures, arguments.logging_steps)
+        if plan is not None and plan.held_out is not None:
+            rows = {one.name: one.examples for one in found if one.name not in failures}
+            plan = plan.model_copy(update={"holdout": _holdout_that_fits(plan.held_out, rows)})
+        return cls(given, datasets, plan, failures, generation.notes, arguments.logging_steps)
 
     @property
     def root(self) -> Path:
@@ -121,15 +129,15 @@ class _Pipeline:
     def run(self, view: View) -> dict[str, Any]:
         folder = Path(self.given.log_dir or self.given.output_path.parent)
         logged = LogFiles(_Telling(view, self._write), folder, self.steps_between_lines)
+        for note in self.notes:
+            logged.show("warning", {"message": note}, f"warning: {note}")
         if self.plan is None:
             return self._write("failed")
-        with _failed_start_is_marked(self.given.output_path), named_as_here():
-            self._write("running")
-            try:
-                experiment.run(self.plan, self.root, logged)
-            except KeyboardInterrupt:
-                self._write("interrupted")
-                raise
+        try:
+            experiment.run(self.plan, self.root, logged)
+        except KeyboardInterrupt:
+            self._write("interrupted")
+            raise
         return self._write(None)
 
     def _write(self, status: str | None = "running") -> dict[str, Any]:
@@ -140,7 +148,7 @@ class _Pipeline:
 
     def _results(self, status: str | None) -> dict[str, Any]:
         plan = self.plan
-        record = read_run(self.root, unfinished=True) if _is_begun(self.root) else None
+        record = read_run(self.root, unfinished=True) if plan is not None else None
         found = record.results if record is not None and status is None else None
         entries = [self._entry(i, dataset, record) for i, dataset in enumerate(self.datasets, 1)]
         entries = [entry for entry in entries if entry["status"] != "waiting"]
@@ -171,7 +179,7 @@ class _Pipeline:
             "decision": best,
         }
 
-    def _entry(self, index: int, dataset: Dataset, record: RunRecord | None) -> dict[str, Any]:
+    def _entry(self, index: int, dataset: DatasetPaths, record: RunRecord | None) -> dict[str, Any]:
         """How one dataset stands: waiting, failed with its reason, or completed."""
         head = {
             "dataset": dataset.name,
@@ -191,9 +199,11 @@ class _Pipeline:
         return {**head, "status": "waiting"}
 
     def _figures(
-        self, dataset: Dataset, trial: TrialRecord, record: RunRecord | None
+        self, dataset: DatasetPaths, trial: TrialRecord, record: RunRecord | None
     ) -> dict[str, Any]:
-        assert self.plan is not None and record is not None and trial.training is not None
+        assert self.plan is not None
+        assert record is not None
+        assert trial.training is not None
         base, results = record.trials[0].summary, record.results or {}
         asked = dataset.evaluation_name or next(iter(trial.summary.evaluations))
         scores = evaluation_figures(trial.summary, asked, results.get("estimates", []))
@@ -214,7 +224,7 @@ class _Pipeline:
             "scores_path": str(trial.folder.scores(asked)),
         }
 
-    def _asked(self, dataset: Dataset, record: RunRecord) -> dict[str, Any]:
+    def _asked(self, dataset: DatasetPaths, record: RunRecord) -> dict[str, Any]:
         """Which rows are asked."""
         assert self.plan is not None
         if (holdout := self.plan.held_out) is None:
@@ -236,6 +246,101 @@ class _Telling:
         self.close = view.close
 
     def show(self, kind: str, fields: Mapping[str, Any], line: str) -> None:
-        if kind in _ENDS:
+        if kind in _TELLING:
             self._write()
         self._view.show(kind, fields, line)
+
+
+def _plan(
+    model: dict[str, Any], datasets: Sequence[DatasetPaths], sections: Mapping[str, Any]
+) -> Plan:
+    """Every dataset is measured on every evaluation file; without any, rows are held out."""
+    named = {one.evaluation_name: one.evaluation_path for one in datasets if one.evaluation_path}
+    return plan_of(
+        model,
+        [
+            {
+                "name": one.name,
+                **entry_of(one.train_path),
+                **({"split": one.split} if one.split else {}),
+            }
+            for one in datasets
+        ],
+        [{"name": name, **entry_of(path)} for name, path in named.items()],
+        holdout=None if named else {"share": HELD_OUT_SHARE},
+        **sections,
+    )
+
+
+def _model_section(given: Given, dtype: str | None) -> dict[str, Any]:
+    if not isinstance(given.model_path, str | Path):
+        raise PlanError(
+            f"model_path: found {type(given.model_path).__name__}; expected a folder, a hub's id "
+            "or embedded. For a model in memory, call train_model_on_dataset_with_progress"
+        )
+    asked = {"quantization": given.quantization, "device_map": given.device_map, "dtype": dtype}
+    asked = {key: value for key, value in asked.items() if value is not None}
+    if missing := [key for key in asked if key not in ModelPlan.model_fields]:
+        raise PlanError([f"{key}: this version of Loracle has no such setting" for key in missing])
+    return {"name": str(given.model_path), **asked}
+
+
+def _read(plan: Plan) -> list[Intake]:
+    """The files of a plan that lie on this machine; those of a hub are read by the run itself."""
+    return read_datasets(
+        [entry for entry in plan.candidates if not is_hub_location(entry.path)],
+        [entry for entry in plan.evaluation if not is_hub_location(entry.path)],
+    )
+
+
+def _unreadable(datasets: Sequence[DatasetPaths], found: Sequence[Intake]) -> dict[str, str]:
+    """By dataset, why one of its files cannot be read."""
+    reasons = {(one.kind, one.name): "; ".join(one.error) for one in found if one.error}
+    failures = {
+        dataset.name: reasons.get(("candidate", dataset.name))
+        or reasons.get(("evaluation", dataset.evaluation_name or ""))
+        for dataset in datasets
+    }
+    return {name: reason for name, reason in failures.items() if reason}
+
+
+def _holdout_that_fits(settings: HoldoutPlan, rows: Mapping[str, Sequence[Example]]) -> HoldoutPlan:
+    """The smallest share by which few rows can be split; the plan's, if none can or rows are many."""
+    for share in _SHARES_OF_FEW_ROWS if sum(map(len, rows.values())) <= _FEW_ROWS else ():
+        try:
+            hold_out(rows, share, settings.seed)
+        except DataError:
+            continue
+        return settings.model_copy(update={"share": share})
+    return settings
+
+
+def _held_out_rule(record: RunRecord) -> str:
+    held = (record.check or {}).get("holdout") or {}
+    return (
+        "rows that share a passage, or ask the same, stay together, and none of them is trained "
+        f"on: {held.get('num_held_groups')} of {held.get('num_groups')} such groups are asked"
+    )
+
+
+def _seconds(record: RunRecord | None) -> float:
+    """The time of everything that is finished, whenever it ran."""
+    done = [trial.summary for trial in record.finished_trials()] if record else []
+    trained = sum(one.training.seconds for one in done if one.training)
+    return trained + sum(one.evaluation_seconds for one in done)
+
+
+@contextmanager
+def _marked_if_it_fails(path: Path) -> Iterator[None]:
+    """Let no file of an earlier run stand as completed after a start that failed."""
+    try:
+        yield
+    except Exception as error:
+        if path.is_file():
+            try:
+                before = dict(read_json(path))
+            except RunFolderError:
+                before = {}
+            marks = {"status": "failed", "reason": str(error), "was": before.get("status")}
+            write_json(path, {**before, **marks})
+        raise

@@ -39,4 +39,4 @@ class LogFiles:
         if kind != "step":
             return True
         is_last = fields["step"] == fields["num_steps"]
-        return is_last or fields["step"] % self._steps_between_lines == 0
+        return is_last or int(fields["step"]) % self._steps_between_lines == 0
