@@ -13,7 +13,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from loracle.data.conversation import Example
 from loracle.data.holdout import hold_out
 from loracle.data_check.datasets import read_datasets
 from loracle.data_check.result import Intake
@@ -81,13 +80,17 @@ class Given:
 
 @dataclass
 class _Pipeline:
-    """The checked arguments. failures: by dataset, why it is not in the plan."""
+    """The checked arguments.
+
+    failures: by dataset, why it is not in the plan. passages: of each row, by file and line.
+    """
 
     given: Given
     datasets: list[DatasetPaths]
     plan: Plan | None
     failures: dict[str, str]
     notes: list[str]
+    passages: dict[tuple[str, int], int]
     steps_between_lines: int
 
     @classmethod
@@ -111,15 +114,23 @@ class _Pipeline:
             "trackers": arguments.trackers,
         }
         model = _model_section(given, arguments.dtype)
-        plan: Plan | None = _plan(model, datasets, sections)
-        found = _read(plan)
+        found = _read(_plan(model, datasets, sections))
         failures = _unreadable(datasets, found)
         left = [dataset for dataset in datasets if dataset.name not in failures]
         plan = _plan(model, left, sections) if left else None
         if plan is not None and plan.held_out is not None:
-            rows = {one.name: one.examples for one in found if one.name not in failures}
-            plan = plan.model_copy(update={"holdout": _holdout_that_fits(plan.held_out, rows)})
-        return cls(given, datasets, plan, failures, generation.notes, arguments.logging_steps)
+            found = [one for one in found if one.name not in failures]
+            plan = plan.model_copy(update={"holdout": _holdout_that_fits(plan.held_out, found)})
+        rows = [row for one in found for row in one.examples if row.context is not None]
+        return cls(
+            given,
+            datasets,
+            plan,
+            failures,
+            generation.notes,
+            {(row.file, row.line): hash(row.context) for row in rows},
+            arguments.logging_steps,
+        )
 
     @property
     def root(self) -> Path:
@@ -234,7 +245,7 @@ class _Pipeline:
             "path": str(dataset.train_path),
             "share": holdout.share,
             "seed": holdout.seed,
-            "rule": _held_out_rule(record),
+            "rule": _held_out_rule(self.passages, record),
         }
 
 
@@ -304,8 +315,9 @@ def _unreadable(datasets: Sequence[DatasetPaths], found: Sequence[Intake]) -> di
     return {name: reason for name, reason in failures.items() if reason}
 
 
-def _holdout_that_fits(settings: HoldoutPlan, rows: Mapping[str, Sequence[Example]]) -> HoldoutPlan:
-    """The smallest share by which few rows can be split; the plan's, if none can or rows are many."""
+def _holdout_that_fits(settings: HoldoutPlan, found: Sequence[Intake]) -> HoldoutPlan:
+    """The smallest share by which few rows can be split; else the plan's."""
+    rows = {one.name: one.examples for one in found}
     for share in _SHARES_OF_FEW_ROWS if sum(map(len, rows.values())) <= _FEW_ROWS else ():
         try:
             hold_out(rows, share, settings.seed)
@@ -315,11 +327,21 @@ def _holdout_that_fits(settings: HoldoutPlan, rows: Mapping[str, Sequence[Exampl
     return settings
 
 
-def _held_out_rule(record: RunRecord) -> str:
+def _held_out_rule(passages: Mapping[tuple[str, int], int], record: RunRecord) -> str:
+    """What is kept apart, and what was found not to be. passages: by the file and line of a row."""
     held = (record.check or {}).get("holdout") or {}
+    asked = [
+        r for question in held["questions"] for rows in question["rows"].values() for r in rows
+    ]
+    places = {(row["file"], row["line"]) for row in asked} & passages.keys()
+    trained = {text for place, text in passages.items() if place not in places}
+    num_known = sum(passages[place] in trained for place in places)
+    known = f"{num_known} of the rows asked are about a passage that is trained on as well (it is "
+    known += "too short to count, or all rows share it)"
     return (
-        "rows that share a passage, or ask the same, stay together, and none of them is trained "
-        f"on: {held.get('num_held_groups')} of {held.get('num_groups')} such groups are asked"
+        "rows that share a passage, or ask the same, stay together: "
+        f"{held['num_held_groups']} of {held['num_groups']} such groups are asked; "
+        + (known if num_known else "no passage asked about is trained on")
     )
 
 

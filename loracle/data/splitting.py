@@ -113,13 +113,6 @@ def _belonging_together(dataset: AuditedSet) -> Iterable[Sequence[int]]:
         if example.group is not None:
             by_name[example.group].append(row)
     yield from by_name.values()
-    by_context: dict[str, list[int]] = defaultdict(list)
-    for row, example in enumerate(dataset.examples):
-        if example.context is not None:
-            by_context[example.context].append(row)
-    # However short it is; but one text that all rows are about is no passage among others.
-    if len(by_context) > 1:
-        yield from by_context.values()
     yield from dataset.rows_without_passage.values()
     units = list(dataset.rows_of_unit)
     for pair in near_pairs(units, PASSAGE_THRESHOLD).pairs:

@@ -122,7 +122,7 @@ def test_a_plain_path_is_measured_on_a_held_out_part_and_says_so(
     assert entry["evaluation"]["source"] == "held_out"
     assert entry["evaluation"]["path"] == str(train_path)
     assert entry["evaluation"]["share"] == 0.1
-    assert "1 of 9 such groups" in entry["evaluation"]["rule"]
+    assert "1 of 9 such groups are asked; no passage asked about" in entry["evaluation"]["rule"]
     assert entry["training"]["num_examples"] + entry["evaluation"]["num_examples"] == 18
 
 
@@ -134,10 +134,18 @@ def test_of_few_rows_a_larger_share_is_held_out_and_stated(
     assert entry["training"]["num_examples"] + entry["evaluation"]["num_examples"] == 12
 
 
-def test_rows_of_one_passage_are_not_split_and_the_way_out_is_named(
+def test_what_is_said_of_shared_passages_holds_for_nine_rows_of_one_passage(
     run: Callable[..., dict[str, Any]], tmp_path: Path
 ) -> None:
-    path = write_rows(tmp_path / "one.jsonl", question_rows(1, 9))
+    (entry,) = run([write_rows(tmp_path / "one.jsonl", question_rows(1, 9))])["datasets"]
+    assert "1 of the rows asked are about a passage that is trained" in entry["evaluation"]["rule"]
+    assert entry["training"]["num_examples"] + entry["evaluation"]["num_examples"] == 9
+
+
+def test_a_single_row_cannot_be_split_and_the_way_out_is_named(
+    run: Callable[..., dict[str, Any]], tmp_path: Path
+) -> None:
+    path = write_rows(tmp_path / "one.jsonl", question_rows(1, 1))
     with pytest.raises(DataError, match=r"name an evaluation file: \(train, eval\)"):
         run([path])
 
