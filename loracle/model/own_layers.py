@@ -11,7 +11,7 @@ about a model comes from the layers that are on it, never from a note.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -156,11 +156,14 @@ def bared(model: Any) -> Iterator[Any]:
     """
     layers: _Layers | None = vars(base_of(model)).get(_LAYERS_ON)
     was_on = layers is not None and layers.are_on
+    base = bare(model)
     try:
-        yield bare(model)
+        yield base
     except BaseException:
         if layers is not None and was_on:
-            layers.put_on()
+            # A base that the work changed is reported by the error under way.
+            with suppress(ModelError):
+                layers.put_on()
         raise
 
 
