@@ -22,13 +22,8 @@ def plan(**given: Any) -> Any:
 
 
 def test_settings_of_memory_length_and_adam_reach_the_plan() -> None:
-    found = plan(
-        gradient_checkpointing=True,
-        max_length=900,
-        overlong="drop",
-        adam_beta1=0.8,
-        adam_epsilon=1e-6,
-    )
+    memory = {"gradient_checkpointing": True, "max_length": 900, "overlong": "drop"}
+    found = plan(**memory, adam_beta1=0.8, adam_epsilon=1e-6)
     assert (found.gradient_checkpointing, found.max_length, found.overlong) == (True, 900, "drop")
     assert (found.adam_beta1, found.adam_epsilon) == (0.8, 1e-6)
 
@@ -100,11 +95,8 @@ def test_the_logs_lie_in_the_working_folder_with_every_which_step(
 def test_log_dir_chooses_another_folder(
     model: Any, tokenizer: Any, eval_path: Path, tmp_path: Path
 ) -> None:
-    evaluate(
-        *(model, tokenizer, eval_path),
-        generation_kwargs=GENERATION_KWARGS,
-        log_dir=tmp_path / "logs",
-    )
+    logs = {"log_dir": tmp_path / "logs"}
+    evaluate(model, tokenizer, eval_path, generation_kwargs=GENERATION_KWARGS, **logs)
     assert (tmp_path / "logs" / "evaluation.log").is_file()
     assert not (tmp_path / "evaluation.log").exists()
 
@@ -196,9 +188,7 @@ def test_the_pipeline_loads_the_model_in_the_precision_asked_for(
 
 
 def test_output_dir_of_a_pipeline_is_refused(pipeline: Callable[..., Any]) -> None:
-    with pytest.raises(
-        PlanError, match="output_dir: a pipeline keeps its run beside"
-    ):
+    with pytest.raises(PlanError, match="output_dir: a pipeline keeps its run beside"):
         pipeline(training_args={"output_dir": "x"})
 
 
