@@ -3,13 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 
-from loracle.errors import DataError, ModelError, PlanError, RunFolderError, TrialError
+from loracle.errors import (
+    DataError,
+    ModelError,
+    PlanError,
+    RunFolderError,
+    TrialError,
+    UserError,
+)
+from loracle.plan.sections import ModelPlan
 from tests.original.conftest import GENERATION_KWARGS, TRAINING_ARGS, question_rows, write_rows
 from training.arguments import training_arguments
 from training.evaluate_module import evaluate_model_on_dataset_with_progress as evaluate
@@ -200,3 +209,19 @@ def test_the_batch_size_that_was_taken_is_reported(
     scores = evaluate(model, tokenizer, eval_path, generation_kwargs=GENERATION_KWARGS)
     assert scores["batch_size"] == 64
     assert evaluate(model, tokenizer, eval_path, batch_size=3)["batch_size"] == 3
+
+
+@pytest.mark.parametrize(("setting", "value"), [("quantization", "int8"), ("device_map", "auto")])
+def test_quantization_and_device_map_reach_the_plan_or_are_refused(
+    pipeline: Callable[..., Any], setting: str, value: str
+) -> None:
+    if setting in ModelPlan.model_fields:
+        # Whatever becomes of the model here, the plan asks for it.
+        with suppress(UserError):
+            results = pipeline(**{setting: value})
+            assert f'"{setting}": "{value}"' in (
+                Path(results["run_folder"]) / "plan.json"
+            ).read_text()
+        return
+    with pytest.raises(PlanError, match=f"{setting}: this version of Loracle has no such setting"):
+        pipeline(**{setting: value})
