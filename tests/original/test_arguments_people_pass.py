@@ -219,9 +219,9 @@ def test_quantization_and_device_map_reach_the_plan_or_are_refused(
         # Whatever becomes of the model here, the plan asks for it.
         with suppress(UserError):
             results = pipeline(**{setting: value})
-            assert f'"{setting}": "{value}"' in (
-                Path(results["run_folder"]) / "plan.json"
-            ).read_text()
+            assert (
+                f'"{setting}": "{value}"' in (Path(results["run_folder"]) / "plan.json").read_text()
+            )
         return
     with pytest.raises(PlanError, match=f"{setting}: this version of Loracle has no such setting"):
         pipeline(**{setting: value})
