@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 import pytest
@@ -162,4 +163,5 @@ def test_eight_datasets_in_a_row_grow_by_less_than_50_mb_after_the_third(
         evaluation_generation_kwargs=generation_kwargs,
     )
     assert len(sizes) == 8
-    assert sizes[-1] - sizes[2] < 50e6, [size // 10**6 for size in sizes]
+    # The level, and not what one moment has: freed memory goes back with some delay.
+    assert median(sizes[-3:]) - sizes[2] < 50e6, str([size // 10**6 for size in sizes])
