@@ -13,6 +13,7 @@ from torch import nn
 from loracle.errors import ModelError, PlanError
 from loracle.model.base import fingerprint
 from loracle.model.lora_linear import use_fused_layers
+from loracle.model.token_dropout import use_token_dropout
 from loracle.plan import nearest
 
 _SHORT_NAMES = {"alpha": "lora_alpha", "dropout": "lora_dropout"}
@@ -57,6 +58,7 @@ def attach(model: nn.Module, config: Any, seed: int) -> Any:
             adapted = get_peft_model(model, config)
         except (ValueError, TypeError, AttributeError) as error:
             raise ModelError(f"lora: the adapter does not fit this model: {error}") from error
+    use_token_dropout(adapted)
     use_fused_layers(adapted)
     return adapted
 
@@ -89,6 +91,7 @@ def load(model: nn.Module, folder: Path) -> Any:
         adapted = PeftModel.from_pretrained(model, str(folder))
     except (ValueError, RuntimeError, OSError) as error:
         raise ModelError(f"{folder}: the adapter does not fit this model: {error}") from error
+    use_token_dropout(adapted)
     use_fused_layers(adapted)
     return adapted
 

@@ -26,6 +26,7 @@ from loracle.forest.ordering import Ordering
 from loracle.forest.trie import Forest, IntArray, Sequences, build_forest
 from loracle.model import adapter
 from loracle.model.base import BaseModel, computing, forest_hidden_states, input_casting_off
+from loracle.model.token_dropout import KeyArray, keyed, token_dropouts, token_keys
 
 # Beyond this, rows grow so wide that attention costs more than sharing saves.
 _MAX_ROW_TOKENS = 1024
@@ -172,11 +173,17 @@ def _gradient(
     """The step's gradient, loss and computed tokens: again with half the budget if need be."""
     while True:
         adapted.zero_grad(set_to_none=True)
-        # Seeded by the step, so that dropout needs no replay when training resumes.
-        torch.manual_seed(step_seed(settings.seed, step))
+        seed = step_seed(settings.seed, step)
+        # LoRA's dropout has keys of its own; this is for a base with random parts.
+        torch.manual_seed(seed)
         try:
             return accumulate_gradient(
-                base, adapted, batch, budget_tokens=memory.budget_tokens, forest=settings.forest
+                base,
+                adapted,
+                batch,
+                budget_tokens=memory.budget_tokens,
+                forest=settings.forest,
+                seed=seed,
             )
         except (RuntimeError, MemoryError) as error:
             memory.halve(error, step, batch)
@@ -241,19 +248,30 @@ def take(sequences: Sequences, rows: IntArray) -> Sequences:
 
 
 def accumulate_gradient(
-    base: BaseModel, adapted: Any, batch: Sequences, *, budget_tokens: int, forest: bool
+    base: BaseModel,
+    adapted: Any,
+    batch: Sequences,
+    *,
+    budget_tokens: int,
+    forest: bool,
+    seed: int,
 ) -> tuple[float, int]:
-    """Add the gradient of the batch's mean loss; return that loss and the tokens computed."""
+    """Add the gradient of the batch's mean loss; return that loss and the tokens computed.
+
+    seed: of the dropout, whatever the budget is.
+    """
     assert batch.weights is not None, "training needs loss weights"
     total_weight = float(batch.weights.sum(dtype=np.float64))
     loss_sum, tokens_computed = 0.0, 0
+    dropouts = token_dropouts(adapted)
     for micro_batch in _micro_batches(batch, budget_tokens, forest):
-        with computing(base.dtype, base.device, adapted):
-            if isinstance(micro_batch, Forest):
-                loss, num_tokens = forest_loss(base, micro_batch), micro_batch.num_nodes
-            else:
-                loss, num_tokens = padded_loss(base.model, micro_batch, base.device)
-        (loss / total_weight).backward()  # type: ignore[no-untyped-call]
+        with keyed(dropouts, _dropout_keys(micro_batch, seed)):
+            with computing(base.dtype, base.device, adapted):
+                if isinstance(micro_batch, Forest):
+                    loss, num_tokens = forest_loss(base, micro_batch), micro_batch.num_nodes
+                else:
+                    loss, num_tokens = padded_loss(base.model, micro_batch, base.device)
+            (loss / total_weight).backward()  # type: ignore[no-untyped-call]
         loss_sum += float(loss.detach())
         tokens_computed += num_tokens
     return loss_sum / total_weight, tokens_computed
@@ -266,6 +284,19 @@ def _micro_batches(
         rows_tokens = min(_MAX_ROW_TOKENS, budget_tokens)
         return build_forest(batch, max_row_tokens=rows_tokens).micro_batches(budget_tokens)
     return (take(batch, rows) for rows in _padded_rows(batch.lengths, budget_tokens))
+
+
+def _dropout_keys(micro_batch: Forest | Sequences, seed: int) -> KeyArray:
+    """The dropout key of every token as it stands in the computation, flat; 0 for padding."""
+    if isinstance(micro_batch, Forest):
+        return token_keys(micro_batch.token_ids, micro_batch.depths, seed)
+    lengths = micro_batch.lengths
+    places = np.arange(int(lengths.max()))
+    is_token = places < lengths[:, None]
+    keys = np.zeros(is_token.shape, np.uint64)
+    depths = np.broadcast_to(places, is_token.shape)[is_token]
+    keys[is_token] = token_keys(micro_batch.token_ids, depths, seed)
+    return keys.reshape(-1)
 
 
 def forest_loss(base: BaseModel, micro_batch: Forest) -> Tensor:
