@@ -78,9 +78,7 @@ class TokenDropout(nn.Dropout):
 
     def dropped_places(self, num_tokens: int, num_features: int) -> Tensor:
         """Flat places in (N, I) to set to zero, some of them twice, on the CPU: (K,)."""
-        return torch.from_numpy(
-            dropped_places(self._layer_keys(num_tokens), num_features, self.p)
-        )
+        return torch.from_numpy(dropped_places(self._layer_keys(num_tokens), num_features, self.p))
 
     def forward(self, input: Tensor) -> Tensor:
         """The input, scaled by 1 / (1 - p), with the dropped values zero."""

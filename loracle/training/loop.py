@@ -2,21 +2,22 @@
 
 The loss of a step is a sum over its targets divided by their total weight, so any cut of the
 batch into rows and micro-batches gives the same gradient. That is also the answer to running out
-of memory: drop the step's gradient, halve the budget, do the same step again.
+of memory: drop the step's gradient, halve the budget, do the same step again. Checkpoints are
+written between steps; a training that resumes from one ends with the same bytes.
 """
 
 from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import Any, Literal
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from loracle.errors import NonFiniteError, OutOfMemoryError
 from loracle.forest.attention.interface import ATTENTION_NAME, attention_implementation
@@ -27,6 +28,9 @@ from loracle.forest.trie import Forest, IntArray, Sequences, build_forest
 from loracle.model import adapter
 from loracle.model.base import BaseModel, computing, forest_hidden_states, input_casting_off
 from loracle.model.token_dropout import KeyArray, keyed, token_dropouts, token_keys
+from loracle.run_folder import signals
+from loracle.training.checkpoint import Checkpoint, CheckpointFolder
+from loracle.training.saving import BY_COST, CheckpointInterval, Saving
 
 # Beyond this, rows grow so wide that attention costs more than sharing saves.
 _MAX_ROW_TOKENS = 1024
@@ -59,6 +63,7 @@ class TrainingSettings:
     budget_tokens: int
     gradient_checkpointing: bool
     seed: int
+    checkpoint_every: CheckpointInterval = BY_COST
 
 
 @dataclass(frozen=True)
@@ -92,36 +97,48 @@ def train(
     settings: TrainingSettings,
     on_step: Callable[[StepRecord], None],
     on_memory: Callable[[MemoryEvent], None],
+    checkpoints: CheckpointFolder | None = None,
+    resume_from: Checkpoint | None = None,
 ) -> None:
     """Train the adapter in place.
 
     sequences: token ids with loss weights; groups: the prefix group of each, shape (S,).
+    resume_from: the checkpoint whose step was the last one done; None starts with the first.
 
     Raises:
         NonFiniteError: the loss or the gradient is not finite.
         OutOfMemoryError: a single sequence does not fit.
+        Stopped: a signal asked for it; the last step done is in a checkpoint.
     """
     ordering = _ordering(groups, settings)
     num_steps = num_training_steps(ordering, sequences.lengths, settings)
-    parameters = [parameter for _, parameter in adapter.trainable(adapted)]
+    parameters = dict(adapter.trainable(adapted))
     optimizer = torch.optim.AdamW(
-        parameters,
+        parameters.values(),
         lr=settings.learning_rate,
         betas=settings.betas,
         eps=settings.eps,
         weight_decay=settings.weight_decay,
     )
     memory = _Memory(settings.budget_tokens, on_memory)
-    with _training_mode(base, adapted, settings):
-        for step in range(num_steps):
+    saving = Saving(checkpoints, settings.checkpoint_every, parameters, optimizer)
+    first_step = 0
+    if resume_from is not None:
+        first_step, memory.budget_tokens = saving.resume(resume_from)
+    with (
+        _training_mode(base, adapted, settings),
+        signals.held("the step under way, then a checkpoint"),
+    ):
+        for step in range(first_step, num_steps):
             started = time.perf_counter()
             batch = take(sequences, ordering.batch(step))
             learning_rate = learning_rate_at(step, num_steps, settings)
             for group in optimizer.param_groups:
                 group["lr"] = learning_rate
-            loss, tokens_computed = _gradient(base, adapted, batch, step, settings, memory)
+            with saving.if_stopped(step, memory.budget_tokens):
+                loss, tokens_computed = _gradient(base, adapted, batch, step, settings, memory)
             max_norm = settings.max_grad_norm or math.inf
-            gradient_norm = float(torch.nn.utils.clip_grad_norm_(parameters, max_norm))
+            gradient_norm = float(torch.nn.utils.clip_grad_norm_(parameters.values(), max_norm))
             _require_finite(step, loss, gradient_norm)
             optimizer.step()
             on_step(
@@ -136,6 +153,8 @@ def train(
                     seconds=time.perf_counter() - started,
                 )
             )
+            ends_epoch = (step + 1) % ordering.steps_per_epoch == 0
+            saving.after_step(step + 1, memory.budget_tokens, ends_epoch=ends_epoch)
 
 
 @dataclass
@@ -265,6 +284,7 @@ def accumulate_gradient(
     loss_sum, tokens_computed = 0.0, 0
     dropouts = token_dropouts(adapted)
     for micro_batch in _micro_batches(batch, budget_tokens, forest):
+        signals.stop_if_urgent()
         with keyed(dropouts, _dropout_keys(micro_batch, seed)):
             with computing(base.dtype, base.device, adapted):
                 if isinstance(micro_batch, Forest):
