@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import errno
+import itertools
 import os
 import signal
 from pathlib import Path
@@ -269,7 +270,7 @@ def test_an_interval_in_steps_or_seconds_is_kept():
     written, _ = written_at(CheckpointInterval(steps=300), step_seconds=0.001, cost_seconds=1.0)
     assert written == [300, 600, 900, 1200, 1500, 1800]
     written, _ = written_at(CheckpointInterval(seconds=60.0), step_seconds=0.5, cost_seconds=5.0)
-    assert {b - a for a, b in zip(written, written[1:], strict=False)} == {120}
+    assert {b - a for a, b in itertools.pairwise(written)} == {120}
 
 
 @pytest.fixture
