@@ -27,6 +27,7 @@ from loracle.forest.ordering import Ordering
 from loracle.forest.trie import Forest, IntArray, Sequences, build_forest
 from loracle.model import adapter
 from loracle.model.base import BaseModel, computing, forest_hidden_states, input_casting_off
+from loracle.model.out_of_memory import is_out_of_memory, release_cached_memory
 from loracle.model.token_dropout import KeyArray, keyed, token_dropouts, token_keys
 from loracle.run_folder import signals
 from loracle.training.checkpoint import Checkpoint, CheckpointFolder
@@ -168,8 +169,7 @@ class _Memory:
         """Raises the error where it is another one, OutOfMemoryError where no half is left."""
         if not is_out_of_memory(error):
             raise error
-        if torch.cuda.is_available():
-            torch.cuda.empty_cache()
+        release_cached_memory()
         # No row is longer than the budget unless one sequence is: halving goes on until then.
         if self.budget_tokens <= _MIN_BUDGET_TOKENS:
             raise OutOfMemoryError(
@@ -366,11 +366,3 @@ def _checkpointing(model: Any, switch: Literal["enable", "disable"]) -> Callable
     new, old = f"activation_checkpointing_{switch}", f"gradient_checkpointing_{switch}"
     method: Callable[..., None] = getattr(model, new if hasattr(model, new) else old)
     return method
-
-
-def is_out_of_memory(error: BaseException) -> bool:
-    """Whether an exception says that memory ran out, on a GPU or on the CPU."""
-    if isinstance(error, (torch.OutOfMemoryError, MemoryError)):
-        return True
-    message = str(error)
-    return "DefaultCPUAllocator" in message or "out of memory" in message
