@@ -216,7 +216,19 @@ def load_renderer(
     loaded = load_tokenizing(
         str(source) if source else model.name, trust_remote_code=model.trust_remote_code
     )
-    limit = settled or _length_limit(model, training, loaded)
+    return renderer_of(loaded, model, training, settled)
+
+
+def renderer_of(
+    loaded: Tokenizing,
+    model: ModelPlan,
+    training: TrainingPlan,
+    settled: LengthLimit | None = None,
+    *,
+    in_memory: bool = False,
+) -> Renderer:
+    """As `load_renderer`, with a tokenizer that is loaded. in_memory: the weights are, too."""
+    limit = settled or _length_limit(model, training, loaded, in_memory=in_memory)
     return Renderer(
         loaded.tokenizer,
         loaded.end_token_ids,
@@ -228,7 +240,9 @@ def load_renderer(
     )
 
 
-def _length_limit(model: ModelPlan, training: TrainingPlan, loaded: Tokenizing) -> LengthLimit:
+def _length_limit(
+    model: ModelPlan, training: TrainingPlan, loaded: Tokenizing, *, in_memory: bool
+) -> LengthLimit:
     if training.max_length is not None:
         return LengthLimit(training.max_length, "training.max_length")
     from loracle.model.base import chosen_dtype, preferred_device
@@ -240,10 +254,14 @@ def _length_limit(model: ModelPlan, training: TrainingPlan, loaded: Tokenizing) 
         device.type,
         trust_remote_code=model.trust_remote_code,
     )
+    free = free_memory(device.type)
+    if in_memory and free is not None and shape is not None:
+        # What is free lacks the weights already, and the limit's estimate counts them.
+        free = free._replace(num_bytes=free.num_bytes + shape.weight_bytes)
     return length_limit(
         loaded.max_length_tokens,
         shape,
-        free_memory(device.type),
+        free,
         gradient_checkpointing=training.gradient_checkpointing,
     )
 
