@@ -12,13 +12,13 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from loracle import metrics
-from loracle.check.cached import RunData, check_run, refuse_unreadable
-from loracle.check.datasets import read_plan_data
 from loracle.data.clusters import kinds_of
 from loracle.data.holdout import HELD_OUT_FILE, Holdout
 from loracle.data.hubs.fetching import fetch_plan
 from loracle.data.reading.locations import deciding_files
 from loracle.data.reading.options import options_of
+from loracle.data_check.cached import RunData, check_run, refuse_unreadable
+from loracle.data_check.datasets import read_plan_data
 from loracle.decision.evidence import read_evidence
 from loracle.decision.judge import judge, judgement_record
 from loracle.errors import PlanError, UserError
@@ -39,8 +39,8 @@ from loracle.model.base import BaseModel, SelfTest
 from loracle.plan import EntryKey, Plan, fingerprint, freeze, recorded_commits
 from loracle.report.page import write_report
 from loracle.report.results import EvaluationFacts, ModelFacts, ResultRow, RunFacts, build_results
-from loracle.report.run_record import keep_questions
 from loracle.run_folder.folder import RunFolder
+from loracle.run_folder.questions import keep_questions
 from loracle.run_folder.reporter import Reporter, View
 from loracle.run_folder.trial_record import TrialSummary
 from loracle.trackers import check_trackers, listen

@@ -14,10 +14,10 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
 
-from loracle.check.result import Ready
 from loracle.data.clusters import question_clusters
 from loracle.data.conversation import Example
 from loracle.data.rendering.renderer import Rendered, RenderedPrompt
+from loracle.data_check.result import Ready
 from loracle.errors import PlanError
 from loracle.forest.ordering import prefix_groups
 from loracle.forest.trie import IntArray, Sequences
@@ -30,9 +30,9 @@ from loracle.model.base import (
     load_tokenizer,
     run_self_test,
 )
-from loracle.model.embedded import embedded_model_folder
+from loracle.model.source import model_source
 from loracle.model.tokenizer import Tokenizing
-from loracle.plan import EMBEDDED, GenerationPlan, ModelPlan, Plan, TrainingPlan
+from loracle.plan import GenerationPlan, Plan, TrainingPlan
 from loracle.run_folder.reporter import Reporter
 from loracle.text import seconds_of
 from loracle.training.loop import AUTO_BUDGET_TOKENS, TrainingSettings
@@ -162,11 +162,6 @@ def given_base_facts(base: BaseModel) -> dict[str, str]:
 def tokenizing_of(base: BaseModel) -> Tokenizing:
     """What the data check needs of a model that the caller loaded."""
     return Tokenizing(base.tokenizer, base.model.config, base.end_token_ids, base.max_length_tokens)
-
-
-def model_source(settings: ModelPlan) -> str:
-    """The folder or hub id to load the base from."""
-    return str(embedded_model_folder()) if settings.name == EMBEDDED else settings.name
 
 
 def prepare(

@@ -11,8 +11,8 @@ from typing import Any
 from loracle.plan import BASE_NAME
 from loracle.report.run_record import RunRecord, TrialRecord
 from loracle.report.sections.lookup import Findings, interval, p_value, score
-from loracle.report.sections.words import count, metric_name
 from loracle.run_folder.trial_record import TrainingOutcome
+from loracle.text import count, metric_name
 
 
 def model_card(record: RunRecord, trial: TrialRecord, form: str, how_to_use: str) -> str:

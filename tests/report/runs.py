@@ -18,8 +18,8 @@ from loracle.decision.judge import judge, judgement_record
 from loracle.files import JsonLinesWriter, write_json
 from loracle.plan import fingerprint, freeze, load_plan
 from loracle.report.results import EvaluationFacts, ModelFacts, ResultRow, RunFacts, build_results
-from loracle.report.run_record import keep_questions
 from loracle.run_folder.folder import RunFolder, TrialFolder
+from loracle.run_folder.questions import keep_questions
 from loracle.run_folder.trial_record import EvaluationOutcome, TrainingOutcome, TrialSummary
 
 CREATED = datetime(2026, 1, 2, 10, 0, tzinfo=UTC)

@@ -9,17 +9,9 @@ from typing import Any
 
 from loracle.report.charts import MAX_LINE_POINTS, LineRow, loss_chart
 from loracle.report.run_record import RunRecord, TrialRecord
-from loracle.report.sections.words import (
-    clock,
-    count,
-    percent,
-    places_of,
-    quantile,
-    series_of,
-    size,
-)
+from loracle.report.sections.words import places_of, quantile, series_of
 from loracle.run_folder.trial_record import TrainingOutcome
-from loracle.text import NOTHING
+from loracle.text import NOTHING, clock, count, percent, size
 
 # From this share on, answers that were cut or are empty stand out.
 _OFTEN = 0.05

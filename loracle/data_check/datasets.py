@@ -8,22 +8,21 @@ from itertools import islice
 from pathlib import Path
 from types import MappingProxyType
 
-from loracle.check.advice import holdout_problems
-from loracle.check.examine import check
-from loracle.check.inspection import Inspected, inspect_row
-from loracle.check.result import Check, Intake, Kind
 from loracle.data.accounting import RowNote
 from loracle.data.holdout import Holdout, hold_out
-from loracle.data.hubs import fetch_model, model_location
 from loracle.data.reading.dataset import Reading, read_dataset
 from loracle.data.reading.options import named_options, options_of
 from loracle.data.rendering.renderer import Renderer
+from loracle.data_check.advice import holdout_problems
+from loracle.data_check.examine import check
+from loracle.data_check.inspection import Inspected, inspect_row
+from loracle.data_check.result import Check, Intake, Kind
 from loracle.errors import DataError, PlanError, UserError
 from loracle.model.max_length import LengthLimit, length_limit, shape_of
 from loracle.model.memory import free_memory
+from loracle.model.source import model_source
 from loracle.model.tokenizer import Tokenizing, load_tokenizing
 from loracle.plan import (
-    EMBEDDED,
     HOLDOUT,
     CandidatePlan,
     DataFilePlan,
@@ -212,10 +211,8 @@ def load_renderer(
     model_folder: where the files of a hub's model are already; None fetches those it needs.
     settled: the longest row allowed, where that is decided; None decides it here.
     """
-    source = model_folder or _model_folder(model)
-    loaded = load_tokenizing(
-        str(source) if source else model.name, trust_remote_code=model.trust_remote_code
-    )
+    source = str(model_folder) if model_folder else model_source(model, with_weights=False)
+    loaded = load_tokenizing(source, trust_remote_code=model.trust_remote_code)
     return renderer_of(loaded, model, training, settled)
 
 
@@ -264,13 +261,3 @@ def _length_limit(
         free,
         gradient_checkpointing=training.gradient_checkpointing,
     )
-
-
-def _model_folder(model: ModelPlan) -> Path | None:
-    """Fetch what a hub's model comes with beside its weights; None where it is none of a hub's."""
-    location = None
-    if model.name != EMBEDDED:
-        location = model_location(model.name, model.hub, model.revision)
-    if location is None:
-        return None
-    return fetch_model(location, with_code=model.trust_remote_code, with_weights=False).folder

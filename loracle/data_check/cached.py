@@ -18,13 +18,13 @@ from pathlib import Path
 from typing import Any
 
 import loracle
-from loracle.check.card import summary_lines
-from loracle.check.datasets import load_renderer, renderer_of, unused_holdout
-from loracle.check.examine import FittedSet, examine, ready_sets, render_all
-from loracle.check.result import CHECK_VERSION, Intake, Ready
 from loracle.data.holdout import Holdout
 from loracle.data.reading.dataset import NUM_SHOWN_PROBLEMS
 from loracle.data.rendering.renderer import Renderer
+from loracle.data_check.card import summary_lines
+from loracle.data_check.datasets import load_renderer, renderer_of, unused_holdout
+from loracle.data_check.examine import FittedSet, examine, ready_sets, render_all
+from loracle.data_check.result import CHECK_VERSION, Intake, Ready
 from loracle.errors import DataError, RunFolderError
 from loracle.files import read_json, write_json
 from loracle.model.max_length import LengthLimit
