@@ -63,6 +63,8 @@ def trained_adapter(
     probe_ids = probe_ids[:_PROBE_TOKENS]
     finished = _finished_before(folder)
     if finished is not None:
+        # The attempt may have been stopped before it removed them.
+        shutil.rmtree(folder.checkpoint, ignore_errors=True)
         return Trained(finished, probe_ids, None)
     for path in (folder.adapter, folder.root / "predictions", folder.root / "scores"):
         shutil.rmtree(path, ignore_errors=True)

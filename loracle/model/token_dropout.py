@@ -64,6 +64,20 @@ def token_keys(token_ids: TokenArray, depths: IntArray, step_seed: int) -> KeyAr
     return _mixed(prefixes + np.uint64(step_seed % _WORD))
 
 
+class TokenKeys:
+    """The keys of the tokens under way, copied to a device once for all layers."""
+
+    def __init__(self, keys_N: KeyArray) -> None:
+        self.keys_N = keys_N
+        self._copies: dict[torch.device, Tensor] = {}
+
+    def on(self, device: torch.device) -> Tensor:
+        """The keys as signed words: (N,)."""
+        if device not in self._copies:
+            self._copies[device] = torch.from_numpy(self.keys_N.view(np.int64)).to(device)
+        return self._copies[device]
+
+
 class TokenDropout(nn.Dropout):
     """In place of nn.Dropout in a LoRA layer. `number` is the layer's, among all of the adapter.
 
@@ -74,11 +88,12 @@ class TokenDropout(nn.Dropout):
     def __init__(self, p: float, number: int) -> None:
         super().__init__(p)
         self.number = number
-        self.keys_N: KeyArray | None = None
+        self.keys: TokenKeys | None = None
 
     def dropped_places(self, num_tokens: int, num_features: int) -> Tensor:
         """Flat places in (N, I) to set to zero, some of them twice, on the CPU: (K,)."""
-        return torch.from_numpy(dropped_places(self._layer_keys(num_tokens), num_features, self.p))
+        keys_N = self._keys(num_tokens).keys_N
+        return torch.from_numpy(dropped_places(keys_N, self.number, num_features, self.p))
 
     def forward(self, input: Tensor) -> Tensor:
         """The input, scaled by 1 / (1 - p), with the dropped values zero."""
@@ -89,19 +104,17 @@ class TokenDropout(nn.Dropout):
         if input.device.type == "cpu":
             places_K = self.dropped_places(num_tokens, num_features)
         else:
-            keys = self._layer_keys(num_tokens).view(np.int64)
-            keys_N = torch.from_numpy(keys).to(input.device, non_blocking=True)
-            places_K = dropped_places_on_device(keys_N, num_features, self.p)
+            keys_N = self._keys(num_tokens).on(input.device)
+            places_K = dropped_places_on_device(keys_N, self.number, num_features, self.p)
         # One value more than there are: what is no hit goes there.
         mask = input.new_full((input.numel() + 1,), 1.0 / (1.0 - self.p))
         mask.index_fill_(0, places_K, 0.0)
         return input * mask[:-1].view_as(input)
 
-    def _layer_keys(self, num_tokens: int) -> KeyArray:
-        keys_N = self.keys_N
-        if keys_N is None or len(keys_N) != num_tokens:
-            keys_N = torch.randint(1 << 62, (num_tokens,)).numpy().view(np.uint64)
-        return _mixed(keys_N + np.uint64(self.number * _GAMMA % _WORD))
+    def _keys(self, num_tokens: int) -> TokenKeys:
+        if self.keys is None or len(self.keys.keys_N) != num_tokens:
+            return TokenKeys(torch.randint(1 << 62, (num_tokens,)).numpy().view(np.uint64))
+        return self.keys
 
 
 def use_token_dropout(adapted: Any) -> None:
@@ -128,17 +141,21 @@ def keyed(dropouts: list[TokenDropout], keys_N: KeyArray) -> Iterator[None]:
 
     The backward needs them, too, where it computes a checkpointed layer again.
     """
+    keys = TokenKeys(keys_N)
     for dropout in dropouts:
-        dropout.keys_N = keys_N
+        dropout.keys = keys
     try:
         yield
     finally:
         for dropout in dropouts:
-            dropout.keys_N = None
+            dropout.keys = None
 
 
-def dropped_places(layer_keys_N: KeyArray, num_features: int, p: float) -> npt.NDArray[np.int64]:
-    """Flat places in (N, I) that are hit: (K,), token by token."""
+def dropped_places(
+    keys_N: KeyArray, number: int, num_features: int, p: float
+) -> npt.NDArray[np.int64]:
+    """Flat places in (N, I) that are hit in layer `number`: (K,), token by token."""
+    layer_keys_N = _mixed(keys_N + np.uint64(number * _GAMMA % _WORD))
     uniform_N = (layer_keys_N >> np.uint64(11)).astype(np.float64) * 2.0**-53
     num_hits_N = np.searchsorted(_poisson_distribution(num_features, p), uniform_N, side="right")
     num_words_N = (num_hits_N + 1) >> 1
@@ -158,20 +175,18 @@ def dropped_places(layer_keys_N: KeyArray, num_features: int, p: float) -> npt.N
     return flat_K
 
 
-def dropped_places_on_device(layer_keys_N: Tensor, num_features: int, p: float) -> Tensor:
+def dropped_places_on_device(keys_N: Tensor, number: int, num_features: int, p: float) -> Tensor:
     """The same hits by torch's operations, without waiting for the device.
 
     Every token gets room for as many hits as any may have; what is none has the place N * I.
     """
+    layer_keys_N = _mixed_on_device(keys_N + _signed(number * _GAMMA % _WORD))
     distribution = torch.from_numpy(_poisson_distribution(num_features, p))
     uniform_N = _shifted(layer_keys_N, 11).to(torch.float64) * 2.0**-53
     num_hits_N = torch.searchsorted(distribution.to(layer_keys_N.device), uniform_N, right=True)
     num_words = (len(distribution) + 1) // 2
     order = torch.arange(1, num_words + 1, device=layer_keys_N.device)
-    words = layer_keys_N[:, None] + order * _signed(_GAMMA)
-    for shift, multiplier in ((30, _MULTIPLIER_1), (27, _MULTIPLIER_2)):
-        words = (words ^ _shifted(words, shift)) * _signed(multiplier)
-    words = words ^ _shifted(words, 31)
+    words = _mixed_on_device(layer_keys_N[:, None] + order * _signed(_GAMMA))
     halves = torch.stack([words & 0xFFFFFFFF, _shifted(words, 32)], dim=-1).flatten(1)
     num_tokens = len(layer_keys_N)
     rows_N = torch.arange(num_tokens, device=layer_keys_N.device) * num_features
@@ -203,6 +218,12 @@ def _mix_in_place(words: KeyArray) -> KeyArray:
     words *= np.uint64(_MULTIPLIER_2)
     words ^= words >> np.uint64(31)
     return words
+
+
+def _mixed_on_device(words: Tensor) -> Tensor:
+    for num_bits, multiplier in ((30, _MULTIPLIER_1), (27, _MULTIPLIER_2)):
+        words = (words ^ _shifted(words, num_bits)) * _signed(multiplier)
+    return words ^ _shifted(words, 31)
 
 
 def _shifted(words: Tensor, num_bits: int) -> Tensor:

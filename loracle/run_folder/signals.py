@@ -67,6 +67,10 @@ def held(what_is_finished: str) -> Iterator[None]:
     try:
         yield
         stop_if_asked()
+    except Exception:
+        # What failed fails again on resuming; what was asked for is not forgotten.
+        stop_if_asked()
+        raise
     finally:
         _request.holding, _request.number = False, None
 

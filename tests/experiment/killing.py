@@ -77,6 +77,7 @@ MOMENTS: dict[str, Callable[[Callable[[], None]], None]] = {
     "between epochs": lambda act: before(saving.Saving, "after_step", STEPS_PER_EPOCH, act),
     "the adapter is saved": lambda act: before(adapter, "_sort_sets", 1, act),
     "the training is recorded": lambda act: before(learning, "_record", 2, act),
+    "checkpoints are removed": lambda act: before(checkpoint.CheckpointFolder, "remove", 1, act),
     "answering": lambda act: before(prefill, "_accept", 4, act),
     "predictions are written": lambda act: before(answering, "_prediction", 7, act),
     "scoring": lambda act: before(answering, "_score", 2, act),

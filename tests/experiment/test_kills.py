@@ -44,6 +44,7 @@ MOMENTS = [
     "between epochs",
     "the adapter is saved",
     "the training is recorded",
+    "checkpoints are removed",
     "answering",
     "predictions are written",
     "scoring",

@@ -109,13 +109,22 @@ def test_a_forest_has_the_keys_of_its_sequences(seed, max_row_tokens):
 @pytest.mark.parametrize("num_features", [1, 24, 1536])
 def test_on_a_device_the_same_values_are_dropped(p, num_features):
     token_ids, depths = line_of_tokens(300)
-    dropout = TokenDropout(p, 4)
-    dropout.keys_N = token_keys(token_ids, depths, 9)
-    layer_keys = torch.from_numpy(dropout._layer_keys(len(token_ids)).view(np.int64))
-    places = dropped_places_on_device(layer_keys, num_features, p)
+    keys = token_keys(token_ids, depths, 9)
+    places = dropped_places_on_device(torch.from_numpy(keys.view(np.int64)), 4, num_features, p)
     mask = torch.ones(len(token_ids) * num_features + 1).index_fill_(0, places, 0.0)
-    expected = kept(dropout.keys_N, p, 4, num_features)
+    expected = kept(keys, p, 4, num_features)
     assert np.array_equal(mask[:-1].view(-1, num_features).numpy(), expected)
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("p", [0.05, 0.5])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_on_a_gpu_the_module_drops_what_it_drops_on_the_cpu(p, dtype):
+    token_ids, depths = line_of_tokens(3000)
+    dropout, keys = TokenDropout(p, 7), token_keys(token_ids, depths, 3)
+    inputs = torch.randn(1, len(token_ids), 512, dtype=dtype)
+    with keyed([dropout], keys):
+        torch.testing.assert_close(dropout(inputs.cuda()).cpu(), dropout(inputs))
 
 
 def test_the_module_scales_what_it_keeps_and_is_the_identity_in_evaluation():

@@ -343,6 +343,16 @@ def test_sigterm_in_a_long_step_drops_it_and_keeps_those_before(
     assert killed.steps == [4, 5, 6]
 
 
+def test_a_signal_is_not_forgotten_when_the_step_under_way_fails(killed, handlers):
+    def fail(at: int) -> None:
+        os.kill(os.getpid(), signal.SIGINT)
+        raise RuntimeError("a tracker failed")
+
+    with pytest.raises(SystemExit) as stopped:
+        killed.run(fail)
+    assert stopped.value.code == 130
+
+
 def test_outside_of_training_a_signal_ends_the_process_at_once(handlers):
     with pytest.raises(SystemExit) as stopped:
         os.kill(os.getpid(), signal.SIGTERM)
