@@ -26,7 +26,8 @@ from loracle.metrics.registry import (
     score,
 )
 from loracle.metrics.texts import bleu, chrf, rouge_l
-from loracle.metrics.values import choice, numeric
+from loracle.metrics.choices import choice
+from loracle.metrics.numbers import numeric
 
 __all__ = [
     "METRICS",

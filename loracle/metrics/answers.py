@@ -22,7 +22,7 @@ from typing import Literal, TypeVar
 
 import numpy as np
 
-from loracle.errors import DataError
+from loracle.metrics.references import check_references
 
 Script = Literal["spaced", "characters"]
 
@@ -227,12 +227,6 @@ def best(
     check_references(references)
     predicted = normalise(prediction)
     return max(compare(predicted, normalise(reference)) for reference in references)
-
-
-def check_references(references: Sequence[str]) -> None:
-    assert not isinstance(references, str), "references are a list of texts, not one text"
-    if not references:
-        raise DataError("there is no reference answer to score against; give at least one")
 
 
 def _equality(predicted: _Form, reference: _Form) -> float:

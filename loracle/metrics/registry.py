@@ -10,7 +10,8 @@ from loracle.errors import MissingExtraError, PlanError
 from loracle.metrics.answers import cmrc_em, cmrc_f1, em, f1, squad_em, squad_f1
 from loracle.metrics.custom import custom_metric, is_custom, load_function, module_sha256
 from loracle.metrics.texts import bleu, chrf, rouge_l
-from loracle.metrics.values import choice, numeric
+from loracle.metrics.choices import choice
+from loracle.metrics.numbers import numeric
 from loracle.plan import nearest
 
 # What needs sacrebleu, which the extra of the same name brings.
@@ -46,8 +47,8 @@ METRICS: dict[str, Metric] = {
         Metric("rouge_l", rouge_l, True, "share", "F1 of the longest common subsequence"),
         Metric("bleu", bleu, True, "share", "sentence BLEU of sacrebleu"),
         Metric("chrf", chrf, True, "share", "sentence chrF2 of sacrebleu"),
-        Metric("numeric", numeric, True, "share", "the last number equals the reference's"),
-        Metric("choice", choice, True, "share", "the letter chosen equals the reference's"),
+        Metric("numeric", numeric, True, "share", "the number stated equals the reference's"),
+        Metric("choice", choice, True, "share", "the letters chosen are the reference's"),
         Metric("answer_nll", None, False, "nats", "the best reference's negative log-likelihood"),
     )
 }

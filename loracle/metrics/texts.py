@@ -23,10 +23,10 @@ from typing import Any
 from loracle.metrics.answers import (
     best,
     character_tokens,
-    check_references,
     harmonic_mean,
     script_of,
 )
+from loracle.metrics.references import check_references
 
 # Scripts without spaces that are not Han: kana, Thai, Lao, Tibetan, Burmese, Khmer.
 _NOT_CHINESE = re.compile("[\u3041-\u30ff\uff66-\uff9f\u0e01-\u0f84\u1000-\u109f\u1780-\u17dd]")
