@@ -8,15 +8,10 @@ of one question, for questions are what is paired and clustered: no metric is co
 corpus.
 """
 
-from loracle.metrics.answers import (
-    cmrc_em,
-    cmrc_f1,
-    em,
-    f1,
-    script_of,
-    squad_em,
-    squad_f1,
-)
+from loracle.metrics.answers import Script, em, f1, script_of, script_of_set
+from loracle.metrics.choices import choice
+from loracle.metrics.numbers import numeric
+from loracle.metrics.official import cmrc_em, cmrc_f1, squad_em, squad_f1
 from loracle.metrics.registry import (
     METRICS,
     Metric,
@@ -26,12 +21,11 @@ from loracle.metrics.registry import (
     score,
 )
 from loracle.metrics.texts import bleu, chrf, rouge_l
-from loracle.metrics.choices import choice
-from loracle.metrics.numbers import numeric
 
 __all__ = [
     "METRICS",
     "Metric",
+    "Script",
     "bleu",
     "check_usable",
     "choice",
@@ -46,6 +40,7 @@ __all__ = [
     "rouge_l",
     "score",
     "script_of",
+    "script_of_set",
     "squad_em",
     "squad_f1",
 ]

@@ -5,8 +5,8 @@
     "B\\n\\nExplanation: option A ..."     -> {B}
 
 At least what OpenCompass's `first_option_postprocess` reads, in Chinese and English. Unlike there,
-a letter inside a word, an article ("A man"), a pronoun ("I") and a negated letter ("not A", "不选A")
-choose nothing.
+a letter inside a word, an article ("A man"), a pronoun ("I") and a negated letter ("not A",
+"不选A") choose nothing.
 
 An answer is read by rules from the surest to the weakest; the first rule that finds something
 decides, and within a rule the first place in the text:
@@ -69,13 +69,14 @@ _TURNED_DOWN_BEFORE = re.compile(
 _TURNED_DOWN_AFTER = re.compile(
     r"[)\]】}]?\s*(?:选?项)?\s*(?:是|显然|明显|也|就|说法|的说法|叙述|表述|都|均)*\s*"
     r"(?:错|不对|不正确|不符|不成立|不选|不是正确|不是答案|有误|不合|排除|不恰当|不准确)"
-    r"|[)\]】}]?\s+(?:is|are|was|were|seems?|can|could|would|must|should)?\s*(?:also |clearly |both |be )*"
-    r"(?:not\b|n't|isn't|aren't|wasn't|cannot|can't|incorrect|wrong|false|ruled out|eliminated"
-    r"|invalid|inaccurate|excluded)",
+    r"|[)\]】}]?\s+(?:is|are|was|were|seems?|can|could|would|must|should)?\s*"
+    r"(?:also |clearly |both |be )*(?:not\b|n't|isn't|aren't|wasn't|cannot|can't|incorrect"
+    r"|wrong|false|ruled out|eliminated|invalid|inaccurate|excluded)",
     re.IGNORECASE,
 )
 _RETRACTED = re.compile(
-    r"\b(?:no[,.:;!]|wait\b|actually\b|correction\b|i mean\b|on second thought)|不对|更正|纠正|等等",
+    r"\b(?:no[,.:;!]|wait\b|actually\b|correction\b|i mean\b|on second thought)"
+    r"|不对|更正|纠正|等等",
     re.IGNORECASE,
 )
 
@@ -118,8 +119,8 @@ _JUDGEMENTS = tuple(
         rf"(?:选项|option|choice|answer)?\s*{_LETTERS}\s*(?:选?项)?\s*(?:说法|的说法|叙述|表述)?\s*"
         r"(?:是|为|才是|都|均|也|最)*\s*(?:正确|对的|对(?=\s*(?:$|[,.;，。；]))|符合|成立|答案|恰当|合适|准确"
         r"|无误|选)",
-        rf"{_LETTERS}\s+(?:is|are|was|would be|seems?|must be)\s+(?:also\s+|both\s+|all\s+|clearly\s+)*"
-        r"(?:the\s+|an?\s+)?(?:\w+ly\s+)?(?:most\s+)?"
+        rf"{_LETTERS}\s+(?:is|are|was|would be|seems?|must be)\s+"
+        r"(?:also\s+|both\s+|all\s+|clearly\s+)*(?:the\s+|an?\s+)?(?:\w+ly\s+)?(?:most\s+)?"
         r"(?:correct|right|true|best|accurate|appropriate|answer|valid|one\b)",
     )
 )
@@ -206,7 +207,7 @@ def chosen(text: str, *, several: bool = False) -> Letters | None:
     if found := _first(_begun(plain)):
         return found
     for patterns in (_JUDGEMENTS, _MENTIONS):
-        matches = [match for match in _matches(patterns, plain)]
+        matches = list(_matches(patterns, plain))
         if matches:
             return _joined(matches) if several else _of(matches[0])
     if found := _bare(lines[-1]) or _ended(plain):

@@ -6,9 +6,9 @@
     "一共三十五人"                               -> 35
 
 Where several numbers stand in a text, the one after `####` counts, else the one in the last
-`\\\\boxed{}`, else the one that is announced ("the answer is", "答案是"), else the last one. A range, a
-time, a date and a ratio are read whole and equal only their like: 3:30 is no 30, 3/4 is no 4, and
-A2 and CO2 hold no number.
+`\\boxed{}`, else the one announced ("the answer is", "答案是"), else the last one. A range, a time,
+a date and a ratio are read whole and equal only their like: 3:30 is no 30, 3/4 is no 4. A2 and CO2
+hold no number.
 """
 
 from __future__ import annotations
@@ -248,7 +248,7 @@ def _power(written: str) -> Fraction | None:
         factor, base = _fraction(times[1]), times[2]
     is_negative = base.startswith("-")
     value, power = abs(_fraction(base)), int(exponent)
-    if not value and power <= 0 or abs(power) * len(base) > _MAX_DIGITS:
+    if (not value and power <= 0) or abs(power) * len(base) > _MAX_DIGITS:
         return None
     # -2^2 is -4.
     return factor * (-(value**power) if is_negative else value**power)

@@ -297,8 +297,20 @@ def test_what_chooses_no_letter_scores_nothing(text: str) -> None:
 
 @pytest.mark.parametrize(
     ("reference", "letters"),
-    [("B", "B"), ("b", "B"), ("(B) Paris", "B"), ("B. Paris", "B"), ("ABD", "ABD"), ("B,D", "BD")]
-    + [("A、C", "AC"), ("答案：C", "C"), ("Vitamin C", ""), ("Paris", ""), ("A dog", ""), ("", "")],
+    [
+        ("B", "B"),
+        ("b", "B"),
+        ("(B) Paris", "B"),
+        ("B. Paris", "B"),
+        ("ABD", "ABD"),
+        ("B,D", "BD"),
+        ("A、C", "AC"),
+        ("答案：C", "C"),
+        ("Vitamin C", ""),
+        ("Paris", ""),
+        ("A dog", ""),
+        ("", ""),
+    ],
 )
 def test_references_are_letters_or_begin_with_one(reference: str, letters: str) -> None:
     assert reference_letters(reference) == (frozenset(letters) or None)
