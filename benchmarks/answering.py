@@ -19,9 +19,9 @@ from typing import Any
 from asking import answers, load, prompts_of
 from turns import Peer, argument_parser, ratio, write_result
 
-from loracle.data.rendering import RenderedPrompt
-from loracle.embedded import embedded_model_folder
-from loracle.model import BaseModel
+from loracle.data.rendering.renderer import RenderedPrompt
+from loracle.model.base import BaseModel
+from loracle.model.embedded import embedded_model_folder
 
 _BATCH_SIZE = 64
 

@@ -6,13 +6,13 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from loracle import adapter
-from loracle.data.rendering import RenderedPrompt, Renderer
-from loracle.data.sources import read_examples
-from loracle.embedded import embedded_model_folder
-from loracle.generation import generate
-from loracle.model import BaseModel, load_base, load_tokenizer
-from loracle.questions import REFERENCE_SOURCE, Answer, GenerationSettings, Question
+from loracle.data.reading.dataset import read_examples
+from loracle.data.rendering.renderer import RenderedPrompt, Renderer
+from loracle.generation.generate import generate
+from loracle.generation.types import REFERENCE_SOURCE, Answer, GenerationSettings, Question
+from loracle.model import adapter
+from loracle.model.base import BaseModel, load_base, load_tokenizer
+from loracle.model.embedded import embedded_model_folder
 
 MAX_NEW_TOKENS = 40
 

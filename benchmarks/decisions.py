@@ -22,7 +22,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy import stats
 
-from loracle.decision import decide
+from loracle.decision.rule import decide
 from loracle.statistics import Analysis, ScoredSet, Terms, analyse
 from loracle.statistics.bootstrap import intervals
 from loracle.statistics.spread import Clustering

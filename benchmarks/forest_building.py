@@ -12,7 +12,7 @@ import time
 import numpy as np
 from turns import argument_parser, write_result
 
-from loracle.forest import Sequences, build_forest
+from loracle.forest.trie import Sequences, build_forest
 
 NUM_TOKENS = 5_000_000
 VOCABULARY_SIZE = 50_000

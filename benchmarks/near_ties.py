@@ -14,8 +14,8 @@ from typing import Any
 from asking import answers, load, prompts_of
 from turns import argument_parser, write_result
 
-from loracle.model import evaluation_precision
-from loracle.questions import Answer
+from loracle.generation.types import Answer
+from loracle.model.base import evaluation_precision
 
 
 def main() -> None:

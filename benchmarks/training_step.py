@@ -15,15 +15,15 @@ import numpy as np
 import torch
 from turns import Peer, argument_parser, ratio, write_result
 
-from loracle import adapter
-from loracle.attention import ATTENTION_NAME, attention_implementation
-from loracle.data.rendering import Renderer
-from loracle.data.sources import read_examples
-from loracle.embedded import embedded_model_folder
-from loracle.forest import Sequences
-from loracle.model import BaseModel, input_casting_off, load_base, load_tokenizer
-from loracle.training import AUTO_BUDGET_TOKENS, accumulate_gradient, take
-from loracle.workbench import TrainingSet
+from loracle.data.reading.dataset import read_examples
+from loracle.data.rendering.renderer import Renderer
+from loracle.experiment.setup import TrainingSet
+from loracle.forest.attention.interface import ATTENTION_NAME, attention_implementation
+from loracle.forest.trie import Sequences
+from loracle.model import adapter
+from loracle.model.base import BaseModel, input_casting_off, load_base, load_tokenizer
+from loracle.model.embedded import embedded_model_folder
+from loracle.training.loop import AUTO_BUDGET_TOKENS, accumulate_gradient, take
 
 ROWS_PER_STEP = 64
 LORA = {"r": 8, "alpha": 16, "dropout": 0.05, "target_modules": "all-linear"}
@@ -79,7 +79,7 @@ def rendered(base: BaseModel, path: Path) -> Sequences:
 def our_step(
     base: BaseModel, adapted: Any, optimizer: torch.optim.Optimizer, batch: Sequences
 ) -> tuple[float, int]:
-    """What `loracle.training.train` does in one step."""
+    """What `loracle.training.loop.train` does in one step."""
     optimizer.zero_grad(set_to_none=True)
     loss, num_computed = accumulate_gradient(
         base, adapted, batch, budget_tokens=AUTO_BUDGET_TOKENS["cpu"], forest=True

@@ -17,7 +17,7 @@ from pathlib import Path
 
 from turns import ROOT, Peer, argument_parser, ratio, write_result
 
-from loracle.embedded import embedded_model_folder
+from loracle.model.embedded import embedded_model_folder
 
 
 def main() -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from loracle.progress import Reporter
+from loracle.run_folder.reporter import Reporter
 
 STEP = {
     "trial": "noisy",

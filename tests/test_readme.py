@@ -13,7 +13,7 @@ import typer
 import yaml
 
 from loracle.cli import app
-from loracle.data.sources import read_examples
+from loracle.data.reading.dataset import read_examples
 from loracle.plan import Plan, load_plan
 
 REPOSITORY = Path(__file__).resolve().parents[1]
@@ -108,7 +108,7 @@ def test_the_score_command_of_a_readme_works(
 
 
 def modules_in_tree(text: str) -> set[str]:
-    """The Python files that the README's tree names, as paths in the repository."""
+    """The Python files that the architecture's tree names, as paths in the repository."""
     found: set[str] = set()
     folders: list[str] = []
     for indent, name in re.findall(r"^((?:  )*)([\w/]+(?:/|\.py))(?=\s|$)", text, re.MULTILINE):
@@ -121,7 +121,9 @@ def modules_in_tree(text: str) -> set[str]:
 
 
 def test_the_tree_names_every_module_and_no_other() -> None:
-    [tree] = [block for block in blocks("README.md", "") if block.startswith("loracle/\n")]
+    [tree] = [
+        block for block in blocks("docs/architecture.md", "") if block.startswith("loracle/\n")
+    ]
     modules = {
         path.relative_to(REPOSITORY).as_posix()
         for path in (REPOSITORY / "loracle").rglob("*.py")

@@ -13,8 +13,8 @@ from typing import Any, Literal, NamedTuple, TypeVar
 
 from pydantic import StrictBool, ValidationError
 
-from loracle.adapter import lora_config
 from loracle.errors import PlanError
+from loracle.model.adapter import lora_config
 from loracle.plan import (
     GenerationPlan,
     LoraPlan,

@@ -14,9 +14,9 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from loracle import adapter
 from loracle.errors import ModelError, TrialError
-from loracle.model import BaseModel, base_fingerprint, wrap_base
+from loracle.model import adapter
+from loracle.model.base import BaseModel, base_fingerprint, wrap_base
 
 _ATTACHMENT = "_loracle_attachment"
 _TAKEN_OFF = "_loracle_taken_off"

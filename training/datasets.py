@@ -16,13 +16,13 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from loracle.data.conversation import Example
-from loracle.data.rendering import Renderer
-from loracle.data.sources import read_examples
+from loracle.data.reading.dataset import read_examples
+from loracle.data.rendering.renderer import Renderer
 from loracle.errors import DataError, PlanError
-from loracle.forest import IntArray
+from loracle.experiment.setup import EvaluationSet, TrainingSet
+from loracle.forest.trie import IntArray
 from loracle.plan import data_name, nearest
 from loracle.plan.locations import is_hub_location
-from loracle.workbench import EvaluationSet, TrainingSet
 from training.evaluate_module import METRICS
 
 HELD_OUT_SHARE = 0.1

@@ -16,14 +16,14 @@ from typing import Any
 
 from loracle import metrics
 from loracle.data.conversation import Example
-from loracle.data.sources import read_examples
-from loracle.durable import JsonLinesWriter
-from loracle.generation import generate
-from loracle.model import run_self_test
-from loracle.progress import Reporter
-from loracle.questions import REFERENCE_SOURCE, Answer, GenerationSettings, Question
-from loracle.views import choose_view
-from loracle.workbench import DraftPool, EvaluationSet, generation_settings
+from loracle.data.reading.dataset import read_examples
+from loracle.experiment.setup import DraftPool, EvaluationSet, generation_settings
+from loracle.files import JsonLinesWriter
+from loracle.generation.generate import generate
+from loracle.generation.types import REFERENCE_SOURCE, Answer, GenerationSettings, Question
+from loracle.model.base import run_self_test
+from loracle.run_folder.reporter import Reporter
+from loracle.run_folder.views import choose_view
 from training.arguments import generation_arguments
 from training.attachment import Standing, as_it_stands
 from training.train_module import place_of, renderer_of

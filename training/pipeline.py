@@ -12,18 +12,18 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from loracle import adapter
 from loracle.data.hubs import fetch_model, model_location
-from loracle.data.rendering import Renderer
-from loracle.durable import write_json
-from loracle.embedded import embedded_model_folder
+from loracle.data.rendering.renderer import Renderer
 from loracle.errors import LoracleError, PlanError, TrialError, UserError
-from loracle.model import BaseModel, base_fingerprint, load_base, load_tokenizer
+from loracle.experiment.setup import DraftPool, EvaluationSet, generation_settings
+from loracle.experiment.trial import Place
+from loracle.files import write_json
+from loracle.model import adapter
+from loracle.model.base import BaseModel, base_fingerprint, load_base, load_tokenizer
+from loracle.model.embedded import embedded_model_folder
 from loracle.plan import EMBEDDED
-from loracle.progress import Reporter, View
-from loracle.store import RunFolder, TrialFolder
-from loracle.trial import Place
-from loracle.workbench import DraftPool, EvaluationSet, generation_settings
+from loracle.run_folder.folder import RunFolder, TrialFolder
+from loracle.run_folder.reporter import Reporter, View
 from training.arguments import (
     Generation,
     TrainingArguments,

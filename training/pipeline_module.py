@@ -17,7 +17,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from loracle.views import PlainView, choose_view
+from loracle.run_folder.views import PlainView, choose_view
 from training.pipeline import Pipeline
 
 

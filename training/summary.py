@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from loracle.trial import Place
+from loracle.experiment.trial import Place
 from training.datasets import Dataset
 
 RESULTS_VERSION = 1

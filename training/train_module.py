@@ -17,16 +17,16 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from loracle.data.rendering import Renderer
-from loracle.data.sources import read_examples
-from loracle.durable import JsonLinesWriter
+from loracle.data.reading.dataset import read_examples
+from loracle.data.rendering.renderer import Renderer
 from loracle.errors import PlanError
-from loracle.model import BaseModel, run_self_test
-from loracle.progress import Reporter
-from loracle.training import MemoryEvent, StepRecord, num_steps_planned, train
-from loracle.trial import Place
-from loracle.views import choose_view
-from loracle.workbench import TrainingSet, training_settings
+from loracle.experiment.setup import TrainingSet, training_settings
+from loracle.experiment.trial import Place
+from loracle.files import JsonLinesWriter
+from loracle.model.base import BaseModel, run_self_test
+from loracle.run_folder.reporter import Reporter
+from loracle.run_folder.views import choose_view
+from loracle.training.loop import MemoryEvent, StepRecord, num_steps_planned, train
 from training.arguments import TrainingArguments, read_lora_settings, training_arguments
 from training.attachment import frozen, put_on, take_off
 

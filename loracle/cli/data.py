@@ -11,7 +11,7 @@ import typer
 from loracle.cli.shell import EXIT_FAILED, app, print_json, print_problems, quiet_libraries
 
 if TYPE_CHECKING:
-    from loracle.checked import Check
+    from loracle.check.result import Check
 
 # How a file is read, in every command that reads one: the keys of a plan's entry.
 _Format = Annotated[
@@ -60,7 +60,7 @@ def check(
     Exit code 2: something cannot be used. 1: an evaluation set is known to a training set, or too
     many rows are lost. 0: else.
     """
-    from loracle.intake import check_files
+    from loracle.check.datasets import check_files
 
     if model or plan or overrides:
         quiet_libraries()
@@ -102,8 +102,8 @@ def inspect(
     """Show a row as the model sees it: what is learned, what is context, what was cut."""
     from rich.console import Console
 
-    from loracle.intake import inspect_file
-    from loracle.report.inspected import inspected_lines
+    from loracle.check.datasets import inspect_file
+    from loracle.cli.token_view import inspected_lines
 
     quiet_libraries()
     found = inspect_file(
@@ -133,8 +133,8 @@ def split_in_two(
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """Split a file into NAME-train.jsonl and NAME-holdout.jsonl by shared passage, never by row."""
-    from loracle.data.options import named_options
-    from loracle.separation import split_file
+    from loracle.data.reading.options import named_options
+    from loracle.data.split_file import split_file
 
     options = named_options(path, _settings(form, columns, split, encoding, unanswerable))
     separated = split_file(path, holdout, seed, out, options)
@@ -162,7 +162,7 @@ def convert(
     Rows that cannot be used are left out and listed; then the exit code is 1.
     """
     from loracle.data.converting import convert as convert_dataset
-    from loracle.data.options import named_options
+    from loracle.data.reading.options import named_options
 
     settings = _settings(form, columns, split, encoding, unanswerable)
     options = named_options(path, settings if limit is None else {**settings, "limit": limit})
@@ -182,7 +182,7 @@ def _settings(
     encoding: str | None,
     unanswerable: str | None,
 ) -> dict[str, object]:
-    from loracle.data.options import named_settings
+    from loracle.data.reading.options import named_settings
 
     return named_settings(
         columns=columns or (),
@@ -196,7 +196,7 @@ def _settings(
 def _print_cards(checked: Check) -> None:
     from rich.console import Console
 
-    from loracle.report.card import cards
+    from loracle.check.card import cards
 
     console = Console(highlight=False)
     for card in cards(checked):

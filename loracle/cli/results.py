@@ -44,9 +44,9 @@ def decide(
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """State what the scores of a run support, from its files alone. Changes no file."""
-    from loracle.report.evidence import read_evidence
-    from loracle.report.judgement import frozen_rule, judge, judgement_record, other_rule
-    from loracle.report.plain import decision_lines, other_rule_note
+    from loracle.decision.evidence import read_evidence
+    from loracle.decision.judge import frozen_rule, judge, judgement_record, other_rule
+    from loracle.report.decision_text import decision_lines, other_rule_note
 
     evidence = read_evidence(run_folder)
     frozen = frozen_rule(evidence)
@@ -72,10 +72,10 @@ def compare(
     """Compare two runs question by question, from their files alone."""
     from rich.console import Console
 
-    from loracle.report.comparing import compare_runs, comparison_record
-    from loracle.report.evidence import read_evidence
-    from loracle.report.judgement import frozen_rule, other_rule
-    from loracle.report.plain import run_comparison_lines, run_comparison_tables
+    from loracle.decision.compare import compare_runs, comparison_record
+    from loracle.decision.evidence import read_evidence
+    from loracle.decision.judge import frozen_rule, other_rule
+    from loracle.report.decision_text import run_comparison_lines, run_comparison_tables
 
     a, b = read_evidence(run_a), read_evidence(run_b)
     rule = other_rule(frozen_rule(a), metric=metric, confidence=confidence)
@@ -154,14 +154,14 @@ def export(
     if (name is None) == (predictions is None):
         raise PlanError("name a candidate to export, or a file with --predictions; one of the two")
     if predictions is not None:
-        from loracle.report.export import export_predictions
+        from loracle.export.parquet import export_predictions
 
         print(f"{export_predictions(run_folder, predictions):,} rows in {predictions}")
         return
     assert name is not None
     if to is not ExportForm.peft:
         quiet_libraries()
-    from loracle.winner import export_winner
+    from loracle.export.candidate import export_winner
 
     folder = out or Path(f"{name}-{to.value}")
     found = export_winner(run_folder, name, to.value, folder, dtype=dtype)
@@ -178,7 +178,7 @@ def score(
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """Score predictions in a file, without a model."""
-    from loracle.scoring import format_scores, score_file, to_json
+    from loracle.metrics.score_file import format_scores, score_file, to_json
 
     names = [name.strip() for name in metrics.split(",") if name.strip()]
     scores = score_file(file, names, per_row=per_row)

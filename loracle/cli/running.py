@@ -49,7 +49,7 @@ def run(
     The same command goes on where it was: finished trials are not run again.
     """
     from loracle.plan import load_plan
-    from loracle.views import choose_view
+    from loracle.run_folder.views import choose_view
 
     loaded = load_plan(
         plan,
@@ -59,7 +59,7 @@ def run(
         overrides=overrides or (),
     )
     quiet_libraries()
-    from loracle import experiment
+    from loracle.experiment import run as experiment
 
     results = experiment.run(loaded, out, choose_view(json_output=as_json))
     if as_json:
@@ -83,7 +83,7 @@ def fetch(
     ] = Hub.auto,
 ) -> None:
     """Download datasets and models of a hub once; later runs work offline (HF_HUB_OFFLINE=1)."""
-    from loracle.data.fetching import fetch_targets, fetched_line
+    from loracle.data.hubs.fetching import fetch_targets, fetched_line
 
     for files in fetch_targets(targets, hub=hub.value):
         print(fetched_line(files))

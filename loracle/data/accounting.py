@@ -15,9 +15,9 @@ from typing import Any, Literal
 import numpy as np
 
 from loracle.data.conversation import Example
-from loracle.data.rendering import OverlongRow, Rendered, RenderedPrompt
+from loracle.data.reading.dataset import Drop
+from loracle.data.rendering.renderer import OverlongRow, Rendered, RenderedPrompt
 from loracle.data.scripts import language_shares, script_shares
-from loracle.data.sources import Drop
 
 Unit = Literal["tokens", "characters"]
 

@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 from loracle.data.conversation import Example
-from loracle.data.options import ReadOptions
-from loracle.data.sources import Drop, Reading
+from loracle.data.reading.dataset import Drop, Reading
+from loracle.data.reading.options import ReadOptions
 from loracle.errors import DataError
 
 

@@ -19,7 +19,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from loracle.metrics import METRICS
-from loracle.report.record import RunRecord, TrialRecord, Turn
+from loracle.report.run_record import RunRecord, TrialRecord, Turn
 
 # The whole page stays under 15 MB; what else is in it needs far less than the rest.
 MAX_BYTES = 12_000_000

@@ -18,12 +18,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from loracle import __version__
-from loracle.durable import write_atomically
 from loracle.errors import RunFolderError
+from loracle.files import write_atomically
 from loracle.report import sections
-from loracle.report.record import OLDEST_RESULTS, RunRecord, read_run
 from loracle.report.results import read_results
-from loracle.store import RunFolder
+from loracle.report.run_record import OLDEST_RESULTS, RunRecord, read_run
+from loracle.run_folder.folder import RunFolder
 
 if TYPE_CHECKING:
     import jinja2

@@ -27,8 +27,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Literal
 
-from loracle.durable import read_json
 from loracle.errors import RunFolderError
+from loracle.files import read_json
 from loracle.plan import BASE_NAME
 
 RESULTS_VERSION = 2

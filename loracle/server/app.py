@@ -32,9 +32,9 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from loracle.errors import UserError
 from loracle.report.page import Page, build_page, build_runs_page, decision_of
-from loracle.report.record import read_run
+from loracle.report.run_record import read_run
+from loracle.run_folder.folder import RunFolder
 from loracle.server.following import Follower
-from loracle.store import RunFolder
 
 _ALLOWED_HOSTS = ["127.0.0.1", "localhost"]
 _KEEP_ALIVE_SECONDS = 15.0

@@ -11,7 +11,7 @@ analysis.py     all of it for every row and pair
 from __future__ import annotations
 
 from loracle.statistics.analysis import analyse, compare
-from loracle.statistics.findings import (
+from loracle.statistics.records import (
     Analysis,
     Comparison,
     Estimate,

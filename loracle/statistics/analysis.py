@@ -17,8 +17,8 @@ from dataclasses import replace
 import numpy as np
 
 from loracle.statistics.correction import holm, holm_levels
-from loracle.statistics.findings import Analysis, Comparison, ScoredSet, SetFacts, Terms
 from loracle.statistics.power import questions_needed, smallest_visible_difference
+from loracle.statistics.records import Analysis, Comparison, ScoredSet, SetFacts, Terms
 from loracle.statistics.scope import Scope
 
 

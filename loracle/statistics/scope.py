@@ -9,8 +9,8 @@ from functools import cached_property
 import numpy as np
 
 from loracle.statistics import bootstrap, sign_flips
-from loracle.statistics.findings import Comparison, Estimate, ScoredSet, Terms
 from loracle.statistics.power import Precision
+from loracle.statistics.records import Comparison, Estimate, ScoredSet, Terms
 from loracle.statistics.spread import Clustering, FloatArray, SeedSpread
 
 RANDOM_SEED = 20_260_101

@@ -13,8 +13,8 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-from loracle.events import STEP_RECORD_FIELDS
 from loracle.plan import BASE_NAME
+from loracle.run_folder.events import STEP_RECORD_FIELDS
 from loracle.trackers.client import Config, TrackedRun, Tracker, speaking_to_stderr
 
 DECISION_RUN = "decision"

@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from loracle.data.options import ReadOptions
-from loracle.data.sources import Dataset, read_dataset
+from loracle.data.reading.dataset import Dataset, read_dataset
+from loracle.data.reading.options import ReadOptions
 from loracle.errors import DataError
 
 SHARED = Path(__file__).resolve().parents[2].parent / "shared" / "data"

@@ -9,7 +9,7 @@ import pytest
 from typer.testing import CliRunner
 
 from loracle.cli import app, main
-from loracle.data.sources import read_dataset
+from loracle.data.reading.dataset import read_dataset
 from tests.data.files import lines, row, written
 
 RUNNER = CliRunner()

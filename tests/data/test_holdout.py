@@ -15,7 +15,7 @@ import pytest
 from loracle.data.audit import audited, leakage
 from loracle.data.conversation import Conversation, Example, Message, ToolCall
 from loracle.data.holdout import Holdout, hold_out
-from loracle.data.sources import read_examples
+from loracle.data.reading.dataset import read_examples
 from loracle.errors import DataError
 from tests import tiny
 from tests.data.audit.test_leakage import SHARED, needs_shared, unlike

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from loracle.data.sources import read_dataset
+from loracle.data.reading.dataset import read_dataset
 from tests.data.files import SHARED
 
 PLAIN = [

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from loracle.data.audit import audited, leakage
 from loracle.data.conversation import Example
-from loracle.data.sources import read_examples
+from loracle.data.reading.dataset import read_examples
 from loracle.data.splitting import row_groups, split
 from loracle.errors import DataError
 from tests import tiny

@@ -11,16 +11,16 @@ from pathlib import Path
 from typing import Any
 
 from loracle import metrics
-from loracle.clusters import kinds_of, question_clusters
+from loracle.data.clusters import kinds_of, question_clusters
 from loracle.data.conversation import Example
-from loracle.data.sources import read_examples
-from loracle.durable import JsonLinesWriter, write_json
+from loracle.data.reading.dataset import read_examples
+from loracle.decision.evidence import read_evidence
+from loracle.decision.judge import judge, judgement_record
+from loracle.files import JsonLinesWriter, write_json
 from loracle.plan import fingerprint, freeze, load_plan
-from loracle.report.evidence import read_evidence
-from loracle.report.judgement import judge, judgement_record
-from loracle.report.record import keep_questions
 from loracle.report.results import EvaluationFacts, ModelFacts, ResultRow, build_results
-from loracle.store import RunFolder, TrialFolder
+from loracle.report.run_record import keep_questions
+from loracle.run_folder.folder import RunFolder, TrialFolder
 
 CREATED = datetime(2026, 1, 2, 10, 0, tzinfo=UTC)
 MODEL = ModelFacts("invented", None, "float32", 1000, "ab12" * 16, "forest", "agreed to 2e-6")

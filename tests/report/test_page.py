@@ -15,14 +15,14 @@ from xml.etree import ElementTree
 
 import pytest
 
-from loracle.durable import read_json, read_json_lines, write_json
 from loracle.errors import RunFolderError
+from loracle.files import read_json, read_json_lines, write_json
 from loracle.report.answers import pack_answers, split_prompt
 from loracle.report.charts import LineRow, PointRow, estimates_chart, loss_chart, thinned
 from loracle.report.page import build_page, write_report
-from loracle.report.record import Turn, read_run
+from loracle.report.run_record import Turn, read_run
 from loracle.report.sections import all_sections
-from loracle.report.sections.findings import Findings
+from loracle.report.sections.lookup import Findings
 from loracle.report.sections.words import clock, quantile
 from tests.report.runs import Shape, make_run
 

@@ -16,12 +16,12 @@ import pytest
 from rich.cells import cell_len
 from rich.console import Console
 
-from loracle import wording
-from loracle.decision import undecided
-from loracle.durable import write_json
+from loracle.decision import wording
+from loracle.decision.evidence import Evidence, SetEvidence
+from loracle.decision.judge import WordedDecision, decision_record, judge, judgement_record
+from loracle.decision.rule import undecided
 from loracle.errors import RunFolderError
-from loracle.report.evidence import Evidence, SetEvidence
-from loracle.report.judgement import WordedDecision, decision_record, judge, judgement_record
+from loracle.files import write_json
 from loracle.report.results import (
     EvaluationFacts,
     ModelFacts,
@@ -29,10 +29,9 @@ from loracle.report.results import (
     build_results,
     read_results,
     results_schema,
-    shown_score,
 )
 from loracle.report.table import decision_line, results_table, summary_lines
-from loracle.text import visible
+from loracle.text import shown_score, visible
 
 MODEL = ModelFacts(
     name="embedded",

@@ -12,10 +12,10 @@ from typing import NamedTuple
 
 import uvicorn
 
-from loracle.durable import read_json
+from loracle.files import read_json
+from loracle.run_folder.folder import RunFolder
 from loracle.server.app import create_app
 from loracle.server.serving import _listen
-from loracle.store import RunFolder
 
 TOKEN = "a-token-for-tests"
 

@@ -132,9 +132,9 @@ def test_the_stream_tells_of_each_change_and_of_a_new_report(tmp_path: Path) -> 
 # A process that works in a run folder until it is killed.
 WORKING = """
 import json, sys
-from loracle.progress import Reporter
-from loracle.views import QuietView
-from loracle.store import RunFolder
+from loracle.run_folder.reporter import Reporter
+from loracle.run_folder.views import QuietView
+from loracle.run_folder.folder import RunFolder
 record = json.load(open(f"{sys.argv[1]}/plan.json"))
 with RunFolder.open(sys.argv[1], record["plan"], record["fingerprint"]) as folder:
     with Reporter(folder, QuietView()) as report:

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from loracle.durable import read_json, write_json
+from loracle.files import read_json, write_json
 from tests.browser import chromium_program, open_page
 from tests.report.runs import Shape, make_run
 from tests.server.site import TOKEN, at_work, served

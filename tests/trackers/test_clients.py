@@ -17,10 +17,10 @@ from typing import Any
 import pytest
 
 from loracle import cli, trackers
-from loracle.durable import read_json_lines
-from loracle.progress import Reporter
+from loracle.files import read_json_lines
+from loracle.run_folder.reporter import Reporter
+from loracle.run_folder.views import QuietView
 from loracle.trackers.client import Experiment
-from loracle.views import QuietView
 from tests import tiny
 from tests.trackers.test_listening import PLAN, scored, started, step, trial
 

@@ -11,7 +11,7 @@ from loracle.data.audit.findings import LEAK_MEANINGS, Leak, Leakage, LeakKind, 
 from loracle.data.audit.near import near_pairs
 from loracle.data.audit.normalizing import normalized, weight
 from loracle.data.audit.rows import AuditedSet
-from loracle.data.parts import parts_of
+from loracle.data.prompt_parts import parts_of
 
 PASSAGE_THRESHOLD = 0.5
 """Jaccard similarity from which two passages are nearly the same. Unrelated passages, of one

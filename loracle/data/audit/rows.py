@@ -16,7 +16,7 @@ from typing import NamedTuple
 
 from loracle.data.audit.normalizing import normalized, weight
 from loracle.data.conversation import Example, Message
-from loracle.data.parts import parts_of
+from loracle.data.prompt_parts import parts_of
 
 MIN_PASSAGE_WEIGHT = 80
 """A passage says at least as much as this many letters."""

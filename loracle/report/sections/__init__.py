@@ -12,9 +12,9 @@ from collections.abc import Iterator
 from typing import Any
 
 from loracle.report.answers import pack_answers
-from loracle.report.record import RunRecord
+from loracle.report.run_record import RunRecord
 from loracle.report.sections import audited, judged, measured, provenance
-from loracle.report.sections.findings import Findings
+from loracle.report.sections.lookup import Findings
 from loracle.report.sections.words import Said
 
 CONTENTS = (

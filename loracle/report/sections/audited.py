@@ -15,8 +15,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from loracle.plan import BASE_NAME
-from loracle.report.record import RunRecord
-from loracle.report.sections.findings import score
+from loracle.report.run_record import RunRecord
+from loracle.report.sections.lookup import score
 from loracle.report.sections.words import Said, count, percent, places_of, series_of
 from loracle.text import NOTHING
 

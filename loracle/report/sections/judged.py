@@ -7,8 +7,8 @@ from typing import Any
 
 from loracle.plan import BASE_NAME
 from loracle.report.charts import PointRow, estimates_chart
-from loracle.report.record import RunRecord
-from loracle.report.sections.findings import (
+from loracle.report.run_record import RunRecord
+from loracle.report.sections.lookup import (
     Findings,
     Scope,
     interval,

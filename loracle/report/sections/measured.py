@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from loracle.report.charts import MAX_LINE_POINTS, LineRow, loss_chart
-from loracle.report.record import RunRecord, TrialRecord
+from loracle.report.run_record import RunRecord, TrialRecord
 from loracle.report.sections.words import (
     clock,
     count,

@@ -6,7 +6,7 @@ import shlex
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from loracle.report.record import RunRecord
+from loracle.report.run_record import RunRecord
 from loracle.report.sections.words import Said
 
 _SECTIONS: tuple[tuple[str, Said], ...] = (

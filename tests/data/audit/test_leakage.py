@@ -12,7 +12,7 @@ import pytest
 
 from loracle.data.audit import Leakage, audited, leakage
 from loracle.data.conversation import Conversation, Example, Message
-from loracle.data.sources import read_examples
+from loracle.data.reading.dataset import read_examples
 
 SHARED = Path(__file__).resolve().parents[4] / "shared" / "data"
 if not SHARED.exists():

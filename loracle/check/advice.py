@@ -1,0 +1,140 @@
+"""What a check says of what it found, and what to do about it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from loracle.check.result import Intake, Problem, Severity
+from loracle.data.accounting import Accounting, RowNote
+from loracle.data.audit import FINDING_MEANINGS, AuditedSet, Finding, RowReference
+from loracle.data.audit.likeness import differences
+from loracle.data.holdout import Holdout
+from loracle.data.sharing import Sharing
+
+_NUM_SHOWN_PLACES = 3
+_FIXES = {
+    "exact_duplicates": "remove the copies, or keep them where they are meant to weigh more",
+    "duplicates": "remove the copies, or keep them where they are meant to weigh more",
+    "near_rows": "keep one of each, unless they are meant as paraphrases",
+    "near_passages": "see whether one of them is a revision of the other",
+    "conflicting_answers": "decide for one answer, or list all of them as `answers`",
+    "short_answers": "fill them or leave the rows out",
+    "not_in_passage": "see whether these answers belong to another row",
+}
+
+
+def holdout_problems(holdout: Holdout) -> list[Problem]:
+    """What to say of an evaluation set that is split off from the candidates."""
+    fix = "where you have questions whose answers you trust, name them: --eval FILE"
+    text = (
+        "the questions are the candidates' own: a candidate is favoured where its answers are "
+        "written as the questions' are"
+    )
+    problems = [Problem("note", text, fix)]
+    if contested := holdout.num_contested:
+        text = (
+            f"on {contested:,} of {len(holdout.questions):,} questions the candidates have no "
+            "answer in common; each one's counts as right, so the run cannot tell whose is"
+        )
+        problems.append(Problem("warning", text, fix))
+    without = [name for name, num in holdout.num_held_out.items() if not num]
+    if without:
+        text = f"no row of {', '.join(without)} is asked: its rows share passages with too many"
+        problems.append(Problem("warning", text, "choose another holdout.share or holdout.seed"))
+    return problems
+
+
+def joined_problem(num_replies: int) -> Problem:
+    """What to say of replies that melt into the template when tokenized as one text."""
+    return Problem(
+        "warning",
+        f"{num_replies:,} replies melt into the chat template's text (they begin with white "
+        "space); their tokens are cut where the model starts to answer",
+        "strip the replies, where the white space is not meant",
+    )
+
+
+def loss_problems(dataset: Intake, accounting: Accounting) -> list[Problem]:
+    """What to say of dropped and shortened rows."""
+    problems = []
+    if accounting.dropped:
+        num, share = len(accounting.dropped), accounting.lost_share
+        reasons = ", ".join(f"{k} {n:,}" for k, n in accounting.dropped_by_reason.items())
+        places = _places([*map(_place, accounting.dropped)])
+        part = f"{num / accounting.num_read:.1%}: {reasons}"
+        text = f"{num:,} of {accounting.num_read:,} rows dropped ({part}) {places}"
+        limit = dataset.max_dropped
+        mend = f"mend the rows: {_first_faults(accounting.dropped)}"
+        if limit is not None and share > limit:
+            fix = f"{mend}; or raise max_dropped"
+            failing: Severity = "gated" if dataset.kind == "candidate" else "error"
+            problems.append(Problem(failing, f"{text}, more than max_dropped {limit:g}", fix))
+        else:
+            severity: Severity = "warning" if share else "note"
+            problems.append(Problem(severity, text, mend if share else ""))
+    if accounting.shortened:
+        places = _places([*map(_place, accounting.shortened)])
+        num = len(accounting.shortened)
+        text = f"{_rows(num)} shortened in the middle of the passage {places}"
+        fix = "raise training.max_length, or set training.overlong"
+        problems.append(Problem("warning", text, fix))
+    return problems
+
+
+def _first_faults(dropped: Sequence[RowNote]) -> str:
+    """What is wrong with the first row of each kind of fault."""
+    first: dict[str, RowNote] = {}
+    for note in dropped:
+        if not note.by_policy:
+            first.setdefault(note.reason, note)
+    shown = [f"{_place(note)}: {note.detail}" for note in first.values()]
+    more = len(shown) - _NUM_SHOWN_PLACES
+    told = shown[:_NUM_SHOWN_PLACES] + ([f"{more} more kinds of faults"] if more > 0 else [])
+    return " · ".join(told)
+
+
+def finding_problem(finding: Finding) -> Problem:
+    """What to say of one of the audit's findings, with the first places."""
+    places = _places(
+        [" = ".join(map(_place, group[:_NUM_SHOWN_PLACES])) for group in finding.groups]
+    )
+    text = f"{FINDING_MEANINGS[finding.kind]}: {_rows(finding.num_rows)} {places}"
+    return Problem("warning", text, _FIXES[finding.kind], finding.kind)
+
+
+def difference_problems(candidate: AuditedSet, evaluations: Sequence[AuditedSet]) -> list[Problem]:
+    """What to say of answers that are unlike the evaluation sets'."""
+    return [
+        Problem("warning" if found.serious else "note", found.message, found.fix)
+        for evaluation in evaluations
+        for found in differences(candidate, evaluation)
+    ]
+
+
+def sharing_hints(sharing: Sharing | None) -> list[Problem]:
+    """What to say of rows that could share more than they do."""
+    if sharing is None or sharing.possible_gain is None:
+        return []
+    return [
+        Problem(
+            "note",
+            "the question stands before the passage, so rows of one passage share nothing",
+            f"put the passage first: {sharing.possible_gain:.1f} times fewer tokens",
+        )
+    ]
+
+
+def _rows(num: int) -> str:
+    return f"{num:,} row{'' if num == 1 else 's'}"
+
+
+def _place(row: RowReference | RowNote) -> str:
+    """The file's name and the line: the dataset's own path stands beside it."""
+    return f"{Path(row.file).name}:{row.line}"
+
+
+def _places(places: Sequence[str]) -> str:
+    shown = ", ".join(places[:_NUM_SHOWN_PLACES])
+    more = len(places) - _NUM_SHOWN_PLACES
+    return f"({shown}{f' and {more:,} more' if more > 0 else ''})"

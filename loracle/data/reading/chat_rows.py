@@ -1,0 +1,257 @@
+"""Rows that hold whole conversations: OpenAI's `messages`, ShareGPT's `conversations`.
+
+{"messages": [{"role": "user", "content": "Weather in Oslo?"},
+              {"role": "assistant", "content": null,
+               "tool_calls": [{"function": {"name": "weather", "arguments": "{}"}}]},
+              {"role": "tool", "content": "rain"},
+              {"role": "assistant", "content": "It rains."}],
+ "tools": [{"type": "function", "function": {"name": "weather"}}]}
+
+{"conversations": [{"from": "human", "value": "Weather in Oslo?"},
+                   {"from": "function_call", "value": "{\\"name\\": \\"weather\\"}"},
+                   {"from": "observation", "value": "rain"},
+                   {"from": "gpt", "value": "It rains."}],
+ "system": "Be brief.", "tools": "[{\\"name\\": \\"weather\\"}]"}
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import cast
+
+from loracle.data.conversation import ROLES, Message, Role, ToolCall
+from loracle.data.faults import Faults, Reason, checked_text, kind_of, show
+from loracle.data.reading.options import ReadOptions, TurnKeys
+from loracle.data.reading.row_content import (
+    Content,
+    RowValue,
+    answers_of,
+    keys_found,
+    list_of,
+    optional_text,
+    system_turn,
+)
+from loracle.data.reading.tool_calls import calls_of, tools_of
+from loracle.plan import nearest
+
+TURN_COLUMNS = ("messages", "conversations", "conversation")
+
+# OpenAI's own further names: `developer` for newer models, `function` in its older calls.
+_OPENAI_ROLES: dict[str, Role] = {"developer": "system", "function": "tool"}
+
+FUNCTION_CALL = "function_call"
+_SHAREGPT_ROLES: dict[str, str] = {
+    "human": "user",
+    "user": "user",
+    "gpt": "assistant",
+    "chatgpt": "assistant",
+    "assistant": "assistant",
+    "system": "system",
+    FUNCTION_CALL: FUNCTION_CALL,
+    "observation": "tool",
+    "tool": "tool",
+}
+
+
+def turns_of(row: RowValue) -> object:
+    """What stands in the column of turns, or None where the row has none."""
+    return next((row[key] for key in TURN_COLUMNS if row.get(key) is not None), None)
+
+
+def parse_messages(row: RowValue, faults: Faults, options: ReadOptions) -> Content:
+    """OpenAI's form."""
+    messages = [
+        _message(turn, place, faults) for turn, place in _turns(row, "role", "content", faults)
+    ]
+    return _content(row, messages, faults)
+
+
+def parse_sharegpt(row: RowValue, faults: Faults, options: ReadOptions) -> Content:
+    """ShareGPT's form; a `function_call` turn right after text is part of the same turn."""
+    keys = options.turn_keys
+    messages: list[Message | None] = []
+    for turn, place in _turns(row, keys.role, keys.content, faults):
+        message = _sharegpt_message(turn, place, keys, faults)
+        last = messages[-1] if messages else None
+        if message and message.tool_calls and last and last.role == "assistant":
+            messages[-1] = replace(last, tool_calls=last.tool_calls + message.tool_calls)
+        else:
+            messages.append(message)
+    return _content(row, messages, faults)
+
+
+def _content(row: RowValue, turns: Sequence[Message | None], faults: Faults) -> Content:
+    messages = [message for message in turns if message]
+    if not messages or messages[0].role != "system":
+        messages = [*system_turn(optional_text(row, "system", faults)), *messages]
+    answers, tools = answers_of(row, "answers", faults), tools_of(row, faults)
+    if not faults:
+        add_order_faults(messages, faults)
+    asked = [message.content for message in messages if message.role in ("system", "user")]
+    context, question = (
+        # Under names as common as these may stand anything: only what is asked counts.
+        text if text and any(text in content for content in asked) else None
+        for text in (optional_text(row, key, Faults()) for key in ("context", "question"))
+    )
+    return Content(tuple(messages), answers, tools, context, question)
+
+
+def _turns(
+    row: RowValue, role: str, content: str, faults: Faults
+) -> list[tuple[dict[str, object], str]]:
+    """The row's turns with their places, those that are objects with both keys."""
+    name = next((key for key in TURN_COLUMNS if row.get(key) is not None), None)
+    if name is None:
+        faults.add(
+            Reason.MISSING,
+            f"no messages (keys found: {keys_found(row)}); name their column, "
+            "columns: {messages: ...}",
+        )
+        return []
+    turns = []
+    for index, turn in enumerate(list_of(row[name], name, "a list of turns", faults) or []):
+        place = f"{name}[{index}]"
+        if not isinstance(turn, dict):
+            expected = f'{{"{role}": ..., "{content}": ...}}'
+            faults.add(Reason.WRONG_KIND, f"{place} is {kind_of(turn)}; expected {expected}")
+            continue
+        # A turn that only calls a tool needs no content.
+        calls = any(turn.get(key) for key in ("tool_calls", "function_call"))
+        needed = [role] if calls else [role, content]
+        if missing := [key for key in needed if key not in turn]:
+            found = ", ".join(show(key) for key in turn) or "no keys"
+            faults.add(
+                Reason.MISSING, f"{place} has no {' and no '.join(missing)} (found {found}); add it"
+            )
+            continue
+        turns.append((turn, place))
+    return turns
+
+
+def _message(turn: dict[str, object], place: str, faults: Faults) -> Message | None:
+    role = turn["role"]
+    role = _OPENAI_ROLES.get(role, role) if isinstance(role, str) else role
+    calls: tuple[ToolCall, ...] = ()
+    for key in ("tool_calls", "function_call"):
+        if turn.get(key):
+            calls += calls_of(turn[key], f"{place}.{key}", faults)
+    has_calls = any(turn.get(key) for key in ("tool_calls", "function_call"))
+    content = _content_text(turn.get("content"), f"{place}.content", has_calls, faults)
+    # Followed as if they were not there, turns that the user left out would be trained on.
+    for key in ("weight", "train"):
+        if turn.get(key) in (0, False) and turn.get(key) is not None:
+            faults.add(
+                Reason.WRONG_KIND,
+                f"{place}.{key} is {kind_of(turn[key])}; single turns cannot be left out of "
+                "training: use training.train_on: last, or split the row",
+            )
+    if role not in ROLES:
+        near = nearest(role, ROLES) if isinstance(role, str) else None
+        hint = f"did you mean {near!r}?" if near else f"expected one of {', '.join(ROLES)}"
+        faults.add(Reason.ROLE, f"{place}.role is {show(role)}; {hint}")
+        return None
+    if calls and role != "assistant":
+        faults.add(Reason.TOOLS, f"{place} is {role!r} and calls a tool; only the assistant can")
+    if content is None or _is_empty(cast(Role, role), content, place, faults, has_calls=has_calls):
+        return None
+    return Message(
+        cast(Role, role),
+        content,
+        calls,
+        reasoning=optional_text_of(turn, "reasoning_content", place, faults),
+        tool_call_id=optional_text_of(turn, "tool_call_id", place, faults),
+        name=optional_text_of(turn, "name", place, faults),
+    )
+
+
+def optional_text_of(turn: dict[str, object], key: str, place: str, faults: Faults) -> str | None:
+    value = turn.get(key)
+    return None if value is None else checked_text(value, f"{place}.{key}", faults)
+
+
+def _content_text(value: object, place: str, has_calls: bool, faults: Faults) -> str | None:
+    """A text, or the texts of OpenAI's list of parts, joined."""
+    if value is None and has_calls:
+        return ""
+    if not isinstance(value, list):
+        return checked_text(value, place, faults)
+    texts = []
+    for index, part in enumerate(value):
+        kind = part.get("type") if isinstance(part, dict) else None
+        if kind != "text":
+            found = show(kind) if kind is not None else kind_of(part)
+            faults.add(
+                Reason.WRONG_KIND,
+                f"{place}[{index}] is {found}; only parts of type 'text' can be read",
+            )
+            return None
+        texts.append(checked_text(part.get("text"), f"{place}[{index}].text", faults))
+    return None if None in texts else "".join(text for text in texts if text is not None)
+
+
+def _sharegpt_message(
+    turn: dict[str, object], place: str, keys: TurnKeys, faults: Faults
+) -> Message | None:
+    known = {**_SHAREGPT_ROLES, **keys.roles}
+    name, value = turn[keys.role], turn[keys.content]
+    role = known.get(name) if isinstance(name, str) else None
+    if role is None:
+        near = nearest(name, known) if isinstance(name, str) else None
+        hint = f"did you mean {near!r}?" if near else f"expected one of {', '.join(known)}"
+        faults.add(Reason.ROLE, f"{place}.{keys.role} is {show(name)}; {hint}")
+        return None
+    if role == FUNCTION_CALL:
+        calls = calls_of(value, f"{place}.{keys.content}", faults)
+        return Message("assistant", "", calls) if calls else None
+    content = checked_text(value, f"{place}.{keys.content}", faults)
+    if content is None or _is_empty(cast(Role, role), content, place, faults):
+        return None
+    return Message(cast(Role, role), content)
+
+
+def _is_empty(
+    role: Role, content: str, place: str, faults: Faults, *, has_calls: bool = False
+) -> bool:
+    """Whether a turn says nothing, which only a call may do, and a tool that has nothing to say."""
+    if content.strip() or has_calls or role == "tool":
+        return False
+    what = "an empty assistant reply" if role == "assistant" else f"an empty {role} turn"
+    faults.add(Reason.EMPTY, f"{place} is {what}; fill it or leave the row out")
+    return True
+
+
+def add_order_faults(messages: Sequence[Message], faults: Faults) -> None:
+    """What is wrong with the order of roles: the first thing, for others may follow from it."""
+    roles: list[Role] = [message.role for message in messages]
+    if "assistant" not in roles:
+        faults.add(
+            Reason.NO_REPLY,
+            "no assistant turn; the last of the messages must be the assistant's reply",
+        )
+        return
+    if roles[-1] != "assistant":
+        faults.add(
+            Reason.ORDER, f"the last turn is {roles[-1]!r}; end the row with the assistant's reply"
+        )
+        return
+    if "user" not in roles:
+        faults.add(Reason.ORDER, "no user turn before the assistant's reply; add what it answers")
+        return
+    for index, role in enumerate(roles):
+        if fault := _order_fault(roles, index, role):
+            faults.add(Reason.ORDER, f"turn {index + 1} of {len(roles)} is {role!r} {fault}")
+            return
+
+
+def _order_fault(roles: Sequence[Role], index: int, role: Role) -> str | None:
+    before = roles[index - 1] if index else None
+    if role == "system" and index:
+        return f"after {before!r}; the system turn stands first"
+    if role == "assistant" and before in (None, "system"):
+        return "before any user turn; a user turn comes first"
+    if role == "tool" and before not in ("assistant", "tool"):
+        return f"after {before!r}; a tool answers the assistant's call"
+    if role == before and role != "tool":
+        return "as is the one before it; join the two, or leave the row out"
+    return None

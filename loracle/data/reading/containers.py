@@ -1,0 +1,99 @@
+"""What a file is, and its rows: its first bytes say it, and its name only for CSV and TSV, which
+no byte tells from other text.
+
+    JSONL · JSON · CSV · TSV, each also in .gz and .zst        Parquet · Arrow (file or stream)
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+from loracle.data.reading import json_rows, table_rows, text_files
+from loracle.data.reading.rows import Row
+from loracle.errors import DataError
+from loracle.plan import COMPRESSION_ENDINGS, file_problem
+
+TEXT_ENDINGS = (".json", ".jsonl", ".ndjson", ".csv", ".tsv")
+TABLE_ENDINGS = (".parquet", ".arrow", ".feather")
+
+_FOREIGN = {
+    b"PK\x03\x04": "a zip archive or an Excel file; unpack it, or save it as CSV in UTF-8",
+    b"BZh": "compressed with bzip2; unpack it, or compress it with gzip or zstd",
+    b"\xfd7zX": "compressed with xz; unpack it, or compress it with gzip or zstd",
+    b"7z\xbc\xaf": "a 7-Zip archive; unpack it",
+    b"%PDF": "a PDF; its rows must be written as JSONL",
+    b"SQLi": "an SQLite database; export a table as JSONL or CSV",
+    b"\xd0\xcf\x11\xe0": "an old Excel or Word file; save it as CSV in UTF-8",
+    b"version https://git-lfs": "a pointer of Git LFS; fetch the file itself, git lfs pull",
+}
+_ARROW_STREAM = b"\xff\xff\xff\xff"
+
+
+class Container(NamedTuple):
+    """A file and what it is. description: as it is shown, "JSONL (gz)" say."""
+
+    path: Path
+    description: str
+    encoding: str | None
+    rows: Iterator[Row]
+
+
+def has_known_ending(path: Path) -> bool:
+    """Whether a file in a folder is taken for data."""
+    name = path.name.lower()
+    for ending in COMPRESSION_ENDINGS:
+        name = name.removesuffix(ending)
+    return name.endswith((*TEXT_ENDINGS, *TABLE_ENDINGS))
+
+
+def open_file(path: Path, encoding: str | None) -> Container:
+    """Say what a file is; its rows are read while they are taken.
+
+    Raises DataError where it is missing or of no known kind, and so do the rows.
+    """
+    if problem := file_problem(path):
+        raise DataError(problem)
+    start = _start(path)
+    if start.startswith(b"PAR1"):
+        return Container(path, "Parquet", None, table_rows.rows_of_parquet(path))
+    if start.startswith((b"ARROW1", _ARROW_STREAM)):
+        return Container(path, "Arrow", None, table_rows.rows_of_arrow(path))
+    if path.name.lower().endswith(TABLE_ENDINGS):
+        ending = path.suffix.lower()
+        raise DataError(
+            f"{path}: found {start[:4]!r} where a {ending} file has its mark; it is damaged, "
+            "empty, or of another kind: write it again, or name it by what it is"
+        )
+    for mark, what in _FOREIGN.items():
+        if start.startswith(mark):
+            raise DataError(f"{path} is {what}")
+    return _text(text_files.look(path, encoding))
+
+
+def _start(path: Path) -> bytes:
+    try:
+        with path.open("rb") as file:
+            return file.read(32)
+    except OSError as error:
+        raise DataError(f"{path} cannot be read: {error.strerror or error}") from error
+
+
+def _text(source: text_files.TextFile) -> Container:
+    name = source.path.name.lower()
+    for ending in COMPRESSION_ENDINGS:
+        name = name.removesuffix(ending)
+    packed = f" ({source.compression})" if source.compression else ""
+    if name.endswith((".csv", ".tsv")):
+        tabs = name.endswith(".tsv")
+        delimiter = table_rows.delimiter_of(source, tabs=tabs)
+        usual = delimiter == ("\t" if tabs else ",")
+        kind = "TSV" if tabs else "CSV"
+        kind += "" if usual else f" with {table_rows.DELIMITERS[delimiter]}"
+        rows = table_rows.rows_of_csv(source, delimiter)
+    else:
+        layout = json_rows.layout_of(source)
+        kind = {"lines": "JSONL", "array": "JSON", "object": "JSON, rows under data"}[layout]
+        rows = json_rows.rows_of(source, layout)
+    return Container(source.path, f"{kind}{packed}", source.encoding, rows)

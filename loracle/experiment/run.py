@@ -1,0 +1,284 @@
+"""The whole experiment: read, check, load, evaluate the base, run every trial, write the results.
+
+Everything that can be wrong with the plan, the data or the run folder is found before a model is
+loaded; everything wrong is shown together.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from loracle import metrics
+from loracle.check.cached import RunData, check_run, refuse_unreadable
+from loracle.check.datasets import read_plan_data
+from loracle.data.clusters import kinds_of
+from loracle.data.holdout import HELD_OUT_FILE, Holdout
+from loracle.data.hubs.fetching import fetch_plan
+from loracle.data.reading.locations import deciding_files
+from loracle.data.reading.options import options_of
+from loracle.decision.evidence import read_evidence
+from loracle.decision.judge import judge, judgement_record
+from loracle.errors import PlanError, UserError
+from loracle.experiment.attempt import Outcome, attempt_base, attempt_trial, places, refuse_trial
+from loracle.experiment.setup import NLL_METRIC, TrainingSet, Workbench, load_model, prepare
+from loracle.experiment.trial import Place
+from loracle.files import write_atomically, write_json
+from loracle.model.adapter import lora_config
+from loracle.model.base import SelfTest
+from loracle.plan import EntryKey, Plan, fingerprint, freeze, recorded_commits
+from loracle.report.page import write_report
+from loracle.report.results import EvaluationFacts, ModelFacts, ResultRow, build_results
+from loracle.report.run_record import keep_questions
+from loracle.run_folder.folder import RunFolder
+from loracle.run_folder.reporter import Reporter, View
+from loracle.trackers import check_trackers, listen
+from loracle.trackers.client import Experiment
+
+
+def run(plan: Plan, out: Path | None, view: View) -> dict[str, Any]:
+    """Run the experiment, or go on with it; returns what results.json holds.
+
+    out: the run folder; None puts it under `runs/`, named by the plan, so that the same command
+    finds it again.
+
+    Raises:
+        UserError: the plan, the data, the model or the run folder cannot be used.
+    """
+    planned = _read(plan, out)
+    root, plan_fingerprint = planned.root, planned.data.plan_fingerprint
+    tracked = Experiment(root.absolute().name, root.absolute(), plan_fingerprint)
+    listeners = listen(plan.trackers, tracked, planned.frozen)
+    with (
+        RunFolder.open(root, planned.frozen, plan_fingerprint) as folder,
+        Reporter(folder, view, listeners) as report,
+    ):
+        started = time.perf_counter()
+        _announce(planned, report)
+        _keep_held_out(planned.data.holdout, folder)
+        prepared = _prepare(planned, folder, report)
+        _keep_questions(prepared.bench, folder)
+        outcomes = _attempt_all(planned, prepared, folder)
+        results = _results(planned, prepared, outcomes)
+        write_json(folder.results, results)
+        _announce_decisions(results, report)
+        _write_report(folder, report)
+        report.emit(
+            "run_finished",
+            run=str(root),
+            num_failed=results["num_failed"],
+            seconds=time.perf_counter() - started,
+        )
+    return results
+
+
+class _Planned(NamedTuple):
+    """The plan, frozen, and the data it names, read."""
+
+    data: RunData
+    lora: Any
+    frozen: dict[str, Any]
+    model_commit: str | None
+    root: Path
+
+    @property
+    def trials(self) -> list[tuple[int, int, Place]]:
+        """By candidate and seed: the candidate's index, the seed, the trial's place in the run."""
+        plan = self.data.plan
+        return places([candidate.name for candidate in plan.candidates], plan.seeds)
+
+
+class _Prepared(NamedTuple):
+    """The base model, loaded and tested, and what it is to learn. refusals: by candidate, why it
+    may not be trained on."""
+
+    bench: Workbench
+    training_sets: dict[str, TrainingSet]
+    self_test: SelfTest
+    refusals: Mapping[str, str]
+
+
+def _read(plan: Plan, out: Path | None) -> _Planned:
+    """Find whatever is wrong without a model, read the data, and freeze the plan over them."""
+    lora = check_plan(plan)
+    check_trackers(plan.trackers)
+    fetched = fetch_plan(plan, *_recorded_commits(plan, out))
+    datasets, holdout = read_plan_data(fetched.pinned(plan))
+    refuse_unreadable(datasets)
+    model_commit = fetched.model.commit if fetched.model else None
+    frozen = freeze(
+        plan,
+        lambda entry: deciding_files(entry.path, options_of(entry)),
+        fetched.data,
+        model_commit,
+        holdout.file if holdout else None,
+        metrics.module_hashes(_metric_names(plan)),
+    )
+    plan_fingerprint = fingerprint(frozen)
+    root = out if out is not None else Path("runs") / plan_fingerprint[:12]
+    model_folder = fetched.model.folder if fetched.model else None
+    data = RunData(plan, plan_fingerprint, datasets, holdout, model_folder)
+    return _Planned(data, lora, frozen, model_commit, root)
+
+
+def _announce(planned: _Planned, report: Reporter) -> None:
+    report.emit(
+        "run_started",
+        run=str(planned.root),
+        num_trials=len(planned.trials),
+        candidates=[candidate.name for candidate in planned.data.plan.candidates],
+    )
+    for dataset in planned.data.datasets:
+        report.emit("dataset_read", name=dataset.name, description=dataset.description)
+
+
+def _keep_held_out(holdout: Holdout | None, folder: RunFolder) -> None:
+    if holdout is not None:
+        write_atomically(folder.root / HELD_OUT_FILE, holdout.content)
+
+
+def _prepare(planned: _Planned, folder: RunFolder, report: Reporter) -> _Prepared:
+    """Check the data, load the model. The rows as lists end here: training has them packed."""
+    data = planned.data
+    ready = check_run(data, folder, report)
+    base = load_model(data.plan, data.model_folder)
+    prepared = prepare(data.plan, ready, base, planned.lora, report, data.plan_fingerprint)
+    return _Prepared(*prepared, ready.refusals)
+
+
+def _keep_questions(bench: Workbench, folder: RunFolder) -> None:
+    for evaluation in bench.evaluations:
+        keep_questions(folder, evaluation.name, evaluation.examples)
+
+
+def _attempt_all(planned: _Planned, prepared: _Prepared, folder: RunFolder) -> list[Outcome]:
+    """The base's outcome, then that of every trial."""
+    bench, candidates = prepared.bench, planned.data.plan.candidates
+
+    def attempt(trial: tuple[int, int, Place]) -> Outcome:
+        index, seed, place = trial
+        name = candidates[index].name
+        trial_folder = folder.trial(name, seed)
+        if reason := prepared.refusals.get(name):
+            return refuse_trial(bench, name, seed, trial_folder, place, reason)
+        return attempt_trial(bench, prepared.training_sets[name], seed, trial_folder, place)
+
+    return [attempt_base(bench, folder.base), *(attempt(trial) for trial in planned.trials)]
+
+
+def _announce_decisions(results: Mapping[str, Any], report: Reporter) -> None:
+    for decision in results["decisions"]:
+        report.emit(
+            "decided", evaluation=decision["evaluation"], sentence=decision["sentence"]["en"]
+        )
+
+
+def _write_report(folder: RunFolder, report: Reporter) -> None:
+    """Write report.html. The results are safe by then, and stay so whatever happens here."""
+    try:
+        write_report(folder.root)
+    except Exception as error:  # noqa: BLE001
+        report.emit(
+            "warning",
+            message=f"report.html was not written ({type(error).__name__}: {error}); "
+            f"`loracle report {folder.root}` tries again",
+        )
+
+
+def _recorded_commits(plan: Plan, out: Path | None) -> tuple[dict[EntryKey, str], str | None]:
+    """The commits that the run folder's plan holds, where there is one to go on with."""
+    if out is None or not RunFolder(out).plan.is_file():
+        return {}, None
+    return recorded_commits(RunFolder(out).frozen_plan(), plan)
+
+
+def check_plan(plan: Plan) -> Any:
+    """Check what the plan's own model cannot: metric names and LoRA fields.
+
+    Returns the peft.LoraConfig. Raises PlanError with all problems.
+    """
+    problems: list[str] = []
+    names = _metric_names(plan)
+    for name in dict.fromkeys(names):
+        try:
+            metrics.check_usable(name)
+        except UserError as error:
+            problems += error.problems
+    if NLL_METRIC in names or plan.generation.answer_nll:
+        if plan.generation.do_sample:
+            problems.append(f"{NLL_METRIC} cannot be computed with generation.do_sample: true")
+        if plan.generation.num_beams > 1:
+            problems.append(f"{NLL_METRIC} cannot be computed with generation.num_beams over 1")
+    try:
+        config = lora_config(plan.lora.model_dump())
+    except PlanError as error:
+        problems += error.problems
+    if problems:
+        raise PlanError(problems)
+    return config
+
+
+def _metric_names(plan: Plan) -> list[str]:
+    return [*(name for asked in plan.asked for name in asked.metrics), plan.decision.metric]
+
+
+def _results(planned: _Planned, prepared: _Prepared, outcomes: Sequence[Outcome]) -> dict[str, Any]:
+    plan, root, holdout = planned.data.plan, planned.root, planned.data.holdout
+    bench = prepared.bench
+    base_summary = outcomes[0].summary
+    assert base_summary is not None, "the base's failure ends the run"
+    return build_results(
+        run=str(root),
+        plan_fingerprint=bench.plan_fingerprint,
+        model_facts=ModelFacts(
+            name=bench.base.name,
+            revision=planned.model_commit or plan.model.revision,
+            dtype=str(bench.base.dtype).removeprefix("torch."),
+            num_parameters=bench.base.num_parameters,
+            base_fingerprint=bench.base_fingerprint,
+            batching="forest" if bench.training.forest else "padded",
+            batching_reason=_batching_reason(plan, prepared.self_test),
+        ),
+        evaluations=[
+            EvaluationFacts(
+                name=evaluation.name,
+                num_examples=len(evaluation.examples),
+                metrics=tuple(base_summary["scores"][evaluation.name]),
+                tokenisation=base_summary["scripts"][evaluation.name],
+                num_clusters=len(set(evaluation.clusters)),
+                clusters_by=kinds_of(evaluation.clusters),
+                held_out=holdout.num_held_out if holdout else None,
+            )
+            for evaluation in bench.evaluations
+        ],
+        rows=[_row(outcome) for outcome in outcomes],
+        decision_metric=plan.decision.metric,
+        higher_is_better=metrics.get_metric(plan.decision.metric).higher_is_better,
+        judgement=judgement_record(judge(read_evidence(root))),
+    )
+
+
+def _batching_reason(plan: Plan, self_test: SelfTest) -> str:
+    asked = "" if plan.training.batching == "auto" else f"batching: {plan.training.batching}; "
+    return asked + self_test.detail
+
+
+def _row(outcome: Outcome) -> ResultRow:
+    summary: Mapping[str, Any] = outcome.summary or {}
+    return ResultRow(
+        candidate=outcome.candidate,
+        seed=outcome.seed,
+        status="done" if outcome.summary is not None else "failed",
+        reason=outcome.reason,
+        num_examples=summary.get("num_examples", 0),
+        num_steps=summary.get("num_steps", 0),
+        supervised_tokens=summary.get("supervised_tokens", 0),
+        tokens_read=summary.get("tokens_read", 0),
+        tokens_computed=summary.get("tokens_computed", 0),
+        training_seconds=summary.get("training_seconds", 0.0),
+        evaluation_seconds=summary.get("evaluation_seconds", 0.0),
+        means=summary.get("scores", {}),
+        finish_reasons=summary.get("finish_reasons", {}),
+    )

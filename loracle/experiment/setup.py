@@ -1,0 +1,254 @@
+"""What every trial of an experiment shares: the base, the rendered data, the settings.
+
+The plan ends here: from here on, modules take the plain values they need.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from loracle.check.result import Ready
+from loracle.data.clusters import question_clusters
+from loracle.data.conversation import Example
+from loracle.data.rendering.renderer import Rendered, RenderedPrompt
+from loracle.errors import PlanError
+from loracle.forest.ordering import prefix_groups
+from loracle.forest.trie import IntArray, Sequences
+from loracle.generation.types import GenerationSettings, GenerationStatistics
+from loracle.model.base import (
+    BaseModel,
+    SelfTest,
+    base_fingerprint,
+    load_base,
+    load_tokenizer,
+    run_self_test,
+)
+from loracle.model.embedded import embedded_model_folder
+from loracle.plan import EMBEDDED, GenerationPlan, ModelPlan, Plan, TrainingPlan
+from loracle.run_folder.reporter import Reporter
+from loracle.training.loop import AUTO_BUDGET_TOKENS, TrainingSettings
+
+NLL_METRIC = "answer_nll"
+
+_PREFILL_BUDGET_TOKENS = {"cpu": 2048, "cuda": 32768}
+
+
+@dataclass(frozen=True)
+class TrainingSet:
+    """A candidate, rendered: sequences with loss weights, and the prefix group of each."""
+
+    name: str
+    sequences: Sequences
+    groups: IntArray
+
+    @classmethod
+    def of(cls, name: str, rows: Sequence[Rendered]) -> TrainingSet:
+        sequences = Sequences.of([row.token_ids for row in rows], [row.weights for row in rows])
+        prompts = Sequences.of([row.token_ids[: row.num_prompt_tokens] for row in rows])
+        return cls(name, sequences, prefix_groups(prompts))
+
+    @property
+    def num_supervised_tokens(self) -> int:
+        assert self.sequences.weights is not None
+        return int((self.sequences.weights != 0).sum())
+
+
+@dataclass(frozen=True)
+class EvaluationSet:
+    """An evaluation set, rendered, with the metrics its plan asks for."""
+
+    name: str
+    metrics: tuple[str, ...]
+    examples: Sequence[Example]
+    prompts: Sequence[RenderedPrompt]
+
+    @cached_property
+    def clusters(self) -> Sequence[str]:
+        """Which questions belong together: a label for each."""
+        return question_clusters(self.examples)
+
+
+@dataclass
+class DraftPool:
+    """Answers of earlier trials, and how useful each trial's proved as drafts.
+
+    token_ids: by evaluation set, then by trial, one answer an example.
+    """
+
+    token_ids: dict[str, dict[str, list[tuple[int, ...]]]] = field(default_factory=dict)
+    proposed: Counter[str] = field(default_factory=Counter)
+    accepted: Counter[str] = field(default_factory=Counter)
+
+    def add(self, evaluation: str, trial: str, answers: list[tuple[int, ...]]) -> None:
+        self.token_ids.setdefault(evaluation, {})[trial] = answers
+
+    def note(self, use: Mapping[str, Sequence[int]]) -> None:
+        """Add (proposed, accepted) tokens by source, as a trial's summary holds them."""
+        for source, (proposed, accepted) in use.items():
+            self.proposed[source] += proposed
+            self.accepted[source] += accepted
+
+    def statistics(self) -> GenerationStatistics:
+        return GenerationStatistics(
+            proposed=Counter(self.proposed), accepted=Counter(self.accepted)
+        )
+
+
+@dataclass(frozen=True)
+class Workbench:
+    """What every trial of an experiment shares."""
+
+    base: BaseModel
+    base_fingerprint: str
+    evaluations: Sequence[EvaluationSet]
+    lora_config: Any
+    training: TrainingSettings
+    generation: GenerationSettings
+    evaluation_dtype: str
+    use_drafts: bool
+    forest_generation: bool
+    drafts: DraftPool
+    reporter: Reporter
+    plan_fingerprint: str
+
+
+def load_model(plan: Plan, fetched_folder: Path | None = None) -> BaseModel:
+    """Load tokenizer and base; `embedded` is the model that comes with the embedded extra.
+
+    fetched_folder: where the files of a hub's model are; None where the plan names a folder.
+    """
+    settings = plan.model
+    source = str(fetched_folder) if fetched_folder else model_source(settings)
+    tokenizer = load_tokenizer(source, None, settings.trust_remote_code)
+    return load_base(
+        settings.name,
+        source,
+        tokenizer,
+        dtype=settings.dtype,
+        trust_remote_code=settings.trust_remote_code,
+    )
+
+
+def model_source(settings: ModelPlan) -> str:
+    """The folder or hub id to load the base from."""
+    return str(embedded_model_folder()) if settings.name == EMBEDDED else settings.name
+
+
+def prepare(
+    plan: Plan,
+    ready: Ready,
+    base: BaseModel,
+    lora: Any,
+    report: Reporter,
+    plan_fingerprint: str,
+) -> tuple[Workbench, dict[str, TrainingSet], SelfTest]:
+    """Take the checked data, test what the model can do, and set up what the trials share.
+
+    The training sets are those of the candidates that may be trained on, by name.
+    """
+    training_sets, evaluations = _rendered(plan, ready)
+    self_test = run_self_test(base)
+    forest = _use_forest(plan, self_test, report)
+    wants_nll = any(NLL_METRIC in evaluation.metrics for evaluation in evaluations)
+    if wants_nll and not self_test.passed:
+        raise PlanError(
+            f"evaluation.metrics: {NLL_METRIC} needs the prefix forest, and {self_test.detail}"
+        )
+    bench = Workbench(
+        base=base,
+        base_fingerprint=base_fingerprint(base.model),
+        evaluations=evaluations,
+        lora_config=lora,
+        training=training_settings(plan.training, base.device.type, forest=forest),
+        generation=generation_settings(
+            plan.generation, base.device.type, answer_nll=wants_nll or plan.generation.answer_nll
+        ),
+        evaluation_dtype=plan.generation.dtype,
+        use_drafts=plan.generation.drafts,
+        forest_generation=self_test.passed,
+        drafts=DraftPool(),
+        reporter=report,
+        plan_fingerprint=plan_fingerprint,
+    )
+    return bench, training_sets, self_test
+
+
+def training_settings(plan: TrainingPlan, device_type: str, *, forest: bool) -> TrainingSettings:
+    """The plain values of the training loop."""
+    budget = plan.micro_batch_tokens
+    return TrainingSettings(
+        epochs=plan.epochs,
+        max_steps=plan.max_steps,
+        max_tokens=plan.max_tokens,
+        batch_size=plan.batch_size,
+        learning_rate=plan.learning_rate,
+        schedule=plan.schedule,
+        warmup_ratio=plan.warmup_ratio,
+        weight_decay=plan.weight_decay,
+        betas=(plan.adam_beta1, plan.adam_beta2),
+        eps=plan.adam_epsilon,
+        max_grad_norm=plan.max_grad_norm,
+        grouped=plan.order == "grouped",
+        forest=forest,
+        budget_tokens=AUTO_BUDGET_TOKENS[device_type] if budget == "auto" else budget,
+        gradient_checkpointing=plan.gradient_checkpointing,
+        seed=0,
+    )
+
+
+def generation_settings(
+    plan: GenerationPlan, device_type: str, *, answer_nll: bool
+) -> GenerationSettings:
+    """The plain values of generation; sampling and beams go to transformers' `generate`."""
+    sampling: dict[str, Any] | None = None
+    if plan.do_sample or plan.num_beams > 1:
+        sampling = {"do_sample": plan.do_sample, "num_beams": plan.num_beams}
+        if plan.do_sample:
+            sampling |= {"temperature": plan.temperature, "top_p": plan.top_p}
+            # transformers reads 0 as no limit, and None as its own default of 50.
+            sampling["top_k"] = plan.top_k or 0
+        if plan.num_beams > 1:
+            sampling["early_stopping"] = plan.early_stopping
+    return GenerationSettings(
+        max_new_tokens=plan.max_new_tokens,
+        repetition_penalty=plan.repetition_penalty,
+        prompt_lookup=plan.prompt_lookup,
+        answer_nll=answer_nll,
+        batch_size=plan.batch_size,
+        budget_tokens=_PREFILL_BUDGET_TOKENS[device_type],
+        sampling=sampling,
+        seed=plan.seed,
+    )
+
+
+def _rendered(plan: Plan, ready: Ready) -> tuple[dict[str, TrainingSet], list[EvaluationSet]]:
+    """The rows that the check rendered: what is trained on is what was counted."""
+    training_sets = {
+        name: TrainingSet.of(name, candidate.training_rows)
+        for name, candidate in ready.candidates.items()
+        if name not in ready.refusals
+    }
+    evaluations = [
+        EvaluationSet(
+            asked.name,
+            asked.metrics,
+            ready.evaluations[asked.name].examples,
+            ready.evaluations[asked.name].prompts,
+        )
+        for asked in plan.asked
+    ]
+    return training_sets, evaluations
+
+
+def _use_forest(plan: Plan, self_test: SelfTest, report: Reporter) -> bool:
+    batching = plan.training.batching
+    if batching == "forest" and not self_test.passed:
+        raise PlanError(f"training.batching: forest, but {self_test.detail}; use auto or padded")
+    if not self_test.passed:
+        report.emit("warning", message=f"padded batches: {self_test.detail}")
+    return batching != "padded" and self_test.passed

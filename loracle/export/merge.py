@@ -1,0 +1,233 @@
+"""Base and adapter as one model, and the proof that it answers as the adapter does.
+
+The merge is computed in float32, on the weights of the base as the run had them. Rounding the sum
+to the base's own precision may change answers, so both sides are asked, in float32 arithmetic, and
+where they differ the weights are saved in float32:
+
+    base (the run's precision) -> float32 -> + adapter -> saved -> read back -> asked the same
+"""
+
+from __future__ import annotations
+
+import gc
+import json
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, cast
+
+import torch
+
+from loracle.data.conversation import Conversation, Example, Message, Role
+from loracle.data.hubs.fetching import fetch_plan_model
+from loracle.data.rendering.renderer import Renderer
+from loracle.errors import ModelError, RunFolderError
+from loracle.experiment.setup import model_source
+from loracle.generation.generate import generate
+from loracle.generation.types import GenerationSettings, Question
+from loracle.model import adapter
+from loracle.model.base import BaseModel, base_fingerprint, load_base, load_tokenizer, wrap_base
+from loracle.plan import ModelPlan
+from loracle.report.run_record import RunRecord, TrialRecord, Turn
+
+NUM_CHECKED_QUESTIONS = 16
+_FLOAT32 = "float32"
+
+Answers = list[tuple[int, ...]]
+
+
+@dataclass(frozen=True)
+class Merged:
+    """What was written."""
+
+    dtype: str
+    """Precision of the saved weights."""
+    source: Path
+    """The folder of the base."""
+    found: str
+    """What was checked, in words."""
+
+
+def write_merged(record: RunRecord, trial: TrialRecord, folder: Path, dtype: str | None) -> Merged:
+    """Merge a trial's adapter into its base, save both as one model, read it back and ask it.
+
+    dtype: of the saved weights; None: the base's in the run where no checked answer changes by
+    it, else float32.
+
+    Raises:
+        ModelError: the base is not the run's, the merged model answers otherwise in float32 too,
+            or memory does not suffice.
+        RunFolderError: the run holds no question to ask.
+    """
+    base = _Base.of(record)
+    with _memory_in_words():
+        prompts, expected = _adapter_answers(record, base, trial)
+        tried: list[tuple[str, int]] = []
+        for saved in dict.fromkeys([dtype] if dtype else [base.dtype, _FLOAT32]):
+            _save(base, trial, folder, saved)
+            found = _greedy_answers(record, base.read_back(folder), None, prompts)
+            tried.append((saved, sum(a != b for a, b in zip(expected, found, strict=True))))
+            if tried[-1][1] == 0:
+                break
+    return Merged(tried[-1][0], base.folder, _in_words(tried, len(prompts), asked_for=dtype))
+
+
+def _adapter_answers(
+    record: RunRecord, base: _Base, trial: TrialRecord
+) -> tuple[list[Sequence[int]], Answers]:
+    loaded, adapted = base.adapted(trial)
+    prompts = _sample_prompts(record, loaded)
+    return prompts, _greedy_answers(record, loaded, adapted, prompts)
+
+
+def _in_words(tried: Sequence[tuple[str, int]], num_questions: int, asked_for: str | None) -> str:
+    """What the attempts (precision, answers that changed) say of the last one."""
+    dtype, num_other = tried[-1]
+    if num_other and dtype == _FLOAT32:
+        raise ModelError(
+            f"merged in float32, the model answers {num_other} of {num_questions} questions "
+            "otherwise than the adapter; use --to peft"
+        )
+    if num_other:
+        return (
+            f"saved in {asked_for} as asked: rounding the merged weights changes {num_other} of "
+            f"{num_questions} greedy answers of the adapter; without --dtype none changes"
+        )
+    reason = "".join(
+        f", because rounding the merged weights to {rounded} changes {num_changed} of "
+        f"{num_questions} answers"
+        for rounded, num_changed in tried[:-1]
+    )
+    return (
+        f"saved in {dtype}{reason}; read back, it gives the adapter's greedy answer to each of "
+        f"{num_questions} evaluation questions (both computed in float32)"
+    )
+
+
+@dataclass(frozen=True)
+class _Base:
+    """The run's base, to be loaded once for every attempt: merging changes it."""
+
+    settings: ModelPlan
+    folder: Path
+    tokenizer: Any
+    dtype: str
+    fingerprint: str
+
+    @classmethod
+    def of(cls, record: RunRecord) -> _Base:
+        assert record.results is not None
+        model = dict(record.plan["model"])
+        commit = model.pop("commit", None)
+        settings = ModelPlan.model_validate(model)
+        fetched = fetch_plan_model(settings, commit)
+        folder = Path(fetched.folder if fetched else model_source(settings))
+        return cls(
+            settings=settings,
+            folder=folder,
+            tokenizer=load_tokenizer(str(folder), None, settings.trust_remote_code),
+            dtype=record.results["model"]["dtype"],
+            fingerprint=record.results["model"]["base_fingerprint"],
+        )
+
+    def load(self) -> BaseModel:
+        """The base in float32, with the very values that the run's precision left of it."""
+        base = self._load(self.folder, self.dtype)
+        if base_fingerprint(base.model) != self.fingerprint:
+            raise ModelError(
+                f"{self.folder}: these are not the weights that the run used (their fingerprint "
+                "differs); an adapter fits only its own base"
+            )
+        return wrap_base(base.name, base.model.float(), self.tokenizer)
+
+    def adapted(self, trial: TrialRecord) -> tuple[BaseModel, Any]:
+        base = self.load()
+        return base, adapter.load(base.model, trial.folder.adapter)
+
+    def read_back(self, folder: Path) -> BaseModel:
+        return self._load(folder, _FLOAT32)
+
+    def _load(self, folder: Path, dtype: str) -> BaseModel:
+        return load_base(
+            self.settings.name,
+            str(folder),
+            self.tokenizer,
+            dtype=dtype,
+            trust_remote_code=self.settings.trust_remote_code,
+        )
+
+
+def _save(base: _Base, trial: TrialRecord, folder: Path, dtype: str) -> None:
+    _, adapted = base.adapted(trial)
+    merged = adapted.merge_and_unload().to(getattr(torch, dtype))
+    merged.save_pretrained(str(folder), safe_serialization=True)
+    base.tokenizer.save_pretrained(str(folder))
+    _name_rope_theta(folder / "config.json")
+    for weights in folder.glob("*.safetensors"):
+        # safetensors lets its owner alone read them; a server is often another user.
+        weights.chmod((folder / "config.json").stat().st_mode)
+
+
+def _name_rope_theta(path: Path) -> None:
+    """Write `rope_theta` also where programs look for it that read no `rope_parameters`: they
+    would take a default in its place, and answer nonsense."""
+    config = json.loads(path.read_text(encoding="utf-8"))
+    theta = (config.get("rope_parameters") or {}).get("rope_theta")
+    if theta is not None and "rope_theta" not in config:
+        config["rope_theta"] = theta
+        path.write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
+
+
+@contextmanager
+def _memory_in_words() -> Iterator[None]:
+    try:
+        yield
+    except torch.OutOfMemoryError as error:
+        raise ModelError(
+            "the GPU's memory does not hold the base in float32; set CUDA_VISIBLE_DEVICES= to "
+            "merge on the processor, or use --to peft"
+        ) from error
+    finally:
+        gc.collect()
+
+
+def _sample_prompts(record: RunRecord, base: BaseModel) -> list[Sequence[int]]:
+    questions = record.questions(record.evaluations[0])
+    if not questions.prompts:
+        raise RunFolderError(
+            f"a merged model cannot be checked without evaluation questions: {questions.missing}"
+        )
+    template_kwargs = record.plan["model"]["chat_template_kwargs"]
+    renderer = Renderer(base.tokenizer, base.end_token_ids, template_kwargs=template_kwargs)
+
+    def example(identifier: str, turns: Sequence[Turn]) -> Example:
+        asked = (Message(cast("Role", turn.role), turn.content) for turn in turns)
+        # Every conversation ends with a reply; the prompt is what stands before it.
+        conversation = Conversation((*asked, Message("assistant", "-")))
+        return Example(identifier, conversation, ("-",), identifier, 1)
+
+    chosen = list(questions.prompts.items())[:NUM_CHECKED_QUESTIONS]
+    examples = [example(identifier, turns) for identifier, turns in chosen]
+    rendered = renderer.prompts(examples, record.plan["generation"]["max_new_tokens"])
+    return [prompt.token_ids for prompt in rendered]
+
+
+def _greedy_answers(
+    record: RunRecord, base: BaseModel, adapted: Any | None, prompts: Sequence[Sequence[int]]
+) -> Answers:
+    assert record.results is not None
+    generation = record.plan["generation"]
+    settings = GenerationSettings(
+        max_new_tokens=generation["max_new_tokens"],
+        repetition_penalty=generation["repetition_penalty"],
+        prompt_lookup=False,
+        answer_nll=False,
+        # One by one: batches of another shape may round nearly equal tokens otherwise.
+        batch_size=1,
+        budget_tokens=4096,
+    )
+    questions = [Question(prompt) for prompt in prompts]
+    forest = record.results["model"]["batching"] == "forest"
+    batches = generate(base, adapted, questions, settings, forest=forest)
+    return [answer.token_ids for batch in batches for answer in batch]

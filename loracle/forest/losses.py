@@ -1,0 +1,90 @@
+"""Cross entropy at the targets only, and its padded reference.
+
+Shape suffixes: T targets, E hidden size, V vocabulary, B batch, L length.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from loracle.forest.trie import Sequences
+
+# Logits of this many targets exist at once: 512 x 150,000 in float32 are 300 MB.
+_CHUNK_TARGETS = 512
+# In a product whose rows are no multiple of this, some processors add up the vocabulary of the
+# rows left over one by one, which costs two digits of the gradient (docs/log.md).
+_ROWS_MULTIPLE = 16
+
+
+def target_loss(
+    hidden_TE: Tensor, head: nn.Module, token_ids_T: Tensor, weights_T: Tensor
+) -> Tensor:
+    """The weighted sum of cross entropies of `head(hidden)`, in float32.
+
+    Where the head is frozen and linear, logits are never kept: their gradient is made in the
+    forward pass, chunk by chunk. Any other head runs as it is.
+    """
+    frozen = isinstance(head, nn.Linear) and type(head) is nn.Linear
+    if frozen and not any(parameter.requires_grad for parameter in head.parameters()):
+        loss: Tensor = _FrozenHeadLoss.apply(  # type: ignore[no-untyped-call]
+            hidden_TE, head.weight, head.bias, token_ids_T, weights_T
+        )
+        return loss
+    logits = head(hidden_TE).float()
+    losses = nn.functional.cross_entropy(logits, token_ids_T, reduction="none")
+    return (losses * weights_T).sum()
+
+
+class _FrozenHeadLoss(torch.autograd.Function):
+    @staticmethod
+    def forward(
+        ctx: Any,
+        hidden_TE: Tensor,
+        weight_VE: Tensor,
+        bias_V: Tensor | None,
+        token_ids_T: Tensor,
+        weights_T: Tensor,
+    ) -> Tensor:
+        loss = torch.zeros((), dtype=torch.float32, device=hidden_TE.device)
+        gradient_TE = torch.empty_like(hidden_TE)
+        for start in range(0, len(hidden_TE), _CHUNK_TARGETS):
+            chunk = slice(start, start + _CHUNK_TARGETS)
+            token_ids, weights = token_ids_T[chunk, None], weights_T[chunk, None]
+            logits = nn.functional.linear(hidden_TE[chunk], weight_VE, bias_V).float()
+            log_probabilities = torch.log_softmax(logits, dim=-1)
+            loss -= (log_probabilities.gather(1, token_ids) * weights).sum()
+            d_logits = log_probabilities.exp_().mul_(weights)
+            d_logits.scatter_add_(1, token_ids, -weights)
+            num_missing = -len(d_logits) % _ROWS_MULTIPLE
+            d_logits = nn.functional.pad(d_logits.to(hidden_TE.dtype), (0, 0, 0, num_missing))
+            gradient_TE[chunk] = (d_logits @ weight_VE)[: len(token_ids)]
+        ctx.save_for_backward(gradient_TE)
+        return loss
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
+        (gradient_TE,) = ctx.saved_tensors
+        scaled = gradient_TE * gradients[0].to(gradient_TE.dtype)
+        return scaled, None, None, None, None
+
+
+def padded_loss(model: Any, sequences: Sequences, device: torch.device) -> tuple[Tensor, int]:
+    """The same sum through an ordinary right-padded batch, and the tokens computed (B * L)."""
+    assert sequences.weights is not None
+    lengths = torch.from_numpy(sequences.lengths)
+    mask_BL = torch.arange(int(lengths.max()))[None, :] < lengths[:, None]
+    token_ids_BL = torch.zeros(mask_BL.shape, dtype=torch.long)
+    token_ids_BL[mask_BL] = torch.from_numpy(sequences.token_ids).long()
+    weights_BL = torch.zeros(mask_BL.shape)
+    weights_BL[mask_BL] = torch.from_numpy(sequences.weights)
+    token_ids_BL, weights_BL = token_ids_BL.to(device), weights_BL.to(device)
+    logits = model(
+        input_ids=token_ids_BL, attention_mask=mask_BL.to(device), use_cache=False
+    ).logits
+    losses = nn.functional.cross_entropy(
+        logits[:, :-1].float().flatten(0, 1), token_ids_BL[:, 1:].flatten(), reduction="none"
+    )
+    return (losses * weights_BL[:, 1:].flatten()).sum(), token_ids_BL.numel()

@@ -1,0 +1,263 @@
+"""Scores of a file of predictions, without a model.
+
+A row, one a line; `answers` may be one text instead of a list, and further keys are kept:
+
+    {"prediction": "The Broncos", "answers": ["Denver Broncos", "Broncos"]}
+
+With `per_row` the same rows are written again with `"scores": {"em": 1.0, "f1": 1.0}` at their end.
+"""
+
+from __future__ import annotations
+
+import codecs
+import json
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import BinaryIO, NamedTuple
+
+from loracle.errors import DataError, PlanError, UserError
+from loracle.files import write_atomically
+from loracle.metrics import check_usable, score, script_of
+from loracle.plan import file_problem
+
+NUM_SHOWN_PROBLEMS = 20
+
+# Metrics whose tokens depend on the script of the references.
+_METRICS_BY_SCRIPT = frozenset({"em", "f1"})
+_TOKENS_OF_SCRIPT = {"spaced": "words as SQuAD", "characters": "characters"}
+
+
+@dataclass(frozen=True)
+class FileScores:
+    """The mean scores of one file of predictions."""
+
+    path: str
+    num_rows: int
+    """Rows scored: all of the file's but blank lines."""
+    num_blank_lines: int
+    means: dict[str, float]
+    """Mean over the rows by metric, from 0 to 1."""
+    scripts: dict[str, int]
+    """Number of rows whose references are in a `spaced` script, and by `characters`."""
+
+
+class _Row(NamedTuple):
+    content: dict[str, object]
+    prediction: str
+    references: list[str]
+
+
+@dataclass
+class _Tally:
+    """What one reading of the file adds up."""
+
+    values: dict[str, list[float]]
+    scripts: dict[str, int] = field(default_factory=lambda: dict.fromkeys(_TOKENS_OF_SCRIPT, 0))
+    num_rows: int = 0
+    scored_rows: list[bytes] | None = None
+    """The lines of `per_row`, or None where there is none to write."""
+    num_blank_lines: int = 0
+    problems: list[str] = field(default_factory=list)
+    num_more_problems: int = 0
+
+    def add_problem(self, problem: str) -> None:
+        if len(self.problems) < NUM_SHOWN_PROBLEMS:
+            self.problems.append(problem)
+        else:
+            self.num_more_problems += 1
+
+
+def score_file(
+    path: str | Path, metrics: Sequence[str], per_row: str | Path | None = None
+) -> FileScores:
+    """Score a JSONL file of predictions; write each row with its scores to `per_row` if given.
+
+    Blank lines are counted. A `scores` that a row already has is replaced in `per_row`, which
+    appears whole or not at all.
+
+    Raises PlanError where a metric is unknown, needs the model, or is named twice. Raises DataError
+    where the file is missing, unreadable or has no rows, where `per_row` cannot be written, and for
+    all rows that cannot be used: each with file:line, the first 20 in words.
+    """
+    path = Path(path)
+    _check_metrics(metrics)
+    _check_paths(path, None if per_row is None else Path(per_row))
+    tally = _Tally({name: [] for name in metrics}, scored_rows=None if per_row is None else [])
+    try:
+        with path.open("rb") as lines:
+            _score_lines(lines, path, tally)
+    except OSError as error:
+        raise DataError(f"{path} cannot be read: {error.strerror}") from error
+    _raise_problems(path, tally)
+    if per_row is not None and tally.scored_rows is not None:
+        _write_rows(Path(per_row), tally.scored_rows)
+    means = {name: math.fsum(values) / tally.num_rows for name, values in tally.values.items()}
+    return FileScores(str(path), tally.num_rows, tally.num_blank_lines, means, tally.scripts)
+
+
+def format_scores(scores: FileScores) -> str:
+    """The means in percent as lines for a terminal, with what they rest on."""
+    width = max(len(name) for name in scores.means)
+    lines = [f"{name:<{width}}  {100 * mean:6.2f}" for name, mean in scores.means.items()]
+    blank = (
+        f", {_count(scores.num_blank_lines, 'blank line')} skipped"
+        if scores.num_blank_lines
+        else ""
+    )
+    lines.append(f"\nmean in percent over {_count(scores.num_rows, 'row')} of {scores.path}{blank}")
+    if by_script := [name for name in scores.means if name in _METRICS_BY_SCRIPT]:
+        used = [
+            f"{_TOKENS_OF_SCRIPT[script]} on {_count(num_rows, 'row')}"
+            for script, num_rows in scores.scripts.items()
+            if num_rows
+        ]
+        lines.append(f"tokens of {' and '.join(by_script)}: {', '.join(used)}")
+    return "\n".join(lines)
+
+
+def to_json(scores: FileScores) -> str:
+    """The scores as one JSON object, means from 0 to 1 in full precision."""
+    content = {
+        "file": scores.path,
+        "num_rows": scores.num_rows,
+        "num_blank_lines": scores.num_blank_lines,
+        "means": scores.means,
+        "scripts": scores.scripts,
+    }
+    return json.dumps(content, ensure_ascii=False, indent=2)
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"
+
+
+def _check_metrics(metrics: Sequence[str]) -> None:
+    problems = [] if metrics else ["no metric is named; name one, as in --metrics em,f1"]
+    for name in dict.fromkeys(metrics):
+        try:
+            metric = check_usable(name)
+        except UserError as error:
+            problems += error.problems
+            continue
+        if metric.needs_model:
+            problems.append(
+                f"{name} needs the model's probabilities and cannot be computed from a file of "
+                "predictions; `loracle run` computes it, leave it out here"
+            )
+    repeated = (name for name in dict.fromkeys(metrics) if list(metrics).count(name) > 1)
+    problems += [f"metric {name} is named twice; name it once" for name in repeated]
+    if problems:
+        raise PlanError(problems)
+
+
+def _check_paths(path: Path, per_row: Path | None) -> None:
+    problems = [problem] if (problem := file_problem(path)) else []
+    if per_row is not None:
+        if per_row.is_dir():
+            problems.append(f"{per_row} is a folder; name a file for the rows with their scores")
+        elif per_row.exists() and path.exists() and per_row.samefile(path):
+            problems.append(f"{per_row} is the file being scored; name another for the row scores")
+    if problems:
+        raise DataError(problems)
+
+
+def _write_rows(path: Path, rows: Sequence[bytes]) -> None:
+    try:
+        write_atomically(path, b"".join(rows))
+    except OSError as error:
+        raise DataError(f"{path} cannot be written: {error.strerror}") from error
+
+
+def _score_lines(lines: BinaryIO, path: Path, tally: _Tally) -> None:
+    names = list(tally.values)
+    # Iterating over bytes ends lines at \n alone; text mode would also break at U+2028.
+    for number, line in enumerate(lines, start=1):
+        stripped = (line.removeprefix(codecs.BOM_UTF8) if number == 1 else line).strip(b" \t\r\n")
+        if not stripped:
+            tally.num_blank_lines += 1
+            continue
+        row = _row(stripped)
+        if isinstance(row, str):
+            tally.add_problem(f"{path}:{number}: {row}")
+            continue
+        values = score(row.prediction, row.references, names)
+        for name, value in values.items():
+            tally.values[name].append(value)
+        tally.scripts[script_of(row.references)] += 1
+        tally.num_rows += 1
+        if tally.scored_rows is not None:
+            tally.scored_rows.append(_json_line({**row.content, "scores": values}))
+
+
+def _raise_problems(path: Path, tally: _Tally) -> None:
+    if tally.problems:
+        more = tally.num_more_problems
+        last = [f"{path}: and {_count(more, 'more bad row')}"] if more else []
+        raise DataError([*tally.problems, *last])
+    if not tally.num_rows:
+        raise DataError(
+            f"{path} has no rows; write one JSON object a line with prediction and answers"
+        )
+
+
+def _row(line: bytes) -> _Row | str:
+    """The row of a line, or what is wrong with it."""
+    try:
+        content = json.loads(line.decode("utf-8"))
+    except UnicodeDecodeError as error:
+        return f"byte 0x{line[error.start]:02x} is not UTF-8; save the file as UTF-8"
+    except json.JSONDecodeError as error:
+        return (
+            f"bad JSON at column {error.colno} ({error.msg}); a line must be one whole JSON object"
+        )
+    except (RecursionError, ValueError) as error:
+        return f"bad JSON ({error}); a line must be one whole JSON object"
+    if not isinstance(content, dict):
+        return f"found {_kind(content)}; expected an object with prediction and answers"
+    if faults := [*_prediction_faults(content), *_answers_faults(content)]:
+        return "; ".join(faults)
+    answers = content["answers"]
+    return _Row(content, content["prediction"], [answers] if isinstance(answers, str) else answers)
+
+
+def _prediction_faults(content: dict[str, object]) -> Iterator[str]:
+    if "prediction" not in content:
+        yield f"has no prediction (its keys: {_keys(content)})"
+    elif not isinstance(content["prediction"], str):
+        yield f"prediction must be text; found {_kind(content['prediction'])}"
+
+
+def _answers_faults(content: dict[str, object]) -> Iterator[str]:
+    answers = content.get("answers")
+    if "answers" not in content:
+        yield f"has no answers (its keys: {_keys(content)})"
+    elif isinstance(answers, str):
+        return
+    elif not isinstance(answers, list):
+        yield f"answers must be a list of texts or one text; found {_kind(answers)}"
+    elif not answers:
+        yield "answers is empty; give at least one reference answer"
+    else:
+        for index, answer in enumerate(answers):
+            if not isinstance(answer, str):
+                yield f"answers[{index}] must be text; found {_kind(answer)}"
+
+
+def _keys(content: dict[str, object]) -> str:
+    text = ", ".join(content) or "none"
+    return text if len(text) <= 80 else f"{text[:77]}..."
+
+
+def _kind(value: object) -> str:
+    kinds = {dict: "an object", list: "a list", str: "text", type(None): "null"}
+    return kinds.get(type(value)) or json.dumps(value)[:40]
+
+
+def _json_line(content: dict[str, object]) -> bytes:
+    try:
+        return (json.dumps(content, ensure_ascii=False) + "\n").encode("utf-8")
+    except UnicodeEncodeError:
+        # Half a surrogate pair, which JSON can escape and UTF-8 cannot hold.
+        return (json.dumps(content) + "\n").encode("ascii")

@@ -1,0 +1,367 @@
+"""Load a frozen base, run a forest through it, and prove what it can do and that it is unchanged.
+
+Shape suffixes: N packed tokens, E hidden size, V vocabulary.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+from collections.abc import Iterable, Iterator
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from loracle.errors import ModelError
+from loracle.forest.attention.interface import (
+    ATTENTION_NAME,
+    ForestContext,
+    KeysValues,
+    attention_implementation,
+)
+from loracle.forest.attention.rows import RowAttention
+from loracle.forest.trie import Forest, Sequences, build_forest
+from loracle.model.native_memory import bound_kernel_cache
+
+# Relative difference of logits that the self-test accepts. A branch that sees another, or a model
+# with memory outside attention, is off by more than 0.3; rounding stays below these by far.
+SELF_TEST_TOLERANCE = {torch.float32: 1e-3, torch.bfloat16: 6e-2, torch.float16: 2e-2}
+
+_CHECKSUM_CHUNK = 1 << 22
+
+
+@dataclass(frozen=True)
+class BaseModel:
+    """A frozen base with its tokenizer.
+
+    end_token_ids: every token id that ends an answer, as the model declares them.
+    """
+
+    name: str
+    model: Any
+    tokenizer: Any
+    dtype: torch.dtype
+    device: torch.device
+    end_token_ids: frozenset[int]
+
+    @property
+    def num_parameters(self) -> int:
+        return sum(parameter.numel() for parameter in self.model.parameters())
+
+    @property
+    def max_length_tokens(self) -> int | None:
+        """The longest sequence the model was made for; None where it declares none."""
+        return getattr(self.model.config.get_text_config(), "max_position_embeddings", None)
+
+
+@dataclass(frozen=True)
+class SelfTest:
+    """Whether the forest's logits equal those of separate sequences, and the evidence."""
+
+    passed: bool
+    detail: str
+
+
+def preferred_device() -> torch.device:
+    """CUDA where there is one, else the CPU."""
+    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+
+def preferred_dtype(device: torch.device) -> torch.dtype:
+    """bfloat16 where the processor multiplies it natively, else float32."""
+    if device.type == "cuda":
+        return torch.bfloat16 if torch.cuda.is_bf16_supported() else torch.float32
+    capabilities: dict[str, bool] = getattr(torch.cpu, "get_capabilities", dict)()
+    native = capabilities.get("avx512_bf16") or capabilities.get("amx_bf16")
+    return torch.bfloat16 if native else torch.float32
+
+
+def chosen_dtype(dtype: str, device: torch.device) -> torch.dtype:
+    """The precision that a plan's `model.dtype` stands for."""
+    chosen: torch.dtype = preferred_dtype(device) if dtype == "auto" else getattr(torch, dtype)
+    return chosen
+
+
+def load_tokenizer(folder_or_id: str, revision: str | None, trust_remote_code: bool) -> Any:
+    """Load a tokenizer that has a chat template.
+
+    Raises:
+        ModelError: not found, not a tokenizer, or without a chat template.
+    """
+    from transformers import AutoTokenizer
+
+    _require_local_folder(folder_or_id)
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(
+            folder_or_id, revision=revision, trust_remote_code=trust_remote_code
+        )
+    except (OSError, ValueError, KeyError) as error:
+        raise ModelError(_not_loadable("tokenizer", folder_or_id, error)) from error
+    if not tokenizer.chat_template:
+        raise ModelError(
+            f"model {folder_or_id}: its tokenizer has no chat template; "
+            "name an instruction-tuned model, or add a chat_template.jinja to its folder"
+        )
+    return tokenizer
+
+
+def load_base(
+    name: str,
+    folder_or_id: str,
+    tokenizer: Any,
+    *,
+    revision: str | None = None,
+    dtype: str = "auto",
+    trust_remote_code: bool = False,
+) -> BaseModel:
+    """Load the model `folder_or_id`, frozen and in evaluation mode.
+
+    dtype: auto, float32, bfloat16 or float16; auto is `preferred_dtype`.
+
+    Raises:
+        ModelError: not found, or not a causal language model.
+    """
+    from transformers import AutoModelForCausalLM
+
+    bound_kernel_cache()
+    _require_local_folder(folder_or_id)
+    device = preferred_device()
+    torch_dtype = chosen_dtype(dtype, device)
+    try:
+        model = AutoModelForCausalLM.from_pretrained(
+            folder_or_id,
+            revision=revision,
+            dtype=torch_dtype,
+            trust_remote_code=trust_remote_code,
+            low_cpu_mem_usage=True,
+        )
+    except (OSError, ValueError, KeyError) as error:
+        raise ModelError(_not_loadable("model", folder_or_id, error)) from error
+    model.to(device)  # type: ignore[arg-type]
+    return wrap_base(name, model, tokenizer)
+
+
+def wrap_base(name: str, model: Any, tokenizer: Any) -> BaseModel:
+    """Freeze a model that is already in memory."""
+    model.requires_grad_(False)
+    model.eval()
+    parameter = next(model.parameters())
+    return BaseModel(
+        name=name,
+        model=model,
+        tokenizer=tokenizer,
+        dtype=parameter.dtype,
+        device=parameter.device,
+        end_token_ids=end_token_ids(model, tokenizer),
+    )
+
+
+def end_token_ids(model: Any, tokenizer: Any) -> frozenset[int]:
+    """Every end token the model, its generation config and its tokenizer declare."""
+    return declared_end_token_ids(
+        getattr(model, "generation_config", None), model.config.get_text_config(), tokenizer
+    )
+
+
+def declared_end_token_ids(*sources: Any) -> frozenset[int]:
+    """The end tokens that any of these objects declares as its `eos_token_id`."""
+    declared: set[int] = set()
+    for source in sources:
+        value = getattr(source, "eos_token_id", None)
+        if value is not None:
+            declared.update([value] if isinstance(value, int) else value)
+    if not declared:
+        raise ModelError("the model declares no end token; set eos_token_id in its config")
+    return frozenset(declared)
+
+
+def forest_hidden_states(model: Any, forest: Forest, context: ForestContext) -> Tensor:
+    """Run packed rows through the decoder: the last hidden states, (N, E).
+
+    The model's attention must be ATTENTION_NAME (see `attention_implementation`).
+    """
+    device = next(model.parameters()).device
+    token_ids_N = torch.from_numpy(forest.token_ids).to(device, torch.long)
+    depths_N = torch.from_numpy(forest.depths).to(device)
+    return packed_hidden_states(model, token_ids_N, depths_N, context)
+
+
+def packed_hidden_states(
+    model: Any, token_ids_N: Tensor, positions_N: Tensor, context: ForestContext
+) -> Tensor:
+    """As `forest_hidden_states`, from tensors: token ids and positions of shape (N,)."""
+    output = model.get_decoder()(
+        input_ids=token_ids_N.unsqueeze(0),
+        position_ids=positions_N.unsqueeze(0),
+        use_cache=False,
+        forest=context,
+    )
+    hidden: Tensor = output.last_hidden_state[0]
+    return hidden
+
+
+def run_self_test(base: BaseModel) -> SelfTest:
+    """Compare the forest's logits with those of separate sequences on a random probe."""
+    probe = _probe(int(base.model.config.get_text_config().vocab_size))
+    try:
+        error = _probe_error(base, probe)
+    except (RuntimeError, TypeError, ValueError, AttributeError) as problem:
+        return SelfTest(False, f"the model cannot run a prefix forest: {problem}")
+    tolerance = SELF_TEST_TOLERANCE.get(base.dtype, 1e-3)
+    passed = error <= tolerance
+    verb = "equal" if passed else "do NOT equal"
+    return SelfTest(
+        passed,
+        f"forest logits {verb} those of separate sequences on a probe "
+        f"(relative difference {error:.1e}, accepted {tolerance:.0e})",
+    )
+
+
+def _probe(vocabulary_size: int) -> list[list[int]]:
+    generator = np.random.default_rng(0)
+
+    def draw(num_tokens: int) -> list[int]:
+        return [int(t) for t in generator.integers(0, vocabulary_size, num_tokens)]
+
+    trunk, branch = draw(12), draw(5)
+    return [trunk + branch + draw(6), trunk + branch + draw(3), trunk + draw(7), trunk, draw(9)]
+
+
+@torch.no_grad()
+def _probe_error(base: BaseModel, probe: list[list[int]]) -> float:
+    unsupported = getattr(base.model.config.get_text_config(), "attention_chunk_size", None)
+    if unsupported:
+        raise RuntimeError("its attention is cut into chunks")
+    separate = [
+        base.model(torch.tensor([ids], device=base.device), use_cache=False).logits[0].float()
+        for ids in probe
+    ]
+    forest = build_forest(Sequences.of(probe), max_row_tokens=1 << 30, attention_cost=0.0)
+    with attention_implementation(base.model, ATTENTION_NAME):
+        kept: dict[int, KeysValues] = {}
+        context = RowAttention.of(forest, base.device, keep=kept)
+        hidden = forest_hidden_states(base.model, forest, context)
+        logits = base.model.get_output_embeddings()(hidden).float()
+    if len(kept) != base.model.config.get_text_config().num_hidden_layers:
+        raise RuntimeError("some of its layers do not use the registered attention")
+    difference = reference = 0.0
+    for i, expected in enumerate(separate):
+        path = torch.from_numpy(forest.ancestors(int(forest.last_nodes[i]))).to(base.device)
+        difference += float((logits[path] - expected).square().sum())
+        reference += float(expected.square().sum())
+    return float((difference / reference) ** 0.5)
+
+
+def fingerprint(tensors: Iterable[tuple[str, Tensor]]) -> str:
+    """A sha256 over names, shapes, types and a checksum of the values, made on their own device.
+
+    The checksum multiplies every word by its own odd number modulo 2**64, so any single changed
+    value changes it; it costs one read of the weights.
+    """
+    digest = hashlib.sha256()
+    for name, tensor in tensors:
+        line = f"{name} {tuple(tensor.shape)} {tensor.dtype} {_checksum(tensor)}\n"
+        digest.update(line.encode())
+    return digest.hexdigest()
+
+
+def base_fingerprint(model: Any) -> str:
+    """The fingerprint of all weights and buffers of a base without an adapter."""
+    return fingerprint(sorted(model.state_dict().items()))
+
+
+def _checksum(tensor: Tensor) -> int:
+    words = tensor.detach().contiguous().reshape(-1).view(torch.uint8)
+    words = torch.nn.functional.pad(words, (0, -len(words) % 4)).view(torch.int32)
+    total = torch.zeros((), dtype=torch.int64, device=words.device)
+    for start in range(0, len(words), _CHECKSUM_CHUNK):
+        chunk = words[start : start + _CHECKSUM_CHUNK].to(torch.int64)
+        odd = torch.arange(start, start + len(chunk), device=words.device).mul_(2).add_(1)
+        total += (chunk * odd).sum()
+    return int(total)
+
+
+@contextmanager
+def computing(
+    base_dtype: torch.dtype, device: torch.device, adapter_model: Any | None
+) -> Iterator[None]:
+    """The context in which a half-precision base runs with a float32 adapter.
+
+    Adapter weights stay float32 for the optimizer; their products run in the base's precision,
+    without casting the activations to float32 and back around every adapted layer.
+    """
+    if adapter_model is None or base_dtype == torch.float32:
+        yield
+        return
+    with (
+        input_casting_off(base_dtype, adapter_model),
+        torch.autocast(device.type, dtype=base_dtype),
+    ):
+        yield
+
+
+@contextmanager
+def answering(base: BaseModel, adapter_model: Any | None) -> Iterator[None]:
+    """The context of inference: as `computing`, with LoRA weights rounded once.
+
+    `computing` rounds them for every product, which decoding would do for each token.
+    """
+    with computing(base.dtype, base.device, adapter_model), ExitStack() as putting_back:
+        if adapter_model is not None and base.dtype != torch.float32:
+            for name, parameter in adapter_model.named_parameters():
+                if "lora_A." in name or "lora_B." in name:
+                    putting_back.callback(setattr, parameter, "data", parameter.data)
+                    parameter.data = parameter.data.to(base.dtype)
+        yield
+
+
+def input_casting_off(base_dtype: torch.dtype, adapter_model: Any) -> AbstractContextManager[None]:
+    """Keep peft from casting activations to the adapter's float32 over a half-precision base."""
+    if base_dtype == torch.float32:
+        return nullcontext()
+    from peft.helpers import disable_input_dtype_casting
+
+    context: AbstractContextManager[None] = disable_input_dtype_casting(adapter_model)
+    return context
+
+
+@contextmanager
+def evaluation_precision(base: BaseModel, dtype: str) -> Iterator[BaseModel]:
+    """The base in another precision for a while: `auto` leaves it as it is.
+
+    The weights are kept aside and put back, so the base is the same afterwards.
+    """
+    wanted = base.dtype if dtype == "auto" else getattr(torch, dtype)
+    if wanted == base.dtype:
+        yield base
+        return
+    frozen = [p for p in base.model.parameters() if p.dtype == base.dtype and not p.requires_grad]
+    before = [parameter.data for parameter in frozen]
+    for parameter in frozen:
+        parameter.data = parameter.data.to(wanted)
+    try:
+        yield dataclasses.replace(base, dtype=wanted)
+    finally:
+        for parameter, data in zip(frozen, before, strict=True):
+            parameter.data = data
+
+
+def _require_local_folder(folder_or_id: str) -> None:
+    path = Path(folder_or_id)
+    looks_local = path.is_absolute() or folder_or_id.startswith((".", "~")) or path.exists()
+    if looks_local and not (path / "config.json").is_file():
+        found = "the folder has no config.json" if path.is_dir() else "there is no such folder"
+        raise ModelError(f"model {folder_or_id}: {found}; name a model folder or a hub id")
+
+
+def _not_loadable(what: str, folder_or_id: str, error: Exception) -> str:
+    first_line = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+    return (
+        f"model {folder_or_id}: its {what} cannot be loaded ({first_line}); "
+        "check the name, or download it and pass its folder"
+    )

@@ -1,0 +1,50 @@
+"""What of a model its data needs: the tokenizer, the end tokens, the longest row. No weights."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from loracle.errors import ModelError
+from loracle.model.embedded import embedded_model_folder
+
+
+@dataclass(frozen=True)
+class Tokenizing:
+    """end_token_ids: every id that ends an answer. max_length_tokens: the longest sequence the
+    model was made for; None where it declares none. config: transformers' config of the model."""
+
+    tokenizer: Any
+    config: Any
+    end_token_ids: frozenset[int]
+    max_length_tokens: int | None
+
+
+def load_tokenizing(name: str, *, trust_remote_code: bool = False) -> Tokenizing:
+    """Load them from a model's folder; the same as the loaded model would say.
+
+    Raises:
+        ModelError: not found, without a chat template, or without an end token.
+    """
+    from transformers import AutoConfig, GenerationConfig
+
+    from loracle.model.base import declared_end_token_ids, load_tokenizer
+
+    source = str(embedded_model_folder()) if name == "embedded" else name
+    tokenizer = load_tokenizer(source, None, trust_remote_code)
+    try:
+        config = AutoConfig.from_pretrained(source, trust_remote_code=trust_remote_code)
+    except (OSError, ValueError, KeyError) as error:
+        raise ModelError(f"model {name}: its config cannot be loaded ({error})") from error
+    try:
+        generation = GenerationConfig.from_pretrained(source)
+    except OSError:
+        # A model need not have one; then its config says how an answer ends.
+        generation = GenerationConfig.from_model_config(config)
+    text_config = config.get_text_config()
+    return Tokenizing(
+        tokenizer,
+        config,
+        declared_end_token_ids(generation, text_config, tokenizer),
+        getattr(text_config, "max_position_embeddings", None),
+    )

@@ -1,0 +1,101 @@
+"""Decisions, and the comparison of two runs, as lines and a table for the terminal."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal
+
+from rich.table import Table
+from rich.text import Text
+
+from loracle.decision.compare import RunComparison
+from loracle.decision.judge import measure_of
+from loracle.decision.wording import p_text
+from loracle.plan import DecisionPlan
+from loracle.statistics import Comparison
+from loracle.text import visible
+
+Language = Literal["en", "zh"]
+
+_HEADINGS = {"en": ("Why", "On {name} alone"), "zh": ("理由", "仅看 {name}")}
+
+
+def decision_sentence(decisions: Sequence[Mapping[str, Any]], language: Language = "en") -> str:
+    """The overall decision in one sentence."""
+    return visible(str(decisions[0]["sentence"][language]))
+
+
+def decision_lines(decisions: Sequence[Mapping[str, Any]], language: Language = "en") -> list[str]:
+    """The overall decision, its reasons, then each evaluation set's where there are several."""
+    why, alone = _HEADINGS[language]
+    overall, *single = decisions
+    lines = [decision_sentence(decisions, language), "", f"{why}:"]
+    lines += _reasons(overall, language)
+    for decision in single:
+        name = visible(str(decision["evaluation"]))
+        lines += ["", f"{alone.format(name=name)}: {visible(decision['sentence'][language])}"]
+        lines += _reasons(decision, language, skip_rule=True)
+    return lines
+
+
+def other_rule_note(frozen: DecisionPlan) -> str:
+    """What to know where another rule is applied than the plan's."""
+    return (
+        f"the plan's rule was {frozen.metric} at {frozen.confidence:.0%}, least gain "
+        f"{frozen.min_gain:g}; a rule that is chosen after the scores are known proves less"
+    )
+
+
+def _reasons(
+    decision: Mapping[str, Any], language: Language, *, skip_rule: bool = False
+) -> list[str]:
+    reasons = decision["reasons"][1 if skip_rule else 0 :]
+    return [f"  {visible(reason[language])}" for reason in reasons]
+
+
+def run_comparison_tables(found: RunComparison) -> list[Table]:
+    """B less A for each pair of rows, a table for each shared set and one for their mean."""
+    scopes = dict.fromkeys(comparison.evaluation for comparison in found.comparisons)
+    return [_run_comparison_table(found, scope) for scope in scopes]
+
+
+def _run_comparison_table(found: RunComparison, scope: str | None) -> Table:
+    measure = measure_of(found.metric)
+    name = visible(scope) if scope is not None else f"mean of {len(found.shared)} sets"
+    table = Table(
+        title=Text(f"{name} · {measure.name}"),
+        caption=Text(f"second lines: intervals at confidence {found.confidence:.4g}"),
+    )
+    table.add_column("row", overflow="fold")
+    for header in ("A", "B", "B less A", "corrected p", "better"):
+        table.add_column(header, justify="right", no_wrap=True)
+    for comparison in found.comparisons:
+        if comparison.evaluation == scope:
+            table.add_row(*map(Text, _comparison_cells(comparison, found)))
+    return table
+
+
+def _comparison_cells(comparison: Comparison, found: RunComparison) -> list[str]:
+    measure = measure_of(found.metric)
+    scope = comparison.evaluation
+    means = found.means[scope] if scope is not None else found.mean_over_sets
+    name_b, name_a = (row.split(": ", 1)[1] for row in (comparison.a, comparison.b))
+    return [
+        visible(name_a if name_a == name_b else f"{comparison.b} · {comparison.a}"),
+        measure.value(means[comparison.b]),
+        measure.value(means[comparison.a]),
+        f"{measure.difference(comparison.difference).removesuffix(' points')}\n"
+        f"{measure.interval(comparison.low, comparison.high)}",
+        p_text(comparison.p_corrected).removeprefix("p "),
+        "none shown" if comparison.better is None else comparison.better.split(":", 1)[0],
+    ]
+
+
+def run_comparison_lines(found: RunComparison) -> list[str]:
+    """What differs between the plans, and which evaluation sets were left out."""
+    lines = ["What differs in the plans:"] if found.plan_changes else ["The plans are the same."]
+    lines += [f"  {visible(change)}" for change in found.plan_changes]
+    if found.unshared:
+        names = ", ".join(map(visible, found.unshared))
+        lines.append(f"Not compared, asked by one run only: {names}")
+    return lines

@@ -1,0 +1,193 @@
+"""A run folder as reports read it: from its files alone, without its lock, never writing.
+
+RunRecord ── results     results.json, or None while the run goes on
+          ├─ plan        plan.json, as frozen
+          ├─ environment what each process of the run ran on
+          ├─ trials      one TrialRecord a row: the base first, then the plan's order
+          └─ questions() what an evaluation asked, from the run folder or the data file
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from loracle.data.conversation import Example
+from loracle.data.reading.dataset import read_examples
+from loracle.errors import DataError, RunFolderError
+from loracle.files import read_json, read_json_lines, write_json_lines
+from loracle.plan import BASE_NAME
+from loracle.report.results import read_results
+from loracle.run_folder.folder import RunFolder, TrialFolder
+
+# Version 1 has no judgement; the page says so and shows the rest.
+OLDEST_RESULTS = 1
+
+
+class Turn(NamedTuple):
+    """One message of a prompt."""
+
+    role: str
+    content: str
+
+
+def keep_questions(folder: RunFolder, evaluation: str, examples: Sequence[Example]) -> None:
+    """Keep what an evaluation asks in the run folder, for reports: the data file may move.
+
+    Rows are {"id": "q1", "prompt": [["user", "Who won?"]]}. A file that is there already stays:
+    the plan's fingerprint holds the data file's hash.
+    """
+    path = folder.questions(evaluation)
+    if path.is_file():
+        return
+    rows = (
+        {
+            "id": example.id,
+            "prompt": [[turn.role, turn.content] for turn in example.conversation.prompt.messages],
+        }
+        for example in examples
+    )
+    write_json_lines(path, rows)
+
+
+class Questions(NamedTuple):
+    """What an evaluation asked, by the example's id; `missing` says why there is nothing."""
+
+    prompts: Mapping[str, tuple[Turn, ...]]
+    missing: str | None
+
+
+@dataclass(frozen=True)
+class TrialRecord:
+    """One trial, or the base model, as its folder holds it. Rows are read when asked for."""
+
+    candidate: str
+    seed: int | None
+    label: str
+    """The candidate's name, with the seed where the plan has several."""
+    folder: TrialFolder
+
+    @property
+    def is_base(self) -> bool:
+        return self.seed is None
+
+    @property
+    def is_done(self) -> bool:
+        return self.folder.done.is_file()
+
+    @cached_property
+    def summary(self) -> dict[str, Any]:
+        """trial.json; empty where the trial did not come so far."""
+        path = self.folder.trial_json
+        return dict(read_json(path)) if path.is_file() else {}
+
+    @cached_property
+    def steps(self) -> list[dict[str, Any]]:
+        """The rows of steps.jsonl; a row that is being written is left for the next reading."""
+        path = self.folder.steps
+        return read_json_lines(path, allow_torn_end=True).rows if path.is_file() else []
+
+    def predictions(self, evaluation: str) -> list[dict[str, Any]] | None:
+        """The answers to one evaluation, or None where there are none."""
+        return _rows(self.folder.predictions(evaluation))
+
+    def scores(self, evaluation: str) -> list[dict[str, Any]] | None:
+        """The scores of those answers, row by row, or None where there are none."""
+        return _rows(self.folder.scores(evaluation))
+
+
+@dataclass(frozen=True)
+class RunRecord:
+    """Everything a report shows, as the run folder holds it."""
+
+    root: Path
+    plan: Mapping[str, Any]
+    environment: Sequence[Mapping[str, Any]]
+    results: Mapping[str, Any] | None
+    check: Mapping[str, Any] | None
+    """check.json, what the data check found; None where the run made none."""
+    trials: tuple[TrialRecord, ...]
+
+    @property
+    def evaluations(self) -> list[str]:
+        return [entry["name"] for entry in self.plan["evaluation"]]
+
+    def finished_trials(self) -> Iterator[TrialRecord]:
+        """Those whose files are vouched for."""
+        return (trial for trial in self.trials if trial.is_done)
+
+    def questions(self, evaluation: str) -> Questions:
+        """What was asked. The folder's own copy comes first, else the data file if unchanged."""
+        kept = RunFolder(self.root).questions(evaluation)
+        if kept.is_file():
+            rows = read_json_lines(kept).rows
+            return Questions(
+                {row["id"]: tuple(Turn(*turn) for turn in row["prompt"]) for row in rows}, None
+            )
+        entry = next(entry for entry in self.plan["evaluation"] if entry["name"] == evaluation)
+        return _questions_of_data_file(entry)
+
+
+def read_run(root: Path | str, *, unfinished: bool = False) -> RunRecord:
+    """Read a run folder.
+
+    unfinished: accept a run that has no results yet; `results` is None then.
+
+    Raises RunFolderError where it is no run folder, is damaged, or has no results.
+    """
+    folder = RunFolder(root)
+    plan = folder.frozen_plan()
+    has_results = folder.results.is_file()
+    if not has_results and not unfinished:
+        raise RunFolderError(
+            f"{folder.root} has no results.json: the run is not finished; go on with it by the "
+            "same `loracle run` command"
+        )
+    return RunRecord(
+        root=folder.root,
+        plan=plan,
+        environment=read_json(folder.environment) if folder.environment.is_file() else [],
+        results=read_results(folder.results, oldest=OLDEST_RESULTS) if has_results else None,
+        check=read_json(checked) if (checked := folder.root / "check.json").is_file() else None,
+        trials=tuple(_trials(folder, plan)),
+    )
+
+
+def _trials(folder: RunFolder, plan: Mapping[str, Any]) -> Iterator[TrialRecord]:
+    yield TrialRecord(BASE_NAME, None, BASE_NAME, folder.base)
+    seeds = plan["seeds"]
+    for entry in plan["candidates"]:
+        for seed in seeds:
+            label = entry["name"] if len(seeds) == 1 else f"{entry['name']} · seed {seed}"
+            yield TrialRecord(entry["name"], seed, label, folder.trial(entry["name"], seed))
+
+
+def _rows(path: Path) -> list[dict[str, Any]] | None:
+    return read_json_lines(path, allow_torn_end=True).rows if path.is_file() else None
+
+
+def _questions_of_data_file(entry: Mapping[str, Any]) -> Questions:
+    path = Path(entry["path"])
+    if not path.is_file():
+        return Questions({}, f"{path.name}: the data file is no longer where the plan says")
+    with path.open("rb") as file:
+        if hashlib.file_digest(file, "sha256").hexdigest() != entry.get("sha256"):
+            return Questions({}, f"{path.name}: the data file has changed since the run")
+    try:
+        examples = read_examples(path, limit=entry["limit"])
+    except DataError as error:
+        return Questions({}, error.problems[0])
+    return Questions(
+        {
+            example.id: tuple(
+                Turn(message.role, message.content)
+                for message in example.conversation.prompt.messages
+            )
+            for example in examples
+        },
+        None,
+    )

@@ -1,0 +1,137 @@
+"""What the run is doing: for people on the terminal and in logs, for programs in events.jsonl.
+
+    emit(kind, fields) ─┬─> events.jsonl     {"time": "...", "event": "step", "step": 14, ...}
+                        ├─> the three logs   2026-01-02T10:00:00+00:00 [2/5 noisy] step 14/56 · ...
+                        ├─> the view         bars on a terminal, else plain lines
+                        └─> listeners        experiment trackers, where the plan names some
+
+Everything goes to the standard error stream: standard output is for the result. A view that
+cannot write (its terminal was closed) is dropped, with a note in the log; so is a listener that
+fails. The run goes on.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack, suppress
+from datetime import UTC, datetime
+from typing import Any, Protocol, Self, TextIO
+
+from loracle.files import JsonLinesWriter
+from loracle.run_folder.events import EVENTS, EVERY_LOG, Narrator
+from loracle.run_folder.folder import RunFolder
+
+# What the run prints at its end.
+_SHOWN_BY_THE_RESULT = frozenset({"decided"})
+
+
+class View(Protocol):
+    """Shows events to a person. `line` is the event in words."""
+
+    def show(self, kind: str, fields: Mapping[str, Any], line: str) -> None: ...
+
+    def close(self) -> None: ...
+
+
+class Listener(Protocol):
+    """Follows events for another program. What it raises ends it, never the run."""
+
+    name: str
+    """As a warning names it."""
+
+    def hear(self, kind: str, fields: Mapping[str, Any]) -> None: ...
+
+    def close(self) -> None: ...
+
+
+class Reporter:
+    """Takes every event of a run. Use it as a context manager."""
+
+    def __init__(
+        self, run_folder: RunFolder | None, view: View, listeners: Sequence[Listener] = ()
+    ) -> None:
+        self._run_folder = run_folder
+        self._view: View | None = view
+        self._listeners = list(listeners)
+        self._narrator = Narrator()
+        self._open = ExitStack()
+        self._events: JsonLinesWriter | None = None
+        self._logs: dict[str, TextIO] = {}
+
+    def emit(self, kind: str, **fields: Any) -> None:
+        """Record and show one event; its fields are those of EVENTS."""
+        assert kind in EVENTS, f"unknown event {kind}"
+        expected = set(EVENTS[kind].fields)
+        assert set(fields) == expected, f"{kind}: fields {sorted(fields)}, not {sorted(expected)}"
+        line = self._narrator.line(kind, fields)
+        self._record(kind, fields, line)
+        if self._view is not None and kind not in _SHOWN_BY_THE_RESULT:
+            try:
+                self._view.show(kind, fields, line)
+            # ValueError: the stream was closed in this process.
+            except (OSError, ValueError) as error:
+                self._drop_view(error)
+        for listener in list(self._listeners):
+            try:
+                listener.hear(kind, fields)
+            # Whatever a foreign client throws, a network or a bug: the record is complete here.
+            except Exception as error:  # noqa: BLE001
+                self._drop_listener(listener, error)
+
+    def __enter__(self) -> Self:
+        folder = self._run_folder
+        if folder is None:
+            return self
+        self._events = self._open.enter_context(JsonLinesWriter(folder.events, resume=True))
+        paths = (folder.pipeline_log, folder.training_log, folder.evaluation_log)
+        for name, path in zip(EVERY_LOG, paths, strict=True):
+            # Names of files may hold bytes that are no UTF-8; a log line must not fail by them.
+            file = path.open("a", encoding="utf-8", errors="backslashreplace", buffering=1)
+            self._logs[name] = self._open.enter_context(file)
+        if self._events.torn_end is not None:
+            self.emit(
+                "warning",
+                message=f"{folder.events.name}: a row that a stopped process left incomplete was "
+                f"cut off: {self._events.torn_end!r}",
+            )
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        with self._open:
+            for listener in list(self._listeners):
+                try:
+                    listener.close()
+                except Exception as failure:  # noqa: BLE001
+                    self._drop_listener(listener, failure)
+            if self._view is not None:
+                try:
+                    self._view.close()
+                except (OSError, ValueError) as failure:
+                    self._drop_view(failure)
+
+    def _record(self, kind: str, fields: Mapping[str, Any], line: str) -> None:
+        if self._run_folder is None:
+            return
+        assert self._events is not None, "a Reporter records between `with` and its end"
+        now = datetime.now(UTC)
+        stamp = now.isoformat(timespec="milliseconds")
+        self._events.write({"time": stamp, "event": kind, **fields})
+        for name in EVENTS[kind].logs:
+            self._logs[name].write(f"{now.isoformat(timespec='seconds')} {line}\n")
+
+    def _drop_view(self, error: Exception) -> None:
+        """Stop displaying. What is lost by it is on record."""
+        view, self._view = self._view, None
+        self.emit("warning", message=f"nothing is displayed from here on: {error}")
+        if view is not None:
+            # It gives the terminal back where that still works; that it may not is noted above.
+            with suppress(OSError, ValueError):
+                view.close()
+
+    def _drop_listener(self, listener: Listener, error: Exception) -> None:
+        self._listeners.remove(listener)
+        self.emit(
+            "warning",
+            message=f"{listener.name} failed and gets nothing from here on "
+            f"({type(error).__name__}: {error}); the run goes on, its folder holds everything",
+        )

@@ -1,0 +1,325 @@
+"""The training loop: one adapter, one dataset, over the prefix forest or over padded batches.
+
+The loss of a step is a sum over its targets divided by their total weight, so any cut of the
+batch into rows and micro-batches gives the same gradient. That is also the answer to running out
+of memory: drop the step's gradient, halve the budget, do the same step again.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from loracle.errors import NonFiniteError, OutOfMemoryError
+from loracle.forest.attention.interface import ATTENTION_NAME, attention_implementation
+from loracle.forest.attention.rows import RowAttention
+from loracle.forest.losses import padded_loss, target_loss
+from loracle.forest.ordering import Ordering
+from loracle.forest.trie import Forest, IntArray, Sequences, build_forest
+from loracle.model import adapter
+from loracle.model.base import BaseModel, computing, forest_hidden_states, input_casting_off
+
+# Beyond this, rows grow so wide that attention costs more than sharing saves.
+_MAX_ROW_TOKENS = 1024
+_MIN_BUDGET_TOKENS = 16
+
+AUTO_BUDGET_TOKENS = {"cpu": 2048, "cuda": 16384}
+
+
+@dataclass(frozen=True)
+class TrainingSettings:
+    """What the loop needs. Lengths: `max_steps` decides, else `max_tokens`, else `epochs`.
+
+    max_tokens: read tokens (separate sequences) after which the step under way is the last.
+    budget_tokens: tokens computed at once; the effective batch never depends on it.
+    """
+
+    epochs: float
+    max_steps: int | None
+    max_tokens: int | None
+    batch_size: int
+    learning_rate: float
+    schedule: Literal["linear", "cosine", "constant"]
+    warmup_ratio: float
+    weight_decay: float
+    betas: tuple[float, float]
+    eps: float
+    max_grad_norm: float | None
+    grouped: bool
+    forest: bool
+    budget_tokens: int
+    gradient_checkpointing: bool
+    seed: int
+
+
+@dataclass(frozen=True)
+class StepRecord:
+    """One line of steps.jsonl. `tokens_read` counts the separate sequences of this step,
+    `tokens_computed` what went through the model; `seconds` is this step's wall time."""
+
+    step: int
+    epoch: float
+    loss: float
+    gradient_norm: float
+    learning_rate: float
+    tokens_read: int
+    tokens_computed: int
+    seconds: float
+
+
+@dataclass(frozen=True)
+class MemoryEvent:
+    """The budget was halved, and the step done again."""
+
+    step: int
+    budget_tokens: int
+
+
+def train(
+    base: BaseModel,
+    adapted: Any,
+    sequences: Sequences,
+    groups: IntArray,
+    settings: TrainingSettings,
+    on_step: Callable[[StepRecord], None],
+    on_memory: Callable[[MemoryEvent], None],
+) -> None:
+    """Train the adapter in place.
+
+    sequences: token ids with loss weights; groups: the prefix group of each, shape (S,).
+
+    Raises:
+        NonFiniteError: the loss or the gradient is not finite.
+        OutOfMemoryError: a single sequence does not fit.
+    """
+    ordering = _ordering(groups, settings)
+    num_steps = num_training_steps(ordering, sequences.lengths, settings)
+    parameters = [parameter for _, parameter in adapter.trainable(adapted)]
+    optimizer = torch.optim.AdamW(
+        parameters,
+        lr=settings.learning_rate,
+        betas=settings.betas,
+        eps=settings.eps,
+        weight_decay=settings.weight_decay,
+    )
+    memory = _Memory(settings.budget_tokens, on_memory)
+    with _training_mode(base, adapted, settings):
+        for step in range(num_steps):
+            started = time.perf_counter()
+            batch = take(sequences, ordering.batch(step))
+            learning_rate = learning_rate_at(step, num_steps, settings)
+            for group in optimizer.param_groups:
+                group["lr"] = learning_rate
+            loss, tokens_computed = _gradient(base, adapted, batch, step, settings, memory)
+            max_norm = settings.max_grad_norm or math.inf
+            gradient_norm = float(torch.nn.utils.clip_grad_norm_(parameters, max_norm))
+            _require_finite(step, loss, gradient_norm)
+            optimizer.step()
+            on_step(
+                StepRecord(
+                    step=step + 1,
+                    epoch=(step + 1) / ordering.steps_per_epoch,
+                    loss=loss,
+                    gradient_norm=gradient_norm,
+                    learning_rate=learning_rate,
+                    tokens_read=len(batch.token_ids),
+                    tokens_computed=tokens_computed,
+                    seconds=time.perf_counter() - started,
+                )
+            )
+
+
+@dataclass
+class _Memory:
+    """The tokens computed at once, halved whenever they turn out to be too many."""
+
+    budget_tokens: int
+    on_change: Callable[[MemoryEvent], None]
+
+    def halve(self, error: BaseException, step: int, batch: Sequences) -> None:
+        """Raises the error where it is another one, OutOfMemoryError where no half is left."""
+        if not is_out_of_memory(error):
+            raise error
+        if torch.cuda.is_available():
+            torch.cuda.empty_cache()
+        # No row is longer than the budget unless one sequence is: halving goes on until then.
+        if self.budget_tokens <= _MIN_BUDGET_TOKENS:
+            raise OutOfMemoryError(
+                f"step {step + 1}: out of memory even one sequence at a time (the longest has "
+                f"{int(batch.lengths.max())} tokens); set training.gradient_checkpointing to "
+                "true, or use a smaller model"
+            ) from error
+        self.budget_tokens //= 2
+        self.on_change(MemoryEvent(step + 1, self.budget_tokens))
+
+
+def _gradient(
+    base: BaseModel,
+    adapted: Any,
+    batch: Sequences,
+    step: int,
+    settings: TrainingSettings,
+    memory: _Memory,
+) -> tuple[float, int]:
+    """The step's gradient, loss and computed tokens: again with half the budget if need be."""
+    while True:
+        adapted.zero_grad(set_to_none=True)
+        # Seeded by the step, so that dropout needs no replay when training resumes.
+        torch.manual_seed(step_seed(settings.seed, step))
+        try:
+            return accumulate_gradient(
+                base, adapted, batch, budget_tokens=memory.budget_tokens, forest=settings.forest
+            )
+        except (RuntimeError, MemoryError) as error:
+            memory.halve(error, step, batch)
+
+
+def _require_finite(step: int, loss: float, gradient_norm: float) -> None:
+    if not (math.isfinite(loss) and math.isfinite(gradient_norm)):
+        raise NonFiniteError(
+            f"step {step + 1}: loss {loss}, gradient norm {gradient_norm}; "
+            "lower training.learning_rate, or set model.dtype to float32"
+        )
+
+
+def num_steps_planned(sequences: Sequences, groups: IntArray, settings: TrainingSettings) -> int:
+    """How many optimizer steps `train` will take."""
+    return num_training_steps(_ordering(groups, settings), sequences.lengths, settings)
+
+
+def _ordering(groups: IntArray, settings: TrainingSettings) -> Ordering:
+    labels = tuple(groups.tolist())
+    return Ordering(labels, settings.batch_size, settings.seed, settings.grouped)
+
+
+def num_training_steps(ordering: Ordering, lengths: IntArray, settings: TrainingSettings) -> int:
+    """How many optimizer steps the settings ask for."""
+    if settings.max_steps is not None:
+        return settings.max_steps
+    if settings.max_tokens is not None:
+        num_steps = tokens_read = 0
+        while tokens_read < settings.max_tokens:
+            tokens_read += int(lengths[ordering.batch(num_steps)].sum())
+            num_steps += 1
+        return num_steps
+    return max(1, math.ceil(settings.epochs * ordering.steps_per_epoch))
+
+
+def learning_rate_at(step: int, num_steps: int, settings: TrainingSettings) -> float:
+    """The rate of step `step` (from 0): a linear warm-up, then the schedule down to zero."""
+    num_warmup = math.ceil(settings.warmup_ratio * num_steps)
+    if step < num_warmup:
+        return settings.learning_rate * (step + 1) / num_warmup
+    if settings.schedule == "constant":
+        return settings.learning_rate
+    progress = (step - num_warmup) / max(1, num_steps - num_warmup)
+    if settings.schedule == "cosine":
+        return settings.learning_rate * 0.5 * (1.0 + math.cos(math.pi * progress))
+    return settings.learning_rate * (1.0 - progress)
+
+
+def step_seed(seed: int, step: int) -> int:
+    """The generator seed of one step's dropout."""
+    return int(np.random.SeedSequence([seed, step]).generate_state(1, np.uint64)[0] >> 1)
+
+
+def take(sequences: Sequences, rows: IntArray) -> Sequences:
+    """The sequences `rows`, in that order."""
+    starts, lengths = sequences.offsets[:-1][rows], sequences.lengths[rows]
+    offsets = np.concatenate(([0], np.cumsum(lengths)))
+    places = np.arange(offsets[-1]) + np.repeat(starts - offsets[:-1], lengths)
+    weights = None if sequences.weights is None else sequences.weights[places]
+    return Sequences(sequences.token_ids[places], offsets, weights)
+
+
+def accumulate_gradient(
+    base: BaseModel, adapted: Any, batch: Sequences, *, budget_tokens: int, forest: bool
+) -> tuple[float, int]:
+    """Add the gradient of the batch's mean loss; return that loss and the tokens computed."""
+    assert batch.weights is not None, "training needs loss weights"
+    total_weight = float(batch.weights.sum(dtype=np.float64))
+    loss_sum, tokens_computed = 0.0, 0
+    for micro_batch in _micro_batches(batch, budget_tokens, forest):
+        with computing(base.dtype, base.device, adapted):
+            if isinstance(micro_batch, Forest):
+                loss, num_tokens = forest_loss(base, micro_batch), micro_batch.num_nodes
+            else:
+                loss, num_tokens = padded_loss(base.model, micro_batch, base.device)
+        (loss / total_weight).backward()  # type: ignore[no-untyped-call]
+        loss_sum += float(loss.detach())
+        tokens_computed += num_tokens
+    return loss_sum / total_weight, tokens_computed
+
+
+def _micro_batches(
+    batch: Sequences, budget_tokens: int, forest: bool
+) -> Iterator[Forest] | Iterator[Sequences]:
+    if forest:
+        rows_tokens = min(_MAX_ROW_TOKENS, budget_tokens)
+        return build_forest(batch, max_row_tokens=rows_tokens).micro_batches(budget_tokens)
+    return (take(batch, rows) for rows in _padded_rows(batch.lengths, budget_tokens))
+
+
+def forest_loss(base: BaseModel, micro_batch: Forest) -> Tensor:
+    """The weighted sum of the targets' cross entropies, with its graph."""
+    context = RowAttention.of(micro_batch, base.device)
+    hidden = forest_hidden_states(base.model, micro_batch, context)
+    nodes = torch.from_numpy(micro_batch.target_nodes).to(base.device)
+    return target_loss(
+        hidden[nodes],
+        base.model.get_output_embeddings(),
+        torch.from_numpy(micro_batch.target_token_ids).to(base.device),
+        torch.from_numpy(micro_batch.target_weights).to(base.device),
+    )
+
+
+def _padded_rows(lengths: IntArray, budget_tokens: int) -> Iterator[IntArray]:
+    """Sequences of similar length together, at most `budget_tokens` with their padding."""
+    rows: list[int] = []
+    for row in np.argsort(lengths, kind="stable").tolist():
+        if rows and (len(rows) + 1) * lengths[row] > budget_tokens:
+            yield np.array(rows)
+            rows = []
+        rows.append(row)
+    yield np.array(rows)
+
+
+@contextmanager
+def _training_mode(base: BaseModel, adapted: Any, settings: TrainingSettings) -> Iterator[None]:
+    attention = (
+        attention_implementation(base.model, ATTENTION_NAME) if settings.forest else nullcontext()
+    )
+    # Checkpointed layers run again in the backward, outside `computing`: casting stays off there.
+    with attention, input_casting_off(base.dtype, adapted):
+        adapted.train()
+        if settings.gradient_checkpointing:
+            _checkpointing(base.model, "enable")({"use_reentrant": False})
+        try:
+            yield
+        finally:
+            if settings.gradient_checkpointing:
+                _checkpointing(base.model, "disable")()
+            adapted.eval()
+
+
+def _checkpointing(model: Any, switch: Literal["enable", "disable"]) -> Callable[..., None]:
+    """transformers renames gradient checkpointing to activation checkpointing for version 6."""
+    new, old = f"activation_checkpointing_{switch}", f"gradient_checkpointing_{switch}"
+    method: Callable[..., None] = getattr(model, new if hasattr(model, new) else old)
+    return method
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether an exception says that memory ran out, on a GPU or on the CPU."""
+    if isinstance(error, (torch.OutOfMemoryError, MemoryError)):
+        return True
+    message = str(error)
+    return "DefaultCPUAllocator" in message or "out of memory" in message

@@ -1,0 +1,214 @@
+"""Fuzzing of the readers: damaged files of every container give examples or a DataError.
+
+    python -m tests.data.reading.fuzzing --seconds 600 --seed 1
+
+A case is made of its number and the seed alone, so a failing one can be run again: --first N.
+"""
+
+from __future__ import annotations
+
+import argparse
+import faulthandler
+import gzip
+import io
+import json
+import random
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet
+
+from loracle.data.converting import row_of
+from loracle.data.reading.dataset import read_dataset
+from loracle.data.reading.options import ReadOptions
+from loracle.errors import DataError
+from tests.data.files import lines, row, turn
+
+QUESTIONS = [
+    {"id": "a", "context": "Denver won.", "question": "Who won?", "answer": "Denver"},
+    {"id": 7, "context": None, "question": "谁赢了？", "answer": "丹佛 \U0001f600"},
+]
+CHATS = [
+    row(),
+    {
+        "messages": [
+            turn("system", "Be brief."),
+            turn("user", [{"type": "text", "text": "Weather?"}]),
+            turn("assistant", None, tool_calls=[{"function": {"name": "f", "arguments": "{}"}}]),
+            turn("tool", "rain"),
+            turn("assistant", "It rains."),
+        ],
+        "tools": '[{"name": "f"}]',
+    },
+]
+SHAREGPT = [
+    {
+        "conversations": [
+            {"from": "human", "value": "Weather?"},
+            {"from": "function_call", "value": '{"name": "f", "arguments": {"a": [1, 2.5]}}'},
+            {"from": "observation", "value": ""},
+            {"from": "gpt", "value": "Rain."},
+        ],
+        "system": "",
+        "tools": "",
+    }
+]
+ALPACA = [{"instruction": "a", "input": "", "output": "b", "history": [["c", "d"]]}]
+SQUAD = {
+    "version": "v2.0",
+    "data": [
+        {
+            "title": "t",
+            "paragraphs": [
+                {
+                    "qas": [
+                        {"id": "q", "question": "Who?", "answers": [{"text": "A"}]},
+                        {"id": "r", "question": "Why?", "answers": [], "is_impossible": True},
+                    ],
+                    "context": "A won.",
+                }
+            ],
+        }
+    ],
+}
+CSV = 'id,question,answer\na,"Who, then?",A\nb,"two\nlines","say ""no"""\n'
+
+# What breaks JSON, CSV and encodings; spliced into files at random.
+_PIECES = (
+    *(b"\0", b"\xff", b"\n", b"\r", b'"', b"\\", b"{", b"}", b"[", b"]", b",", b":"),
+    *(b"\xef\xbb\xbf", b"\xff\xfe", b"\xb0\xa1", b"\\ud83d", b"\\u0000"),
+    *(b"NaN", b"-Infinity", b"1e999", b"null", b"true", b'""', b"[]", b"{}"),
+    *(b'"messages":', b'"question":', b'"role":"user"', b"9" * 5000, b"[" * 2000),
+)
+
+
+def _arrow(rows: list[dict[str, object]]) -> bytes:
+    table, sink = pa.Table.from_pylist(rows), io.BytesIO()
+    with pa.ipc.new_stream(sink, table.schema) as writer:
+        writer.write_table(table)
+    return sink.getvalue()
+
+
+def _arrow_file(rows: list[dict[str, object]]) -> bytes:
+    table, sink = pa.Table.from_pylist(rows), io.BytesIO()
+    with pa.ipc.new_file(sink, table.schema) as writer:
+        writer.write_table(table)
+    return sink.getvalue()
+
+
+def _parquet(rows: list[dict[str, object]]) -> bytes:
+    sink = io.BytesIO()
+    pyarrow.parquet.write_table(pa.Table.from_pylist(rows), sink)
+    return sink.getvalue()
+
+
+def good_files() -> list[tuple[str, bytes]]:
+    """A file of every form and container, to be damaged."""
+    chats = [row(), row("a", "b")]
+    texts = [lines(*values).encode() for values in (QUESTIONS, CHATS, SHAREGPT, ALPACA)]
+    squads = [json.dumps(SQUAD, indent=indent).encode() for indent in (None, 1)]
+    arrays = [json.dumps(values, indent=1).encode() for values in (CHATS, SHAREGPT)]
+    questions = [{**value, "id": str(value["id"])} for value in QUESTIONS]
+    return [
+        *(("a.jsonl", text) for text in texts),
+        *(("a.json", text) for text in (*squads, *arrays)),
+        ("a.jsonl", lines(*QUESTIONS).encode("utf-16")),
+        ("a.jsonl.gz", gzip.compress(texts[0], mtime=0)),
+        ("a.jsonl.zst", bytes(pa.Codec("zstd").compress(texts[1], asbytes=True))),
+        ("a.csv", CSV.encode()),
+        ("a.tsv", CSV.replace(",", "\t").encode()),
+        ("a.parquet", _parquet(questions)),
+        ("a.parquet", _parquet(chats)),
+        ("a.arrow", _arrow(questions)),
+        ("a.arrow", _arrow_file(chats)),
+    ]
+
+
+def damaged(data: bytes, chance: random.Random) -> bytes:
+    """The bytes with a few random changes: cut, doubled, replaced, spliced."""
+    content = bytearray(data)
+    for _ in range(chance.choice((0, 1, 1, 2, 3, 8))):
+        at = chance.randrange(len(content) + 1)
+        end = min(len(content), at + chance.choice((1, 1, 2, 8, 64)))
+        action = chance.randrange(6)
+        if action == 0:
+            del content[at:]
+        elif action == 1:
+            del content[at:end]
+        elif action == 2:
+            content[at:at] = content[at:end]
+        elif action == 3:
+            content[at:end] = bytes(chance.randrange(256) for _ in range(end - at))
+        elif action == 4:
+            content[at:at] = chance.choice(_PIECES)
+        elif at < len(content):
+            content[at] ^= 1 << chance.randrange(8)
+    return bytes(content)
+
+
+def check(name: str, content: bytes, folder: Path) -> int:
+    """Read a file; how many examples it gave. Raises AssertionError, or what the reader must not
+    raise, where the promise is broken."""
+    path = folder / name
+    path.write_bytes(content)
+    try:
+        dataset = read_dataset(path, ReadOptions())
+    except DataError as error:
+        _check_messages(error.problems, path)
+        return 0
+    assert dataset.num_rows == len(dataset.examples) + len(dataset.drops)
+    for example in dataset.examples:
+        assert example.conversation.messages[-1].role == "assistant"
+        assert example.references
+        # What is read can be written, and passed to any chat template.
+        json.dumps(row_of(example), allow_nan=False, ensure_ascii=False).encode()
+    for drop in dataset.drops:
+        assert drop.problems
+    return len(dataset.examples)
+
+
+def _check_messages(problems: tuple[str, ...], path: Path) -> None:
+    assert all(str(path) in problem for problem in problems), problems
+    assert all(len(problem) < 2000 for problem in problems), "a message of a page"
+
+
+def case(files: list[tuple[str, bytes]], seed: int, number: int) -> tuple[str, bytes]:
+    """The name and content of a case."""
+    chance = random.Random(f"{seed}-{number}")
+    name, data = chance.choice(files)
+    return name, damaged(data, chance)
+
+
+def main() -> None:
+    """Run cases until the time is over, and say how many gave what."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--seconds", type=float, default=600)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--first", type=int, default=0)
+    arguments = parser.parse_args()
+    faulthandler.enable()
+    files, number, num_read, slowest = good_files(), arguments.first, 0, (0.0, 0)
+    started = time.perf_counter()
+    with tempfile.TemporaryDirectory() as folder:
+        while time.perf_counter() - started < arguments.seconds:
+            name, content = case(files, arguments.seed, number)
+            before = time.process_time()
+            try:
+                num_read += check(name, content, Path(folder)) > 0
+            except Exception:
+                sys.stderr.write(f"case {number} of seed {arguments.seed}: {name}, {content!r}\n")
+                raise
+            slowest = max(slowest, (time.process_time() - before, number))
+            number += 1
+    sys.stdout.write(
+        f"{number - arguments.first} cases in {time.perf_counter() - started:.0f} s, seed "
+        f"{arguments.seed}: {num_read} gave examples, the others a DataError or none; the slowest "
+        f"took {slowest[0]:.2f} s of processor time (case {slowest[1]})\n"
+    )
+
+
+if __name__ == "__main__":
+    main()
