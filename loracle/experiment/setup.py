@@ -115,6 +115,7 @@ class Workbench:
     drafts: DraftPool
     reporter: Reporter
     plan_fingerprint: str
+    reasoning_end: str | None = None
 
 
 def load_model(plan: Plan, fetched_folder: Path | None = None) -> BaseModel:
@@ -174,6 +175,7 @@ def prepare(
         drafts=DraftPool(),
         reporter=report,
         plan_fingerprint=plan_fingerprint,
+        reasoning_end=plan.generation.reasoning_end,
     )
     return bench, training_sets, self_test
 

@@ -14,6 +14,7 @@ from typing import Any
 
 from loracle import metrics
 from loracle.data.conversation import Example
+from loracle.data.reasoning import is_mark, opens_reasoning
 from loracle.errors import TrialError
 from loracle.experiment.setup import NLL_METRIC, EvaluationSet, TrainingSet, Workbench
 from loracle.files import JsonLinesWriter, write_json
@@ -30,6 +31,9 @@ from loracle.training.loop import (
     num_steps_planned,
     train,
 )
+
+_NUM_TOKENS_OF_A_MARK = 16
+"""Tokens at a prompt's end in which a tag that opens a reasoning block is looked for."""
 
 
 @dataclass(frozen=True)
@@ -156,15 +160,20 @@ def evaluate(
 ) -> dict[str, Any]:
     """Answer and score every evaluation set; predictions are written as they come."""
     started = time.perf_counter()
-    summary: dict[str, Any] = {"scores": {}, "finish_reasons": {}, "scripts": {}, "drafts": {}}
+    parts = ("scores", "finish_reasons", "scripts", "reading", "drafts")
+    summary: dict[str, Any] = {part: {} for part in parts}
     with evaluation_precision(bench.base, bench.evaluation_dtype) as base:
         for evaluation in bench.evaluations:
             statistics = bench.drafts.statistics() if bench.use_drafts else GenerationStatistics()
             answers, texts = _answer(bench, base, adapted, evaluation, folder, name, statistics)
-            means, scripts = _score(evaluation, answers, texts, folder)
+            scorer = _scorer(bench, evaluation)
+            means = _score(evaluation, scorer, answers, texts, folder)
             bench.reporter.emit("scored", trial=name, evaluation=evaluation.name, means=means)
+            for warning in scorer.warnings:
+                bench.reporter.emit("warning", message=f"{name}: {evaluation.name}: {warning}")
             summary["scores"][evaluation.name] = means
-            summary["scripts"][evaluation.name] = scripts
+            summary["scripts"][evaluation.name] = {scorer.script: scorer.num_scored}
+            summary["reading"][evaluation.name] = scorer.counts
             reasons = Counter(answer.finish_reason for answer in answers)
             summary["finish_reasons"][evaluation.name] = dict(sorted(reasons.items()))
             use = {
@@ -238,7 +247,7 @@ def _questions(bench: Workbench, evaluation: EvaluationSet) -> list[Question]:
 
 
 def _prediction(base: BaseModel, example: Example, cluster: str, answer: Answer) -> dict[str, Any]:
-    text = base.tokenizer.decode(answer.token_ids, skip_special_tokens=True).strip()
+    text = _decoded(base.tokenizer, answer.token_ids)
     row: dict[str, Any] = {
         "id": example.id,
         "cluster": cluster,
@@ -253,20 +262,46 @@ def _prediction(base: BaseModel, example: Example, cluster: str, answer: Answer)
 
 
 def _score(
-    evaluation: EvaluationSet, answers: Sequence[Answer], texts: Sequence[str], folder: TrialFolder
-) -> tuple[dict[str, float], dict[str, int]]:
-    """Score the predictions; return the means, and the examples by script."""
-    computed = [name for name in evaluation.metrics if name != NLL_METRIC]
+    evaluation: EvaluationSet,
+    scorer: metrics.Scorer,
+    answers: Sequence[Answer],
+    texts: Sequence[str],
+    folder: TrialFolder,
+) -> dict[str, float]:
+    """Score the predictions; return the means."""
     totals: Counter[str] = Counter()
-    scripts: Counter[str] = Counter()
     with JsonLinesWriter(folder.scores(evaluation.name)) as writer:
         for example, answer, text in zip(evaluation.examples, answers, texts, strict=True):
-            scores = metrics.score(text, example.references, computed)
+            is_cut = answer.finish_reason == "length"
+            scores = scorer.score(text, example.references, is_cut=is_cut)
             if answer.nll is not None:
                 scores[NLL_METRIC] = answer.nll
-            script = metrics.script_of(example.references)
-            scripts[script] += 1
             totals.update(scores)
-            writer.write({"id": example.id, "script": script, **scores})
-    means = {name: total / len(answers) for name, total in totals.items()}
-    return means, dict(sorted(scripts.items()))
+            writer.write({"id": example.id, "script": scorer.script, **scores})
+    return {name: total / len(answers) for name, total in totals.items()}
+
+
+def _scorer(bench: Workbench, evaluation: EvaluationSet) -> metrics.Scorer:
+    """The scorer of an evaluation set, told whether the template opens a reasoning block."""
+    end_of_prompt = evaluation.prompts[0].token_ids[-_NUM_TOKENS_OF_A_MARK:]
+    return metrics.Scorer.of(
+        [name for name in evaluation.metrics if name != NLL_METRIC],
+        [example.references for example in evaluation.examples],
+        bench.reasoning_end,
+        opened=opens_reasoning(bench.base.tokenizer.decode(end_of_prompt)),
+    )
+
+
+def _decoded(tokenizer: Any, token_ids: Sequence[int]) -> str:
+    """The text of an answer: without special tokens, except those that mark its reasoning."""
+    special = zip(tokenizer.all_special_tokens, tokenizer.all_special_ids, strict=True)
+    marks = {token_id: token for token, token_id in special if is_mark(token)}
+    parts: list[str] = []
+    start = 0
+    for place, token_id in enumerate(token_ids):
+        if token_id in marks:
+            parts.append(tokenizer.decode(token_ids[start:place], skip_special_tokens=True))
+            parts.append(marks[token_id])
+            start = place + 1
+    parts.append(tokenizer.decode(token_ids[start:], skip_special_tokens=True))
+    return "".join(parts).strip()

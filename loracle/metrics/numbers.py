@@ -23,6 +23,8 @@ from loracle.metrics.references import check_references
 
 _MAX_DIGITS = 400
 """A longer numeral, or a power with more digits, is not read."""
+_MAX_UNIT = 10
+"""Characters of the longest unit beside a number that stands alone."""
 _MAX_BOXES = 3
 """How many \\boxed{} are looked at, from the end."""
 
@@ -77,6 +79,16 @@ def has_marked_number(text: str) -> bool:
     """Whether the text ends as GSM8K's do, in `#### 42`."""
     marked = _AFTER_MARK.search(text)
     return marked is not None and bool(_readings(marked[1]))
+
+
+def is_bare(text: str) -> bool:
+    """Whether the text is a number, with its sign, unit or currency, and nothing else."""
+    written = _written(text).strip()
+    tokens = list(_tokens(written))
+    if len(tokens) != 1 or not reads(text):
+        return False
+    rest = written[: tokens[0].start()] + written[tokens[0].end() :]
+    return len(rest.split()) <= 1 and len(rest.strip()) <= _MAX_UNIT
 
 
 def _regions(text: str) -> Iterator[str]:

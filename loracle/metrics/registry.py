@@ -6,13 +6,14 @@ from collections.abc import Callable, Iterable, Sequence
 from importlib.util import find_spec
 from typing import Literal, NamedTuple
 
+from loracle.data.reasoning import answer_of
 from loracle.errors import MissingExtraError, PlanError
+from loracle.metrics import choices, numbers
 from loracle.metrics.answers import Script, em, f1
 from loracle.metrics.choices import choice
 from loracle.metrics.custom import custom_metric, is_custom, load_function, module_sha256
 from loracle.metrics.numbers import numeric
 from loracle.metrics.official import cmrc_em, cmrc_f1, squad_em, squad_f1
-from loracle.metrics.reasoning import answer_of
 from loracle.metrics.texts import bleu, chrf, rouge_l
 from loracle.plan import nearest
 
@@ -32,6 +33,12 @@ class Metric(NamedTuple):
     meaning: str
     by_script: bool = False
     """Whether the function also takes the script of the evaluation set."""
+    reads_prediction: Callable[[str], bool] | None = None
+    """Whether it reads anything in a prediction; None where it reads every text."""
+    reads_reference: Callable[[str], bool] | None = None
+    """Whether it reads anything in a reference; None where it reads every text."""
+    reads_what: str = "text"
+    """What it reads, in the singular."""
 
     @property
     def needs_model(self) -> bool:
@@ -51,8 +58,26 @@ METRICS: dict[str, Metric] = {
         Metric("rouge_l", rouge_l, True, "share", "F1 of the longest common subsequence", True),
         Metric("bleu", bleu, True, "share", "sentence BLEU of sacrebleu", True),
         Metric("chrf", chrf, True, "share", "sentence chrF2 of sacrebleu"),
-        Metric("numeric", numeric, True, "share", "the number stated equals the reference's"),
-        Metric("choice", choice, True, "share", "the letters chosen are the reference's"),
+        Metric(
+            "numeric",
+            numeric,
+            True,
+            "share",
+            "the number stated equals the reference's",
+            reads_prediction=numbers.reads,
+            reads_reference=numbers.reads,
+            reads_what="number",
+        ),
+        Metric(
+            "choice",
+            choice,
+            True,
+            "share",
+            "the letters chosen are the reference's",
+            reads_prediction=choices.reads_prediction,
+            reads_reference=choices.reads_reference,
+            reads_what="letter",
+        ),
         Metric("answer_nll", None, False, "nats", "the best reference's negative log-likelihood"),
     )
 }
@@ -111,7 +136,9 @@ def score(
     is no reference.
     """
     answer = answer_of(prediction).text
-    return {name: _value(get_metric(name), answer, references, script) for name in metrics}
+    # A reference that is only reasoning stays as it is: nothing else could be compared.
+    wanted = [answer_of(reference).text or reference for reference in references]
+    return {name: _value(get_metric(name), answer, wanted, script) for name in metrics}
 
 
 def _value(

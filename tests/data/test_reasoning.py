@@ -6,14 +6,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from loracle.metrics import METRICS, score
-from loracle.metrics.reasoning import (
+from loracle.data.reasoning import (
     Answered,
     answer_of,
     is_mark,
     opens_reasoning,
     without_empty_block,
 )
+from loracle.metrics import METRICS, score
 
 TEXT_METRICS = [m for m in METRICS.values() if not m.needs_model and m.name not in ("bleu", "chrf")]
 
