@@ -190,7 +190,10 @@ def reference_letters(text: str) -> Letters | None:
 
 def is_bare(text: str) -> bool:
     """Whether the text is a letter or letters and nothing else: "B", "(b)", "A、C"."""
-    return _bare(_plain(text)) is not None
+    plain = _plain(text)
+    # Small letters side by side are a word.
+    is_word = re.search("[a-z]{2}", plain) is not None and re.search("[A-Z]", plain) is None
+    return not is_word and _bare(plain) is not None
 
 
 def chosen(text: str, *, several: bool = False) -> Letters | None:

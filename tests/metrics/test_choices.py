@@ -321,7 +321,7 @@ def test_a_text_of_letters_alone_is_bare(text: str) -> None:
     assert is_bare(text)
 
 
-@pytest.mark.parametrize("text", ["A dog", "B. Paris", "Paris", "", "DNA", "12"])
+@pytest.mark.parametrize("text", ["A dog", "B. Paris", "Paris", "", "DNA", "12", "ab"])
 def test_a_text_with_more_than_letters_is_not_bare(text: str) -> None:
     assert not is_bare(text)
 
