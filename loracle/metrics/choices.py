@@ -142,7 +142,7 @@ _BARE = re.compile(rf"{_LABEL}{_LETTERS}\s*(?:选?项)?[\s.。,，:：;；!、)\
 _SPACED_LETTERS = re.compile(r"[A-Za-z](?:[\s,，、;；/|&+.]*[A-Za-z])*[\s.。]*")
 _BEGINNING = re.compile(
     rf"\s*[-#>\s]*(?:选项|option|choice)?\s*{_LETTERS}"
-    r"(?:\s*(?:$|[.,:;、。，：；)\]】\n]|选?项)|\s*(?=[\u3400-\u9fff])(?!正确|是|对|符合|说法|都|均|也|错|不|和|与|及|以及|或)"
+    r"(?:\s*(?:$|[.,:;。，：；)\]】\n]|、(?!\s*[A-Z])|选?项)|\s*(?=[\u3400-\u9fff])(?!正确|是|对|符合|说法|都|均|也|错|不|和|与|及|以及|或)"
     r"|\s+(?=because|since|as\b|[-–—(\[])|(?P<loose>\s+)(?=\S))",
     re.IGNORECASE,
 )
