@@ -61,7 +61,9 @@ _WRITING: tuple[Rule, ...] = (
     # A number between dollar signs is LaTeX, and one after a sign is money.
     _rule(_CURRENCY_GROUP, " "),
     _rule(r"(?<=[=:(])\s*-\s+(?=[\d.])", " -"),
-    _rule(r"\*{2,}(?!\d)|(?<!\d)\*{2,}|(?<![\d*])\*|\*(?![\s*]*\d)|[`]|(?<![\w])_+|_+(?![\w])", " "),
+    _rule(
+        r"\*{2,}(?!\d)|(?<!\d)\*{2,}|(?<![\d*])\*|\*(?![\s*]*\d)|[`]|(?<![\w])_+|_+(?![\w])", " "
+    ),
 )
 
 _GROUPED: tuple[Rule, ...] = tuple(

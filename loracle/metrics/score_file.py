@@ -21,6 +21,7 @@ from loracle.errors import DataError, PlanError, UserError
 from loracle.files import write_atomically
 from loracle.metrics import Scorer, check_usable, get_metric, unreadable_references
 from loracle.plan import file_problem
+from loracle.text import counted
 
 NUM_SHOWN_PROBLEMS = 20
 _NUM_SHOWN_CHARACTERS = 40
@@ -111,7 +112,7 @@ def score_file(
         tally.num_blank_lines,
         {name: math.fsum(own[name] for own in scores) / num_rows for name in metrics},
         {script: num_rows if script == scorer.script else 0 for script in _TOKENS_OF_SCRIPT},
-        {name: num for name, num in scorer.unreadable.items() if num},
+        scorer.num_unreadable,
         scorer.num_unfinished,
     )
 
@@ -121,25 +122,27 @@ def format_scores(scores: FileScores) -> str:
     width = max(len(name) for name in scores.means)
     lines = [f"{name:<{width}}  {100 * mean:6.2f}" for name, mean in scores.means.items()]
     blank = (
-        f", {_count(scores.num_blank_lines, 'blank line')} skipped"
+        f", {counted(scores.num_blank_lines, 'blank line')} skipped"
         if scores.num_blank_lines
         else ""
     )
-    lines.append(f"\nmean in percent over {_count(scores.num_rows, 'row')} of {scores.path}{blank}")
+    lines.append(
+        f"\nmean in percent over {counted(scores.num_rows, 'row')} of {scores.path}{blank}"
+    )
     if by_script := [name for name in scores.means if name in _METRICS_BY_SCRIPT]:
         used = [
-            f"{_TOKENS_OF_SCRIPT[script]} on {_count(num_rows, 'row')}"
+            f"{_TOKENS_OF_SCRIPT[script]} on {counted(num_rows, 'row')}"
             for script, num_rows in scores.scripts.items()
             if num_rows
         ]
         lines.append(f"tokens of {' and '.join(by_script)}: {', '.join(used)}")
     if scores.num_unfinished:
         lines.append(
-            f"{_count(scores.num_unfinished, 'prediction')} cut while the model was still "
+            f"{counted(scores.num_unfinished, 'prediction')} cut while the model was still "
             "reasoning: no answer, scored 0"
         )
     lines += [
-        f"{name} reads no {get_metric(name).reads_what} in {_count(num, 'prediction')}, scored 0"
+        f"{name} reads no {get_metric(name).reads_what} in {counted(num, 'prediction')}, scored 0"
         for name, num in scores.unreadable.items()
     ]
     return "\n".join(lines)
@@ -157,10 +160,6 @@ def to_json(scores: FileScores) -> str:
         "num_unfinished": scores.num_unfinished,
     }
     return json.dumps(content, ensure_ascii=False, indent=2)
-
-
-def _count(number: int, noun: str) -> str:
-    return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"
 
 
 def _check_metrics(metrics: Sequence[str]) -> None:
@@ -223,7 +222,7 @@ def _read_lines(lines: BinaryIO, path: Path, metrics: Sequence[str], tally: _Tal
 def _raise_problems(path: Path, tally: _Tally) -> None:
     if tally.problems:
         more = tally.num_more_problems
-        last = [f"{path}: and {_count(more, 'more bad row')}"] if more else []
+        last = [f"{path}: and {counted(more, 'more bad row')}"] if more else []
         raise DataError([*tally.problems, *last])
     if not tally.rows:
         raise DataError(

@@ -28,7 +28,7 @@ class Scorer:
     """Predictions with a reasoning block, unfinished ones among them."""
     num_unfinished: int = 0
     """Predictions whose reasoning never ended: their answer is empty."""
-    unreadable: Counter[str] = field(default_factory=Counter)
+    _unreadable: Counter[str] = field(default_factory=Counter)
     """By metric, the answers in which it reads nothing; unfinished ones are not among them."""
 
     @classmethod
@@ -56,17 +56,13 @@ class Scorer:
         if not answer.is_unfinished:
             for name in self.metrics:
                 reads = get_metric(name).reads_prediction
-                self.unreadable[name] += reads is not None and not reads(answer.text)
+                self._unreadable[name] += reads is not None and not reads(answer.text)
         return score(answer.text, references, self.metrics, self.script)
 
     @property
-    def counts(self) -> dict[str, int | dict[str, int]]:
-        """What was counted, as a trial's summary keeps it."""
-        return {
-            "with_reasoning": self.num_reasoned,
-            "unfinished_reasoning": self.num_unfinished,
-            "unreadable": {name: num for name, num in self.unreadable.items() if num},
-        }
+    def num_unreadable(self) -> dict[str, int]:
+        """By metric, the answers in which it reads nothing, where there are any."""
+        return {name: num for name, num in self._unreadable.items() if num}
 
     @property
     def warnings(self) -> list[str]:
@@ -82,7 +78,6 @@ class Scorer:
         found += [
             f"{name} reads no {get_metric(name).reads_what} in {num:,} of {self.num_scored:,} "
             "predictions; they score 0"
-            for name, num in self.unreadable.items()
-            if num
+            for name, num in self.num_unreadable.items()
         ]
         return found

@@ -71,11 +71,8 @@ def test_a_scorer_counts_what_it_could_not_read() -> None:
     predictions = ("<think>4?</think>5", "five", "<think>It may be", "5")
     scores = [scorer.score(prediction, ["5"])["numeric"] for prediction in predictions]
     assert scores == [1, 0, 0, 1]
-    assert scorer.counts == {
-        "with_reasoning": 2,
-        "unfinished_reasoning": 1,
-        "unreadable": {"numeric": 1},
-    }
+    assert (scorer.num_reasoned, scorer.num_unfinished) == (2, 1)
+    assert scorer.num_unreadable == {"numeric": 1}
     first, second = scorer.warnings
     assert first.startswith("1 of 4 predictions were cut while the model was still reasoning")
     assert "generation.max_new_tokens" in first
@@ -86,7 +83,7 @@ def test_a_scorer_has_nothing_to_say_where_all_was_read() -> None:
     scorer = Scorer.of(["em", "choice"], LETTERS)
     scorer.score("B", ["B"], is_cut=True)
     assert scorer.warnings == []
-    assert scorer.counts["unreadable"] == {}
+    assert scorer.num_unreadable == {}
 
 
 def test_a_prompt_that_opened_the_reasoning_leaves_cut_predictions_without_answer() -> None:

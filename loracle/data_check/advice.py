@@ -5,14 +5,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from loracle.check.result import Intake, Problem, RenderedSet, Severity
 from loracle.data.accounting import Accounting, RowNote
 from loracle.data.audit import FINDING_MEANINGS, AuditedSet, Finding, RowReference
 from loracle.data.audit.likeness import differences
 from loracle.data.conversation import Example
 from loracle.data.holdout import Holdout
 from loracle.data.sharing import Sharing
+from loracle.data_check.result import Intake, Problem, RenderedSet, Severity
 from loracle.metrics import advised_metric, better_metric, get_metric, unreadable_references
+from loracle.text import counted
 
 _NUM_SHOWN_PLACES = 3
 _NUM_SHOWN_CHARACTERS = 40
@@ -79,7 +80,7 @@ def loss_problems(dataset: Intake, accounting: Accounting) -> list[Problem]:
     if accounting.shortened:
         places = _places([*map(_place, accounting.shortened)])
         num = len(accounting.shortened)
-        text = f"{_rows(num)} shortened in the middle of the passage {places}"
+        text = f"{counted(num, 'row')} shortened in the middle of the passage {places}"
         fix = "raise training.max_length, or set training.overlong"
         problems.append(Problem("warning", text, fix))
     return problems
@@ -132,8 +133,8 @@ def _unreadable_problem(
     return Problem(
         "error",
         f"{dataset.path}: {metric} reads no {get_metric(metric).reads_what} in the references of "
-        f"{len(unread):,} of {_rows(len(examples))} {places}, as in {first!r}, so every answer to "
-        f"them would score 0; {fix}, or mend or remove these rows",
+        f"{len(unread):,} of {counted(len(examples), 'row')} {places}, as in {first!r}, so every "
+        f"answer to them would score 0; {fix}, or mend or remove these rows",
     )
 
 
@@ -148,12 +149,13 @@ def reference_length_problems(ready: RenderedSet, max_new_tokens: int) -> list[P
     if not too_long:
         return []
     longest = max(num_tokens for num_tokens, _ in too_long)
+    num_rows = counted(len(ready.examples), "row")
+    places = _places([place for _, place in too_long])
     return [
         Problem(
             "warning",
-            f"the references of {len(too_long):,} of {_rows(len(ready.examples))} are longer than "
-            f"generation.max_new_tokens {max_new_tokens:,} {_places([p for _, p in too_long])}: "
-            "such answers would be cut",
+            f"the references of {len(too_long):,} of {num_rows} are longer than "
+            f"generation.max_new_tokens {max_new_tokens:,} {places}: such answers would be cut",
             f"raise generation.max_new_tokens; the longest reference has {longest:,} tokens",
         )
     ]
@@ -164,7 +166,7 @@ def finding_problem(finding: Finding) -> Problem:
     places = _places(
         [" = ".join(map(_place, group[:_NUM_SHOWN_PLACES])) for group in finding.groups]
     )
-    text = f"{FINDING_MEANINGS[finding.kind]}: {_rows(finding.num_rows)} {places}"
+    text = f"{FINDING_MEANINGS[finding.kind]}: {counted(finding.num_rows, 'row')} {places}"
     return Problem("warning", text, _FIXES[finding.kind], finding.kind)
 
 
@@ -188,10 +190,6 @@ def sharing_hints(sharing: Sharing | None) -> list[Problem]:
             f"put the passage first: {sharing.possible_gain:.1f} times fewer tokens",
         )
     ]
-
-
-def _rows(num: int) -> str:
-    return f"{num:,} row{'' if num == 1 else 's'}"
 
 
 def _place(row: RowReference | RowNote) -> str:

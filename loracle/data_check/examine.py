@@ -11,7 +11,12 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from loracle.check.advice import (
+from loracle.data.accounting import Accounting, RowNote, account
+from loracle.data.audit import AuditedSet, audited, extractiveness, findings, leakage
+from loracle.data.conversation import Example
+from loracle.data.rendering.renderer import Rendered, RenderedPrompt, Renderer
+from loracle.data.sharing import Sharing, characters_of, sharing_of, with_passage_first
+from loracle.data_check.advice import (
     difference_problems,
     finding_problem,
     joined_problem,
@@ -20,7 +25,7 @@ from loracle.check.advice import (
     reference_length_problems,
     sharing_hints,
 )
-from loracle.check.result import (
+from loracle.data_check.result import (
     Check,
     DatasetReport,
     Intake,
@@ -29,11 +34,6 @@ from loracle.check.result import (
     RenderedSet,
     Severity,
 )
-from loracle.data.accounting import Accounting, RowNote, account
-from loracle.data.audit import AuditedSet, audited, extractiveness, findings, leakage
-from loracle.data.conversation import Example
-from loracle.data.rendering.renderer import Rendered, RenderedPrompt, Renderer
-from loracle.data.sharing import Sharing, characters_of, sharing_of, with_passage_first
 from loracle.errors import UserError
 from loracle.forest.trie import Sequences
 
