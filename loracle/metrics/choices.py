@@ -28,6 +28,9 @@ from loracle.metrics.references import check_references
 
 Letters = frozenset[str]
 
+_MAX_BARE = 60
+"""Characters of the longest text that may be letters alone."""
+
 # A letter is no part of a word, an abbreviation (U.S.), a name (C++, A-share, A股) or a unit.
 _LETTER = (
     r"(?<![A-Za-z0-9_\-'&/+])(?<![A-Za-z]\.)(?<!维生素)(?<!维他命)[A-Za-z]"
@@ -190,6 +193,8 @@ def reference_letters(text: str) -> Letters | None:
 
 def is_bare(text: str) -> bool:
     """Whether the text is a letter or letters and nothing else: "B", "(b)", "A、C"."""
+    if len(text) > _MAX_BARE:
+        return False
     plain = _plain(text)
     # Small letters side by side are a word.
     is_word = re.search("[a-z]{2}", plain) is not None and re.search("[A-Z]", plain) is None
