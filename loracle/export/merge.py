@@ -119,6 +119,9 @@ class _Base:
         assert record.results is not None
         model = dict(record.plan["model"])
         commit = model.pop("commit", None)
+        # A run on a model that its caller loaded has these; its name is then a folder, or unknown.
+        for key in ("fingerprint", "tokenizer_sha256"):
+            model.pop(key, None)
         settings = ModelPlan.model_validate(model)
         folder = Path(model_source(settings, commit))
         return cls(

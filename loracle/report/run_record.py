@@ -21,6 +21,7 @@ from loracle.files import read_json, read_json_lines, sha256
 from loracle.plan import BASE_NAME
 from loracle.report.results import read_results
 from loracle.run_folder.folder import RunFolder, TrialFolder
+from loracle.run_folder.trial_record import TrainingOutcome, TrialSummary, read_summary
 
 # Version 1 has no judgement; the page says so and shows the rest.
 OLDEST_RESULTS = 1
@@ -59,10 +60,14 @@ class TrialRecord:
         return self.folder.done.is_file()
 
     @cached_property
-    def summary(self) -> dict[str, Any]:
-        """trial.json; empty where the trial did not come so far."""
-        path = self.folder.trial_json
-        return dict(read_json(path)) if path.is_file() else {}
+    def summary(self) -> TrialSummary:
+        """trial.json. Raises RunFolderError if the trial is not finished."""
+        return read_summary(self.folder.trial_json)
+
+    @property
+    def training(self) -> TrainingOutcome | None:
+        """What its training took; None for the base."""
+        return self.summary.training
 
     @cached_property
     def steps(self) -> list[dict[str, Any]]:
@@ -96,7 +101,7 @@ class RunRecord:
         return [entry["name"] for entry in self.plan["evaluation"]]
 
     def finished_trials(self) -> Iterator[TrialRecord]:
-        """Those whose files are vouched for."""
+        """Those whose DONE lists their files."""
         return (trial for trial in self.trials if trial.is_done)
 
     def questions(self, evaluation: str) -> Questions:

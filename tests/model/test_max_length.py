@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from loracle.check import datasets as intake
+from loracle.data_check import datasets as intake
 from loracle.model.max_length import SPARE_SHARE, LengthLimit, ModelShape, length_limit, shape_of
 from loracle.model.memory import FreeMemory, free_memory, host_memory
 from loracle.plan import ModelPlan, TrainingPlan

@@ -58,10 +58,13 @@ def fetch_plan(
     plan: Plan,
     data_commits: Mapping[EntryKey, str] = MappingProxyType({}),
     model_commit: str | None = None,
+    *,
+    with_model: bool = True,
 ) -> Fetched:
     """Fetch the datasets and the model of a plan that are on a hub.
 
     data_commits, model_commit: commits that an earlier run recorded, to read the same again.
+    with_model: False if the model is in memory already.
 
     Raises UserError with the problems of all of them; the model comes last, and is not fetched
     where a dataset has a problem.
@@ -80,7 +83,7 @@ def fetch_plan(
             problems += [f"{key.section}.{key.position}: {problem}" for problem in error.problems]
     if problems:
         raise UserError(problems)
-    return Fetched(data, fetch_plan_model(plan.model, model_commit))
+    return Fetched(data, fetch_plan_model(plan.model, model_commit) if with_model else None)
 
 
 def fetch_targets(

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from loracle.check.result import Intake, Problem, Severity
 from loracle.data.accounting import Accounting, RowNote
 from loracle.data.audit import FINDING_MEANINGS, AuditedSet, Finding, RowReference
 from loracle.data.audit.likeness import differences
 from loracle.data.holdout import Holdout
 from loracle.data.sharing import Sharing
+from loracle.data_check.result import Intake, Problem, Severity
 from loracle.text import counted
 
 _NUM_SHOWN_PLACES = 3

@@ -11,14 +11,19 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from loracle.check.advice import (
+from loracle.data.accounting import Accounting, RowNote, account
+from loracle.data.audit import AuditedSet, audited, extractiveness, findings, leakage
+from loracle.data.conversation import Example
+from loracle.data.rendering.renderer import Rendered, RenderedPrompt, Renderer
+from loracle.data.sharing import Sharing, characters_of, sharing_of, with_passage_first
+from loracle.data_check.advice import (
     difference_problems,
     finding_problem,
     joined_problem,
     loss_problems,
     sharing_hints,
 )
-from loracle.check.result import (
+from loracle.data_check.result import (
     Check,
     DatasetReport,
     Intake,
@@ -27,11 +32,6 @@ from loracle.check.result import (
     RenderedSet,
     Severity,
 )
-from loracle.data.accounting import Accounting, RowNote, account
-from loracle.data.audit import AuditedSet, audited, extractiveness, findings, leakage
-from loracle.data.conversation import Example
-from loracle.data.rendering.renderer import Rendered, RenderedPrompt, Renderer
-from loracle.data.sharing import Sharing, characters_of, sharing_of, with_passage_first
 from loracle.errors import UserError
 from loracle.forest.trie import Sequences
 

@@ -8,15 +8,15 @@ from itertools import islice
 from pathlib import Path
 from types import MappingProxyType
 
-from loracle.check.advice import holdout_problems
-from loracle.check.examine import check
-from loracle.check.inspection import Inspected, inspect_row
-from loracle.check.result import Check, Intake, Kind
 from loracle.data.accounting import RowNote
 from loracle.data.holdout import Holdout, hold_out
 from loracle.data.reading.dataset import Reading, read_dataset
 from loracle.data.reading.options import named_options, options_of
 from loracle.data.rendering.renderer import Renderer
+from loracle.data_check.advice import holdout_problems
+from loracle.data_check.examine import check
+from loracle.data_check.inspection import Inspected, inspect_row
+from loracle.data_check.result import Check, Intake, Kind
 from loracle.errors import DataError, PlanError, UserError
 from loracle.model.max_length import LengthLimit, length_limit, shape_of
 from loracle.model.memory import free_memory
@@ -213,7 +213,19 @@ def load_renderer(
     """
     source = str(model_folder) if model_folder else model_source(model, with_weights=False)
     loaded = load_tokenizing(source, trust_remote_code=model.trust_remote_code)
-    limit = settled or _length_limit(model, training, loaded)
+    return renderer_of(loaded, model, training, settled)
+
+
+def renderer_of(
+    loaded: Tokenizing,
+    model: ModelPlan,
+    training: TrainingPlan,
+    settled: LengthLimit | None = None,
+    *,
+    in_memory: bool = False,
+) -> Renderer:
+    """As `load_renderer`, with a tokenizer that is loaded. in_memory: the weights are, too."""
+    limit = settled or _length_limit(model, training, loaded, in_memory=in_memory)
     return Renderer(
         loaded.tokenizer,
         loaded.end_token_ids,
@@ -225,7 +237,9 @@ def load_renderer(
     )
 
 
-def _length_limit(model: ModelPlan, training: TrainingPlan, loaded: Tokenizing) -> LengthLimit:
+def _length_limit(
+    model: ModelPlan, training: TrainingPlan, loaded: Tokenizing, *, in_memory: bool
+) -> LengthLimit:
     if training.max_length is not None:
         return LengthLimit(training.max_length, "training.max_length")
     from loracle.model.base import chosen_dtype, preferred_device
@@ -237,9 +251,13 @@ def _length_limit(model: ModelPlan, training: TrainingPlan, loaded: Tokenizing) 
         device.type,
         trust_remote_code=model.trust_remote_code,
     )
+    free = free_memory(device.type)
+    if in_memory and free is not None and shape is not None:
+        # What is free lacks the weights already, and the limit's estimate counts them.
+        free = free._replace(num_bytes=free.num_bytes + shape.weight_bytes)
     return length_limit(
         loaded.max_length_tokens,
         shape,
-        free_memory(device.type),
+        free,
         gradient_checkpointing=training.gradient_checkpointing,
     )

@@ -7,13 +7,13 @@ from pathlib import Path
 
 import pytest
 
-from loracle.check.datasets import check_files, load_renderer
-from loracle.check.examine import check
-from loracle.check.result import Check, Intake
 from loracle.data.accounting import RowNote
 from loracle.data.conversation import Conversation, Example, Message
 from loracle.data.reading.dataset import read_examples
 from loracle.data.rendering.renderer import Renderer
+from loracle.data_check.datasets import check_files, load_renderer
+from loracle.data_check.examine import check
+from loracle.data_check.result import Check, Intake
 from loracle.forest.trie import Sequences, build_forest
 from loracle.model.base import end_token_ids, load_tokenizer, wrap_base
 from loracle.plan import ModelPlan, TrainingPlan
