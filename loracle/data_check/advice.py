@@ -149,13 +149,12 @@ def reference_length_problems(ready: RenderedSet, max_new_tokens: int) -> list[P
     if not too_long:
         return []
     longest = max(num_tokens for num_tokens, _ in too_long)
-    num_rows = counted(len(ready.examples), "row")
-    places = _places([place for _, place in too_long])
     return [
         Problem(
             "warning",
-            f"the references of {len(too_long):,} of {num_rows} are longer than "
-            f"generation.max_new_tokens {max_new_tokens:,} {places}: such answers would be cut",
+            f"the references of {len(too_long):,} of {counted(len(ready.examples), 'row')} are "
+            f"longer than generation.max_new_tokens {max_new_tokens:,} "
+            f"{_places([place for _, place in too_long])}: such answers would be cut",
             f"raise generation.max_new_tokens; the longest reference has {longest:,} tokens",
         )
     ]

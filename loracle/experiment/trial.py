@@ -25,9 +25,9 @@ from loracle.model.base import BaseModel, base_fingerprint, evaluation_precision
 from loracle.model.native_memory import return_freed_memory
 from loracle.run_folder.folder import TrialFolder
 from loracle.run_folder.trial_record import (
+    AnswerReading,
     DraftUse,
     EvaluationOutcome,
-    ReadingCounts,
     TrainingOutcome,
     TrialSummary,
 )
@@ -200,7 +200,8 @@ def _evaluate_one(
     means = _score(evaluation, scorer, answers, texts, model.folder)
     setup.reporter.emit("scored", trial=model.name, evaluation=evaluation.name, means=means)
     for warning in scorer.warnings:
-        setup.reporter.emit("warning", message=f"{model.name}: {evaluation.name}: {warning}")
+        message = f"{model.name}: {evaluation.name}: {warning}"
+        setup.reporter.emit("warning", message=message)
     use = {
         source: DraftUse(
             statistics.proposed[source] - drafts.proposed[source],
@@ -211,13 +212,9 @@ def _evaluate_one(
     drafts.note(use)
     drafts.add(evaluation.name, model.name, [answer.token_ids for answer in answers])
     reasons = Counter(answer.finish_reason for answer in answers)
-    return EvaluationOutcome(
-        means,
-        dict(sorted(reasons.items())),
-        {scorer.script: scorer.num_scored},
-        use,
-        ReadingCounts(scorer.num_reasoned, scorer.num_unfinished, scorer.num_unreadable),
-    )
+    reading = AnswerReading(scorer.num_reasoned, scorer.num_unfinished, scorer.num_unreadable)
+    scripts: dict[str, int] = {scorer.script: scorer.num_scored}
+    return EvaluationOutcome(means, dict(sorted(reasons.items())), scripts, use, reading)
 
 
 def _answer(

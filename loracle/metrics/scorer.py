@@ -28,7 +28,7 @@ class Scorer:
     """Predictions with a reasoning block, unfinished ones among them."""
     num_unfinished: int = 0
     """Predictions whose reasoning never ended: their answer is empty."""
-    _unreadable: Counter[str] = field(default_factory=Counter)
+    unreadable: Counter[str] = field(default_factory=Counter)
     """By metric, the answers in which it reads nothing; unfinished ones are not among them."""
 
     @classmethod
@@ -56,13 +56,13 @@ class Scorer:
         if not answer.is_unfinished:
             for name in self.metrics:
                 reads = get_metric(name).reads_prediction
-                self._unreadable[name] += reads is not None and not reads(answer.text)
+                self.unreadable[name] += reads is not None and not reads(answer.text)
         return score(answer.text, references, self.metrics, self.script)
 
     @property
     def num_unreadable(self) -> dict[str, int]:
-        """By metric, the answers in which it reads nothing, where there are any."""
-        return {name: num for name, num in self._unreadable.items() if num}
+        """By metric, predictions in which it found nothing to score; only metrics with any."""
+        return {name: num for name, num in self.unreadable.items() if num}
 
     @property
     def warnings(self) -> list[str]:
@@ -78,6 +78,7 @@ class Scorer:
         found += [
             f"{name} reads no {get_metric(name).reads_what} in {num:,} of {self.num_scored:,} "
             "predictions; they score 0"
-            for name, num in self.num_unreadable.items()
+            for name, num in self.unreadable.items()
+            if num
         ]
         return found

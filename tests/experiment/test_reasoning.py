@@ -52,9 +52,9 @@ def test_the_empty_block_that_the_template_teaches_is_kept_and_not_scored(
     trial = json.loads((data / "run/trials/a--s0/trial.json").read_text())
     assert trial["scores"]["test"] == {"em": 1, "f1": 1}
     assert trial["reading"]["test"] == {
-        "num_reasoned": 4,
-        "num_unfinished": 0,
-        "unreadable": {},
+        "num_with_reasoning": 4,
+        "num_unfinished_reasoning": 0,
+        "num_unreadable": {},
     }
 
 
@@ -64,6 +64,6 @@ def test_reasoning_that_eats_the_token_limit_is_counted_and_told(
     assert run(model_folder, monkeypatch, "generation.max_new_tokens=2") == 0
     trial = json.loads((data / "run/trials/a--s0/trial.json").read_text())
     assert trial["scores"]["test"] == {"em": 0, "f1": 0}
-    assert trial["reading"]["test"]["num_unfinished"] == 4
+    assert trial["reading"]["test"]["num_unfinished_reasoning"] == 4
     shown = " ".join(capsys.readouterr().err.split())
     assert "4 of 4 predictions were cut while the model was still reasoning" in shown
