@@ -112,7 +112,7 @@ def score_file(
         tally.num_blank_lines,
         {name: math.fsum(own[name] for own in scores) / num_rows for name in metrics},
         {script: num_rows if script == scorer.script else 0 for script in _TOKENS_OF_SCRIPT},
-        {name: num for name, num in scorer.unreadable.items() if num},
+        scorer.num_unreadable,
         scorer.num_unfinished,
     )
 
