@@ -21,6 +21,11 @@ from loracle.text import metric_unit
 # What needs sacrebleu, which the extra of the same name brings.
 _BY_SACREBLEU = frozenset({"bleu", "chrf"})
 
+WORD_METRICS = ("em", "f1")
+"""Metrics that compare words as SQuAD does, or characters where the set's script has no spaces."""
+TOKENS_IN_WORDS = {"spaced": "SQuAD words", "characters": "characters"}
+"""What they compare, by script."""
+
 
 class Metric(NamedTuple):
     """A metric by its name."""
