@@ -9,12 +9,13 @@ Which questions share a batch depends on the evaluation set alone, on resuming t
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from loracle import metrics
 from loracle.data.conversation import Example
+from loracle.data.reasoning import is_mark, opens_reasoning
 from loracle.errors import RunFolderError
 from loracle.experiment.setup import NLL_METRIC, EvaluationSet, ExperimentSetup
 from loracle.files import JsonLinesWriter, read_json_lines
@@ -26,7 +27,10 @@ from loracle.model.native_memory import return_freed_memory
 from loracle.run_folder import signals
 from loracle.run_folder.folder import TrialFolder
 from loracle.run_folder.leftovers import keep_first_rows
-from loracle.run_folder.trial_record import DraftUse, EvaluationOutcome
+from loracle.run_folder.trial_record import AnswerReading, DraftUse, EvaluationOutcome
+
+_NUM_TOKENS_OF_A_MARK = 16
+"""Tokens at a prompt's end in which a tag that opens a reasoning block is looked for."""
 
 
 @dataclass(frozen=True)
@@ -57,8 +61,12 @@ def _evaluate_one(
     before = drafts.statistics() if setup.drafts_from == "all" else GenerationStatistics()
     statistics = before.copy()
     answers, texts = _answer(setup, base, model, evaluation, statistics)
-    means, scripts = _score(evaluation, answers, texts, model.folder)
+    scorer = _scorer(setup, evaluation)
+    means = _score(evaluation, scorer, answers, texts, model.folder)
     setup.reporter.emit("scored", trial=model.name, evaluation=evaluation.name, means=means)
+    for warning in scorer.warnings:
+        message = f"{model.name}: {evaluation.name}: {warning}"
+        setup.reporter.emit("warning", message=message)
     use = {
         source: DraftUse(
             statistics.proposed[source] - before.proposed[source],
@@ -69,7 +77,9 @@ def _evaluate_one(
     drafts.note(use)
     drafts.add(evaluation.name, model.name, [answer.token_ids for answer in answers])
     reasons = Counter(answer.finish_reason for answer in answers)
-    return EvaluationOutcome(means, dict(sorted(reasons.items())), scripts, use)
+    reading = AnswerReading(scorer.num_reasoned, scorer.num_unfinished, scorer.num_unreadable)
+    scripts: dict[str, int] = {scorer.script: scorer.num_scored}
+    return EvaluationOutcome(means, dict(sorted(reasons.items())), scripts, use, reading)
 
 
 def _answer(
@@ -108,11 +118,12 @@ def _answer(
         signals.held("the questions under way"),
         JsonLinesWriter(model.folder.predictions(evaluation.name), resume=True) as writer,
     ):
+        marks = _reasoning_marks(base.tokenizer)
         for batch in batches:
             for answer in batch:
                 number = len(answers)
                 row = _prediction(
-                    base, evaluation.examples[number], evaluation.clusters[number], answer
+                    base, evaluation.examples[number], evaluation.clusters[number], answer, marks
                 )
                 writer.write(row)
                 answers.append(answer)
@@ -163,8 +174,10 @@ def _questions(setup: ExperimentSetup, evaluation: EvaluationSet) -> list[Questi
     return questions
 
 
-def _prediction(base: BaseModel, example: Example, cluster: str, answer: Answer) -> dict[str, Any]:
-    text = base.tokenizer.decode(answer.token_ids, skip_special_tokens=True).strip()
+def _prediction(
+    base: BaseModel, example: Example, cluster: str, answer: Answer, marks: Mapping[int, str]
+) -> dict[str, Any]:
+    text = _decoded(base.tokenizer, answer.token_ids, marks)
     row: dict[str, Any] = {
         "id": example.id,
         "cluster": cluster,
@@ -179,20 +192,53 @@ def _prediction(base: BaseModel, example: Example, cluster: str, answer: Answer)
 
 
 def _score(
-    evaluation: EvaluationSet, answers: Sequence[Answer], texts: Sequence[str], folder: TrialFolder
-) -> tuple[dict[str, float], dict[str, int]]:
-    """Score the predictions; return the means, and the examples by script."""
-    computed = [name for name in evaluation.metrics if name != NLL_METRIC]
+    evaluation: EvaluationSet,
+    scorer: metrics.Scorer,
+    answers: Sequence[Answer],
+    texts: Sequence[str],
+    folder: TrialFolder,
+) -> dict[str, float]:
+    """Score the predictions; return the means."""
     totals: Counter[str] = Counter()
-    scripts: Counter[str] = Counter()
     with JsonLinesWriter(folder.scores(evaluation.name)) as writer:
         for example, answer, text in zip(evaluation.examples, answers, texts, strict=True):
-            scores = metrics.score(text, example.references, computed)
+            is_cut = answer.finish_reason == "length"
+            scores = scorer.score(text, example.references, is_cut=is_cut)
             if answer.nll is not None:
                 scores[NLL_METRIC] = answer.nll
-            script = metrics.script_of(example.references)
-            scripts[script] += 1
             totals.update(scores)
-            writer.write({"id": example.id, "script": script, **scores})
-    means = {name: total / len(answers) for name, total in totals.items()}
-    return means, dict(sorted(scripts.items()))
+            writer.write({"id": example.id, "script": scorer.script, **scores})
+    return {name: total / len(answers) for name, total in totals.items()}
+
+
+def _scorer(setup: ExperimentSetup, evaluation: EvaluationSet) -> metrics.Scorer:
+    """The scorer of an evaluation set, told whether the template opens a reasoning block."""
+    end_of_prompt = evaluation.prompts[0].token_ids[-_NUM_TOKENS_OF_A_MARK:]
+    return metrics.Scorer.of(
+        [name for name in evaluation.metrics if name != NLL_METRIC],
+        [example.references for example in evaluation.examples],
+        setup.reasoning_end,
+        opened=opens_reasoning(setup.base.tokenizer.decode(end_of_prompt)),
+    )
+
+
+def _reasoning_marks(tokenizer: Any) -> dict[int, str]:
+    """The special tokens that open or close a reasoning block, by id; decoding leaves them out."""
+    return {
+        token_id: token.content
+        for token_id, token in tokenizer.added_tokens_decoder.items()
+        if token.special and is_mark(token.content)
+    }
+
+
+def _decoded(tokenizer: Any, token_ids: Sequence[int], marks: Mapping[int, str]) -> str:
+    """The text of an answer: without special tokens, except those that mark its reasoning."""
+    parts: list[str] = []
+    start = 0
+    for place, token_id in enumerate(token_ids):
+        if token_id in marks:
+            parts.append(tokenizer.decode(token_ids[start:place], skip_special_tokens=True))
+            parts.append(marks[token_id])
+            start = place + 1
+    parts.append(tokenizer.decode(token_ids[start:], skip_special_tokens=True))
+    return "".join(parts).strip()

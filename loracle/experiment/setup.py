@@ -129,6 +129,7 @@ class ExperimentSetup:
     drafts: DraftPool
     reporter: Reporter
     plan_fingerprint: str
+    reasoning_end: str | None = None
 
 
 def load_model(plan: Plan, fetched_folder: Path | None = None) -> BaseModel:
@@ -199,6 +200,7 @@ def prepare(
         drafts=DraftPool(),
         reporter=report,
         plan_fingerprint=plan_fingerprint,
+        reasoning_end=plan.generation.reasoning_end,
     )
     return setup, training_sets, self_test
 
