@@ -214,11 +214,6 @@ def training_arguments(given: Mapping[str, Any] | None) -> TrainingArguments:
         )
     if found.fp16 and found.bf16:
         problems.append("training_args.fp16: found True beside bf16; choose one of the two")
-    if found.save_steps is not None and "checkpoint_every" not in TrainingPlan.model_fields:
-        problems.append(
-            "training_args.save_steps: a training keeps no checkpoints within a dataset in this "
-            "version; leave it out (a pipeline resumes after its last finished dataset)"
-        )
     if problems:
         raise PlanError(problems)
     return found

@@ -16,6 +16,7 @@ from typing import Any, NamedTuple
 from loracle.decision.evidence import read_evidence
 from loracle.decision.judge import judge, judgement_record
 from loracle.errors import TrialError
+from loracle.experiment.attempt import take_up_trial
 from loracle.experiment.run import (
     Planned,
     Prepared,
@@ -75,7 +76,7 @@ def train_alone(plan: Plan, out: Path, view: View, base: BaseModel, place: Place
             run.report.emit("trial_skipped", **asdict(place), reason=reason)
             summary = folder.summary()
         else:
-            folder.clear()
+            take_up_trial(setup, folder, place.trial)
             started = time.perf_counter()
             training_set = run.prepared.training_sets[candidate.name]
             summary = run_trial(setup, training_set, seed, folder, place)

@@ -37,6 +37,10 @@ def test_settings_of_memory_length_and_adam_reach_the_plan() -> None:
     assert (found.adam_beta1, found.adam_epsilon) == (0.8, 1e-6)
 
 
+def test_save_steps_are_the_steps_between_checkpoints() -> None:
+    assert plan(save_steps=50).checkpoint_every == 50
+
+
 def test_adamw_by_either_name_and_no_tracker_are_accepted() -> None:
     for optim in ("adamw_torch", "adamw_torch_fused"):
         assert plan(optim=optim, report_to="none", logging_steps=10) == plan()

@@ -198,7 +198,7 @@ def test_trained_biases_go_with_their_result(
         torch.testing.assert_close(logits(results[i]), expected)
 
 
-@pytest.mark.parametrize("where", ["train_adapter", "evaluate"])
+@pytest.mark.parametrize("where", ["trained_adapter", "evaluate"])
 def test_ctrl_c_leaves_the_model_as_it_was(
     model: Any,
     tokenizer: Any,
