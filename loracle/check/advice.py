@@ -10,6 +10,7 @@ from loracle.data.accounting import Accounting, RowNote
 from loracle.data.audit import FINDING_MEANINGS, AuditedSet, Finding, RowReference
 from loracle.data.audit.likeness import differences
 from loracle.data.holdout import Holdout
+from loracle.data.reading.notes import Note
 from loracle.data.sharing import Sharing
 
 _NUM_SHOWN_PLACES = 3
@@ -43,6 +44,24 @@ def holdout_problems(holdout: Holdout) -> list[Problem]:
         text = f"no row of {', '.join(without)} is asked: its rows share passages with too many"
         problems.append(Problem("warning", text, "choose another holdout.share or holdout.seed"))
     return problems
+
+
+def note_problem(note: Note) -> Problem:
+    """What to say of something that was done with rows that stay."""
+    return Problem("warning" if note.is_warning else "note", note.message, note.outcome)
+
+
+def choice_advice(metrics: Sequence[str]) -> list[Problem]:
+    """What to say of multiple choice that is not measured by the letter."""
+    if "choice" in metrics:
+        return []
+    return [
+        Problem(
+            "note",
+            f"the rows are multiple choice, and {', '.join(metrics)} compare the whole answer",
+            "measure the letter: metrics: [choice] of this set, and decision.metric: choice",
+        )
+    ]
 
 
 def joined_problem(num_replies: int) -> Problem:

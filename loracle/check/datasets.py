@@ -8,14 +8,14 @@ from itertools import islice
 from pathlib import Path
 from types import MappingProxyType
 
-from loracle.check.advice import holdout_problems
+from loracle.check.advice import choice_advice, holdout_problems, note_problem
 from loracle.check.examine import check
 from loracle.check.inspection import Inspected, inspect_row
-from loracle.check.result import Check, Intake, Kind
+from loracle.check.result import Check, Intake, Kind, Problem
 from loracle.data.accounting import RowNote
 from loracle.data.holdout import Holdout, hold_out
 from loracle.data.hubs import fetch_model, model_location
-from loracle.data.reading.dataset import Reading, read_dataset
+from loracle.data.reading.dataset import Dataset, Reading, read_dataset
 from loracle.data.reading.options import named_options, options_of
 from loracle.data.rendering.renderer import Renderer
 from loracle.errors import DataError, PlanError, UserError
@@ -171,7 +171,11 @@ def inspect_file(
         )
         chosen, training = loaded.model, loaded.training
         options = options_of(loaded.candidates[0])
-    examples = list(islice(Reading(path, options), max(row, 1)))
+    reading = Reading(path, options)
+    examples = list(islice(reading, max(row, 1)))
+    reading.check_fields(is_whole=False)
+    if not examples and reading.drops:
+        raise DataError([problem for drop in reading.drops[:20] for problem in drop.problems])
     return inspect_row(examples, row, load_renderer(chosen, training))
 
 
@@ -198,7 +202,16 @@ def _read(entry: CandidatePlan | EvaluationPlan, kind: Kind) -> Intake:
         read.description,
         [RowNote.of_drop(drop) for drop in read.drops],
         entry.max_dropped,
+        remarks=[*map(note_problem, read.notes), *_metric_advice(entry, read)],
+        fields=read.fields,
     )
+
+
+def _metric_advice(entry: CandidatePlan | EvaluationPlan, read: Dataset) -> list[Problem]:
+    """What to measure, where the form of the rows says it."""
+    if not isinstance(entry, EvaluationPlan) or read.format != "choice":
+        return []
+    return choice_advice(entry.metrics)
 
 
 def load_renderer(

@@ -41,6 +41,7 @@ class Message:
 
     reasoning: what the assistant thought before its content; templates of thinking models take it.
     tool_call_id, name: which call a tool's turn answers, where the row says so.
+    weight: the loss weight of an assistant's turn; 0 where the row marks it as not to be learned.
     """
 
     role: Role
@@ -49,6 +50,7 @@ class Message:
     reasoning: str | None = None
     tool_call_id: str | None = None
     name: str | None = None
+    weight: float = 1.0
 
     def as_json(self) -> dict[str, object]:
         """As chat templates and OpenAI's format take it; what is not there is left out."""
