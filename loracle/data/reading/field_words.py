@@ -6,6 +6,7 @@ from collections.abc import Collection, Sequence
 from collections.abc import Set as AbstractSet
 
 from loracle.data.faults import show
+from loracle.data.reading.chat_rows import turns_of
 from loracle.data.reading.formats import Format
 from loracle.data.reading.meanings import Meaning
 from loracle.data.reading.names import likely_meant
@@ -111,10 +112,19 @@ def media(column: str) -> str:
     )
 
 
+def _ends_asking(row: RowValue) -> bool:
+    """Whether a row has turns of which the last is the user's."""
+    turns = turns_of(row)
+    last = turns[-1] if isinstance(turns, list) and turns else None
+    return isinstance(last, dict) and last.get("role", last.get("from")) in ("user", "human")
+
+
 def preference(row: RowValue, rejected: str, chosen: Sequence[str], form: Format | None) -> str:
     """A row of two replies, one of which is not wanted."""
     names = " and ".join((*chosen, rejected))
     text = f"preference data ({names}), which is not learned from as such; "
+    if chosen and form is not None and _ends_asking(row):
+        return f"{text}append the wanted reply to the turns, which end on what it answers"
     if form is not None or not chosen:
         options = " ".join(f"--ignore-column {_quoted(name)}" for name in (*chosen, rejected))
         listed = ", ".join((*chosen, rejected))

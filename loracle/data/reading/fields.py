@@ -304,13 +304,16 @@ def _says_much(value: object) -> bool:
 
 def _is_told(value: object, meaning: Meaning, content: Content) -> bool:
     """Whether what is asked has the value's texts in it anyway, or the value is a copy of it."""
-    if isinstance(value, bool | int | float) and meaning != "choices":
-        return True
+    if isinstance(value, bool | int | float):
+        # A choice may be a number; a passage is none.
+        if meaning != "choices":
+            return True
+        value = str(as_text(value))
     replies = [i for i, message in enumerate(content.messages) if message.role == "assistant"]
     asked = [message.content for message in content.messages[: replies[-1]]]
     whole = "\n".join(asked)
     texts = list(_texts(value, 0))
-    if texts and all(text in whole for text in texts):
+    if all(text in whole for text in texts):
         return True
     return meaning == "asked" and isinstance(value, str) and asked[-1].strip() in value
 
@@ -320,5 +323,5 @@ def _texts(value: object, depth: int) -> Iterator[str]:
         parts: Sequence[object] = list(value.values()) if isinstance(value, dict) else value
         for part in parts:
             yield from _texts(part, depth + 1)
-    elif value is not None:
-        yield str(as_text(value)).strip()
+    elif isinstance(value, str):
+        yield value.strip()

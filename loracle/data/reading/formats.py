@@ -209,8 +209,8 @@ def _has_sharegpt_turns(row: RowValue) -> bool:
 def no_format(row: RowValue, faults: Faults, options: ReadOptions) -> None:
     """Say why a row has no known form: what is missing of the one it is nearest to."""
     keys = set(filled(row))
-    nearest_form = max(FORMATS, key=lambda known: _num_matched(known, keys))
-    if _num_matched(nearest_form, keys) > 0:
+    nearest_form = max(FORMATS, key=lambda known: _nearness(known, keys))
+    if _nearness(nearest_form, keys) > 0:
         # It has a key of this form: the form's own parser says what is missing.
         nearest_form.parse(nearest_form.named(row)[0], faults, options)
         if faults:
@@ -227,11 +227,13 @@ def no_format(row: RowValue, faults: Faults, options: ReadOptions) -> None:
     faults.add(Reason.MISSING, f"no known format (keys found: {keys_found(row)}); {advice}")
 
 
-def _num_matched(known: Format, keys: AbstractSet[str]) -> int:
-    """How many of a form's groups have a key; multiple choice goes by names that stand for much
-    else, and counts only with two."""
-    num = known.num_matched(keys)
-    return num if known.name != "choice" or num > 1 else 0
+def _nearness(known: Format, keys: AbstractSet[str]) -> float:
+    """How many of a form's groups have a key, those by a synonym for a little less."""
+    num_own = sum(not keys.isdisjoint(group) for group in known.fields)
+    if known.name == "choice" and keys.isdisjoint(known.fields[1]):
+        # Its other keys stand for much else.
+        return 0
+    return known.num_matched(keys) + num_own / 10
 
 
 def expected_forms() -> str:
