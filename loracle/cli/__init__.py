@@ -1,6 +1,7 @@
 """The command line: every command of `loracle`, thin over the module that does the work.
 
     shell.py      the application and what its commands share
+    init.py       init
     running.py    run, fetch
     data.py       check, inspect, split, convert
     results.py    decide, compare, report, serve, export, score
@@ -18,6 +19,7 @@ from types import FrameType
 
 # Imported for their commands, in the order that --help shows.
 # isort: off
+from loracle.cli import init
 from loracle.cli import running
 from loracle.cli import data
 from loracle.cli import results
@@ -26,7 +28,7 @@ from loracle.cli import results
 from loracle.cli.shell import EXIT_BAD_INPUT, EXIT_FAILED, app, print_problems
 from loracle.errors import UserError
 
-__all__ = ["app", "data", "main", "results", "running"]
+__all__ = ["app", "data", "init", "main", "results", "running"]
 
 
 def main() -> None:

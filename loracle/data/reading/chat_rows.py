@@ -26,7 +26,7 @@ from loracle.data.reading.marks import TURN_MARKS, turn_weight
 from loracle.data.reading.names import likely_meant
 from loracle.data.reading.options import ReadOptions, TurnKeys
 from loracle.data.reading.row_content import (
-    Content,
+    RowContent,
     RowValue,
     answers_of,
     as_text,
@@ -82,7 +82,7 @@ def is_pair(turn: object) -> bool:
     return asked and bool(answered)
 
 
-def parse_messages(row: RowValue, faults: Faults, options: ReadOptions) -> Content:
+def parse_messages(row: RowValue, faults: Faults, options: ReadOptions) -> RowContent:
     """OpenAI's form, and pairs of question and answer."""
     turns = turns_of(row)
     if isinstance(turns, list) and turns and is_pair(turns[0]):
@@ -123,7 +123,7 @@ def _plain_message(role: Role, value: object, place: str, faults: Faults) -> Mes
     return Message(role, content)
 
 
-def parse_sharegpt(row: RowValue, faults: Faults, options: ReadOptions) -> Content:
+def parse_sharegpt(row: RowValue, faults: Faults, options: ReadOptions) -> RowContent:
     """ShareGPT's form; a `function_call` turn right after text is part of the same turn."""
     keys = options.turn_keys
     messages: list[Message | None] = []
@@ -141,7 +141,7 @@ def parse_sharegpt(row: RowValue, faults: Faults, options: ReadOptions) -> Conte
     return _content(row, messages, faults)
 
 
-def _content(row: RowValue, turns: Sequence[Message | None], faults: Faults) -> Content:
+def _content(row: RowValue, turns: Sequence[Message | None], faults: Faults) -> RowContent:
     messages = [message for message in turns if message and not _is_blank_system(message)]
     if not messages or messages[0].role != "system":
         messages = [*system_turn(optional_text(row, "system", faults)), *messages]
@@ -154,7 +154,7 @@ def _content(row: RowValue, turns: Sequence[Message | None], faults: Faults) -> 
         text if text and any(text in content for content in asked) else None
         for text in (optional_text(row, key, Faults()) for key in ("context", "question"))
     )
-    return Content(tuple(messages), answers, tools, context, question)
+    return RowContent(tuple(messages), answers, tools, context, question)
 
 
 def _is_blank_system(message: Message) -> bool:

@@ -34,7 +34,7 @@ from loracle.data.reading.json_reasons import python_literal
 from loracle.data.reading.options import ReadOptions
 from loracle.data.reading.passages import passage_of
 from loracle.data.reading.question_rows import required_text, turns_before
-from loracle.data.reading.row_content import Content, RowValue, as_text, is_blank, keys_found
+from loracle.data.reading.row_content import RowContent, RowValue, as_text, is_blank, keys_found
 from loracle.data.reading.rows import Row
 from loracle.data.reading.tool_calls import tools_of
 
@@ -87,7 +87,7 @@ class Choice(NamedTuple):
     text: str
 
 
-def parse_choice(row: RowValue, faults: Faults, options: ReadOptions) -> Content:
+def parse_choice(row: RowValue, faults: Faults, options: ReadOptions) -> RowContent:
     """The question with lettered choices; the reply is the letter of the right one."""
     question = required_text(row, "question", faults)
     context = passage_of(row, faults)
@@ -101,7 +101,7 @@ def parse_choice(row: RowValue, faults: Faults, options: ReadOptions) -> Content
         Message("user", f"{passage}{asked}\n{cue}"),
         Message("assistant", reply or ""),
     )
-    return Content(messages, (), tools_of(row, faults), context, asked)
+    return RowContent(messages, (), tools_of(row, faults), context, asked)
 
 
 def flat_questions(row: Row) -> Iterator[Row]:

@@ -1,6 +1,6 @@
 """Examples from what lies on disk, with an account of every row.
 
-    location --locations--> files --containers--> Row --a Format--> Content --> Example or Drop
+    location --locations--> files --containers--> Row --a Format--> RowContent --> Example or Drop
 
 A row becomes examples or a Drop with its reason; nothing else can happen to it.
 """
@@ -32,7 +32,7 @@ from loracle.data.reading.locations import Source, resolve
 from loracle.data.reading.marks import marked, row_marks
 from loracle.data.reading.notes import Note, Notes
 from loracle.data.reading.options import ReadOptions
-from loracle.data.reading.row_content import Content
+from loracle.data.reading.row_content import RowContent
 from loracle.data.reading.rows import Row
 from loracle.errors import DataError
 
@@ -239,7 +239,7 @@ class Reading:
             self._identities.group_of(row.value, where),
         )
 
-    def _content(self, row: Row, faults: Faults) -> Content | None:
+    def _content(self, row: Row, faults: Faults) -> RowContent | None:
         value = row.value
         if not isinstance(value, dict):
             faults.add(Reason.WRONG_KIND, f"found {kind_of(value)}; expected {expected_forms()}")
@@ -265,7 +265,7 @@ class Reading:
         self.fields.add(value, self.format, found, content, where)
         return content
 
-    def _add_policy_faults(self, content: Content, faults: Faults) -> bool:
+    def _add_policy_faults(self, content: RowContent, faults: Faults) -> bool:
         """Add a fault where the row is not to be used; whether the user asked for that."""
         if content.is_unanswerable:
             by_policy = self.options.unanswerable == "drop"

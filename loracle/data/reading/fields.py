@@ -22,7 +22,7 @@ from loracle.data.reading.marks import KTO_MARKS, ROW_MARKS, TURN_MARKS
 from loracle.data.reading.meanings import Meaning, is_chosen, meaning_of
 from loracle.data.reading.options import ReadOptions
 from loracle.data.reading.passages import PASSAGE_FIELDS
-from loracle.data.reading.row_content import Content, RowValue, as_text, is_blank
+from loracle.data.reading.row_content import RowContent, RowValue, as_text, is_blank
 from loracle.data.reading.squad_nesting import NESTING_KEYS
 
 _MAX_SHAPES = 4096
@@ -163,7 +163,7 @@ class FieldAccount:
                     faults.add(Reason.MEDIA, field_words.media(name))
 
     def add(
-        self, row: RowValue, form: Format, found: Mapping[str, str], content: Content, where: str
+        self, row: RowValue, form: Format, found: Mapping[str, str], content: RowContent, where: str
     ) -> None:
         """Count what a usable row uses and what not.
 
@@ -271,7 +271,7 @@ class FieldAccount:
         meaning: Meaning,
         form: Format,
         row: RowValue,
-        content: Content,
+        content: RowContent,
         where: str,
     ) -> None:
         if meaning in ("media", "rejected"):
@@ -287,7 +287,7 @@ class FieldAccount:
             self._lost[column] = _Lost(where, meaning, form, keys)
 
 
-def _is_taken(column: str, row: RowValue, content: Content) -> bool:
+def _is_taken(column: str, row: RowValue, content: RowContent) -> bool:
     """Whether what stands beside the turns is part of the content."""
     if column == "system":
         first = content.messages[0] if content.messages else None
@@ -302,7 +302,7 @@ def _says_much(value: object) -> bool:
     return len(value.split()) > _MAX_LABEL_WORDS or len(value.encode()) > _MAX_LABEL_BYTES
 
 
-def _is_told(value: object, meaning: Meaning, content: Content) -> bool:
+def _is_told(value: object, meaning: Meaning, content: RowContent) -> bool:
     """Whether what is asked has the value's texts in it anyway, or the value is a copy of it."""
     if isinstance(value, bool | int | float):
         # A choice may be a number; a passage is none.

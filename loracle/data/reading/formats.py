@@ -35,7 +35,7 @@ from loracle.data.reading.names import likely_meant
 from loracle.data.reading.options import ReadOptions
 from loracle.data.reading.passages import PASSAGE_FIELDS
 from loracle.data.reading.question_rows import parse_alpaca, parse_prompt_completion, parse_question
-from loracle.data.reading.row_content import Content, RowValue, filled, is_blank, keys_found
+from loracle.data.reading.row_content import RowContent, RowValue, filled, is_blank, keys_found
 from loracle.data.reading.rows import Row
 from loracle.data.reading.squad_nesting import NESTING_KEYS, flat_rows
 from loracle.data.reading.tool_calls import TOOL_KEYS
@@ -65,7 +65,7 @@ class Format:
     name: FormatName
     example: str
     fields: tuple[tuple[str, ...], ...]
-    parse: Callable[[RowValue, Faults, ReadOptions], Content]
+    parse: Callable[[RowValue, Faults, ReadOptions], RowContent]
     flat: Callable[[Row], Iterator[Row]] = _one_row
     more: tuple[str, ...] = ()
     synonyms: Mapping[str, tuple[str, ...]] = field(default_factory=dict)

@@ -14,7 +14,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from loracle.data.reading.names import likely_meant
 from loracle.data.reading.row_content import as_text
@@ -71,7 +71,7 @@ def names_of(content: Mapping[str, object], columns: Mapping[str, str]) -> Predi
     return PredictionNames(columns.get("prediction", found[0]), columns.get("answers", found[1]))
 
 
-def with_own_names(content: dict[str, object], columns: Mapping[str, str]) -> dict[str, object]:
+def with_own_names(content: dict[str, Any], columns: Mapping[str, str]) -> dict[str, Any]:
     """The row with `prediction` and `answers` as Loracle has them, where it has others.
 
     lm-evaluation-harness has a list of responses, of which the first is scored; a number is read
@@ -86,8 +86,8 @@ def with_own_names(content: dict[str, object], columns: Mapping[str, str]) -> di
     if names.prediction in content:
         own["prediction"] = prediction if prediction is None else as_text(prediction)
     if names.answers in content:
-        is_list = isinstance(answers, list)
-        own["answers"] = [as_text(item) for item in answers] if is_list else as_text(answers)
+        listed = answers if isinstance(answers, list) else None
+        own["answers"] = as_text(answers) if listed is None else [as_text(item) for item in listed]
     if not own or (names == FIELDS and own.items() <= content.items()):
         return content
     return {**content, **own}

@@ -19,7 +19,7 @@ _MAX_WHOLE = 2.0**53
 RowValue = Mapping[str, object]
 
 
-class Content(NamedTuple):
+class RowContent(NamedTuple):
     """What a format takes from a row. context, question: where the row keeps the two apart."""
 
     messages: tuple[Message, ...]

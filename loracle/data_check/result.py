@@ -56,6 +56,7 @@ class Intake:
     num_held_out: rows that were read and are asked in place of being trained on.
     remarks: what is to be said of it whatever its rows hold.
     fields: what each of its columns is used as.
+    metrics: the names of those that score an evaluation set.
     """
 
     name: str
@@ -68,6 +69,7 @@ class Intake:
     error: Sequence[str] = ()
     num_held_out: int = 0
     remarks: Sequence[Problem] = ()
+    metrics: Sequence[str] = ()
     fields: Sequence[FieldUse] = ()
 
     @property

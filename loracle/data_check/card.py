@@ -13,11 +13,11 @@ from rich.panel import Panel
 from rich.table import Table
 from rich.text import Text
 
-from loracle.check.result import Check, DatasetReport, Problem
 from loracle.data.accounting import Accounting
 from loracle.data.audit import LEAK_MEANINGS, Leak, Leakage, RowReference
 from loracle.data.reading.fields import columns_line
 from loracle.data.sharing import Sharing
+from loracle.data_check.result import Check, DatasetReport, Problem
 from loracle.text import visible
 
 NUM_SHOWN_LEAKS = 10

@@ -5,15 +5,19 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from loracle.check.result import Intake, Problem, Severity
 from loracle.data.accounting import Accounting, RowNote
 from loracle.data.audit import FINDING_MEANINGS, AuditedSet, Finding, RowReference
 from loracle.data.audit.likeness import differences
+from loracle.data.conversation import Example
 from loracle.data.holdout import Holdout
 from loracle.data.reading.notes import Note
 from loracle.data.sharing import Sharing
+from loracle.data_check.result import Intake, Problem, RenderedSet, Severity
+from loracle.metrics import advised_metric, better_metric, get_metric, unreadable_references
+from loracle.text import counted
 
 _NUM_SHOWN_PLACES = 3
+_NUM_SHOWN_CHARACTERS = 40
 _FIXES = {
     "exact_duplicates": "remove the copies, or keep them where they are meant to weigh more",
     "duplicates": "remove the copies, or keep them where they are meant to weigh more",
@@ -51,19 +55,6 @@ def note_problem(note: Note) -> Problem:
     return Problem("warning" if note.is_warning else "note", note.message, note.outcome)
 
 
-def choice_advice(metrics: Sequence[str]) -> list[Problem]:
-    """What to say of multiple choice that is not measured by the letter."""
-    if "choice" in metrics:
-        return []
-    return [
-        Problem(
-            "note",
-            f"the rows are multiple choice, and {', '.join(metrics)} compare the whole answer",
-            "measure the letter: metrics: [choice] of this set, and decision.metric: choice",
-        )
-    ]
-
-
 def joined_problem(num_replies: int) -> Problem:
     """What to say of replies that melt into the template when tokenized as one text."""
     return Problem(
@@ -95,7 +86,7 @@ def loss_problems(dataset: Intake, accounting: Accounting) -> list[Problem]:
     if accounting.shortened:
         places = _places([*map(_place, accounting.shortened)])
         num = len(accounting.shortened)
-        text = f"{_rows(num)} shortened in the middle of the passage {places}"
+        text = f"{counted(num, 'row')} shortened in the middle of the passage {places}"
         fix = "raise training.max_length, or set training.overlong"
         problems.append(Problem("warning", text, fix))
     return problems
@@ -113,12 +104,74 @@ def _first_faults(dropped: Sequence[RowNote]) -> str:
     return " · ".join(told)
 
 
+def metric_problems(dataset: Intake, examples: Sequence[Example]) -> list[Problem]:
+    """What to say of metrics that cannot read the references, or that others would serve better."""
+    references = [example.references for example in examples]
+    advised = advised_metric(references)
+    problems = []
+    for metric in dataset.metrics:
+        if unread := unreadable_references(metric, references):
+            fix = f"use {advised}, which reads them" if advised else "use another metric for them"
+            problems.append(
+                _unreadable_problem(dataset, metric, [examples[i] for i in unread], examples, fix)
+            )
+    misled = [metric for metric in dataset.metrics if better_metric(metric, references)]
+    if misled and advised not in dataset.metrics:
+        kind = "letters" if advised == "choice" else "worked answers that end in #### and a number"
+        text = (
+            f"{', '.join(misled)} compare whole texts, but the references are {kind}: a right "
+            "answer in other words would score 0"
+        )
+        fix = f"use {advised}: metrics: [{advised}], and decision.metric: {advised}"
+        problems.append(Problem("warning", text, fix))
+    return problems
+
+
+def _unreadable_problem(
+    dataset: Intake,
+    metric: str,
+    unread: Sequence[Example],
+    examples: Sequence[Example],
+    fix: str,
+) -> Problem:
+    places = _places([f"{Path(example.file).name}:{example.line}" for example in unread])
+    first = unread[0].references[0][:_NUM_SHOWN_CHARACTERS]
+    return Problem(
+        "error",
+        f"{dataset.path}: {metric} reads no {get_metric(metric).reads_what} in the references of "
+        f"{len(unread):,} of {counted(len(examples), 'row')} {places}, as in {first!r}, so every "
+        f"answer to them would score 0; {fix}, or mend or remove these rows",
+    )
+
+
+def reference_length_problems(ready: RenderedSet, max_new_tokens: int) -> list[Problem]:
+    """What to say of references that are longer than an answer may be."""
+    too_long = []
+    for example, prompt in zip(ready.examples, ready.prompts, strict=False):
+        # The end token is no part of the answer.
+        num_tokens = min(map(len, prompt.reference_ids)) - 1
+        if num_tokens > max_new_tokens:
+            too_long.append((num_tokens, f"{Path(example.file).name}:{example.line}"))
+    if not too_long:
+        return []
+    longest = max(num_tokens for num_tokens, _ in too_long)
+    return [
+        Problem(
+            "warning",
+            f"the references of {len(too_long):,} of {counted(len(ready.examples), 'row')} are "
+            f"longer than generation.max_new_tokens {max_new_tokens:,} "
+            f"{_places([place for _, place in too_long])}: such answers would be cut",
+            f"raise generation.max_new_tokens; the longest reference has {longest:,} tokens",
+        )
+    ]
+
+
 def finding_problem(finding: Finding) -> Problem:
     """What to say of one of the audit's findings, with the first places."""
     places = _places(
         [" = ".join(map(_place, group[:_NUM_SHOWN_PLACES])) for group in finding.groups]
     )
-    text = f"{FINDING_MEANINGS[finding.kind]}: {_rows(finding.num_rows)} {places}"
+    text = f"{FINDING_MEANINGS[finding.kind]}: {counted(finding.num_rows, 'row')} {places}"
     return Problem("warning", text, _FIXES[finding.kind], finding.kind)
 
 
@@ -142,10 +195,6 @@ def sharing_hints(sharing: Sharing | None) -> list[Problem]:
             f"put the passage first: {sharing.possible_gain:.1f} times fewer tokens",
         )
     ]
-
-
-def _rows(num: int) -> str:
-    return f"{num:,} row{'' if num == 1 else 's'}"
 
 
 def _place(row: RowReference | RowNote) -> str:
