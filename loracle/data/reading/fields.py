@@ -123,7 +123,7 @@ class FieldAccount:
         self._shapes: dict[object, _Shape] = {}
         self._unused: Counter[tuple[str, str]] = Counter()
         self._used: Counter[tuple[str, str]] = Counter()
-        self._seen: set[str] = set()
+        self._seen: dict[str, None] = {}
         self._lost: dict[str, _Lost] = {}
         self._num_lost: Counter[str] = Counter()
         keys = options.turn_keys
@@ -137,7 +137,7 @@ class FieldAccount:
         if not self._ignored and not self._options.columns:
             return row
         if len(self._seen) < _MAX_SHAPES:
-            self._seen.update(row)
+            self._seen.update(dict.fromkeys(row))
         for column in self._displaced & row.keys():
             self._unused[column, _NOT_USED] += not is_blank(row[column])
         ignored = self._ignored & row.keys()
@@ -186,7 +186,8 @@ class FieldAccount:
         for column in shape.side_fields:
             if not is_blank(row[column]) and not _is_taken(column, row, content):
                 # A question beside the turns is a record of what they ask.
-                is_record = column == "question" or not _says_much(row[column])
+                is_label = column == "context" and not _says_much(row[column])
+                is_record = column == "question" or is_label
                 meaning = None if is_record else meaning_of(column)
                 self._unused[column, _NOT_USED] += 1
                 if meaning is not None:
