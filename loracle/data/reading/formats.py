@@ -15,10 +15,10 @@ FORMATS.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cached_property, lru_cache
 from types import MappingProxyType
 
 from loracle.data.faults import Faults, Reason, show
@@ -111,6 +111,7 @@ class Format:
 
 _NOTHING_RENAMED: Mapping[str, str] = MappingProxyType({})
 _OF_TURNS = ("question", "answers")
+_NUM_KNOWN_KEYS = 1024
 
 FORMATS: tuple[Format, ...] = (
     Format(
@@ -184,16 +185,25 @@ def format_named(name: FormatName) -> Format:
     return next(known for known in FORMATS if known.name == name)
 
 
-def formats_of(row: RowValue) -> list[Format]:
+def formats_of(row: RowValue) -> Sequence[Format]:
     """The forms that a row has every key of, without those whose keys another one takes too."""
-    keys = set(filled(row))
+    matching = _matching(tuple(filled(row)))
+    if len(matching) < 2:
+        return matching
     other = "messages" if _has_sharegpt_turns(row) else "sharegpt"
-    matching = [known for known in FORMATS if known.matched(keys) and known.name != other]
+    return [known for known in matching if known.name != other]
+
+
+@lru_cache(_NUM_KNOWN_KEYS)
+def _matching(names: tuple[str, ...]) -> tuple[Format, ...]:
+    """The forms that a row with these keys may have; of turns both, which only a turn tells."""
+    keys = set(names)
+    matching = [known for known in FORMATS if known.matched(keys)]
     if any(known.name == "choice" for known in matching):
         # Its rows have all that a question and its answer need, and more that is asked.
         matching = [known for known in matching if known.name != "question_answer"]
     taken = {key for known in matching for key in known.others}
-    return [known for known in matching if not known.matched(keys) <= taken]
+    return tuple(known for known in matching if not known.matched(keys) <= taken)
 
 
 def _has_sharegpt_turns(row: RowValue) -> bool:
@@ -241,7 +251,7 @@ def expected_forms() -> str:
     return "a row like " + " or ".join(known.example for known in FORMATS)
 
 
-def ambiguous(found: list[Format]) -> str:
+def ambiguous(found: Sequence[Format]) -> str:
     """What to do where a row has the keys of several forms."""
     names = " and ".join(known.name for known in found)
     return f"the row has the keys of {names}; name the one that is meant, format: {found[0].name}"

@@ -28,6 +28,8 @@ _MAX_DEPTH = 8
 
 def passage_of(row: RowValue, faults: Faults) -> str | None:
     """The passage of a row, its documents below each other; None where it has none."""
+    if "documents" not in row and isinstance(context := row.get("context"), str):
+        return None if is_blank(context) else checked_text(context, "context", faults)
     parts = [_passage(row.get(key), key, faults) for key in PASSAGE_FIELDS]
     return "\n".join(part for part in parts if part) or None
 

@@ -63,33 +63,28 @@ def named_columns(columns: Sequence[str]) -> dict[str, str]:
 
 def names_of(content: Mapping[str, object], columns: Mapping[str, str]) -> PredictionNames:
     """Under which keys a row has its prediction and its references."""
-    found = next(
-        (pair for pair in _NAMES if pair[0] in content and pair[1] in content), ("prediction",) * 2
-    )
-    if found == ("prediction",) * 2:
-        found = FIELDS
+    found = next((pair for pair in _NAMES if set(pair) <= content.keys()), FIELDS)
     return PredictionNames(columns.get("prediction", found[0]), columns.get("answers", found[1]))
 
 
 def with_own_names(content: dict[str, Any], columns: Mapping[str, str]) -> dict[str, Any]:
     """The row with `prediction` and `answers` as Loracle has them, where it has others.
 
-    lm-evaluation-harness has a list of responses, of which the first is scored; a number is read
-    as text.
+    lm-evaluation-harness has a list of responses, of which the first is scored; numbers of other
+    programs are read as text.
     """
     names = names_of(content, columns)
-    prediction = content.get(names.prediction)
-    if isinstance(prediction, list) and prediction:
-        prediction = prediction[0]
-    answers = content.get(names.answers)
-    own: dict[str, object] = {}
+    if names == FIELDS:
+        return content
+    own: dict[str, Any] = {}
     if names.prediction in content:
-        own["prediction"] = prediction if prediction is None else as_text(prediction)
+        prediction = content[names.prediction]
+        first = prediction[0] if isinstance(prediction, list) and prediction else prediction
+        own["prediction"] = as_text(first)
     if names.answers in content:
+        answers = content[names.answers]
         listed = answers if isinstance(answers, list) else None
         own["answers"] = as_text(answers) if listed is None else [as_text(item) for item in listed]
-    if not own or (names == FIELDS and own.items() <= content.items()):
-        return content
     return {**content, **own}
 
 

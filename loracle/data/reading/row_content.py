@@ -35,7 +35,7 @@ def is_blank(value: object) -> bool:
     if value is None:
         return True
     if isinstance(value, str):
-        return not value.strip()
+        return not value or value.isspace()
     if isinstance(value, float):
         return value != value
     return isinstance(value, list | dict) and not value
