@@ -8,7 +8,7 @@ from __future__ import annotations
 import dataclasses
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -235,6 +235,7 @@ def _answer(
         forest=setup.forest_generation,
         statistics=statistics,
     )
+    marks = _reasoning_marks(base.tokenizer)
     answers: list[Answer] = []
     texts: list[str] = []
     with JsonLinesWriter(model.folder.predictions(evaluation.name)) as writer:
@@ -242,7 +243,7 @@ def _answer(
             for answer in batch:
                 number = len(answers)
                 row = _prediction(
-                    base, evaluation.examples[number], evaluation.clusters[number], answer
+                    base, evaluation.examples[number], evaluation.clusters[number], answer, marks
                 )
                 writer.write(row)
                 answers.append(answer)
@@ -262,8 +263,10 @@ def _questions(setup: ExperimentSetup, evaluation: EvaluationSet) -> list[Questi
     return questions
 
 
-def _prediction(base: BaseModel, example: Example, cluster: str, answer: Answer) -> dict[str, Any]:
-    text = _decoded(base.tokenizer, answer.token_ids)
+def _prediction(
+    base: BaseModel, example: Example, cluster: str, answer: Answer, marks: Mapping[int, str]
+) -> dict[str, Any]:
+    text = _decoded(base.tokenizer, answer.token_ids, marks)
     row: dict[str, Any] = {
         "id": example.id,
         "cluster": cluster,
@@ -308,10 +311,17 @@ def _scorer(setup: ExperimentSetup, evaluation: EvaluationSet) -> metrics.Scorer
     )
 
 
-def _decoded(tokenizer: Any, token_ids: Sequence[int]) -> str:
+def _reasoning_marks(tokenizer: Any) -> dict[int, str]:
+    """The special tokens that open or close a reasoning block, by id; decoding leaves them out."""
+    return {
+        token_id: token.content
+        for token_id, token in tokenizer.added_tokens_decoder.items()
+        if token.special and is_mark(token.content)
+    }
+
+
+def _decoded(tokenizer: Any, token_ids: Sequence[int], marks: Mapping[int, str]) -> str:
     """The text of an answer: without special tokens, except those that mark its reasoning."""
-    special = zip(tokenizer.all_special_tokens, tokenizer.all_special_ids, strict=True)
-    marks = {token_id: token for token, token_id in special if is_mark(token)}
     parts: list[str] = []
     start = 0
     for place, token_id in enumerate(token_ids):

@@ -17,7 +17,7 @@ from __future__ import annotations
 import re
 import string
 import unicodedata
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from typing import Literal
 
@@ -93,7 +93,7 @@ def answer_tokens(text: str, script: Script) -> list[str]:
     on it; what stands between them is split at white space, as all is under `spaced`.
     """
     plain = _unified(text)
-    kept = _restored("".join(char for char in _protected(plain) if not _is_dropped(char)))
+    kept = _restored(_protected(plain).translate(_WITHOUT_PUNCTUATION))
     cut = _by_character if script == "characters" else str.split
     return cut(_ARTICLE.sub(" ", kept)) or cut(_normalised(text))
 
@@ -125,7 +125,7 @@ def _unified(text: str) -> str:
     text = _SUPERSCRIPT_RUN.sub(lambda run: "^" + run[0].translate(_SUPERSCRIPTS), text)
     text = _FRACTION_AFTER_DIGIT.sub(" ", _SEPARATOR.sub(" ", text))
     text = _normalised(text).replace("⁄", "/").translate(_DASHES)
-    text = "".join(char for char in text if unicodedata.category(char) not in ("Cf", "Co"))
+    text = text.translate(_WITHOUT_FORMAT)
     text = _LONG_DASH.sub("-", text).replace("—", " ")
     return _GROUPED.sub(lambda number: re.sub("[,'’]", "", number[0]), text)
 
@@ -171,3 +171,24 @@ def _restored(text: str) -> str:
 
 def _is_dropped(char: str) -> bool:
     return char in _PUNCTUATION or unicodedata.category(char).startswith("P")
+
+
+def _is_format(char: str) -> bool:
+    """Invisible characters, and private ones, which stand for the marks that are kept."""
+    return unicodedata.category(char) in ("Cf", "Co")
+
+
+class _Without(dict[int, int | None]):
+    """A table for `str.translate` that drops some characters; each is judged once."""
+
+    def __init__(self, is_dropped: Callable[[str], bool]) -> None:
+        super().__init__()
+        self._is_dropped = is_dropped
+
+    def __missing__(self, code: int) -> int | None:
+        self[code] = None if self._is_dropped(chr(code)) else code
+        return self[code]
+
+
+_WITHOUT_PUNCTUATION = _Without(_is_dropped)
+_WITHOUT_FORMAT = _Without(_is_format)

@@ -28,6 +28,9 @@ from loracle.metrics.references import check_references
 
 Letters = frozenset[str]
 
+_MAX_BARE = 60
+"""Characters of the longest text that may be letters alone."""
+
 # A letter is no part of a word, an abbreviation (U.S.), a name (C++, A-share, A股) or a unit.
 _LETTER = (
     r"(?<![A-Za-z0-9_\-'&/+])(?<![A-Za-z]\.)(?<!维生素)(?<!维他命)[A-Za-z]"
@@ -142,7 +145,7 @@ _BARE = re.compile(rf"{_LABEL}{_LETTERS}\s*(?:选?项)?[\s.。,，:：;；!、)\
 _SPACED_LETTERS = re.compile(r"[A-Za-z](?:[\s,，、;；/|&+.]*[A-Za-z])*[\s.。]*")
 _BEGINNING = re.compile(
     rf"\s*[-#>\s]*(?:选项|option|choice)?\s*{_LETTERS}"
-    r"(?:\s*(?:$|[.,:;、。，：；)\]】\n]|选?项)|\s*(?=[\u3400-\u9fff])(?!正确|是|对|符合|说法|都|均|也|错|不|和|与|及|以及|或)"
+    r"(?:\s*(?:$|[.,:;。，：；)\]】\n]|、(?!\s*[A-Z])|选?项)|\s*(?=[\u3400-\u9fff])(?!正确|是|对|符合|说法|都|均|也|错|不|和|与|及|以及|或)"
     r"|\s+(?=because|since|as\b|[-–—(\[])|(?P<loose>\s+)(?=\S))",
     re.IGNORECASE,
 )
@@ -190,7 +193,12 @@ def reference_letters(text: str) -> Letters | None:
 
 def is_bare(text: str) -> bool:
     """Whether the text is a letter or letters and nothing else: "B", "(b)", "A、C"."""
-    return _bare(_plain(text)) is not None
+    if len(text) > _MAX_BARE:
+        return False
+    plain = _plain(text)
+    # Small letters side by side are a word.
+    is_word = re.search("[a-z]{2}", plain) is not None and re.search("[A-Z]", plain) is None
+    return not is_word and _bare(plain) is not None
 
 
 def chosen(text: str, *, several: bool = False) -> Letters | None:

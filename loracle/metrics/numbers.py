@@ -23,6 +23,8 @@ from loracle.metrics.references import check_references
 
 _MAX_DIGITS = 400
 """A longer numeral, or a power with more digits, is not read."""
+_MAX_BARE = 60
+"""Characters of the longest text that may be a number alone."""
 _MAX_UNIT = 10
 """Characters of the longest unit beside a number that stands alone."""
 _MAX_BOXES = 3
@@ -83,6 +85,8 @@ def has_marked_number(text: str) -> bool:
 
 def is_bare(text: str) -> bool:
     """Whether the text is a number, with its sign, unit or currency, and nothing else."""
+    if len(text) > _MAX_BARE:
+        return False
     written = _written(text).strip()
     tokens = list(_tokens(written))
     if len(tokens) != 1 or not reads(text):

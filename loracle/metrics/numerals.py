@@ -61,7 +61,9 @@ _WRITING: tuple[Rule, ...] = (
     # A number between dollar signs is LaTeX, and one after a sign is money.
     _rule(_CURRENCY_GROUP, " "),
     _rule(r"(?<=[=:(])\s*-\s+(?=[\d.])", " -"),
-    _rule(r"\*{2,}(?!\d)|(?<!\d)\*{2,}|(?<!\d)\*|\*(?!\s*\d)|[`]|(?<![\w])_+|_+(?![\w])", " "),
+    _rule(
+        r"\*{2,}(?!\d)|(?<!\d)\*{2,}|(?<![\d*])\*|\*(?![\s*]*\d)|[`]|(?<![\w])_+|_+(?![\w])", " "
+    ),
 )
 
 _GROUPED: tuple[Rule, ...] = tuple(
@@ -150,9 +152,9 @@ _ONE_CHARACTER = re.compile(
     rf"(?:(?<![\u3400-\u9fff])|(?<=[第是为有共得剩需约买卖等于]))[{_ALL}](?=$|[^\u3400-\u9fff]|[{_MEASURES}])"
 )
 _WORDS = re.compile(
-    r"千万(?=别|不|要)|万一|十分(?!之|钟)|百分(?!之)|百度|一一|千百|成千上万|三三两两|七八"
+    r"千万(?=别|不|要)|万一|(?<![一二两三四五六七八九百])十分(?!之|钟)|百分(?!之)|百度|一一|千百|成千上万|三三两两|七八"
 )
-_PART_OF = re.compile(rf"([{_ALL}\d]+)分之([{_ALL}\d.]+)")
+_PART_OF = re.compile(rf"(-?)([{_ALL}\d]+)分之([{_ALL}\d.]+)")
 
 
 def with_chinese_numerals(text: str) -> str:
@@ -167,12 +169,11 @@ def _single(match: re.Match[str]) -> str:
 
 
 def _part_of(match: re.Match[str]) -> str:
-    whole, part = (_of_numeral(match[1]), _of_numeral(match[2]))
+    sign = match[1]
+    whole, part = _of_numeral(match[2]), _of_numeral(match[3])
     if whole is None or part is None or not whole:
         return match[0]
-    if whole == "100":
-        return f" {part}%"
-    return f" {part}/{whole} "
+    return f" {sign}{part}%" if whole == "100" else f" {sign}{part}/{whole} "
 
 
 def _of_numeral(written: str) -> str | None:
