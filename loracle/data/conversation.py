@@ -81,9 +81,14 @@ class Conversation:
         return replace(self, messages=self.messages[:last])
 
     @property
+    def last_reply(self) -> Message:
+        """The last assistant turn."""
+        return next(m for m in reversed(self.messages) if m.role == "assistant")
+
+    @property
     def reply(self) -> str:
         """The content of the last assistant turn."""
-        return next(m.content for m in reversed(self.messages) if m.role == "assistant")
+        return self.last_reply.content
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,6 +114,11 @@ class Example:
     def references(self) -> tuple[str, ...]:
         """The reference answers: `answers`, or the last assistant turn where there are none."""
         return self.answers or (self.conversation.reply,)
+
+    @property
+    def has_reference(self) -> bool:
+        """Whether something says what is right: not a reply that is marked as not to be learned."""
+        return bool(self.answers) or self.conversation.last_reply.weight > 0
 
     @property
     def where(self) -> str:

@@ -194,13 +194,18 @@ def _read(entry: CandidatePlan | EvaluationPlan, kind: Kind) -> Intake:
         read = read_dataset(entry.path, options_of(entry))
     except UserError as error:
         return Intake(entry.name, entry.path, kind, error=error.problems)
+    examples = read.examples
+    dropped = [RowNote.of_drop(drop) for drop in read.drops]
+    if kind == "evaluation":
+        dropped += [RowNote.of_no_reference(one) for one in examples if not one.has_reference]
+        examples = [example for example in examples if example.has_reference]
     return Intake(
         entry.name,
         entry.path,
         kind,
-        read.examples,
+        examples,
         read.description,
-        [RowNote.of_drop(drop) for drop in read.drops],
+        dropped,
         entry.max_dropped,
         remarks=[*map(note_problem, read.notes)],
         fields=read.fields,

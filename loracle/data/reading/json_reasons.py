@@ -6,7 +6,9 @@ import json
 import re
 
 _SPACE = " \t\r\n"
-_PYTHON_START = re.compile(r"""\s*[\[{(]\s*(?:'|"[^"]*"\s*:\s*'|array\(|None\b|True\b|False\b)""")
+_PYTHON_START = re.compile(
+    r"""\s*[\[{(][\[{(\s]*(?:'|"[^"]*"\s*:\s*'|array\(|None\b|True\b|False\b)"""
+)
 _PYTHON_WORD = re.compile(r"(None|True|False|nan|inf)\b")
 _COMMENT = re.compile(r"\s*(?:(?://|#)[^\n]*(?:\n|$)|/\*.*?(?:\*/|$))", re.DOTALL)
 _WHOLE_OBJECT = re.compile(r"\s*,?\s*\{")

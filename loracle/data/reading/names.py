@@ -8,6 +8,8 @@ from collections.abc import Iterable
 
 _MIN_LIKENESS = 0.75
 _MIN_CHARACTERS = 3
+_OWN_WORDS = frozenset({"content", "contents"})
+"""Names of something else, however like a known one they are."""
 _BREAKS = re.compile(r"[\s\-./]+")
 _PATH = re.compile(r"^.*\[\]\.")
 _CAMEL = re.compile(r"(?<=[a-z0-9])(?=[A-Z])")
@@ -20,7 +22,7 @@ def likely_meant(name: str, known: Iterable[str]) -> str | None:
     plain = plain_name(name)
     if plain in by_plain:
         return by_plain[plain]
-    if len(plain) < _MIN_CHARACTERS:
+    if len(plain) < _MIN_CHARACTERS or plain in _OWN_WORDS:
         return None
     for close in difflib.get_close_matches(plain, by_plain, n=3, cutoff=_MIN_LIKENESS):
         # A misspelling adds or loses a letter or two; a longer name is another one.

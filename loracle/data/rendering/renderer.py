@@ -235,7 +235,7 @@ class Renderer:
                 "the last assistant turn is a tool call without text, and a call cannot be "
                 "compared; add answers, or end the row on text"
             )
-        if not example.answers and not _last_reply(example.conversation).weight:
+        if not example.has_reference:
             raise _RowError(
                 "the last assistant turn is marked as not to be learned, so that it is no "
                 "reference answer; add answers, or leave the row out"
@@ -341,10 +341,6 @@ class Renderer:
         self._last_length = num_tokens
         if self.max_length is not None and num_tokens > self.max_length:
             raise _OverlongError(num_tokens, self.max_length, detail)
-
-
-def _last_reply(conversation: Conversation) -> Message:
-    return next(turn for turn in reversed(conversation.messages) if turn.role == "assistant")
 
 
 class _RowError(ValueError):
