@@ -232,6 +232,12 @@ def _read_lines(
                     f"{row.references[0][:_NUM_SHOWN_CHARACTERS]!r}; use another metric, or mend it"
                 )
         tally.rows.append(row)
+    filters = sorted({str(row.content["filter"]) for row in tally.rows if "filter" in row.content})
+    if len(filters) > 1:
+        tally.add_problem(
+            f"{path}: the rows are of several filters ({', '.join(filters)}), so that questions "
+            "count more than once; keep the rows of one"
+        )
 
 
 def _raise_problems(path: Path, tally: _Tally) -> None:

@@ -6,7 +6,7 @@ no byte tells from other text.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import NamedTuple
 
@@ -45,6 +45,12 @@ _FOREIGN = {
         "a web page, a login or an error perhaps; download the file itself",
     ),
     b"<?xml": "XML; write its rows as JSONL",
+}
+_FOREIGN_PACKED = {
+    b"\x1f\x8b": "compressed twice; unpack it once",
+    b"\x28\xb5\x2f\xfd": "compressed twice; unpack it once",
+    b"PAR1": "a Parquet file that is compressed as a whole; unpack it",
+    b"ARROW1": "an Arrow file that is compressed as a whole; unpack it",
 }
 _PICKLE_ENDINGS = (".pkl", ".pickle", ".pt", ".pth")
 _TAR_MARK, _TAR_MARK_AT = b"ustar", 257
@@ -91,16 +97,17 @@ def open_file(path: Path, encoding: str | None) -> Container:
     source = text_files.look(path, encoding)
     if source.compression:
         # What was packed may be an archive in turn: its parts must not be read as one text.
-        _refuse_foreign(path, text_files.packed_head(source, _HEAD_BYTES))
+        head = text_files.packed_head(source, _HEAD_BYTES)
+        _refuse_foreign(path, head, {**_FOREIGN, **_FOREIGN_PACKED})
     if path.name.lower().endswith(_PICKLE_ENDINGS):
         raise DataError(f"{path} is {_FOREIGN[bytes((0x80, 4))]}")
     return _text(source)
 
 
-def _refuse_foreign(path: Path, head: bytes) -> None:
+def _refuse_foreign(path: Path, head: bytes, marks: Mapping[bytes, str] = _FOREIGN) -> None:
     if head[_TAR_MARK_AT:].startswith(_TAR_MARK):
         raise DataError(f"{path} is a tar archive; unpack it, and name the file or the folder")
-    for mark, what in _FOREIGN.items():
+    for mark, what in marks.items():
         if head.startswith(mark):
             raise DataError(f"{path} is {what}")
 

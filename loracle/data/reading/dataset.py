@@ -332,16 +332,14 @@ def _all_examples(reading: Reading) -> list[Example]:
         lost = reading.fields.problems(reading.source.location, is_whole=True)
         if lost and list(error.problems) == lost:
             # What to do about columns stands first: rows may be dropped for it.
-            raise DataError(
-                [*lost, *(_error(reading).problems if reading.drops else ())]
-            ) from error
+            raise _error(reading, first=lost) from error
         if not reading.drops:
             raise
         raise _error(reading, error.problems) from error
 
 
-def _error(reading: Reading, last: Iterable[str] = ()) -> DataError:
-    """The rows' problems, the first ones in words, then what ended the reading."""
+def _error(reading: Reading, last: Iterable[str] = (), first: Iterable[str] = ()) -> DataError:
+    """What is said first, the rows' problems, the first ones in words, what ended the reading."""
     lost = [drop for drop in reading.drops if not drop.by_policy]
     # A wrong encoding breaks most lines of a file in the same way: a few of them say it all.
     undecoded = [drop for drop in lost if drop.reason == Reason.BAD_ENCODING]
@@ -354,4 +352,4 @@ def _error(reading: Reading, last: Iterable[str] = ()) -> DataError:
         shown.append(f"{location}: and {len(left_out):,} more rows {Reason.BAD_ENCODING}")
     if len(problems) > NUM_SHOWN_PROBLEMS:
         shown.append(f"{location}: and {len(problems) - NUM_SHOWN_PROBLEMS} more")
-    return DataError([*shown, *last])
+    return DataError([*first, *shown, *last])

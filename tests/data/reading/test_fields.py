@@ -190,3 +190,13 @@ def test_parquet_is_accounted_for_too() -> None:
     (problem,) = refused(sink.getvalue(), "rows.parquet")
     assert "column article is not used" in problem
     assert read(sink.getvalue(), "rows.parquet", ignore_columns=("article",)).examples
+
+
+def test_what_squads_articles_have_beside_their_questions_is_accounted_for() -> None:
+    qas = [{"id": "a", "question": "Who?", "answers": [{"text": "A"}], "hint": None}]
+    paragraph = {"context": "A won.", "qas": qas, "document_id": 3}
+    dataset = read_rows({"title": "T", "paragraphs": [paragraph]})
+    unused = [use.column for use in dataset.fields if not use.used_as]
+    assert unused == ["data[].title", "paragraphs[].document_id"]
+    (problem,) = refused(lines({"paragraphs": [{**paragraph, "images": ["1.jpg"]}]}))
+    assert "paragraphs[].images holds images" in problem

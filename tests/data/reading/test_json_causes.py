@@ -95,6 +95,8 @@ def zipped() -> bytes:
         ("a.jsonl.gz", gzip.compress(tar()), "is a tar archive; unpack it"),
         ("a.jsonl.zst", bytes(pa.Codec("zstd").compress(tar(), asbytes=True)), "is a tar archive"),
         ("a.jsonl.gz", gzip.compress(zipped()), "is a zip archive"),
+        ("a.jsonl.gz", gzip.compress(gzip.compress(ROW.encode())), "is compressed twice"),
+        ("a.parquet.gz", gzip.compress(b"PAR1 and more"), "is a Parquet file that is compressed"),
         ("a.pkl", pickle.dumps([1]), "is a pickle, which can run code when it is read"),
         ("a.json", pickle.dumps([1], protocol=2), "is a pickle"),
         ("a.pkl", pickle.dumps([1], protocol=0), "is a pickle"),

@@ -60,3 +60,11 @@ def test_other_keys_are_named() -> None:
         named_columns(["predicton=output"])
     with pytest.raises(PlanError, match="expected prediction=KEY or answers=KEY"):
         named_columns(["x"])
+
+
+def test_rows_of_several_filters_are_refused() -> None:
+    row = {"target": "5", "filtered_resps": ["5"]}
+    rows = [{**row, "filter": name} for name in ("strict-match", "flexible-extract")]
+    with pytest.raises(DataError, match=r"several filters \(flexible-extract, strict-match\)"):
+        score_file(written(lines(*rows)), ["em"])
+    assert score_file(written(lines(rows[0])), ["em"]).num_rows == 1
