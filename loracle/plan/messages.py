@@ -10,19 +10,14 @@ from pathlib import Path
 
 from pydantic_core import PydanticCustomError
 
-_MIN_FILE_LIKENESS = 0.7
-
 OWN_ERROR = "plan"
 """The type of the errors that `refuse` raises, as pydantic lists them."""
 
 
-def nearest(name: str, known: Iterable[str], min_likeness: float = 0.6) -> str | None:
-    """The known name closest to what was written, upper and lower case alike, or None.
-
-    min_likeness: below it (0 nothing in common, 1 equal) no name is close.
-    """
+def nearest(name: str, known: Iterable[str]) -> str | None:
+    """The known name closest to what was written, upper and lower case alike, or None."""
     by_lower = {candidate.lower(): candidate for candidate in known}
-    close = difflib.get_close_matches(name.lower(), by_lower, n=1, cutoff=min_likeness)
+    close = difflib.get_close_matches(name.lower(), by_lower, n=1)
     return by_lower[close[0]] if close else None
 
 
@@ -40,7 +35,7 @@ def file_problem(path: str | Path) -> str | None:
             return f"there is no file {path}: its folder {path.parent} does not exist"
         # By the stem: two names of one ending are alike already for that.
         by_stem = {entry.stem: entry.name for entry in path.parent.iterdir()}
-        near = by_stem.get(nearest(path.stem, by_stem, _MIN_FILE_LIKENESS) or "")
+        near = by_stem.get(nearest(path.stem, by_stem) or "")
     except OSError as error:
         return f"{path} cannot be reached: {error.strerror}"
     hint = f"did you mean {path.parent / near}?" if near else "check the path"

@@ -77,7 +77,7 @@ MARKED = [
         "system": "",
     },
 ]
-PAIRS = [{"system": "S", "conversation": [{"human": "a", "assistant": "b", "weight": 0}] * 2}]
+PAIRS = [{"system": "S", "conversation": [{"human": "a", "assistant": "b"}] * 2}]
 PREFERENCES = [{"prompt": "p", "chosen": "c", "rejected": "r"}, {"query": "p", "response": 1.5}]
 PASSAGES = [
     {

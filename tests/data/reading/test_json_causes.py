@@ -133,5 +133,5 @@ def test_a_name_is_only_guessed_where_that_is_plausible(written: str, meant: str
 
 def test_a_missing_file_is_not_guessed_by_its_ending() -> None:
     Path("test.jsonl").touch()
-    assert file_problem("notes.jsonl") == "there is no file notes.jsonl; check the path"
+    assert file_problem("weather.jsonl") == "there is no file weather.jsonl; check the path"
     assert file_problem("tset.jsonl") == "there is no file tset.jsonl; did you mean test.jsonl?"
