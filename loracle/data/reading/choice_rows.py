@@ -75,6 +75,11 @@ ANSWER_COLUMNS = (
 )
 
 _LETTERED = re.compile(r"^\s*[(\[（]?\s*([A-Ja-j])\s*[)\]）.．:：、]\s*(.*?)\s*$", re.DOTALL)
+_ANNOUNCED = re.compile(
+    r"^(?:the\s+)?(?:correct\s+|right\s+)?(?:answer|option|choice|正确答案|答案|选项|应选|故选|选)"
+    r"\s*(?:is|为|是)?\s*[:：]?\s*(.+)$",
+    re.IGNORECASE,
+)
 _MARKS = re.compile(r"[\s()\[\]（）.．:：、,，;；/&+和与]+")
 _HAN = re.compile(r"[\u4e00-\u9fff]")
 
@@ -276,8 +281,11 @@ def _by_text(text: str, choices: Sequence[Choice]) -> str | None:
         at = choices[int(text)].letter if len(text) < 3 and int(text) < len(choices) else None
         # "2" beside the choices 1, 2, 3, 4 may be either.
         return said[0] if len(said) == 1 and at in (None, said[0]) else None if said else at
-    bare = _MARKS.sub("", text)
-    if bare and set(bare.upper()) <= letters and len(set(bare.upper())) == len(bare):
+    announced = _ANNOUNCED.match(text)
+    bare = _MARKS.sub("", announced[1] if announced else text)
+    # "bad" is a word; letters are written large, unless it is one alone.
+    is_letters = set(bare.upper()) <= letters and len(set(bare.upper())) == len(bare)
+    if is_letters and (bare.isupper() or len(bare) == 1):
         return "".join(sorted(bare.upper()))
     if (match := _LETTERED.match(text)) and match[1].upper() in letters:
         letter = match[1].upper()

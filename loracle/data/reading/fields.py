@@ -18,7 +18,7 @@ from loracle.data.reading import field_words
 from loracle.data.reading.chat_rows import MESSAGE_KEYS, PAIR_KEYS, TURN_COLUMNS
 from loracle.data.reading.choice_rows import ANSWER_COLUMNS, CHOICE_COLUMNS
 from loracle.data.reading.formats import Format
-from loracle.data.reading.marks import KTO_MARKS, ROW_MARKS, TURN_MARKS
+from loracle.data.reading.marks import KTO_MARKS, ROW_MARKS, TURN_MARKS, is_mark
 from loracle.data.reading.meanings import Meaning, is_chosen, meaning_of
 from loracle.data.reading.options import ReadOptions
 from loracle.data.reading.passages import PASSAGE_FIELDS
@@ -176,7 +176,7 @@ class FieldAccount:
             value = row[column]
             if is_blank(value):
                 continue
-            if column in KTO_MARKS and isinstance(value, bool):
+            if is_mark(column, value):
                 self._used[column, _ROLE_OF["loss_mask"]] += 1
                 continue
             name = columns.get(column, column)

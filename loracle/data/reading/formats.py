@@ -49,7 +49,10 @@ def _one_row(row: Row) -> Iterator[Row]:
 _ALWAYS = frozenset({"id", "group", "system", *TOOL_KEYS})
 
 
-@dataclass(frozen=True)
+_NUM_KNOWN_KEYS = 1024
+
+
+@dataclass(frozen=True, eq=False)
 class Format:
     """A form of rows.
 
@@ -77,11 +80,29 @@ class Format:
         return frozenset({*_ALWAYS, *self.more, *self.others, *(k for g in self.fields for k in g)})
 
     @cached_property
+    def _names(self) -> Mapping[str, tuple[str, ...]]:
+        """Every field with the further names that it is known by, the spreadsheet's among them."""
+        fields = dict.fromkeys((*(key for group in self.fields for key in group), *self.more))
+        names = {key: (*self.synonyms.get(key, ()), key.capitalize()) for key in fields}
+        return {
+            key: tuple(name for name in known if name not in self.reads)
+            for key, known in names.items()
+            if key.islower() and key.isascii()
+        }
+
+    @cached_property
     def _groups(self) -> tuple[frozenset[str], ...]:
-        known = self.synonyms
+        known = self._names
         return tuple(
             frozenset({*group, *(name for key in group for name in known.get(key, ()))})
             for group in self.fields
+        )
+
+    @lru_cache(_NUM_KNOWN_KEYS)  # noqa: B019
+    def _present(self, columns: tuple[str, ...]) -> tuple[tuple[str, str], ...]:
+        """The fields that columns with these names hold under other names, the likeliest first."""
+        return tuple(
+            (key, name) for key, names in self._names.items() for name in names if name in columns
         )
 
     def matched(self, keys: AbstractSet[str]) -> AbstractSet[str]:
@@ -95,13 +116,10 @@ class Format:
 
     def named(self, row: RowValue) -> tuple[RowValue, Mapping[str, str]]:
         """The row with its synonyms under the form's own keys, and those keys' columns."""
-        found = {
-            key: name
-            for key, names in self.synonyms.items()
-            if is_blank(row.get(key))
-            for name in names
-            if row.get(name) is not None
-        }
+        found: dict[str, str] = {}
+        for key, name in self._present(tuple(row)):
+            if key not in found and is_blank(row.get(key)) and row[name] is not None:
+                found[key] = name
         if not found:
             return row, _NOTHING_RENAMED
         columns = set(found.values())
@@ -111,7 +129,6 @@ class Format:
 
 _NOTHING_RENAMED: Mapping[str, str] = MappingProxyType({})
 _OF_TURNS = ("question", "answers")
-_NUM_KNOWN_KEYS = 1024
 
 FORMATS: tuple[Format, ...] = (
     Format(
@@ -164,10 +181,10 @@ FORMATS: tuple[Format, ...] = (
         more=(*PASSAGE_FIELDS, "history", *CHOICE_COLUMNS),
         synonyms={
             "question": (
-                *("Question", "question_stem", "stem", "query", "sentence", "ctx", "goal"),
-                *("problem", "题目", "问题", "题干"),
+                *("question_stem", "stem", "query", "sentence", "ctx", "goal", "problem"),
+                *("prompt", "instruction", "题目", "问题", "题干"),
             ),
-            "context": ("article", "passage", "Context", "Passage", "背景", "材料", "文章"),
+            "context": ("article", "passage", "Passage", "背景", "材料", "文章"),
         },
     ),
     Format(
@@ -223,8 +240,10 @@ def no_format(row: RowValue, faults: Faults, options: ReadOptions) -> None:
     if _nearness(nearest_form, keys) > 0:
         # It has a key of this form: the form's own parser says what is missing.
         nearest_form.parse(nearest_form.named(row)[0], faults, options)
-        if faults:
-            return
+        if not faults:
+            text = f"no known format for sure (keys found: {keys_found(row)}); name it, "
+            faults.add(Reason.MISSING, f"{text}format: {nearest_form.name}")
+        return
     others = [known for known in FORMATS if known.name != "choice"]
     names = [
         "options",

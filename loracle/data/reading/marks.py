@@ -21,7 +21,11 @@ from loracle.data.faults import Faults, Reason, kind_of
 from loracle.data.reading.row_content import RowValue, is_blank
 
 TURN_MARKS = frozenset(
-    {"weight", "loss", "loss_weight", "loss_scale", "loss_mask", "train", "training", "trainable"}
+    {
+        *("weight", "loss", "loss_weight", "loss_scale", "loss_mask", "train", "training"),
+        *("trainable", "train_on", "train_on_turn", "trained", "learn", "supervised"),
+        *("compute_loss", "calculate_loss"),
+    }
 )
 # Of a whole row, a weight may be the weight of anything, and a loss what a model was measured at.
 ROW_MARKS = frozenset(
@@ -29,6 +33,9 @@ ROW_MARKS = frozenset(
 )
 KTO_MARKS = frozenset({"label", "kto_tag"})
 _UNFOLLOWED = frozenset({"train_detail", "training_detail"})
+# 1 hides in some programs what it shows in others.
+_AMBIGUOUS = frozenset({"mask", "masked"})
+_REFUSED_MARKS = _UNFOLLOWED | _AMBIGUOUS
 _ALL_ROW_MARKS = ROW_MARKS | KTO_MARKS | {"weight", "weights", "loss"}
 _WORDS = {"true": 1.0, "false": 0.0, "yes": 1.0, "no": 0.0}
 _MAX_WEIGHT = 1000.0
@@ -48,7 +55,7 @@ _NO_MARKS = RowMarks()
 
 def turn_weight(turn: RowValue, place: str, faults: Faults) -> float:
     """The loss weight of one turn: 1 where it has no mark, 0 where any says so."""
-    if TURN_MARKS.isdisjoint(turn) and _UNFOLLOWED.isdisjoint(turn):
+    if TURN_MARKS.isdisjoint(turn) and _REFUSED_MARKS.isdisjoint(turn):
         return 1.0
     weight = 1.0
     for key in sorted(TURN_MARKS & turn.keys()):
@@ -57,6 +64,10 @@ def turn_weight(turn: RowValue, place: str, faults: Faults) -> float:
         if not is_blank(turn[key]):
             text = f"{place}.{key} marks parts of a turn; only whole turns can be marked"
             faults.add(Reason.MARK, f"{text}: split the turn, or remove the key")
+    for key in sorted(_AMBIGUOUS & turn.keys()):
+        if not is_blank(turn[key]):
+            text = f"{place}.{key} may mean to learn the turn or to hide it"
+            faults.add(Reason.MARK, f"{text}; write weight: 1 to learn it, weight: 0 not to")
     return weight
 
 
@@ -119,6 +130,13 @@ def _weight(value: object, place: str, faults: Faults) -> float:
     expected = f"true, false, or a loss weight from 0 to {_MAX_WEIGHT:g}"
     faults.add(Reason.MARK, f"{place} is {kind_of(value)}; expected {expected}")
     return 1.0
+
+
+def is_mark(column: str, value: object) -> bool:
+    """Whether a column that is a mark with some values only is one with this value."""
+    if column in KTO_MARKS:
+        return isinstance(value, bool)
+    return (column == "weight" and _is_zero(value)) or (column == "loss" and value is False)
 
 
 def _is_zero(value: object) -> bool:

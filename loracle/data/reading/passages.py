@@ -21,8 +21,10 @@ _TITLE = "title"
 _BODIES = (
     *("paragraphs", "passages", "passage_text", "sentences", "contexts", "text", "texts"),
     *("content", "contents", "passage", "paragraph", "document", "body", "snippet", "abstract"),
-    *("page_content", "context", "summary"),
+    *("page_content", "context", "summary", "utterance", "value", "message"),
 )
+_SPEAKERS = ("speaker", "role", "from", "name")
+_TABLE_KEYS = frozenset({"header", "headers", "columns", "rows", "cells"})
 _MAX_DEPTH = 8
 
 
@@ -68,6 +70,12 @@ def _collect(value: object, texts: list[str], depth: int) -> bool:
     if not isinstance(value, dict):
         return False
     bodies = [value[key] for key in _BODIES if not is_blank(value.get(key))]
+    if not bodies and not _TABLE_KEYS.isdisjoint(value):
+        return _collect_json(value, texts)
+    speaker = next((value[key] for key in _SPEAKERS if isinstance(value.get(key), str)), None)
+    if speaker is not None and len(bodies) == 1 and isinstance(bodies[0], str):
+        texts.append(f"{speaker}: {bodies[0]}")
+        return True
     title = value.get(_TITLE)
     if isinstance(title, list) and len(bodies) == 1 and isinstance(bodies[0], list):
         # One list of titles beside one of bodies: they belong together by position.
@@ -76,3 +84,11 @@ def _collect(value: object, texts: list[str], depth: int) -> bool:
         pairs = [part for pair in zip(title, bodies[0], strict=True) for part in pair]
         return _collect(pairs, texts, depth + 1)
     return bool(bodies) and _collect([title, *bodies], texts, depth + 1)
+
+
+def _collect_json(value: object, texts: list[str]) -> bool:
+    try:
+        texts.append(json.dumps(value, ensure_ascii=False))
+    except (TypeError, ValueError, RecursionError):
+        return False
+    return True

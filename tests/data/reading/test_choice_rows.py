@@ -158,6 +158,10 @@ def test_choices_in_a_cell_are_parsed(cell: str) -> None:
             "answer is '2', which is none of the choices, or more than one",
         ),
         (
+            {"question": "Q?", "options": ["w", "x", "y", "z"], "answer": "bad"},
+            "answer is 'bad', which is none of the choices",
+        ),
+        (
             {"question": "Q?", "options": ["x", "y"], "answer": 2},
             "answer is 2, which is none of the choices",
         ),

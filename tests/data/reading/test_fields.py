@@ -171,6 +171,8 @@ def test_an_absent_column_is_refused(name: str, hint: str) -> None:
         ({"context": [["T", ["p", "q"]]]}, "T\np\nq"),
         ({"context": "c", "documents": [{"text": "p"}]}, "c\np"),
         ({"context": {"contexts": ["p"]}}, "p"),
+        ({"context": [{"speaker": "Ann", "text": "p"}]}, "Ann: p"),
+        ({"context": {"header": ["c"], "rows": [["r"]]}}, '{"header": ["c"], "rows": [["r"]]}'),
     ],
 )
 def test_documents_join_the_context(value: dict[str, Any], context: str) -> None:
@@ -200,3 +202,32 @@ def test_what_squads_articles_have_beside_their_questions_is_accounted_for() -> 
     assert unused == ["data[].title", "paragraphs[].document_id"]
     (problem,) = refused(lines({"paragraphs": [{**paragraph, "images": ["1.jpg"]}]}))
     assert "paragraphs[].images holds images" in problem
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        {"Question": "Who?", "Answer": "A"},
+        {"Question": "Who?", "answer": "A"},
+        {"Prompt": "Who?", "Completion": "A"},
+        {"prompt": "Who?", "Response": "A", "completion": "A"},
+        {"Instruction": "Who?", "Output": "A"},
+        {"query": "Who?", "response": "A"},
+        {"prompt": "Who?", "response": "A"},
+    ],
+)
+def test_names_in_a_spreadsheets_case_are_the_same_names(value: dict[str, str]) -> None:
+    dataset = read_rows(value)
+    assert turns(dataset) == [("user", "Who?"), ("assistant", "A")]
+    named = {use.column for use in dataset.fields if use.used_as}
+    assert named == set(value) - ({"Response"} if "completion" in value else set())
+
+
+def test_a_form_that_the_keys_leave_open_is_to_be_named() -> None:
+    value = {"input": "Who?", "output": "A"}
+    (problem,) = refused(lines(value))
+    assert problem == (
+        "rows.jsonl:1: no known format for sure (keys found: 'input', 'output'); name it, "
+        "format: alpaca"
+    )
+    assert turns(read_rows(value, format="alpaca")) == [("user", "Who?"), ("assistant", "A")]

@@ -20,6 +20,8 @@ FALSE_MARKS: list[dict[str, object]] = [
     {"loss_scale": 0.0},
     {"loss_mask": 0},
     {"loss_mask": "false"},
+    {"train_on": False},
+    {"learn": False},
     {"weight": 1, "train": False},
 ]
 
@@ -182,3 +184,11 @@ def test_a_reply_beside_preferences_is_learned_where_they_are_ignored() -> None:
     (problem,) = refused(lines(value))
     assert "--ignore-column rejected_response" in problem
     assert read_rows(value, ignore_columns=("rejected_response",)).examples
+
+
+def test_a_mark_that_may_mean_either_is_refused() -> None:
+    (problem,) = refused(lines({"messages": [turn("user", "a"), turn("assistant", "b", mask=1)]}))
+    assert problem == (
+        "rows.jsonl:1: messages[1].mask may mean to learn the turn or to hide it; write weight: 1 "
+        "to learn it, weight: 0 not to"
+    )
