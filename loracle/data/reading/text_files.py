@@ -95,6 +95,12 @@ def look(path: Path, encoding: str | None) -> TextFile:
     return TextFile(path, compression, codecs.lookup(chosen).name)
 
 
+def packed_head(source: TextFile, num_bytes: int) -> bytes:
+    """The first bytes of what is packed in a file."""
+    with _readable(source.path), _decompressed(source.path, source.compression) as raw:
+        return raw.read(num_bytes) or b""
+
+
 def too_large(num_bytes: int) -> Fault:
     found = f"{num_bytes / 2**20:.0f} MiB" if num_bytes >= 2**20 else f"{num_bytes} bytes"
     limit = MAX_ROW_BYTES // 2**20
