@@ -202,7 +202,7 @@ def test_with_dropout_any_cut_has_the_gradient_of_separate_sequences(
 
 
 @pytest.mark.parametrize("dropout", [0.1, 0.5])
-@pytest.mark.parametrize(("step", "micro_batch"), [(0, 1), (2, 2), (3, 2), (5, 1)])
+@pytest.mark.parametrize(("step", "micro_batch"), [(0, 1), (1, 2), (3, 2), (5, 1)])
 def test_memory_that_runs_out_at_any_micro_batch_leaves_the_same_adapter_with_dropout(
     step, micro_batch, dropout, monkeypatch
 ):
