@@ -13,6 +13,7 @@ from loracle.experiment.learning import require_as_trained, trained_adapter
 from loracle.experiment.setup import ExperimentSetup, Place, TrainingSet
 from loracle.model import adapter
 from loracle.model.base import base_fingerprint
+from loracle.plan import BASE_NAME
 from loracle.run_folder.folder import TrialFolder
 from loracle.run_folder.trial_record import TrialSummary
 
@@ -39,12 +40,12 @@ def run_trial(
     return summary
 
 
-def run_base(setup: ExperimentSetup, folder: TrialFolder, name: str) -> TrialSummary:
-    """Evaluate the untrained base, and write DONE."""
+def run_base(setup: ExperimentSetup, model: TrialModel) -> TrialSummary:
+    """Evaluate the base as it is, and write DONE."""
     started = time.perf_counter()
-    evaluations = evaluate(setup, TrialModel(name, None, folder))
-    summary = TrialSummary(name, None, None, evaluations, time.perf_counter() - started)
-    folder.finish(summary, plan_fingerprint=setup.plan_fingerprint)
+    evaluations = evaluate(setup, model)
+    summary = TrialSummary(BASE_NAME, None, None, evaluations, time.perf_counter() - started)
+    model.folder.finish(summary, plan_fingerprint=setup.plan_fingerprint)
     return summary
 
 
@@ -55,5 +56,6 @@ def require_unchanged(setup: ExperimentSetup) -> None:
         raise TrialError(
             "the base's weights changed during this trial "
             f"(fingerprint {setup.base_fingerprint[:12]} became {found[:12]}); "
-            "neither it nor a later trial can be trusted"
+            "neither it nor a later trial can be trusted; load the model again, and look for a "
+            "LoRA setting that changes the base (init_lora_weights)"
         )

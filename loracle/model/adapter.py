@@ -159,8 +159,8 @@ def _sort_sets(path: Path, adapted: Any) -> None:
     write_json(path, values)
 
 
-def load(model: nn.Module, folder: Path) -> Any:
-    """Attach an adapter saved by `save`, for evaluation.
+def load(model: nn.Module, folder: Path, *, trainable: bool = False) -> Any:
+    """Attach an adapter saved by `save`, for evaluation, or to be trained further.
 
     Raises:
         ModelError: the folder holds no adapter, or one of another model.
@@ -170,7 +170,7 @@ def load(model: nn.Module, folder: Path) -> Any:
     if not (folder / "adapter_config.json").is_file():
         raise ModelError(f"{folder}: no adapter_config.json; name a folder in PEFT's format")
     try:
-        adapted = PeftModel.from_pretrained(model, str(folder))
+        adapted = PeftModel.from_pretrained(model, str(folder), is_trainable=trainable)
     except (ValueError, RuntimeError, OSError) as error:
         raise ModelError(f"{folder}: the adapter does not fit this model: {error}") from error
     use_token_dropout(adapted)
