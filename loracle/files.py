@@ -20,6 +20,12 @@ from loracle.errors import RunFolderError
 UNFINISHED_PREFIX = ".loracle-unfinished-"
 
 
+def sync_file(path: Path) -> None:
+    """Put on disk what was written to a file so far."""
+    with path.open("rb") as file:
+        os.fsync(file.fileno())
+
+
 def write_atomically(path: Path, data: bytes | str) -> None:
     """Put `data` (text as UTF-8) at `path`: whoever reads sees the old file or the whole new one.
 
