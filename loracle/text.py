@@ -41,3 +41,14 @@ def duration(seconds: float) -> str:
         return f"{whole_seconds // 60} min {whole_seconds % 60:02d} s"
     whole_minutes = round(seconds / 60)
     return f"{whole_minutes // 60} h {whole_minutes % 60:02d} min"
+
+
+def size(num_bytes: float) -> str:
+    """A size as people say it: "512 bytes", "3.4 MB", "12 GB"."""
+    if num_bytes < 1000:
+        return f"{num_bytes:.0f} bytes"
+    for unit in ("kB", "MB", "GB"):
+        num_bytes /= 1000
+        if num_bytes < 999.5:
+            return f"{num_bytes:.1f} {unit}" if num_bytes < 9.95 else f"{num_bytes:.0f} {unit}"
+    return f"{num_bytes / 1000:.1f} TB"
