@@ -26,7 +26,7 @@ from loracle.data.holdout import Holdout
 from loracle.data.reading.dataset import NUM_SHOWN_PROBLEMS
 from loracle.data.rendering.renderer import Renderer
 from loracle.errors import DataError, RunFolderError
-from loracle.files import read_json, write_json
+from loracle.files import read_json
 from loracle.model.max_length import LengthLimit
 from loracle.plan import Plan
 from loracle.run_folder.folder import RunFolder
@@ -91,7 +91,7 @@ def _check(
     checked = replace(
         examine(fitted, renderer), holdout=data.holdout, remarks=unused_holdout(data.plan)
     )
-    write_json(folder.check, {**checked.to_dict(), "made_from": made_from})
+    folder.write_json(folder.check, {**checked.to_dict(), "made_from": made_from})
     if checked.errors:
         raise DataError(checked.errors)
     for line in summary_lines(checked):
@@ -105,7 +105,8 @@ def _check(
 
 def _recorded(folder: RunFolder, plan_fingerprint: str) -> dict[str, Any] | None:
     """check.json of an earlier start with the same plan; None where there is none to be used."""
-    if not folder.check.is_file():
+    # Damaged: the check is made again, and says all it finds.
+    if not folder.check.is_file() or folder.damage(folder.check):
         return None
     try:
         recorded = read_json(folder.check)

@@ -25,7 +25,6 @@ from loracle.errors import PlanError, UserError
 from loracle.experiment.attempt import Outcome, attempt_base, attempt_trial, places, refuse_trial
 from loracle.experiment.setup import NLL_METRIC, TrainingSet, Workbench, load_model, prepare
 from loracle.experiment.trial import Place
-from loracle.files import write_atomically, write_json
 from loracle.model.adapter import lora_config
 from loracle.model.base import SelfTest
 from loracle.plan import EntryKey, Plan, fingerprint, freeze, recorded_commits
@@ -57,12 +56,14 @@ def run(plan: Plan, out: Path | None, view: View) -> dict[str, Any]:
     ):
         started = time.perf_counter()
         _announce(planned, report)
+        for repair in folder.repairs:
+            report.emit("warning", message=repair)
         _keep_held_out(planned.data.holdout, folder)
         prepared = _prepare(planned, folder, report)
         _keep_questions(prepared.bench, folder)
         outcomes = _attempt_all(planned, prepared, folder)
         results = _results(planned, prepared, outcomes)
-        write_json(folder.results, results)
+        folder.write_json(folder.results, results)
         _announce_decisions(results, report)
         _write_report(folder, report)
         report.emit(
@@ -136,7 +137,7 @@ def _announce(planned: _Planned, report: Reporter) -> None:
 
 def _keep_held_out(holdout: Holdout | None, folder: RunFolder) -> None:
     if holdout is not None:
-        write_atomically(folder.root / HELD_OUT_FILE, holdout.content)
+        folder.write(folder.root / HELD_OUT_FILE, holdout.content)
 
 
 def _prepare(planned: _Planned, folder: RunFolder, report: Reporter) -> _Prepared:

@@ -70,6 +70,7 @@ def decision_of(root: Path) -> tuple[str, str] | None:
     if not path.is_file():
         return None
     try:
+        RunFolder(root).require_whole(path)
         decisions = read_results(path, oldest=OLDEST_RESULTS).get("decisions")
     except RunFolderError as error:
         return str(error), str(error)

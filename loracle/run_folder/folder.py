@@ -122,9 +122,13 @@ class TrialFolder:
             if name not in files:
                 problems.append(f"{self.done} does not vouch for {name}")
             elif problem := self._problem(name, files[name]):
-                problems.append(f"{self.root}: {problem}; {self._how_to_redo()}")
+                problems.append(f"{self.root}/{problem}; {self._how_to_redo()}")
         if problems:
             raise RunFolderError(problems)
+
+    def vouches_for(self, path: Path) -> bool:
+        """Whether the trial is finished and DONE lists the file."""
+        return path.relative_to(self.root).as_posix() in self._read_done()["files"]
 
     def clear(self) -> list[str]:
         """Remove what an attempt left; return the removed files' paths within the folder."""
