@@ -46,8 +46,7 @@ def values_without_secrets(value: Any) -> Any:
 
 
 def arguments_without_secrets(arguments: Sequence[str]) -> list[str]:
-    """A command's arguments with passwords and access tokens hidden: by their option's name, too.
-    """
+    """The arguments without secrets: an option's name may also tell that its value is one."""
     kept = []
     previous = ""
     for argument in arguments:

@@ -23,8 +23,16 @@ from loracle.decision.evidence import read_evidence
 from loracle.decision.judge import judge, judgement_record
 from loracle.errors import PlanError, UserError
 from loracle.experiment.attempt import Outcome, attempt_base, attempt_trial, places, refuse_trial
-from loracle.experiment.setup import NLL_METRIC, TrainingSet, Workbench, load_model, prepare
+from loracle.experiment.selection import Selection, left_alone
+from loracle.experiment.setup import (
+    NLL_METRIC,
+    TrainingSet,
+    Workbench,
+    load_model,
+    prepare,
+)
 from loracle.experiment.trial import Place
+from loracle.experiment.unchanged import keep_inputs, metric_names
 from loracle.model.adapter import lora_config
 from loracle.model.base import SelfTest
 from loracle.plan import EntryKey, Plan, fingerprint, freeze, recorded_commits
@@ -37,11 +45,17 @@ from loracle.trackers import check_trackers, listen
 from loracle.trackers.client import Experiment
 
 
-def run(plan: Plan, out: Path | None, view: View) -> dict[str, Any]:
+def run(
+    plan: Plan,
+    out: Path | None,
+    view: View,
+    selection: Selection = Selection(),  # noqa: B008
+) -> dict[str, Any]:
     """Run the experiment, or go on with it; returns what results.json holds.
 
     out: the run folder; None puts it under `runs/`, named by the plan, so that the same command
     finds it again.
+    selection: which trials to make; without it all, those that failed before included.
 
     Raises:
         UserError: the plan, the data, the model or the run folder cannot be used.
@@ -58,10 +72,11 @@ def run(plan: Plan, out: Path | None, view: View) -> dict[str, Any]:
         _announce(planned, report)
         for repair in folder.repairs:
             report.emit("warning", message=repair)
+        keep_inputs(folder, planned.data.plan, planned.data.model_folder, report)
         _keep_held_out(planned.data.holdout, folder)
         prepared = _prepare(planned, folder, report)
         _keep_questions(prepared.bench, folder)
-        outcomes = _attempt_all(planned, prepared, folder)
+        outcomes = _attempt_all(planned, prepared, folder, selection)
         results = _results(planned, prepared, outcomes)
         folder.write_json(folder.results, results)
         _announce_decisions(results, report)
@@ -115,7 +130,7 @@ def _read(plan: Plan, out: Path | None) -> _Planned:
         fetched.data,
         model_commit,
         holdout.file if holdout else None,
-        metrics.module_hashes(_metric_names(plan)),
+        metrics.module_hashes(metric_names(plan)),
     )
     plan_fingerprint = fingerprint(frozen)
     root = out if out is not None else Path("runs") / plan_fingerprint[:12]
@@ -154,7 +169,9 @@ def _keep_questions(bench: Workbench, folder: RunFolder) -> None:
         keep_questions(folder, evaluation.name, evaluation.examples)
 
 
-def _attempt_all(planned: _Planned, prepared: _Prepared, folder: RunFolder) -> list[Outcome]:
+def _attempt_all(
+    planned: _Planned, prepared: _Prepared, folder: RunFolder, selection: Selection
+) -> list[Outcome]:
     """The base's outcome, then that of every trial."""
     bench, candidates = prepared.bench, planned.data.plan.candidates
 
@@ -162,6 +179,8 @@ def _attempt_all(planned: _Planned, prepared: _Prepared, folder: RunFolder) -> l
         index, seed, place = trial
         name = candidates[index].name
         trial_folder = folder.trial(name, seed)
+        if selection.leaves(name, trial_folder):
+            return left_alone(name, seed, trial_folder, planned.data.plan_fingerprint)
         if reason := prepared.refusals.get(name):
             return refuse_trial(bench, name, seed, trial_folder, place, reason)
         return attempt_trial(bench, prepared.training_sets[name], seed, trial_folder, place)
@@ -201,7 +220,7 @@ def check_plan(plan: Plan) -> Any:
     Returns the peft.LoraConfig. Raises PlanError with all problems.
     """
     problems: list[str] = []
-    names = _metric_names(plan)
+    names = metric_names(plan)
     for name in dict.fromkeys(names):
         try:
             metrics.check_usable(name)
@@ -219,10 +238,6 @@ def check_plan(plan: Plan) -> Any:
     if problems:
         raise PlanError(problems)
     return config
-
-
-def _metric_names(plan: Plan) -> list[str]:
-    return [*(name for asked in plan.asked for name in asked.metrics), plan.decision.metric]
 
 
 def _results(planned: _Planned, prepared: _Prepared, outcomes: Sequence[Outcome]) -> dict[str, Any]:

@@ -171,11 +171,12 @@ def read_run(root: Path | str, *, unfinished: bool = False) -> RunRecord:
         environment=folder.environments(),
         results=read_results(folder.results, oldest=OLDEST_RESULTS) if has_results else None,
         check=read_json(folder.check) if folder.check.is_file() else None,
-        trials=tuple(_trials(folder, plan)),
+        trials=tuple(trial_records(folder, plan)),
     )
 
 
-def _trials(folder: RunFolder, plan: Mapping[str, Any]) -> Iterator[TrialRecord]:
+def trial_records(folder: RunFolder, plan: Mapping[str, Any]) -> Iterator[TrialRecord]:
+    """The base, then every trial in the plan's order, whether it has run or not."""
     yield TrialRecord(BASE_NAME, None, BASE_NAME, folder.base)
     seeds = plan["seeds"]
     for entry in plan["candidates"]:

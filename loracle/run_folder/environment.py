@@ -6,6 +6,7 @@ import importlib.metadata
 import os
 import platform
 import sys
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -36,6 +37,20 @@ def environment() -> dict[str, Any]:
         "num_cpus": _num_cpus(),
         "packages": {name: _version(name) for name in _PACKAGES},
     }
+
+
+# Whose version may change a result.
+_DECIDING = ("loracle", "torch", "transformers", "tokenizers", "peft", "safetensors", "numpy")
+
+
+def version_changes(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
+    """Which libraries that decide results differ between two processes: "torch 2.6.0 → 2.7.1"."""
+    old, new = before["packages"], now["packages"]
+    return [
+        f"{name} {old.get(name)} → {new.get(name)}"
+        for name in _DECIDING
+        if old.get(name) != new.get(name)
+    ]
 
 
 def _num_cpus() -> int | None:

@@ -39,7 +39,8 @@ from loracle.files import (
 )
 from loracle.plan import difference
 from loracle.run_folder.environment import environment
-from loracle.run_folder.lock import HOLDER_NAME, LOCK_NAME, FolderLock
+from loracle.run_folder.inputs import INPUTS_VERSION
+from loracle.run_folder.lock import HOLDER_NAME, LOCK_NAME, FolderLock, Holder
 from loracle.run_folder.manifest import MANIFEST_NAME, Manifest
 from loracle.secrecy import without_secrets
 from loracle.storage_errors import writing
@@ -73,6 +74,15 @@ class TrialFolder:
     def fail(self, reason: str) -> None:
         """Record why the attempt ended early. Passwords and access tokens in it are hidden."""
         write_json(self.failed, {"time": _now(), "reason": without_secrets(reason)})
+
+    def failure(self) -> str | None:
+        """Why the last attempt failed; None where it did not."""
+        if not self.failed.exists():
+            return None
+        try:
+            return str(read_json(self.failed)["reason"])
+        except (RunFolderError, LookupError, TypeError):
+            return f"it failed, and {self.failed.name} is damaged"
 
     def finish(self, summary: Mapping[str, Any], *, plan_fingerprint: str) -> None:
         """Declare the trial finished: put every file on disk, then write DONE, which lists them."""
@@ -122,7 +132,7 @@ class TrialFolder:
             if name not in files:
                 problems.append(f"{self.done} does not vouch for {name}")
             elif problem := self._problem(name, files[name]):
-                problems.append(f"{self.root}/{problem}; {self._how_to_redo()}")
+                problems.append(f"{self.root}/{problem}; {self.how_to_redo()}")
         if problems:
             raise RunFolderError(problems)
 
@@ -153,6 +163,13 @@ class TrialFolder:
             return "it failed before"
         return "it was not finished" if self._files() else "it has not run yet"
 
+    def num_listed_files(self) -> int:
+        """How many files DONE lists, itself included; 1 where it is damaged."""
+        try:
+            return 1 + len(self._read_done()["files"])
+        except RunFolderError:
+            return 1
+
     def _problem(self, name: str, known: Seal) -> str | None:
         path = self.root / name
         if not path.is_file():
@@ -166,7 +183,8 @@ class TrialFolder:
             )
         return None if found.sha256 == known.sha256 else f"{name} has changed since it was written"
 
-    def _how_to_redo(self) -> str:
+    def how_to_redo(self) -> str:
+        """The command that makes the trial again."""
         # RUN/trials/NAME--s0, or RUN/base.
         name, separator, _ = self.root.name.rpartition("--s")
         if not separator:
@@ -185,7 +203,7 @@ class TrialFolder:
         if done["version"] > _OLDEST_DONE and not seal_is_whole(done):
             raise RunFolderError(
                 f"{self.done} is damaged: what it says is not what was written; "
-                f"{self._how_to_redo()}"
+                f"{self.how_to_redo()}"
             )
         return {**done, "files": {name: _seal_of(known) for name, known in done["files"].items()}}
 
@@ -290,10 +308,26 @@ class RunFolder:
         self.require_whole(self.environment)
         return list(read_json(self.environment))
 
+    def recorded_model_files(self) -> dict[str, Any] | None:
+        """The facts of the model's files when the run began (inputs.py); None: not known."""
+        if not self.inputs.is_file():
+            return None
+        self.require_whole(self.inputs)
+        record = read_json(self.inputs)
+        return dict(record["model"]) if record.get("version") == INPUTS_VERSION else None
+
+    def has_trials(self) -> bool:
+        """Whether any trial, or the base's evaluation, was begun."""
+        return any((self.root / name).exists() for name in ("base", "trials"))
+
     def in_use(self) -> bool | None:
         """Whether a process works in the folder. None: it cannot be told from here, as where the
         last one ran on another machine."""
         return self._lock.is_held()
+
+    def holder(self) -> Holder | None:
+        """The process that works in the folder, or did when it was killed."""
+        return self._lock.holder()
 
     def close(self) -> None:
         """Let other processes work in the folder. A second call does nothing."""
@@ -390,10 +424,22 @@ class RunFolder:
 
     def _how_to_redo(self, path: Path) -> str:
         if path == self.plan:
-            return (
-                "the very command that began the run writes it again; or restore it from a copy"
-            )
+            return "the very command that began the run writes it again; or restore it from a copy"
         return f"`loracle resume {self.root}` makes it again"
+
+
+def run_folders(folder: Path) -> list[Path]:
+    """The runs in a folder, or the folder itself if it is one.
+
+    Raises RunFolderError where there is none.
+    """
+    if RunFolder(folder).plan.is_file():
+        return [folder]
+    inside = sorted(folder.iterdir()) if folder.is_dir() else []
+    found = [path for path in inside if path.is_dir() and RunFolder(path).plan.is_file()]
+    if not found:
+        raise RunFolderError(f"{folder} is not a run folder, and holds none: it has no plan.json")
+    return found
 
 
 _MADE_BEFORE_THE_PLAN = frozenset({LOCK_NAME, HOLDER_NAME, MANIFEST_NAME})

@@ -39,4 +39,5 @@ def test_secrets_on_the_command_line_are_not_recorded(argument: str, kept: str) 
 
 
 def test_the_value_after_a_secret_option_is_not_recorded() -> None:
-    assert arguments_without_secrets(["--hub-token", "abc", "x"]) == ["--hub-token", "[hidden]", "x"]
+    kept = arguments_without_secrets(["--hub-token", "abc", "x"])
+    assert kept == ["--hub-token", "[hidden]", "x"]
