@@ -21,7 +21,7 @@ from loracle.data.reading.locations import deciding_files
 from loracle.data.reading.options import options_of
 from loracle.decision.evidence import read_evidence
 from loracle.decision.judge import judge, judgement_record
-from loracle.errors import PlanError, UserError
+from loracle.errors import PlanError, RunFolderError, UserError
 from loracle.experiment.attempt import Outcome, attempt_base, attempt_trial, places, refuse_trial
 from loracle.experiment.selection import Selection, left_alone
 from loracle.experiment.setup import (
@@ -211,7 +211,11 @@ def _recorded_commits(plan: Plan, out: Path | None) -> tuple[dict[EntryKey, str]
     """The commits that the run folder's plan holds, where there is one to go on with."""
     if out is None or not RunFolder(out).plan.is_file():
         return {}, None
-    return recorded_commits(RunFolder(out).frozen_plan(), plan)
+    try:
+        return recorded_commits(RunFolder(out).frozen_plan(), plan)
+    # Damaged: the folder is opened, and mended where that can be, once the plan is frozen.
+    except RunFolderError:
+        return {}, None
 
 
 def check_plan(plan: Plan) -> Any:

@@ -1,7 +1,7 @@
 """`loracle status`: how far a run is, from its files and its lock alone.
 
     run.state     running | interrupted | finished | incomplete | waiting | unknown
-    trial.state   waiting | training | evaluating | done | failed | interrupted
+    trial.state   waiting | training | evaluating | done | failed | interrupted | damaged
 
 A run is interrupted where it is unfinished and its process is gone; unknown where its last process
 ran on another machine; incomplete where it ended with trials left out on purpose.
@@ -59,7 +59,7 @@ def run_status(root: Path | str) -> RunStatus:
     num_questions = {
         entry["name"]: _num_rows(folder.questions(entry["name"])) for entry in plan["evaluation"]
     }
-    answering = _summary_seconds(records[0])[1]
+    answering = _answering_seconds(records[0])
     trials = [
         _trial_status(record, planned_steps, num_questions, answering, running=bool(in_use))
         for record in records
@@ -99,8 +99,11 @@ def _trial_status(
 ) -> TrialStatus:
     folder = record.folder
     if record.is_done:
-        training, evaluation = _summary_seconds(record)
-        return TrialStatus(record.label, "done", 100.0, training + evaluation)
+        try:
+            seconds = sum(_summary_seconds(record))
+        except RunFolderError as error:
+            return TrialStatus(record.label, "damaged", 0.0, 0.0, str(error))
+        return TrialStatus(record.label, "done", 100.0, seconds)
     if folder.failed.is_file():
         return TrialStatus(record.label, "failed", 100.0, 0.0, folder.failure() or "")
     if not folder.root.exists():
@@ -167,6 +170,14 @@ def _planned_steps(events: Path) -> dict[str, int]:
         except (ValueError, LookupError, TypeError):
             continue
     return found
+
+
+def _answering_seconds(base: TrialRecord) -> float:
+    try:
+        return _summary_seconds(base)[1]
+    # Said where the base's own state is.
+    except RunFolderError:
+        return 0.0
 
 
 def _summary_seconds(record: TrialRecord) -> tuple[float, float]:
