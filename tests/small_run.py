@@ -1,4 +1,4 @@
-"""A small finished run with a tiny model, and what must be the same after whatever happens to it."""
+"""A small run with a tiny model, and what must be the same after whatever happens to it."""
 
 from __future__ import annotations
 

@@ -78,6 +78,7 @@ def main() -> None:
     shim = ctypes.CDLL(None)
     shim.seen_calls.restype = ctypes.c_long
     shim.arm_fault.argtypes = [ctypes.c_char_p, ctypes.c_long, ctypes.c_int]
+    shutil.rmtree(world.run, ignore_errors=True)
     shim.arm_fault(str(world.run).encode(), -1, 0)
     code, said = run_once(world)
     num_calls = shim.seen_calls()
@@ -90,7 +91,8 @@ def main() -> None:
             ending, found = try_fault(shim, world, n, number, expected)
             endings[ending] = endings.get(ending, 0) + 1
             problems += found
-    print(json.dumps({"num_calls": num_calls, "endings": endings, "problems": problems}))
+    record = {"num_calls": num_calls, "endings": endings, "problems": problems}
+    sys.stdout.write(json.dumps(record) + "\n")
 
 
 if __name__ == "__main__":

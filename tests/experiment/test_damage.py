@@ -1,4 +1,4 @@
-"""Every file of a finished run, damaged: never silently other numbers, and the next run mends it."""
+"""Every file of a finished run, damaged: never silently other numbers; the next run mends it."""
 
 from __future__ import annotations
 
@@ -105,6 +105,13 @@ def whole(world: World) -> dict[str, Any]:
     return {name: read(world.run) for name, read in READERS.items()}
 
 
+def read_or_refused(read: Callable[[Path], Any], run: Path) -> tuple[Any, str | None]:
+    try:
+        return read(run), None
+    except UserError as error:
+        return None, str(error)
+
+
 def check_readers(world: World, whole: dict[str, Any], name: str, kind: str) -> int:
     """Every reader names the damage or gives what it gave; how many of them refused."""
     path = world.run / name
@@ -115,13 +122,12 @@ def check_readers(world: World, whole: dict[str, Any], name: str, kind: str) -> 
         for reader, read in READERS.items():
             if (reader, name) == ("report", "report.html"):
                 continue
-            try:
-                found = read(world.run)
-            except UserError as error:
-                num_refused += 1
-                assert Path(name).name in str(error) or "DONE" in str(error), (reader, str(error))
-            else:
+            found, refusal = read_or_refused(read, world.run)
+            if refusal is None:
                 assert found == whole[reader], (reader, name, kind)
+            else:
+                num_refused += 1
+                assert Path(name).name in refusal or "DONE" in refusal, (reader, refusal)
         if name not in ("plan.json", "MANIFEST.json"):
             run_status(world.run)
         problems = verify_run(world.run).problems

@@ -59,5 +59,4 @@ def test_a_sample_of_failing_writes_is_named_and_mended(shim: Path, tmp_path: Pa
 @pytest.mark.slow  # half an hour: every call that writes, each with three errors
 def test_every_failing_write_is_named_and_mended(shim: Path, tmp_path: Path) -> None:
     found = faults(shim, tmp_path / "world", 1)
-    print(found["num_calls"], found["endings"])
     assert found["problems"] == []
