@@ -21,7 +21,8 @@ _SECRET_VARIABLE = re.compile(rf"(?:^|_){_SECRET}$", re.IGNORECASE)
 # Access tokens of known services by their first letters, and the user of a URL.
 _SECRET_VALUE = re.compile(
     r"\b(?:hf_|sk-|gh[pousr]_|github_pat_|glpat-|AKIA|xox[bap]-|ms-[0-9a-f]{8}-)[\w-]{12,}"
-    r"|(?<=://)[^/@\s]+(?=@)"
+    # Of a hub's address, what stands there is a name: hf://gpt2@main.
+    r"|(?<!hf://)(?<!ms://)(?<=://)[^/@\s]+(?=@)"
 )
 # A shorter value may stand anywhere, and hiding it would tear words apart.
 _MIN_CHARACTERS = 8
