@@ -23,7 +23,7 @@ from pathlib import Path
 # Before numpy is loaded: one core means one thread.
 os.environ["OMP_NUM_THREADS"] = os.environ["OPENBLAS_NUM_THREADS"] = "1"
 
-from loracle.check.datasets import check_files
+from loracle.data_check.datasets import check_files
 
 QUESTIONS_OF_A_PASSAGE = 5
 PLANTED_EVERY = 100

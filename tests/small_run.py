@@ -40,7 +40,9 @@ class World(NamedTuple):
     def start(self, *overrides: str, selection: Selection | None = None) -> dict[str, Any]:
         """Run, or resume, in this process; returns the results."""
         with contextlib.redirect_stderr(io.StringIO()):
-            return run(self.plan(*overrides), self.run, QuietView(), selection or Selection())
+            return run(
+                self.plan(*overrides), self.run, QuietView(), selection=selection or Selection()
+            )
 
     def copied(self, run: Path) -> World:
         """A copy of the run, of the same data and model."""

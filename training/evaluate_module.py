@@ -113,6 +113,7 @@ def answer_and_score(
     if not self_test.passed:
         reporter.emit("warning", message=f"transformers' generate answers: {self_test.detail}")
     num_examples = len(evaluation.examples)
+    script = _script_of(evaluation)
     place = {"trial": trial, "evaluation": evaluation.name}
     reporter.emit("evaluation_started", **place, num_examples=num_examples)
     started = time.perf_counter()
@@ -130,7 +131,7 @@ def answer_and_score(
             forest=self_test.passed,
         ):
             for answer in batch:
-                row = _scored(standing, evaluation.examples[len(rows)], answer)
+                row = _scored(standing, evaluation.examples[len(rows)], answer, script)
                 if writer is not None:
                     writer.write(row)
                 rows.append(row)
@@ -152,10 +153,16 @@ def _questions(evaluation: EvaluationSet, drafts: DraftPool) -> Iterator[Questio
         yield Question(prompt.token_ids, prompt.reference_ids, proposed)
 
 
-def _scored(standing: Standing, example: Example, answer: Answer) -> dict[str, Any]:
+def _script_of(evaluation: EvaluationSet) -> metrics.Script:
+    return metrics.script_of_set(example.references for example in evaluation.examples)
+
+
+def _scored(
+    standing: Standing, example: Example, answer: Answer, script: metrics.Script
+) -> dict[str, Any]:
     tokenizer = standing.base.tokenizer
     text = tokenizer.decode(answer.token_ids, skip_special_tokens=True).strip()
-    scores = metrics.score(text, example.references, METRICS)
+    scores = metrics.score(text, example.references, METRICS, script)
     return {
         "id": example.id,
         "prediction": text,
@@ -169,13 +176,12 @@ def _scored(standing: Standing, example: Example, answer: Answer) -> dict[str, A
 def _result(
     evaluation: EvaluationSet, rows: list[dict[str, Any]], seconds: float
 ) -> dict[str, Any]:
-    scripts = Counter(metrics.script_of(example.references) for example in evaluation.examples)
     return {
         "exact_match": sum(row["exact_match"] for row in rows) / len(rows),
         "f1": sum(row["f1"] for row in rows) / len(rows),
         "num_examples": len(rows),
         "finish_reasons": dict(sorted(Counter(row["finish_reason"] for row in rows).items())),
-        "scripts": dict(sorted(scripts.items())),
+        "scripts": {_script_of(evaluation): len(rows)},
         "evaluation_seconds": seconds,
         "rows_per_second": len(rows) / seconds,
         "predictions": rows,

@@ -1,6 +1,7 @@
 """The command line: every command of `loracle`, thin over the module that does the work.
 
     shell.py      the application and what its commands share
+    init.py       init
     running.py    run, fetch
     runs.py       resume, status, verify
     data.py       check, inspect, split, convert
@@ -19,6 +20,7 @@ from types import FrameType
 
 # Imported for their commands, in the order that --help shows.
 # isort: off
+from loracle.cli import init
 from loracle.cli import running
 from loracle.cli import runs
 from loracle.cli import data
@@ -30,7 +32,7 @@ from loracle.errors import StorageError, UserError
 from loracle.secrecy import without_secrets
 from loracle.storage_errors import storage_error
 
-__all__ = ["app", "data", "main", "results", "running", "runs"]
+__all__ = ["app", "data", "init", "main", "results", "running", "runs"]
 
 
 def main() -> None:

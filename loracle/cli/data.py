@@ -11,7 +11,7 @@ import typer
 from loracle.cli.shell import EXIT_FAILED, app, print_json, print_problems, quiet_libraries
 
 if TYPE_CHECKING:
-    from loracle.check.result import Check
+    from loracle.data_check.result import Check
 
 # How a file is read, in every command that reads one: the keys of a plan's entry.
 _Format = Annotated[
@@ -60,7 +60,7 @@ def check(
     Exit code 2: something cannot be used. 1: an evaluation set is known to a training set, or too
     many rows are lost. 0: else.
     """
-    from loracle.check.datasets import check_files
+    from loracle.data_check.datasets import check_files
 
     if model or plan or overrides:
         quiet_libraries()
@@ -102,8 +102,8 @@ def inspect(
     """Show a row as the model sees it: what is learned, what is context, what was cut."""
     from rich.console import Console
 
-    from loracle.check.datasets import inspect_file
     from loracle.cli.token_view import inspected_lines
+    from loracle.data_check.datasets import inspect_file
 
     quiet_libraries()
     found = inspect_file(
@@ -196,7 +196,7 @@ def _settings(
 def _print_cards(checked: Check) -> None:
     from rich.console import Console
 
-    from loracle.check.card import cards
+    from loracle.data_check.card import cards
 
     console = Console(highlight=False)
     for card in cards(checked):

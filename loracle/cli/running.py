@@ -11,7 +11,7 @@ import typer
 from loracle.cli.shell import EXIT_FAILED, app, print_json, quiet_libraries
 
 
-class Hub(StrEnum):
+class HubChoice(StrEnum):
     """Values of --hub, as of model.hub in a plan."""
 
     auto = "auto"
@@ -79,8 +79,8 @@ def fetch(
         ),
     ],
     hub: Annotated[
-        Hub, typer.Option(help="Where model ids without hf:// or ms:// are looked up.")
-    ] = Hub.auto,
+        HubChoice, typer.Option(help="Where model ids without hf:// or ms:// are looked up.")
+    ] = HubChoice.auto,
 ) -> None:
     """Download datasets and models of a hub once; later runs work offline (HF_HUB_OFFLINE=1)."""
     from loracle.data.hubs.fetching import fetch_targets, fetched_line

@@ -9,7 +9,7 @@ from itertools import groupby
 
 from rich.text import Text
 
-from loracle.check.inspection import Inspected, Token
+from loracle.data_check.inspection import Inspected, Token
 from loracle.text import visible
 
 STYLES = {"context": "", "supervised": "bold green", "cut": "bold red"}

@@ -52,6 +52,11 @@ def resume(
     """
     folder = RunFolder(root)
     frozen = folder.frozen_plan()
+    if "fingerprint" in frozen["model"]:
+        raise RunFolderError(
+            f"{root}: a program gave this run a model that it had loaded; call that program again, "
+            "with the same run folder"
+        )
     plan = plan_of(frozen)
     _require_known(candidate, plan)
     with _started_from(folder) as moved:
@@ -63,7 +68,7 @@ def resume(
         from loracle.experiment.run import run
         from loracle.experiment.selection import Selection
 
-        return Resumed(run(plan, out, view, Selection(candidate, retry_failed)), False)
+        return Resumed(run(plan, out, view, selection=Selection(candidate, retry_failed)), False)
 
 
 def _require_known(candidate: str | None, plan: Plan) -> None:

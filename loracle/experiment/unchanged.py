@@ -11,8 +11,8 @@ from pathlib import Path
 
 from loracle.data.hubs.fetching import fetch_plan
 from loracle.errors import RunFolderError
-from loracle.model.embedded import embedded_model_folder
-from loracle.plan import EMBEDDED, Plan, recorded_commits
+from loracle.model.source import model_source
+from loracle.plan import Plan, recorded_commits
 from loracle.run_folder.environment import environment, version_changes
 from loracle.run_folder.folder import RunFolder
 from loracle.run_folder.inputs import INPUTS_VERSION, changes, model_facts
@@ -68,9 +68,7 @@ def version_note(folder: RunFolder) -> str | None:
 
 
 def _model_folder(plan: Plan, fetched: Path | None) -> Path | None:
-    folder = fetched or Path(
-        embedded_model_folder() if plan.model.name == EMBEDDED else plan.model.name
-    )
+    folder = fetched or Path(model_source(plan.model))
     return folder if folder.is_dir() else None
 
 

@@ -14,6 +14,7 @@ from loracle.errors import ModelError, PlanError
 from loracle.model.base import fingerprint
 from loracle.model.lora_linear import use_fused_layers
 from loracle.plan import nearest
+from loracle.storage_errors import writing
 
 _SHORT_NAMES = {"alpha": "lora_alpha", "dropout": "lora_dropout"}
 
@@ -72,7 +73,16 @@ def detach(adapted: Any) -> Any:
 
 def save(adapted: Any, folder: Path) -> None:
     """Write adapter_model.safetensors and adapter_config.json, in PEFT's format."""
-    adapted.save_pretrained(str(folder), safe_serialization=True)
+    with writing(folder, needed_bytes=sum(p.nbytes for _, p in trainable(adapted))):
+        # peft sets this while it saves, and leaves it so where saving fails: the next adapter
+        # would then learn nothing.
+        configs = adapted.peft_config.values()
+        modes = [config.inference_mode for config in configs]
+        try:
+            adapted.save_pretrained(str(folder), safe_serialization=True)
+        finally:
+            for config, mode in zip(configs, modes, strict=True):
+                config.inference_mode = mode
 
 
 def load(model: nn.Module, folder: Path) -> Any:

@@ -372,7 +372,7 @@ def _require_safetensors(folder: str) -> None:
             f"model {folder}: its weights are in {', '.join(pickles[:3])} alone, and such a file "
             "may run any program when it is loaded. If you trust where it is from, convert it "
             'once:\n  python -c "from transformers import AutoModelForCausalLM as Model; '
-            f"Model.from_pretrained({folder!r}).save_pretrained({folder!r})\""
+            f'Model.from_pretrained({folder!r}).save_pretrained({folder!r})"'
         )
 
 

@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 from pydantic import ValidationError
 
 from loracle.errors import DataError, PlanError
+from loracle.files import sha256
 from loracle.plan.locations import HubFiles
 from loracle.plan.messages import file_problem, show
 from loracle.plan.problems import problems_of
@@ -161,9 +162,8 @@ def _facts(paths: Sequence[Path]) -> dict[str, Any]:
         if problem := file_problem(path):
             raise DataError(problem)
         try:
-            with path.open("rb") as file:
-                hashes.append(hashlib.file_digest(file, "sha256").hexdigest())
-                size_bytes += file.tell()
+            hashes.append(sha256(path))
+            size_bytes += path.stat().st_size
         except OSError as error:
             raise DataError(f"{path} cannot be read: {error.strerror}") from error
     if len(hashes) == 1:

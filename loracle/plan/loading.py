@@ -12,6 +12,7 @@ import yaml
 from pydantic import ValidationError
 
 from loracle.errors import PlanError
+from loracle.plan.foreign import foreign_problem, tool_of_command, tool_of_keys
 from loracle.plan.locations import is_hub_location
 from loracle.plan.messages import file_problem, show
 from loracle.plan.names import name_problems, repeated, with_distinct_names
@@ -149,15 +150,21 @@ def _read_plan_file(path: Path) -> dict[str, Any]:
             content = file.read(_MAX_PLAN_BYTES + 1)
         if len(content) > _MAX_PLAN_BYTES:
             raise PlanError(f"{path}: it has more than {size(_MAX_PLAN_BYTES)}; is it a plan?")
-        tree = _parse_yaml(content.decode("utf-8-sig"), str(path))
+        text = content.decode("utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
         raise PlanError(f"{path}: cannot be read as UTF-8 text: {error}") from error
+    if tool := tool_of_command(text):
+        raise PlanError(foreign_problem(path, tool))
+    tree = parse_yaml(text, str(path))
+    if tool := tool_of_keys(tree):
+        raise PlanError(foreign_problem(path, tool))
     if not isinstance(tree, dict | None):
         raise PlanError(f"{path}:1: found {show(tree)}; expected keys, as `candidates: [a.jsonl]`")
     return _from_folder(written_out(tree or {}), path.parent)
 
 
-def _parse_yaml(text: str, where: str) -> Any:
+def parse_yaml(text: str, where: str) -> Any:
+    """The tree of a YAML text. Raises PlanError, with `where` and the line, if it is none."""
     loader = None
     try:
         loader = _PlanLoader(text)
@@ -243,7 +250,7 @@ def _overridden(tree: dict[str, Any], overrides: Sequence[str]) -> tuple[dict[st
         try:
             if "=" not in override or not all(key.split(".")):
                 raise PlanError(f"--set {override}: expected key.path=value")
-            value = _parse_yaml(override.partition("=")[2], f"--set {override}")
+            value = parse_yaml(override.partition("=")[2], f"--set {override}")
             tree = written_out(_with_value(tree, key.split("."), value))
         except PlanError as error:
             problems += error.problems

@@ -281,6 +281,9 @@ class GenerationPlan(Section):
     """Precision of the evaluation. auto: the model's. float32 leaves no near-ties to rounding."""
     batch_size: Count = 64
     """Prompts answered together; the same for every candidate."""
+    reasoning_end: Text | None = None
+    """Text that ends a model's reasoning; only what follows it is scored. None: the known tags, as
+    `</think>`. The predictions are kept whole."""
     answer_nll: StrictBool = False
     """Also measure the negative log-likelihood of the best reference, in nats an answer."""
 

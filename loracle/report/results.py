@@ -20,8 +20,7 @@ numbers means over the seeds. Scores of shares (em, f1, ...) are from 0 to 1 her
 from __future__ import annotations
 
 import json
-import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -30,13 +29,12 @@ from typing import Any, Literal
 from loracle.errors import RunFolderError
 from loracle.files import read_json
 from loracle.plan import BASE_NAME
+from loracle.run_folder.trial_record import TrialSummary
+from loracle.statistics import Means, mean_over_sets, means_over_seeds, plain_mean
 
 RESULTS_VERSION = 2
 FINISH_REASONS = ("stop", "length")
 SCHEMA_PATH = Path(__file__).with_name("results.schema.json")
-
-Means = Mapping[str, Mapping[str, float]]
-"""Mean scores by evaluation and metric."""
 
 
 @dataclass(frozen=True)
@@ -71,6 +69,20 @@ class EvaluationFacts:
 
 
 @dataclass(frozen=True)
+class RunFacts:
+    """What results.json says of the run as a whole."""
+
+    run: str
+    plan_fingerprint: str
+    model: ModelFacts
+    evaluations: Sequence[EvaluationFacts]
+    decision_metric: str
+    higher_is_better: bool
+    created: datetime | None = None
+    """None means now."""
+
+
+@dataclass(frozen=True)
 class ResultRow:
     """One trial, or the base model (`seed` None). A failed one may lack everything measured."""
 
@@ -89,36 +101,56 @@ class ResultRow:
     finish_reasons: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
     """How many answers ended why, by evaluation: {"test": {"stop": 298, "length": 3}}."""
 
+    @classmethod
+    def of(cls, summary: TrialSummary) -> ResultRow:
+        """The row of a finished trial, or of the base, which took no training."""
+        trained = summary.training
+        costs: dict[str, Any] = {}
+        if trained is not None:
+            costs = {
+                "num_examples": trained.num_examples,
+                "num_steps": trained.num_steps,
+                "supervised_tokens": trained.num_supervised_tokens,
+                "tokens_read": trained.num_tokens_read,
+                "tokens_computed": trained.num_tokens_computed,
+                "training_seconds": trained.seconds,
+            }
+        return cls(
+            candidate=summary.candidate,
+            seed=summary.seed,
+            status="done",
+            evaluation_seconds=summary.evaluation_seconds,
+            means=summary.means,
+            finish_reasons={
+                name: outcome.finish_reasons for name, outcome in summary.evaluations.items()
+            },
+            **costs,
+        )
+
 
 def build_results(
-    run: str,
-    plan_fingerprint: str,
-    model_facts: ModelFacts,
-    evaluations: Sequence[EvaluationFacts],
-    rows: Sequence[ResultRow],
-    decision_metric: str,
-    higher_is_better: bool,
-    judgement: Mapping[str, Any],
-    created: datetime | None = None,
+    facts: RunFacts, rows: Sequence[ResultRow], judgement: Mapping[str, Any]
 ) -> dict[str, Any]:
-    """The content of results.json. judgement: the record of a Judgement. created: None: now.
+    """The content of results.json. judgement: the record of a Judgement.
 
     Every row that is done must have the decision metric on every evaluation.
     """
-    base = [row for row in rows if row.candidate == BASE_NAME and row.status == "done"]
-    entries = _ranking_entries(rows, [facts.name for facts in evaluations], decision_metric)
+    base = [row.means for row in rows if row.candidate == BASE_NAME and row.status == "done"]
+    names = [evaluation.name for evaluation in facts.evaluations]
+    entries = _ranking_entries(rows, names, facts.decision_metric)
+    created = facts.created or datetime.now(UTC)
     return {
         "version": RESULTS_VERSION,
-        "run": run,
-        "created": (created or datetime.now(UTC)).isoformat(timespec="seconds"),
-        "plan_fingerprint": plan_fingerprint,
-        "model": asdict(model_facts),
-        "evaluations": [_evaluation_record(facts) for facts in evaluations],
-        "decision_metric": decision_metric,
-        "higher_is_better": higher_is_better,
+        "run": facts.run,
+        "created": created.isoformat(timespec="seconds"),
+        "plan_fingerprint": facts.plan_fingerprint,
+        "model": asdict(facts.model),
+        "evaluations": [_evaluation_record(evaluation) for evaluation in facts.evaluations],
+        "decision_metric": facts.decision_metric,
+        "higher_is_better": facts.higher_is_better,
         "num_failed": sum(row.status == "failed" for row in rows),
-        "rows": [_row_record(row, _means_over_seeds(base)) for row in rows],
-        "ranking": _ranked(entries, higher_is_better),
+        "rows": [_row_record(row, means_over_seeds(base)) for row in rows],
+        "ranking": _ranked(entries, facts.higher_is_better),
         **judgement,
     }
 
@@ -194,13 +226,11 @@ def _ranking_entries(
     for row in rows:
         candidates.setdefault(row.candidate, []).append(row)
     means = {
-        name: _means_over_seeds([row for row in trials if row.status == "done"])
+        name: means_over_seeds([row.means for row in trials if row.status == "done"])
         for name, trials in candidates.items()
     }
     decisive = {
-        name: _mean(by_metric[decision_metric] for by_metric in (scores[e] for e in evaluations))
-        if scores
-        else None
+        name: mean_over_sets(scores, evaluations, decision_metric) if scores else None
         for name, scores in means.items()
     }
     return [
@@ -220,7 +250,7 @@ def _ranking_entry(trials: Sequence[ResultRow]) -> dict[str, Any]:
     reasons = [row.reason for row in trials if row.status == "failed"]
 
     def mean_cost(cost: Callable[[ResultRow], float]) -> float | None:
-        return _mean(map(cost, done)) if done else None
+        return plain_mean(map(cost, done)) if done else None
 
     return {
         "candidate": trials[0].candidate,
@@ -231,17 +261,6 @@ def _ranking_entry(trials: Sequence[ResultRow]) -> dict[str, Any]:
         "num_examples": max(row.num_examples for row in trials),
         "num_steps": mean_cost(lambda row: row.num_steps),
         "seconds": mean_cost(lambda row: row.training_seconds + row.evaluation_seconds),
-    }
-
-
-def _means_over_seeds(rows: Sequence[ResultRow]) -> dict[str, dict[str, float]]:
-    if not rows:
-        return {}
-    return {
-        evaluation: {
-            metric: _mean(row.means[evaluation][metric] for row in rows) for metric in by_metric
-        }
-        for evaluation, by_metric in rows[0].means.items()
     }
 
 
@@ -257,8 +276,3 @@ def _ranked(entries: Sequence[dict[str, Any]], higher_is_better: bool) -> list[d
         *({"rank": means.index(entry["mean"]) + 1, **entry} for entry in done),
         *({"rank": None, **entry} for entry in sorted(failed, key=lambda e: str(e["candidate"]))),
     ]
-
-
-def _mean(values: Iterable[float]) -> float:
-    numbers = list(values)
-    return math.fsum(numbers) / len(numbers)

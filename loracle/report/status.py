@@ -185,7 +185,8 @@ def _summary_seconds(record: TrialRecord) -> tuple[float, float]:
     if not record.is_done:
         return 0.0, 0.0
     summary = record.folder.summary()
-    return summary.get("training_seconds", 0.0), summary.get("evaluation_seconds", 0.0)
+    training = 0.0 if summary.training is None else summary.training.seconds
+    return training, summary.evaluation_seconds
 
 
 def _rows(path: Path) -> list[dict[str, Any]]:

@@ -42,6 +42,12 @@ from loracle.run_folder.environment import environment
 from loracle.run_folder.inputs import INPUTS_VERSION
 from loracle.run_folder.lock import HOLDER_NAME, LOCK_NAME, FolderLock, Holder
 from loracle.run_folder.manifest import MANIFEST_NAME, Manifest
+from loracle.run_folder.trial_record import (
+    TrialSummary,
+    summary_of_record,
+    summary_record,
+    write_summary,
+)
 from loracle.secrecy import without_secrets
 from loracle.storage_errors import writing
 
@@ -84,10 +90,11 @@ class TrialFolder:
         except (RunFolderError, LookupError, TypeError):
             return f"it failed, and {self.failed.name} is damaged"
 
-    def finish(self, summary: Mapping[str, Any], *, plan_fingerprint: str) -> None:
-        """Declare the trial finished: put every file on disk, then write DONE, which lists them."""
+    def finish(self, summary: TrialSummary, *, plan_fingerprint: str) -> None:
+        """Write trial.json, put every file on disk, then write DONE, which lists them."""
         assert not self.failed.exists(), f"{self.root} holds a failed attempt"
         self.root.mkdir(parents=True, exist_ok=True)
+        write_summary(self.trial_json, summary)
         for folder in (path for path in self.root.rglob("*") if path.is_dir()):
             sync_folder(folder)
         seals = {name: seal(self.root / name, sync=True) for name in self._files()}
@@ -95,7 +102,7 @@ class TrialFolder:
         record = {
             "version": DONE_VERSION,
             "plan_fingerprint": plan_fingerprint,
-            "summary": dict(summary),
+            "summary": summary_record(summary),
             "files": {name: found._asdict() for name, found in seals.items()},
         }
         write_json(self.done, sealed(record))
@@ -106,6 +113,7 @@ class TrialFolder:
             return self._why_not_done()
         try:
             done = self._read_done()
+            summary_of_record(done["summary"], self.done)
         except RunFolderError as error:
             return str(error)
         if done["plan_fingerprint"] != plan_fingerprint:
@@ -119,9 +127,9 @@ class TrialFolder:
         found = (self._problem(name, known) for name, known in files.items())
         return [problem for problem in found if problem is not None]
 
-    def summary(self) -> dict[str, Any]:
-        """What `finish` was given. Raises RunFolderError where the trial is not finished."""
-        return dict(self._read_done()["summary"])
+    def summary(self) -> TrialSummary:
+        """What `finish` was given. Raises RunFolderError if the trial is not finished."""
+        return summary_of_record(self._read_done()["summary"], self.done)
 
     def require_unchanged(self, paths: Iterable[Path]) -> None:
         """Raise RunFolderError unless the trial is finished and these files are as it left them."""
@@ -130,7 +138,7 @@ class TrialFolder:
         for path in paths:
             name = path.relative_to(self.root).as_posix()
             if name not in files:
-                problems.append(f"{self.done} does not vouch for {name}")
+                problems.append(f"{self.done} does not list {name}")
             elif problem := self._problem(name, files[name]):
                 problems.append(f"{self.root}/{problem}; {self.how_to_redo()}")
         if problems:

@@ -437,8 +437,8 @@ def test_check_prints_cards_and_ends_by_what_it_found(data, monkeypatch, capsys)
 def test_a_check_without_a_model_loads_no_torch(data):
     program = (
         "import sys\n"
-        "from loracle.check.datasets import check_files\n"
-        "from loracle.check.card import cards\n"
+        "from loracle.data_check.datasets import check_files\n"
+        "from loracle.data_check.card import cards\n"
         "cards(check_files(['a.jsonl'], ['test.jsonl']))\n"
         "print('torch' in sys.modules, 'transformers' in sys.modules)"
     )

@@ -8,9 +8,9 @@ from pathlib import Path
 import jsonschema
 import pytest
 
-from loracle.check import cached as run_check
 from loracle.data.holdout import HELD_OUT_FILE
 from loracle.data.reading.dataset import read_examples
+from loracle.data_check import cached as run_check
 from loracle.report.results import results_schema
 from tests import tiny
 from tests.cli.test_cli import FAST, loracle
@@ -194,7 +194,7 @@ def test_a_changed_file_is_another_plan(model_folder, data, monkeypatch, capsys)
 
 
 def test_the_longest_row_is_settled_when_the_run_begins(model_folder, data, monkeypatch, capsys):
-    from loracle.check import datasets as intake
+    from loracle.data_check import datasets as intake
     from loracle.model.memory import FreeMemory
 
     assert run(model_folder, monkeypatch, *HOLDOUT) == 0

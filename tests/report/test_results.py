@@ -26,6 +26,7 @@ from loracle.report.results import (
     EvaluationFacts,
     ModelFacts,
     ResultRow,
+    RunFacts,
     build_results,
     read_results,
     results_schema,
@@ -81,9 +82,8 @@ def results_of(
 ) -> dict[str, Any]:
     created = datetime(2026, 1, 2, 10, 0, tzinfo=UTC)
     judgement = judgement_of(rows, evaluations, metric)
-    return build_results(
-        "demo", "9f2c", model, evaluations, rows, metric, higher_is_better, judgement, created
-    )
+    facts = RunFacts("demo", "9f2c", model, evaluations, metric, higher_is_better, created)
+    return build_results(facts, rows, judgement)
 
 
 def judgement_of(
@@ -309,6 +309,21 @@ def test_the_ranking_averages_over_seeds_and_evaluations() -> None:
     assert a["scores"]["test"]["f1"] == pytest.approx({"mean": 0.7, "lift": 0.6})
     assert a["scores"]["other"]["f1"] == pytest.approx({"mean": 0.3, "lift": 0.0})
     assert a["num_done"] == 2
+
+
+def test_the_ranking_and_the_estimates_have_the_same_means() -> None:
+    results = results_of(*A_FULL_RUN)
+    estimated = {
+        entry["candidate"]: entry["mean"]
+        for entry in results["estimates"]
+        if entry["metric"] == results["decision_metric"]
+    }
+    ranked = {
+        entry["candidate"]: entry["mean"]
+        for entry in results["ranking"]
+        if entry["mean"] is not None
+    }
+    assert ranked == pytest.approx(estimated, rel=1e-12)
 
 
 def test_a_candidate_with_one_failed_seed_is_ranked_by_the_others_and_says_so() -> None:

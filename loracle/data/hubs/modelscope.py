@@ -11,7 +11,6 @@ branch meant, so that is added to its cache, laid out as the Hugging Face cache 
 
 from __future__ import annotations
 
-import hashlib
 import json
 import logging
 import os
@@ -21,6 +20,7 @@ from typing import Any
 from urllib.parse import quote
 
 from loracle.data.hubs.repository import (
+    Hub,
     Repository,
     Snapshot,
     checked_paths,
@@ -30,6 +30,7 @@ from loracle.data.hubs.repository import (
     not_cached,
 )
 from loracle.errors import MissingExtraError, UserError
+from loracle.files import sha256
 from loracle.plan.locations import is_commit
 
 DEFAULT_REVISION = "master"
@@ -37,7 +38,7 @@ DEFAULT_REVISION = "master"
 _log = logging.getLogger("loracle.hubs")
 
 
-class ModelScope:
+class ModelScope(Hub):
     """The hub at MODELSCOPE_ENDPOINT, or modelscope.cn, or modelscope.ai."""
 
     def __init__(self) -> None:
@@ -78,20 +79,9 @@ class ModelScope:
         except (self._library.HubError, OSError) as error:
             raise self._refusal(repository, error, ()) from error
 
-    def download(
-        self,
-        repository: Repository,
-        snapshot: Snapshot,
-        paths: Sequence[str],
-        into: Path | None = None,
+    def _fetch(
+        self, repository: Repository, snapshot: Snapshot, missing: Sequence[str], into: Path | None
     ) -> Path:
-        """Fetch the files that are missing; see Hub."""
-        folder = into or snapshot.folder
-        missing = snapshot.missing(paths, folder)
-        if not missing:
-            return folder
-        if is_offline():
-            raise not_cached(repository, listed(missing), self._cache(repository))
         try:
             entries = self._entries.get(snapshot.commit)
             if entries is None:
@@ -250,8 +240,7 @@ def _link_from(branch: Path, folder: Path, entries: Sequence[Mapping[str, Any]])
         source, target = branch / entry["Path"], folder / entry["Path"]
         if target.exists() or not source.is_file() or source.stat().st_size != entry["Size"]:
             continue
-        with source.open("rb") as file:
-            if hashlib.file_digest(file, "sha256").hexdigest() != entry.get("Sha256"):
-                continue
+        if sha256(source) != entry.get("Sha256"):
+            continue
         target.parent.mkdir(parents=True, exist_ok=True)
         os.link(source, target)

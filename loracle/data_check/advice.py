@@ -1,0 +1,202 @@
+"""What a check says of what it found, and what to do about it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from loracle.data.accounting import Accounting, RowNote
+from loracle.data.audit import FINDING_MEANINGS, AuditedSet, Finding, RowReference
+from loracle.data.audit.likeness import differences
+from loracle.data.conversation import Example
+from loracle.data.holdout import Holdout
+from loracle.data.sharing import Sharing
+from loracle.data_check.result import Intake, Problem, RenderedSet, Severity
+from loracle.metrics import advised_metric, better_metric, get_metric, unreadable_references
+from loracle.text import counted
+
+_NUM_SHOWN_PLACES = 3
+_NUM_SHOWN_CHARACTERS = 40
+_FIXES = {
+    "exact_duplicates": "remove the copies, or keep them where they are meant to weigh more",
+    "duplicates": "remove the copies, or keep them where they are meant to weigh more",
+    "near_rows": "keep one of each, unless they are meant as paraphrases",
+    "near_passages": "see whether one of them is a revision of the other",
+    "conflicting_answers": "decide for one answer, or list all of them as `answers`",
+    "short_answers": "fill them or leave the rows out",
+    "not_in_passage": "see whether these answers belong to another row",
+}
+
+
+def holdout_problems(holdout: Holdout) -> list[Problem]:
+    """What to say of an evaluation set that is split off from the candidates."""
+    fix = "where you have questions whose answers you trust, name them: --eval FILE"
+    text = (
+        "the questions are the candidates' own: a candidate is favoured where its answers are "
+        "written as the questions' are"
+    )
+    problems = [Problem("note", text, fix)]
+    if contested := holdout.num_contested:
+        text = (
+            f"on {contested:,} of {len(holdout.questions):,} questions the candidates have no "
+            "answer in common; each one's counts as right, so the run cannot tell whose is"
+        )
+        problems.append(Problem("warning", text, fix))
+    without = [name for name, num in holdout.num_held_out.items() if not num]
+    if without:
+        text = f"no row of {', '.join(without)} is asked: its rows share passages with too many"
+        problems.append(Problem("warning", text, "choose another holdout.share or holdout.seed"))
+    return problems
+
+
+def joined_problem(num_replies: int) -> Problem:
+    """What to say of replies that melt into the template when tokenized as one text."""
+    return Problem(
+        "warning",
+        f"{num_replies:,} replies melt into the chat template's text (they begin with white "
+        "space); their tokens are cut where the model starts to answer",
+        "strip the replies, where the white space is not meant",
+    )
+
+
+def loss_problems(dataset: Intake, accounting: Accounting) -> list[Problem]:
+    """What to say of dropped and shortened rows."""
+    problems = []
+    if accounting.dropped:
+        num, share = len(accounting.dropped), accounting.lost_share
+        reasons = ", ".join(f"{k} {n:,}" for k, n in accounting.dropped_by_reason.items())
+        places = _places([*map(_place, accounting.dropped)])
+        part = f"{num / accounting.num_read:.1%}: {reasons}"
+        text = f"{num:,} of {accounting.num_read:,} rows dropped ({part}) {places}"
+        limit = dataset.max_dropped
+        mend = f"mend the rows: {_first_faults(accounting.dropped)}"
+        if limit is not None and share > limit:
+            fix = f"{mend}; or raise max_dropped"
+            failing: Severity = "gated" if dataset.kind == "candidate" else "error"
+            problems.append(Problem(failing, f"{text}, more than max_dropped {limit:g}", fix))
+        else:
+            severity: Severity = "warning" if share else "note"
+            problems.append(Problem(severity, text, mend if share else ""))
+    if accounting.shortened:
+        places = _places([*map(_place, accounting.shortened)])
+        num = len(accounting.shortened)
+        text = f"{counted(num, 'row')} shortened in the middle of the passage {places}"
+        fix = "raise training.max_length, or set training.overlong"
+        problems.append(Problem("warning", text, fix))
+    return problems
+
+
+def _first_faults(dropped: Sequence[RowNote]) -> str:
+    """What is wrong with the first row of each kind of fault."""
+    first: dict[str, RowNote] = {}
+    for note in dropped:
+        if not note.by_policy:
+            first.setdefault(note.reason, note)
+    shown = [f"{_place(note)}: {note.detail}" for note in first.values()]
+    more = len(shown) - _NUM_SHOWN_PLACES
+    told = shown[:_NUM_SHOWN_PLACES] + ([f"{more} more kinds of faults"] if more > 0 else [])
+    return " · ".join(told)
+
+
+def metric_problems(dataset: Intake, examples: Sequence[Example]) -> list[Problem]:
+    """What to say of metrics that cannot read the references, or that others would serve better."""
+    references = [example.references for example in examples]
+    advised = advised_metric(references)
+    problems = []
+    for metric in dataset.metrics:
+        if unread := unreadable_references(metric, references):
+            fix = f"use {advised}, which reads them" if advised else "use another metric for them"
+            problems.append(
+                _unreadable_problem(dataset, metric, [examples[i] for i in unread], examples, fix)
+            )
+    misled = [metric for metric in dataset.metrics if better_metric(metric, references)]
+    if misled and advised not in dataset.metrics:
+        kind = "letters" if advised == "choice" else "worked answers that end in #### and a number"
+        text = (
+            f"{', '.join(misled)} compare whole texts, but the references are {kind}: a right "
+            "answer in other words would score 0"
+        )
+        fix = f"use {advised}: metrics: [{advised}], and decision.metric: {advised}"
+        problems.append(Problem("warning", text, fix))
+    return problems
+
+
+def _unreadable_problem(
+    dataset: Intake,
+    metric: str,
+    unread: Sequence[Example],
+    examples: Sequence[Example],
+    fix: str,
+) -> Problem:
+    places = _places([f"{Path(example.file).name}:{example.line}" for example in unread])
+    first = unread[0].references[0][:_NUM_SHOWN_CHARACTERS]
+    return Problem(
+        "error",
+        f"{dataset.path}: {metric} reads no {get_metric(metric).reads_what} in the references of "
+        f"{len(unread):,} of {counted(len(examples), 'row')} {places}, as in {first!r}, so every "
+        f"answer to them would score 0; {fix}, or mend or remove these rows",
+    )
+
+
+def reference_length_problems(ready: RenderedSet, max_new_tokens: int) -> list[Problem]:
+    """What to say of references that are longer than an answer may be."""
+    too_long = []
+    for example, prompt in zip(ready.examples, ready.prompts, strict=False):
+        # The end token is no part of the answer.
+        num_tokens = min(map(len, prompt.reference_ids)) - 1
+        if num_tokens > max_new_tokens:
+            too_long.append((num_tokens, f"{Path(example.file).name}:{example.line}"))
+    if not too_long:
+        return []
+    longest = max(num_tokens for num_tokens, _ in too_long)
+    return [
+        Problem(
+            "warning",
+            f"the references of {len(too_long):,} of {counted(len(ready.examples), 'row')} are "
+            f"longer than generation.max_new_tokens {max_new_tokens:,} "
+            f"{_places([place for _, place in too_long])}: such answers would be cut",
+            f"raise generation.max_new_tokens; the longest reference has {longest:,} tokens",
+        )
+    ]
+
+
+def finding_problem(finding: Finding) -> Problem:
+    """What to say of one of the audit's findings, with the first places."""
+    places = _places(
+        [" = ".join(map(_place, group[:_NUM_SHOWN_PLACES])) for group in finding.groups]
+    )
+    text = f"{FINDING_MEANINGS[finding.kind]}: {counted(finding.num_rows, 'row')} {places}"
+    return Problem("warning", text, _FIXES[finding.kind], finding.kind)
+
+
+def difference_problems(candidate: AuditedSet, evaluations: Sequence[AuditedSet]) -> list[Problem]:
+    """What to say of answers that are unlike the evaluation sets'."""
+    return [
+        Problem("warning" if found.serious else "note", found.message, found.fix)
+        for evaluation in evaluations
+        for found in differences(candidate, evaluation)
+    ]
+
+
+def sharing_hints(sharing: Sharing | None) -> list[Problem]:
+    """What to say of rows that could share more than they do."""
+    if sharing is None or sharing.possible_gain is None:
+        return []
+    return [
+        Problem(
+            "note",
+            "the question stands before the passage, so rows of one passage share nothing",
+            f"put the passage first: {sharing.possible_gain:.1f} times fewer tokens",
+        )
+    ]
+
+
+def _place(row: RowReference | RowNote) -> str:
+    """The file's name and the line: the dataset's own path stands beside it."""
+    return f"{Path(row.file).name}:{row.line}"
+
+
+def _places(places: Sequence[str]) -> str:
+    shown = ", ".join(places[:_NUM_SHOWN_PLACES])
+    more = len(places) - _NUM_SHOWN_PLACES
+    return f"({shown}{f' and {more:,} more' if more > 0 else ''})"

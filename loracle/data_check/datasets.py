@@ -1,0 +1,265 @@
+"""From the plan to what is checked: datasets read from disk, and the renderer of the model."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from itertools import islice
+from pathlib import Path
+from types import MappingProxyType
+
+from loracle.data.accounting import RowNote
+from loracle.data.holdout import Holdout, hold_out
+from loracle.data.reading.dataset import Reading, read_dataset
+from loracle.data.reading.options import named_options, options_of
+from loracle.data.rendering.renderer import Renderer
+from loracle.data_check.advice import holdout_problems
+from loracle.data_check.examine import check
+from loracle.data_check.inspection import Inspected, inspect_row
+from loracle.data_check.result import Check, Intake, Kind
+from loracle.errors import DataError, PlanError, UserError
+from loracle.model.max_length import LengthLimit, length_limit, shape_of
+from loracle.model.memory import free_memory
+from loracle.model.source import model_source
+from loracle.model.tokenizer import Tokenizing, load_tokenizing
+from loracle.plan import (
+    HOLDOUT,
+    CandidatePlan,
+    DataFilePlan,
+    EvaluationPlan,
+    GenerationPlan,
+    HoldoutPlan,
+    ModelPlan,
+    Plan,
+    TrainingPlan,
+    load_plan,
+    named_files,
+)
+
+
+def check_files(
+    candidates: Sequence[str],
+    evaluations: Sequence[str],
+    *,
+    model: str | None = None,
+    plan: Path | None = None,
+    overrides: Sequence[str] = (),
+    settings: Mapping[str, object] = MappingProxyType({}),
+) -> Check:
+    """Check files, or the data of a plan; files and the model's name go over the plan's.
+
+    Without a plan and a model no tokenizer is loaded, and lengths are in characters.
+
+    settings: how the named files are read, all of them, as keys of a plan's entry.
+
+    Raises:
+        UserError: the plan or the model cannot be used. What is wrong with data is in the Check.
+    """
+    if settings and not (candidates or evaluations):
+        raise PlanError(
+            f"found {', '.join(settings)} for no file; name the files too, or write it into the "
+            "plan beside their paths"
+        )
+    trained = [{"path": path, **settings} for path in candidates]
+    asked = [{"path": path, **settings} for path in evaluations]
+    if plan is None and not overrides:
+        files = named_files(trained, asked)
+        named = ModelPlan(name=model) if model else None
+        renderer = load_renderer(named, TrainingPlan()) if named else None
+        return check(read_datasets(*files), renderer, GenerationPlan().max_new_tokens)
+    loaded = load_plan(
+        plan,
+        candidates=trained,
+        evaluations=asked,
+        model=model,
+        overrides=overrides,
+        evaluation_optional=True,
+    )
+    datasets, holdout = read_plan_data(loaded)
+    checked = check(
+        datasets,
+        load_renderer(loaded.model, loaded.training),
+        loaded.generation.max_new_tokens,
+    )
+    return replace(checked, holdout=holdout, remarks=unused_holdout(loaded))
+
+
+def read_plan_data(plan: Plan) -> tuple[list[Intake], Holdout | None]:
+    """Read every file of a plan, and hold rows out where the plan says so.
+
+    Nothing is held out while a candidate cannot be read, since the others' split would change with
+    it; where nothing can be, the evaluation set carries the reason.
+    """
+    datasets = read_datasets(plan.candidates, plan.evaluation)
+    if plan.held_out is None or any(dataset.error for dataset in datasets):
+        return datasets, None
+    try:
+        return split_off(datasets, plan.held_out)
+    except DataError as error:
+        failed = Intake(HOLDOUT, _held_out_of(datasets), "evaluation", error=error.problems)
+        return [*datasets, failed], None
+
+
+def split_off(candidates: Sequence[Intake], settings: HoldoutPlan) -> tuple[list[Intake], Holdout]:
+    """The candidates without the rows that are held out, then those as the evaluation set.
+
+    Raises:
+        DataError: nothing can be held out so that every candidate has rows on both sides.
+    """
+    found = hold_out(
+        {dataset.name: dataset.examples for dataset in candidates}, settings.share, settings.seed
+    )
+    left = [
+        replace(
+            dataset,
+            examples=found.kept[dataset.name],
+            num_held_out=found.num_held_out[dataset.name],
+        )
+        for dataset in candidates
+    ]
+    asked = Intake(
+        HOLDOUT,
+        _held_out_of(candidates),
+        "evaluation",
+        [question.example for question in found.questions],
+        found.description,
+        [RowNote.of_unasked(example) for example in found.unasked],
+        DataFilePlan.model_fields["max_dropped"].default,
+        remarks=holdout_problems(found),
+        metrics=settings.metrics,
+    )
+    return [*left, asked], found
+
+
+def _held_out_of(candidates: Sequence[Intake]) -> str:
+    return f"held out of {', '.join(dataset.name for dataset in candidates)}"
+
+
+def unused_holdout(plan: Plan) -> list[str]:
+    """What to say of a holdout beside evaluation sets."""
+    if plan.holdout is None or plan.held_out is not None:
+        return []
+    return [f"holdout: {plan.holdout.share:g} is not used, since the plan names evaluation sets"]
+
+
+def inspect_file(
+    path: str,
+    row: int,
+    *,
+    model: str | None = None,
+    plan: Path | None = None,
+    overrides: Sequence[str] = (),
+    settings: Mapping[str, object] = MappingProxyType({}),
+) -> Inspected:
+    """One row of a file as a model sees it, by the rules of a plan where one is given.
+
+    row: counts the rows that can be used, from 1. settings: how the file is read, as keys of a
+    plan's entry.
+
+    Raises:
+        UserError: the file, the plan or the model cannot be used, or there is no such row.
+    """
+    chosen, training = ModelPlan(name=model) if model else ModelPlan(), TrainingPlan()
+    options = named_options(path, settings)
+    if plan is not None or overrides:
+        loaded = load_plan(
+            plan,
+            candidates=[{"path": path, **settings}],
+            model=model,
+            overrides=overrides,
+            evaluation_optional=True,
+        )
+        chosen, training = loaded.model, loaded.training
+        options = options_of(loaded.candidates[0])
+    examples = list(islice(Reading(path, options), max(row, 1)))
+    return inspect_row(examples, row, load_renderer(chosen, training))
+
+
+def read_datasets(
+    candidates: Sequence[CandidatePlan], evaluations: Sequence[EvaluationPlan]
+) -> list[Intake]:
+    """Read every file; one that cannot be read carries its problems."""
+    return [
+        *(_read(entry, "candidate") for entry in candidates),
+        *(_read(entry, "evaluation") for entry in evaluations),
+    ]
+
+
+def _read(entry: CandidatePlan | EvaluationPlan, kind: Kind) -> Intake:
+    try:
+        read = read_dataset(entry.path, options_of(entry))
+    except UserError as error:
+        return Intake(entry.name, entry.path, kind, error=error.problems)
+    return Intake(
+        entry.name,
+        entry.path,
+        kind,
+        read.examples,
+        read.description,
+        [RowNote.of_drop(drop) for drop in read.drops],
+        entry.max_dropped,
+        metrics=entry.metrics if isinstance(entry, EvaluationPlan) else (),
+    )
+
+
+def load_renderer(
+    model: ModelPlan,
+    training: TrainingPlan,
+    model_folder: Path | None = None,
+    settled: LengthLimit | None = None,
+) -> Renderer:
+    """The renderer of a plan: its model's tokenizer, its limits and policies. No weights.
+
+    model_folder: where the files of a hub's model are already; None fetches those it needs.
+    settled: the longest row allowed, where that is decided; None decides it here.
+    """
+    source = str(model_folder) if model_folder else model_source(model, with_weights=False)
+    loaded = load_tokenizing(source, trust_remote_code=model.trust_remote_code)
+    return renderer_of(loaded, model, training, settled)
+
+
+def renderer_of(
+    loaded: Tokenizing,
+    model: ModelPlan,
+    training: TrainingPlan,
+    settled: LengthLimit | None = None,
+    *,
+    in_memory: bool = False,
+) -> Renderer:
+    """As `load_renderer`, with a tokenizer that is loaded. in_memory: the weights are, too."""
+    limit = settled or _length_limit(model, training, loaded, in_memory=in_memory)
+    return Renderer(
+        loaded.tokenizer,
+        loaded.end_token_ids,
+        train_on=training.train_on,
+        max_length=limit.tokens,
+        max_length_reason=limit.reason,
+        overlong=training.overlong,
+        template_kwargs=model.chat_template_kwargs,
+    )
+
+
+def _length_limit(
+    model: ModelPlan, training: TrainingPlan, loaded: Tokenizing, *, in_memory: bool
+) -> LengthLimit:
+    if training.max_length is not None:
+        return LengthLimit(training.max_length, "training.max_length")
+    from loracle.model.base import chosen_dtype, preferred_device
+
+    device = preferred_device()
+    shape = shape_of(
+        loaded.config,
+        chosen_dtype(model.dtype, device).itemsize,
+        device.type,
+        trust_remote_code=model.trust_remote_code,
+    )
+    free = free_memory(device.type)
+    if in_memory and free is not None and shape is not None:
+        # What is free lacks the weights already, and the limit's estimate counts them.
+        free = free._replace(num_bytes=free.num_bytes + shape.weight_bytes)
+    return length_limit(
+        loaded.max_length_tokens,
+        shape,
+        free,
+        gradient_checkpointing=training.gradient_checkpointing,
+    )

@@ -1,0 +1,238 @@
+"""The check of all data of an experiment: what is there, what is wrong with it, what to do.
+
+    Intake --render_all--> FittedSet --counted--> Accounting, Sharing ┐
+    [FittedSet] --audited together--> Finding, Leakage ---------------├-> Check
+
+A run trains on exactly the rows that its check rendered, so the counts of the two cannot differ.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+from loracle.data.accounting import Accounting, RowNote, account
+from loracle.data.audit import AuditedSet, audited, extractiveness, findings, leakage
+from loracle.data.conversation import Example
+from loracle.data.rendering.renderer import Rendered, RenderedPrompt, Renderer
+from loracle.data.sharing import Sharing, characters_of, sharing_of, with_passage_first
+from loracle.data_check.advice import (
+    difference_problems,
+    finding_problem,
+    joined_problem,
+    loss_problems,
+    metric_problems,
+    reference_length_problems,
+    sharing_hints,
+)
+from loracle.data_check.result import (
+    Check,
+    DatasetReport,
+    Intake,
+    Kind,
+    Problem,
+    RenderedSet,
+    Severity,
+)
+from loracle.errors import UserError
+from loracle.forest.trie import Sequences
+
+
+def check(
+    datasets: Sequence[Intake], renderer: Renderer | None = None, max_new_tokens: int = 0
+) -> Check:
+    """Render, count and audit datasets; every candidate against every evaluation set.
+
+    renderer: None counts characters instead of tokens, and no row is too long.
+    max_new_tokens: the room an evaluation prompt needs for its answer.
+    """
+    return examine(render_all(datasets, renderer, max_new_tokens), renderer)
+
+
+@dataclass(frozen=True)
+class FittedSet:
+    """A dataset's rows as a model takes them, or why there are none.
+
+    examples, rows: those that fit; rows is None without a tokenizer. num_joined: replies that melt
+    into the template's text. max_new_tokens: the room for an answer to an evaluation prompt.
+    """
+
+    dataset: Intake
+    examples: Sequence[Example] = ()
+    rows: Sequence[Rendered] | Sequence[RenderedPrompt] | None = None
+    dropped: Sequence[RowNote] = ()
+    shortened: Sequence[RowNote] = ()
+    num_joined: int = 0
+    error: Sequence[str] = ()
+    max_new_tokens: int = 0
+
+    @property
+    def ready(self) -> RenderedSet | None:
+        """What can be used; None where no row is left."""
+        return RenderedSet(self.examples, self.rows) if self.examples else None
+
+
+def render_all(
+    datasets: Sequence[Intake], renderer: Renderer | None, max_new_tokens: int
+) -> list[FittedSet]:
+    """Render every dataset: what training and evaluation take. Nothing is judged yet."""
+    return [_rendered(dataset, renderer, max_new_tokens) for dataset in datasets]
+
+
+def ready_sets(fitted: Iterable[FittedSet], kind: Kind) -> dict[str, RenderedSet]:
+    """The usable datasets of one kind, by name."""
+    return {
+        one.dataset.name: ready
+        for one in fitted
+        if one.dataset.kind == kind and (ready := one.ready) is not None
+    }
+
+
+def _rendered(dataset: Intake, renderer: Renderer | None, max_new_tokens: int) -> FittedSet:
+    if dataset.error:
+        return FittedSet(dataset, error=dataset.error)
+    if renderer is None:
+        return FittedSet(dataset, dataset.examples, None, dataset.dropped)
+    num_joined = renderer.num_joined
+    try:
+        fitted = (
+            renderer.fit_training(dataset.examples)
+            if dataset.kind == "candidate"
+            else renderer.fit_prompts(dataset.examples, max_new_tokens)
+        )
+    except UserError as error:
+        return FittedSet(dataset, error=error.problems)
+    return FittedSet(
+        dataset,
+        fitted.examples,
+        fitted.rows,
+        [*dataset.dropped, *map(RowNote.of, fitted.dropped)],
+        [*map(RowNote.of, fitted.shortened)],
+        renderer.num_joined - num_joined,
+        max_new_tokens=max_new_tokens,
+    )
+
+
+def examine(fitted: Sequence[FittedSet], renderer: Renderer | None) -> Check:
+    """Count and audit what was rendered by `renderer`."""
+    parts = [(one, *_counted(one, renderer)) for one in fitted]
+    rendered = {
+        (one.dataset.kind, one.dataset.name): ready
+        for one in fitted
+        if (ready := one.ready) is not None
+    }
+    audits = _audited([one.dataset for one in fitted], rendered)
+    of_kind = {
+        kind: [audit for (found, _), audit in audits.items() if found == kind]
+        for kind in ("candidate", "evaluation")
+    }
+    reports = []
+    for one, accounting, sharing, problems in parts:
+        dataset = one.dataset
+        audit = audits.get((dataset.kind, dataset.name))
+        if audit and dataset.kind == "candidate":
+            problems += difference_problems(audit, of_kind["evaluation"])
+        reports.append(_report(dataset, accounting, sharing, problems, audit))
+    leakages = [
+        leakage(candidate, evaluation)
+        for candidate in of_kind["candidate"]
+        for evaluation in of_kind["evaluation"]
+    ]
+    return Check(
+        reports,
+        leakages,
+        ready_sets(fitted, "candidate"),
+        ready_sets(fitted, "evaluation"),
+        renderer.max_length if renderer else None,
+        renderer.max_length_reason if renderer else None,
+        renderer.overlong if renderer else None,
+    )
+
+
+def _counted(
+    fitted: FittedSet, renderer: Renderer | None
+) -> tuple[Accounting | None, Sharing | None, list[Problem]]:
+    """Count one dataset; what cannot be rendered is an error of that dataset."""
+    dataset = fitted.dataset
+    if fitted.error:
+        return None, None, [Problem("error", text) for text in fitted.error]
+    accounting = account(
+        fitted.examples,
+        fitted.rows,
+        dropped=fitted.dropped,
+        shortened=fitted.shortened,
+        num_held_out=dataset.num_held_out,
+    )
+    problems = [*dataset.remarks, *loss_problems(dataset, accounting)]
+    if fitted.num_joined:
+        problems.append(joined_problem(fitted.num_joined))
+    if dataset.kind == "evaluation":
+        problems += metric_problems(dataset, fitted.examples)
+    ready = fitted.ready
+    if ready is not None and dataset.kind == "evaluation":
+        problems += reference_length_problems(ready, fitted.max_new_tokens)
+    if ready is None:
+        # An unusable candidate fails alone; without an evaluation set nothing can be compared.
+        severity: Severity = "gated" if dataset.kind == "candidate" else "error"
+        problems.append(Problem(severity, f"{dataset.path}: no row is left to use"))
+        return accounting, None, problems
+    return accounting, _sharing(fitted.examples, ready, renderer, dataset.kind), problems
+
+
+def _sharing(
+    examples: Sequence[Example], ready: RenderedSet, renderer: Renderer | None, kind: Kind
+) -> Sharing:
+    """The sharing ratio; the hint about the passage is for what the user can still change."""
+    swapped = with_passage_first(examples) if kind == "candidate" else None
+    if ready.rows is None or renderer is None:
+        better = characters_of(swapped) if swapped else None
+        return sharing_of(characters_of(ready.examples), better, max_row_tokens=None)
+    better = _sequences(renderer.fit_training(swapped).rows) if swapped else None
+    return sharing_of(_sequences(ready.rows), better)
+
+
+def _sequences(rows: Sequence[Rendered] | Sequence[RenderedPrompt]) -> Sequences:
+    weights = [row.weights for row in rows if isinstance(row, Rendered)]
+    return Sequences.of([row.token_ids for row in rows], weights or None)
+
+
+def _audited(
+    datasets: Sequence[Intake], rendered: Mapping[tuple[Kind, str], RenderedSet]
+) -> dict[tuple[Kind, str], AuditedSet]:
+    """The kept rows of every dataset, as they were before any was shortened."""
+    keys = [(dataset.kind, dataset.name) for dataset in datasets]
+    chosen = [
+        (dataset, {example.id for example in rendered[key].examples})
+        for dataset, key in zip(datasets, keys, strict=True)
+        if key in rendered
+    ]
+    sets = audited(
+        (dataset.name, [example for example in dataset.examples if example.id in kept])
+        for dataset, kept in chosen
+    )
+    return {
+        (dataset.kind, dataset.name): found
+        for (dataset, _), found in zip(chosen, sets, strict=True)
+    }
+
+
+def _report(
+    dataset: Intake,
+    accounting: Accounting | None,
+    sharing: Sharing | None,
+    problems: Iterable[Problem],
+    audit: AuditedSet | None,
+) -> DatasetReport:
+    found = findings(audit) if audit else []
+    extractive = extractiveness(audit) if audit else None
+    return DatasetReport(
+        dataset.name,
+        dataset.path,
+        dataset.kind,
+        dataset.description,
+        accounting,
+        sharing,
+        extractive,
+        found,
+        [*problems, *map(finding_problem, found), *sharing_hints(sharing)],
+    )
