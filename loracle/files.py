@@ -207,6 +207,11 @@ def seal(path: Path, *, sync: bool = False) -> Seal:
         return Seal(digest, file.tell())
 
 
+def synced_sha256(path: Path) -> str:
+    """Put the file on disk; its hash in hex."""
+    return seal(path, sync=True).sha256
+
+
 def sync_folder(folder: Path) -> None:
     """Put a folder's list of names on disk, without which a rename may be lost with the power."""
     with writing(folder):

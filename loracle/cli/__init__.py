@@ -14,9 +14,7 @@ codes: 0 done, 1 ran but something failed, 2 bad plan or data, 130 and 143 for s
 from __future__ import annotations
 
 import os
-import signal
 import sys
-from types import FrameType
 
 # Imported for their commands, in the order that --help shows.
 # isort: off
@@ -29,6 +27,7 @@ from loracle.cli import results
 # isort: on
 from loracle.cli.shell import EXIT_BAD_INPUT, EXIT_FAILED, app, print_problems
 from loracle.errors import StorageError, UserError
+from loracle.run_folder import signals
 from loracle.secrecy import without_secrets
 from loracle.storage_errors import storage_error
 
@@ -37,8 +36,7 @@ __all__ = ["app", "data", "init", "main", "results", "running", "runs"]
 
 def main() -> None:
     """The entry point: user errors become messages and exit code 2."""
-    for signal_number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(signal_number, _end)
+    signals.install()
     try:
         sys.exit(app())
     except StorageError as error:
@@ -57,11 +55,3 @@ def main() -> None:
         found = storage_error(name, "used", error.errno or 0)
         print_problems(found.problems if error.errno else (without_secrets(str(error)),))
         sys.exit(EXIT_FAILED)
-
-
-def _end(signal_number: int, frame: FrameType | None) -> None:
-    name = signal.Signals(signal_number).name
-    print(
-        f"\n{name}: stopped. The same command goes on with the unfinished trials.", file=sys.stderr
-    )
-    raise SystemExit(128 + signal_number)

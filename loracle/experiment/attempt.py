@@ -1,4 +1,4 @@
-"""Attempts: skip a finished and whole trial, clear an unfinished one, record a failure."""
+"""Attempts: skip a finished and whole trial, resume an unfinished one, record a failure."""
 
 from __future__ import annotations
 
@@ -7,13 +7,20 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from typing import NamedTuple
 
-from loracle.errors import LoracleError
+from loracle.errors import LoracleError, StorageError
 from loracle.experiment.setup import ExperimentSetup, TrainingSet
-from loracle.experiment.trial import Place, run_base, run_trial
+from loracle.experiment.trial import Place, TrialModel, run_base, run_trial
 from loracle.files import read_json_lines
+from loracle.model.tokenizer import chat_template_sha256
 from loracle.plan import BASE_NAME
 from loracle.run_folder.folder import TrialFolder
+from loracle.run_folder.leftovers import take_up
 from loracle.run_folder.trial_record import TrialSummary
+from loracle.text import duration
+
+
+# Before each further attempt at a trial whose files were refused.
+_PAUSES_SECONDS = (1.0, 10.0)
 
 
 class Outcome(NamedTuple):
@@ -29,10 +36,10 @@ def attempt_base(setup: ExperimentSetup, folder: TrialFolder) -> Outcome:
     """Evaluate the untrained base. If it cannot be evaluated, the run aborts."""
     if folder.verify(setup.plan_fingerprint) is None:
         return _finished_before(setup, folder, BASE_NAME, BASE_NAME, None)
-    _clear(setup, folder, BASE_NAME)
+    take_up_trial(setup, folder, BASE_NAME)
     setup.reporter.emit("base_started")
     started = time.perf_counter()
-    summary = run_base(setup, folder, BASE_NAME)
+    summary = run_base(setup, TrialModel(BASE_NAME, None, folder))
     setup.reporter.emit("base_finished", seconds=time.perf_counter() - started)
     return Outcome(BASE_NAME, None, summary, None)
 
@@ -46,10 +53,9 @@ def attempt_trial(
             "trial_skipped", **asdict(place), reason="finished before, hashes match"
         )
         return _finished_before(setup, folder, place.trial, training_set.name, seed)
-    _clear(setup, folder, place.trial)
     started = time.perf_counter()
     try:
-        summary = run_trial(setup, training_set, seed, folder, place)
+        summary = _tried(setup, training_set, seed, folder, place)
     # Whatever a model, a driver or a disk throws must not take the other trials with it.
     except Exception as error:  # noqa: BLE001
         known = isinstance(error, LoracleError)
@@ -60,6 +66,24 @@ def attempt_trial(
     seconds = time.perf_counter() - started
     setup.reporter.emit("trial_finished", **asdict(place), seconds=seconds)
     return Outcome(training_set.name, seed, summary, None)
+
+
+def _tried(
+    setup: ExperimentSetup, training_set: TrainingSet, seed: int, folder: TrialFolder, place: Place
+) -> TrialSummary:
+    """Run the trial, again with the same seed where a disk refused a file for a moment."""
+    for pause in _PAUSES_SECONDS:
+        take_up_trial(setup, folder, place.trial)
+        try:
+            return run_trial(setup, training_set, seed, folder, place)
+        except StorageError as error:
+            if not error.is_passing:
+                raise
+            message = f"{place.trial}: {error}; trying again in {duration(pause)}"
+            setup.reporter.emit("warning", message=message)
+            time.sleep(pause)
+    take_up_trial(setup, folder, place.trial)
+    return run_trial(setup, training_set, seed, folder, place)
 
 
 def refuse_trial(
@@ -100,6 +124,16 @@ def _finished_before(
         setup.drafts.add(evaluation.name, trial, answers)
         setup.drafts.note(summary.evaluations[evaluation.name].drafts)
     return Outcome(candidate, seed, summary, None)
+
+
+def take_up_trial(setup: ExperimentSetup, folder: TrialFolder, trial: str) -> None:
+    """Keep what an unfinished attempt left, if it was made under the same conditions."""
+    conditions = {
+        "base model": setup.base_fingerprint,
+        "chat template": chat_template_sha256(setup.base.tokenizer),
+    }
+    if reason := take_up(folder, setup.plan_fingerprint, conditions):
+        setup.reporter.emit("warning", message=f"{trial}: {reason}")
 
 
 def _clear(setup: ExperimentSetup, folder: TrialFolder, trial: str) -> None:
