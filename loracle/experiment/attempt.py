@@ -16,8 +16,8 @@ from loracle.plan import BASE_NAME
 from loracle.run_folder.folder import TrialFolder
 from loracle.run_folder.leftovers import take_up
 from loracle.run_folder.trial_record import TrialSummary
+from loracle.secrecy import without_secrets
 from loracle.text import duration
-
 
 # Before each further attempt at a trial whose files were refused.
 _PAUSES_SECONDS = (1.0, 10.0)
@@ -59,7 +59,8 @@ def attempt_trial(
     # Whatever a model, a driver or a disk throws must not take the other trials with it.
     except Exception as error:  # noqa: BLE001
         known = isinstance(error, LoracleError)
-        reason = str(error) if known else f"{type(error).__name__}: {error}"
+        # Of a client or a library it may hold an address with its password.
+        reason = without_secrets(str(error) if known else f"{type(error).__name__}: {error}")
         folder.fail(reason)
         setup.reporter.emit("trial_failed", **asdict(place), reason=reason)
         return Outcome(training_set.name, seed, None, reason)

@@ -19,7 +19,7 @@ from loracle.plan.names import name_problems, repeated, with_distinct_names
 from loracle.plan.problems import problems_of
 from loracle.plan.root import EVALUATION_OPTIONAL, FILE_SECTIONS, Plan, written_out
 from loracle.plan.sections import CandidatePlan, EvaluationPlan
-from loracle.secrecy import has_secret, values_without_secrets
+from loracle.secrecy import has_secret, values_without_secrets, without_secrets
 from loracle.text import size
 
 DataFile = str | Path | Mapping[str, object]
@@ -65,7 +65,7 @@ def load_plan(
     else:
         problems += _secrets_in("", plan.model_dump(mode="json"))
     if problems:
-        raise PlanError(problems)
+        raise PlanError([without_secrets(problem) for problem in problems])
     return plan
 
 
