@@ -12,7 +12,7 @@ import gzip
 import io
 import zlib
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple, cast
 
@@ -101,9 +101,19 @@ def look(path: Path, encoding: str | None) -> TextFile:
             compression = ""
         with _decompressed(path, compression) as raw:
             head = raw.read(4) or b""
+    if compression:
+        _refuse_bomb(path, compression)
     by_mark = next((name for mark, name in _MARKS if head.startswith(mark)), None)
     chosen = encoding or by_mark or "utf-8"
     return TextFile(path, compression, codecs.lookup(chosen).name)
+
+
+def _refuse_bomb(path: Path, compression: str) -> None:
+    """Unpack the file once without looking at it, before its rows fill time and memory."""
+    # Damage is said by whoever reads the rows, with what can be read before it.
+    with suppress(EOFError, zlib.error, OSError), _decompressed(path, compression) as raw:
+        while raw.read(BUFFER_BYTES):
+            pass
 
 
 def too_large(num_bytes: int) -> Fault:
