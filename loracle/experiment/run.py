@@ -33,10 +33,11 @@ from loracle.experiment.setup import (
     prepare,
     tokenizing_of,
 )
+from loracle.experiment.space import require_disk, warn_of_memory
 from loracle.experiment.trial import Place
 from loracle.experiment.unchanged import keep_inputs, metric_names
 from loracle.model.adapter import lora_config
-from loracle.model.base import BaseModel, SelfTest
+from loracle.model.base import BaseModel, SelfTest, preferred_device
 from loracle.plan import EntryKey, Plan, fingerprint, freeze, recorded_commits
 from loracle.report.page import write_report
 from loracle.report.results import EvaluationFacts, ModelFacts, ResultRow, RunFacts, build_results
@@ -79,10 +80,12 @@ def run(
         for repair in folder.repairs:
             report.emit("warning", message=repair)
         if base is None:
-            keep_inputs(folder, planned.data.plan, planned.data.model_folder, report)
+            source = keep_inputs(folder, planned.data.plan, planned.data.model_folder, report)
+            warn_of_memory(source, preferred_device().type, report)
         _keep_held_out(planned.data.holdout, folder)
         prepared = prepare_planned(planned, folder, report, base)
         _keep_questions(prepared.setup, folder)
+        require_disk(prepared.setup, folder, _num_unfinished(planned, folder), report)
         outcomes = _attempt_all(planned, prepared, folder, selection)
         results = _results(planned, prepared, outcomes)
         folder.write_json(folder.results, results)
@@ -185,6 +188,12 @@ def prepare_planned(
 def _keep_questions(setup: ExperimentSetup, folder: RunFolder) -> None:
     for evaluation in setup.evaluations:
         keep_questions(folder, evaluation.name, evaluation.examples)
+
+
+def _num_unfinished(planned: Planned, folder: RunFolder) -> int:
+    names = [candidate.name for candidate in planned.data.plan.candidates]
+    folders = (folder.trial(names[index], seed) for index, seed, _ in planned.trials)
+    return sum(not trial.done.exists() for trial in folders)
 
 
 def _attempt_all(

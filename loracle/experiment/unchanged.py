@@ -19,8 +19,10 @@ from loracle.run_folder.inputs import INPUTS_VERSION, changes, model_facts
 from loracle.run_folder.reporter import Reporter
 
 
-def keep_inputs(folder: RunFolder, plan: Plan, fetched: Path | None, report: Reporter) -> None:
-    """Record the model's files when the run begins; refuse others later.
+def keep_inputs(
+    folder: RunFolder, plan: Plan, fetched: Path | None, report: Reporter
+) -> Path | None:
+    """Record the model's files when the run begins; refuse others later. Returns their folder.
 
     fetched: where the files of a hub's model are.
 
@@ -30,7 +32,7 @@ def keep_inputs(folder: RunFolder, plan: Plan, fetched: Path | None, report: Rep
     if note := version_note(folder):
         report.emit("warning", message=note)
     if source is None:
-        return
+        return None
     if problem := folder.damage(folder.inputs):
         report.emit(
             "warning",
@@ -44,6 +46,7 @@ def keep_inputs(folder: RunFolder, plan: Plan, fetched: Path | None, report: Rep
         raise RunFolderError(_other_model(folder, source, found))
     if now != known:
         folder.write_json(folder.inputs, {"version": INPUTS_VERSION, "model": now})
+    return source
 
 
 def model_differences(plan: Plan, folder: RunFolder) -> list[str]:
