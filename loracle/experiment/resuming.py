@@ -123,8 +123,14 @@ def _all_made(
     record: RunRecord, folder: RunFolder, candidate: str | None, retry_failed: bool
 ) -> bool:
     fingerprint = folder.plan_record()["fingerprint"]
+    rows = (record.results or {})["rows"]
+    stated = {(row["candidate"], row["seed"]): row["status"] for row in rows}
     for trial in record.trials:
-        if trial.folder.verify(fingerprint) is None:
+        is_whole = trial.folder.verify(fingerprint) is None
+        # Results of before the last change to the folder are made again.
+        if is_whole != (stated.get((trial.candidate, trial.seed)) == "done"):
+            return False
+        if is_whole:
             continue
         named = candidate is not None and trial.candidate == candidate
         left = candidate is not None and not named and not trial.is_base

@@ -71,7 +71,7 @@ def warn_of_memory(source: Path | None, device_type: str, report: Reporter) -> N
 
 
 def adapter_parameters(model: Any, lora_config: Any) -> int:
-    """About how many parameters an adapter has; modules that only peft knows count as all linear."""
+    """About how many parameters an adapter has; a pattern of names counts as all linear layers."""
     targets = lora_config.target_modules
     named = set(targets) if isinstance(targets, list | set | tuple) else None
     return sum(
