@@ -15,8 +15,9 @@ from typing import Any, Generic, Literal, NamedTuple, TypeVar
 
 from loracle.data.conversation import Conversation, Example, JsonObject, Message, ToolCall
 from loracle.data.reasoning import without_empty_block
+from loracle.data.rendering.limits import TemplateLimitError, check_output, limited
 from loracle.data.rendering.shortening import Cut, Overlong, shorten
-from loracle.errors import DataError
+from loracle.errors import DataError, ModelError
 
 _MAX_SHOWN = 20
 _PROBE = "loracle_probe"
@@ -316,13 +317,21 @@ class Renderer:
 
         turns = [message.as_json() for message in messages]
         try:
-            text: str = self.tokenizer.apply_chat_template(
-                turns,
-                tools=list(tools) or None,
-                tokenize=False,
-                add_generation_prompt=add_generation_prompt,
-                **self.template_kwargs,
-            )
+            with limited():
+                text: str = self.tokenizer.apply_chat_template(
+                    turns,
+                    tools=list(tools) or None,
+                    tokenize=False,
+                    add_generation_prompt=add_generation_prompt,
+                    **self.template_kwargs,
+                )
+            check_output(text, len(str(turns)) + len(str(tools)))
+        # Not this row's fault: every other one would take as long.
+        except TemplateLimitError as error:
+            raise ModelError(
+                f"the model's chat template cannot be used: {error}; use the model's original "
+                "files, or another model"
+            ) from error
         except (TemplateError, ValueError, TypeError) as error:
             raise _RowError(f"the model's chat template refuses this row: {error}") from error
         return text
