@@ -74,7 +74,7 @@ def evaluate_model_on_dataset_with_progress(
     name = Path(eval_dataset_path).stem
     place = place_of(name, dataset_index, total_datasets)
     with (
-        Reporter(None, choose_view(json_output=False)) as reporter,
+        Reporter(None, choose_view()) as reporter,
         as_it_stands(model, tokenizer) as standing,
     ):
         prompts = renderer_of(standing.base).prompts(examples, generation.plan.max_new_tokens)

@@ -90,4 +90,4 @@ def run_pipeline_with_progress(
         evaluation_batch_size,
         evaluation_generation_kwargs,
     )
-    return pipeline.run(choose_view(json_output=False))
+    return pipeline.run(choose_view())

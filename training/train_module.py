@@ -79,7 +79,7 @@ def train_model_on_dataset_with_progress(
     lora_settings = read_lora_settings(lora_config_dir, config_name)
     examples = read_examples(train_dataset_path)
     place = place_of(Path(train_dataset_path).stem, dataset_index, total_datasets)
-    with Reporter(None, choose_view(json_output=False)) as reporter:
+    with Reporter(None, choose_view()) as reporter:
         base = frozen(take_off(model), tokenizer)
         renderer = renderer_of(base)
         training_set = TrainingSet.of(place.trial, renderer.training_rows(examples))

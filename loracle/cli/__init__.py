@@ -1,9 +1,10 @@
-"""The command line: every command of `loracle`, thin over the module that does the work.
+"""The command line: every command of `loracle`, thin over the Python API (`loracle.api`).
 
-    shell.py      the application and what its commands share
+    shell.py      the application, and what its commands share
+    catalogue.py  help and messages in Chinese
     running.py    run, fetch
     data.py       check, inspect, split, convert
-    results.py    decide, compare, report, serve, export, score
+    results.py    decide, compare, report, serve, score, export
 
 Starts without torch. Results go to standard output, everything else to standard error. Exit
 codes: 0 done, 1 ran but something failed, 2 bad plan or data, 130 and 143 for signals.
@@ -23,7 +24,15 @@ from loracle.cli import data
 from loracle.cli import results
 
 # isort: on
-from loracle.cli.shell import EXIT_BAD_INPUT, EXIT_FAILED, app, print_problems
+from loracle.cli.catalogue import say
+from loracle.cli.shell import (
+    EXIT_BAD_INPUT,
+    EXIT_FAILED,
+    app,
+    print_problems,
+    session,
+    start_session,
+)
 from loracle.errors import UserError
 
 __all__ = ["app", "data", "main", "results", "running"]
@@ -34,7 +43,8 @@ def main() -> None:
     for signal_number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(signal_number, _end)
     try:
-        sys.exit(app())
+        program = start_session(sys.argv[1:])
+        sys.exit(program(prog_name="loracle"))
     except UserError as error:
         print_problems(error.problems)
         sys.exit(EXIT_BAD_INPUT)
@@ -46,7 +56,5 @@ def main() -> None:
 
 def _end(signal_number: int, frame: FrameType | None) -> None:
     name = signal.Signals(signal_number).name
-    print(
-        f"\n{name}: stopped. The same command goes on with the unfinished trials.", file=sys.stderr
-    )
+    print(f"\n{say(session.language, 'stopped').format(signal=name)}", file=sys.stderr)
     raise SystemExit(128 + signal_number)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from itertools import islice
@@ -26,6 +27,7 @@ from loracle.plan import (
     EMBEDDED,
     HOLDOUT,
     CandidatePlan,
+    DataFile,
     DataFilePlan,
     EvaluationPlan,
     GenerationPlan,
@@ -39,8 +41,8 @@ from loracle.plan import (
 
 
 def check_files(
-    candidates: Sequence[str],
-    evaluations: Sequence[str],
+    candidates: Sequence[DataFile],
+    evaluations: Sequence[DataFile],
     *,
     model: str | None = None,
     plan: Path | None = None,
@@ -61,8 +63,8 @@ def check_files(
             f"found {', '.join(settings)} for no file; name the files too, or write it into the "
             "plan beside their paths"
         )
-    trained = [{"path": path, **settings} for path in candidates]
-    asked = [{"path": path, **settings} for path in evaluations]
+    trained = [_with_settings(file, settings) for file in candidates]
+    asked = [_with_settings(file, settings) for file in evaluations]
     if plan is None and not overrides:
         files = named_files(trained, asked)
         named = ModelPlan(name=model) if model else None
@@ -83,6 +85,11 @@ def check_files(
         loaded.generation.max_new_tokens,
     )
     return replace(checked, holdout=holdout, remarks=unused_holdout(loaded))
+
+
+def _with_settings(file: DataFile, settings: Mapping[str, object]) -> dict[str, object]:
+    entry = file if isinstance(file, Mapping) else {"path": os.fspath(file)}
+    return {**entry, **settings}
 
 
 def read_plan_data(plan: Plan) -> tuple[list[Intake], Holdout | None]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -36,6 +37,7 @@ from loracle.run_folder.folder import RunFolder
 from loracle.run_folder.reporter import Reporter, View
 from loracle.trackers import check_trackers, listen
 from loracle.trackers.client import Experiment
+from loracle.training.loop import num_steps_planned
 
 
 def run(plan: Plan, out: Path | None, view: View) -> dict[str, Any]:
@@ -60,16 +62,18 @@ def run(plan: Plan, out: Path | None, view: View) -> dict[str, Any]:
         _keep_held_out(planned.data.holdout, folder)
         prepared = _prepare(planned, folder, report)
         _keep_questions(prepared.bench, folder)
+        _announce_work(planned, prepared, report)
         outcomes = _attempt_all(planned, prepared, folder)
         results = _results(planned, prepared, outcomes)
         write_json(folder.results, results)
         _announce_decisions(results, report)
-        _write_report(folder, report)
+        report_path = _write_report(folder, report)
         report.emit(
             "run_finished",
             run=str(root),
             num_failed=results["num_failed"],
             seconds=time.perf_counter() - started,
+            report=report_path and str(root / report_path.name),
         )
     return results
 
@@ -153,6 +157,21 @@ def _keep_questions(bench: Workbench, folder: RunFolder) -> None:
         keep_questions(folder, evaluation.name, evaluation.examples)
 
 
+def _announce_work(planned: _Planned, prepared: _Prepared, report: Reporter) -> None:
+    """Say what there is to do in all, for whoever tells how long it will take."""
+    bench, candidates = prepared.bench, planned.data.plan.candidates
+    sets = prepared.training_sets
+    num_steps = {
+        place.trial: num_steps_planned(
+            sets[name].sequences, sets[name].groups, replace(bench.training, seed=seed)
+        )
+        for index, seed, place in planned.trials
+        if (name := candidates[index].name) in sets
+    }
+    num_questions = sum(len(evaluation.examples) for evaluation in bench.evaluations)
+    report.emit("work_planned", num_steps=num_steps, num_questions=num_questions)
+
+
 def _attempt_all(planned: _Planned, prepared: _Prepared, folder: RunFolder) -> list[Outcome]:
     """The base's outcome, then that of every trial."""
     bench, candidates = prepared.bench, planned.data.plan.candidates
@@ -175,16 +194,17 @@ def _announce_decisions(results: Mapping[str, Any], report: Reporter) -> None:
         )
 
 
-def _write_report(folder: RunFolder, report: Reporter) -> None:
+def _write_report(folder: RunFolder, report: Reporter) -> Path | None:
     """Write report.html. The results are safe by then, and stay so whatever happens here."""
     try:
-        write_report(folder.root)
+        return write_report(folder.root)
     except Exception as error:  # noqa: BLE001
         report.emit(
             "warning",
             message=f"report.html was not written ({type(error).__name__}: {error}); "
             f"`loracle report {folder.root}` tries again",
         )
+        return None
 
 
 def _recorded_commits(plan: Plan, out: Path | None) -> tuple[dict[EntryKey, str], str | None]:

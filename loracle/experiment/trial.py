@@ -206,6 +206,7 @@ def _answer(
     )
     answers: list[Answer] = []
     texts: list[str] = []
+    num_tokens = 0
     with JsonLinesWriter(folder.predictions(evaluation.name)) as writer:
         for batch in batches:
             for answer in batch:
@@ -216,12 +217,14 @@ def _answer(
                 writer.write(row)
                 answers.append(answer)
                 texts.append(row["prediction"])
+                num_tokens += len(answer.token_ids)
             bench.reporter.emit(
                 "evaluated",
                 trial=name,
                 evaluation=evaluation.name,
                 num_done=len(answers),
                 num_examples=num_examples,
+                num_tokens=num_tokens,
             )
     return answers, texts
 

@@ -27,7 +27,7 @@ from loracle.plan.freezing import (
     freeze,
     recorded_commits,
 )
-from loracle.plan.loading import load_plan, named_files
+from loracle.plan.loading import DataFile, load_plan, named_files
 from loracle.plan.messages import file_problem, nearest
 from loracle.plan.names import BASE_NAME
 from loracle.plan.paths import COMPRESSION_ENDINGS, data_name
@@ -66,6 +66,7 @@ __all__ = [
     "UNANSWERABLE_REPLY",
     "CandidatePlan",
     "Count",
+    "DataFile",
     "DataFilePlan",
     "DecisionPlan",
     "EntryKey",

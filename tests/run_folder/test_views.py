@@ -11,9 +11,10 @@ import pytest
 from rich.console import Console
 
 from loracle.files import read_json_lines
+from loracle.run_folder.bars import RichView, SafeConsole
 from loracle.run_folder.folder import RunFolder
 from loracle.run_folder.reporter import Reporter
-from loracle.run_folder.views import PlainView, QuietView, RichView, _Console, choose_view
+from loracle.run_folder.views import PlainView, Progress, QuietView, choose_view
 from tests.run_events import A_RUN, LINES, STARTED, STEP, Clock, emit_all, log_lines
 
 # Plain lines
@@ -61,7 +62,7 @@ def test_the_quiet_view_shows_warnings_and_failures_alone() -> None:
     stream = io.StringIO()
     with Reporter(None, QuietView(stream)) as reporter:
         emit_all(reporter)
-    assert stream.getvalue().splitlines() == LINES[12:14]
+    assert stream.getvalue().splitlines() == LINES[13:15]
 
 
 # Bars
@@ -80,18 +81,20 @@ def rich_output(
 def test_the_bars_show_the_trials_and_the_stage_and_results_stay() -> None:
     output = rich_output(emit_all, clock=itertools.count().__next__)
     assert "1 of 5 trials" in output
-    assert LINES[7] in output
-    for kept in (LINES[0], LINES[5], *LINES[10:14], LINES[15]):
+    assert "step 14/56 · loss 0.812 · 4,310 tokens/s" in output
+    for kept in (LINES[0], LINES[6], *LINES[11:15], LINES[16]):
         assert f"{kept}\n" in output
 
 
 def test_names_in_the_bars_are_text_and_not_markup() -> None:
     def events(reporter: Reporter) -> None:
         reporter.emit("trial_started", **(STARTED | {"trial": "[red]噪声[/red]"}))
+        reporter.emit("trial_skipped", trial="[b]x[/b]", index=3, num_trials=5, reason="done")
         reporter.emit("warning", message="[bold]x[/nothing]")
 
     output = rich_output(events)
-    assert "[2/5 [red]噪声[/red]] started" in output
+    assert "  [red]噪声[/red] " in output
+    assert "[3/5 [b]x[/b]] skipped" in output
     assert "warning: [bold]x[/nothing]" in output
 
 
@@ -121,7 +124,7 @@ def test_the_bars_survive_a_broken_pipe(tmp_path: Path) -> None:
     reading, writing = os.pipe()
     run = RunFolder(tmp_path)
     stream = io.TextIOWrapper(io.FileIO(writing, "w"), write_through=True)
-    view = RichView(_Console(file=stream, force_terminal=True), Clock())
+    view = RichView(SafeConsole(file=stream, force_terminal=True), Clock())
     stderr = sys.stderr
     with Reporter(run, view) as reporter:
         reporter.emit("base_started")
@@ -159,26 +162,28 @@ class Terminal(io.StringIO):
 
 
 @pytest.mark.parametrize(
-    ("stream", "term", "json_output", "view"),
+    ("stream", "term", "progress", "view"),
     [
-        (Terminal(), "xterm", False, RichView),
-        (Terminal(), "xterm", True, PlainView),
-        (Terminal(), "dumb", False, PlainView),
-        (io.StringIO(), "xterm", False, PlainView),
-        (None, "xterm", False, PlainView),
+        (Terminal(), "xterm", "auto", RichView),
+        (Terminal(), "xterm", "plain", PlainView),
+        (Terminal(), "xterm", "quiet", QuietView),
+        (Terminal(), "xterm", "verbose", PlainView),
+        (Terminal(), "dumb", "auto", PlainView),
+        (io.StringIO(), "xterm", "auto", PlainView),
+        (None, "xterm", "auto", PlainView),
     ],
 )
 def test_bars_are_for_people_at_a_terminal(
     monkeypatch: pytest.MonkeyPatch,
     stream: io.StringIO | None,
     term: str,
-    json_output: bool,
+    progress: Progress,
     view: type,
 ) -> None:
     monkeypatch.setenv("TERM", term)
     monkeypatch.setenv("FORCE_COLOR", "1")
     monkeypatch.setattr(sys, "stderr", stream)
-    assert type(choose_view(json_output)) is view
+    assert type(choose_view(progress)) is view
 
 
 def test_without_a_standard_error_stream_the_run_goes_on(
@@ -186,6 +191,6 @@ def test_without_a_standard_error_stream_the_run_goes_on(
 ) -> None:
     monkeypatch.setattr(sys, "stderr", None)
     run = RunFolder(tmp_path)
-    with Reporter(run, choose_view(json_output=False)) as reporter:
+    with Reporter(run, choose_view()) as reporter:
         emit_all(reporter)
     assert len(read_json_lines(run.events).rows) == len(A_RUN)
