@@ -125,11 +125,10 @@ _PARAMETERS = {
     "The candidate to export as a model, or NAME--sSEED.": "要导出为模型的候选，或 NAME--sSEED。",
     "Write all predictions with their scores to this Parquet file.": "把全部预测连同得分写入该 Parquet 文件。",
     "peft: the adapter. merged: with the base. gguf-ready, ollama: merged, for llama.cpp's "
-    "converter or for Ollama.": "peft：适配器；merged：与基座合并；gguf-ready、ollama：合并后供 llama.cpp 转换器"
-    "或 Ollama 使用。",
+    "converter or for Ollama.": "peft：适配器；merged：与基座合并；gguf-ready：供 llama.cpp；ollama：供 Ollama。",
     "The new folder. Default: NAME-FORM.": "新目录。默认：NAME-FORM。",
     "Precision of a merged model. Default: the base's if no checked answer changes by it, else "
-    "float32.": "合并模型的精度。默认：若抽查的回答不变则用基座的精度，否则用 float32。",
+    "float32.": "合并模型的精度。默认：回答不变则同基座，否则 float32。",
 }
 
 

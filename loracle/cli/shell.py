@@ -14,6 +14,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from importlib.metadata import version
+from itertools import pairwise
 from typing import Annotated, Any, get_args
 
 import typer
@@ -78,7 +79,7 @@ def _root(
 def _take_language(choice: LanguageName) -> LanguageName:
     # `auto` after an earlier choice, as the group's default before a command's, changes nothing.
     if choice is not LanguageName.auto:
-        session.language = chosen_language(choice.value)
+        session.language = "zh" if choice is LanguageName.zh else "en"
     return choice
 
 
@@ -134,11 +135,7 @@ def asked_language(arguments: Sequence[str]) -> Language:
     """The language that the command line asks for, before it is parsed: --help needs it."""
     names = [argument.partition("=") for argument in arguments]
     values = [value for name, equals, value in names if name == "--language" and equals]
-    values += [
-        following
-        for argument, following in zip(arguments, arguments[1:], strict=False)
-        if argument == "--language"
-    ]
+    values += [following for argument, following in pairwise(arguments) if argument == "--language"]
     known = [choice for choice in get_args(LanguageChoice) if choice in values]
     return chosen_language(known[0] if known else "auto")
 
