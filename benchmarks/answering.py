@@ -16,8 +16,8 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
-from asking import answers, load, prompts_of
-from turns import Peer, argument_parser, ratio, write_result
+from asking import answers, asking_parser, load, prompts_of
+from turns import Peer, ratio, write_result
 
 from loracle.data.rendering.renderer import RenderedPrompt
 from loracle.model.base import BaseModel
@@ -27,9 +27,7 @@ _BATCH_SIZE = 64
 
 
 def main() -> None:
-    parser = argument_parser(__doc__)
-    parser.add_argument("rows", type=Path)
-    parser.add_argument("--adapter", type=Path, help="a PEFT folder; without it the base answers")
+    parser = asking_parser(__doc__)
     parser.add_argument("--turns", type=int, default=4)
     parser.add_argument("--num-rows", type=int)
     arguments = parser.parse_args()

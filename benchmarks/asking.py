@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import argparse
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
+
+from turns import argument_parser
 
 from loracle.data.reading.dataset import read_examples
 from loracle.data.rendering.renderer import RenderedPrompt, Renderer
@@ -15,6 +18,14 @@ from loracle.model.base import BaseModel, load_base, load_tokenizer
 from loracle.model.embedded import embedded_model_folder
 
 MAX_NEW_TOKENS = 40
+
+
+def asking_parser(description: str | None) -> argparse.ArgumentParser:
+    """With the evaluation set, and the adapter that answers it."""
+    parser = argument_parser(description)
+    parser.add_argument("rows", type=Path)
+    parser.add_argument("--adapter", type=Path, help="a PEFT folder; without it the base answers")
+    return parser
 
 
 def load(dtype: str, adapter_folder: Path | None) -> tuple[BaseModel, Any | None]:

@@ -12,6 +12,7 @@ import time
 import numpy as np
 from turns import argument_parser, write_result
 
+from loracle.forest.limits import MAX_ROW_TOKENS
 from loracle.forest.trie import Sequences, build_forest
 
 NUM_TOKENS = 5_000_000
@@ -32,7 +33,7 @@ def main() -> None:
         seconds = []
         for _ in range(3):
             started = time.perf_counter()
-            forest = build_forest(sequences, max_row_tokens=1024)
+            forest = build_forest(sequences, max_row_tokens=MAX_ROW_TOKENS)
             seconds.append(time.perf_counter() - started)
         figures[name] = {
             "tokens_per_second": round(len(sequences.token_ids) / sorted(seconds)[1]),

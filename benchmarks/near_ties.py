@@ -8,20 +8,17 @@ The reference is one prompt at a time, without drafts, in the same precision. Ag
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
-from asking import answers, load, prompts_of
-from turns import argument_parser, write_result
+from asking import answers, asking_parser, load, prompts_of
+from turns import write_result
 
 from loracle.generation.types import Answer
 from loracle.model.base import evaluation_precision
 
 
 def main() -> None:
-    parser = argument_parser(__doc__)
-    parser.add_argument("rows", type=Path)
-    parser.add_argument("--adapter", type=Path, help="a PEFT folder; without it the base answers")
+    parser = asking_parser(__doc__)
     parser.add_argument("--num-rows", type=int, default=100)
     arguments = parser.parse_args()
     base, adapted = load("bfloat16", arguments.adapter)

@@ -8,14 +8,19 @@ from __future__ import annotations
 import re
 import unicodedata
 from collections.abc import Mapping
+from typing import Literal
 
 from loracle.language import Language
 
 NOTHING = "–"
 """Stands where a value is absent."""
 
-# Metrics with a unit of their own; all others are shares.
-_UNSCALED_METRICS = frozenset({"answer_nll"})
+# Metrics with a unit of their own; all others are shares, written in points.
+_METRICS_IN_NATS = frozenset({"answer_nll"})
+# Metrics that are written in capitals; all others stand as they are.
+_ABBREVIATIONS = frozenset({"em", "f1"})
+
+_SMALLEST_P = 0.001
 
 # Terminal commands, and marks that turn the direction of writing. Tab and new line are harmless.
 _CONTROL_CHARACTERS = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
@@ -26,12 +31,92 @@ def visible(text: str) -> str:
     return _CONTROL_CHARACTERS.sub(lambda found: ascii(found[0])[1:-1], text)
 
 
+def metric_name(metric: str) -> str:
+    """EM and F1 in capitals, other metrics as they are called."""
+    return metric.upper() if metric in _ABBREVIATIONS else metric
+
+
+def metric_unit(metric: str) -> Literal["share", "nats"]:
+    """`share`: 0 to 1, written in points. `nats`: written as it is."""
+    return "nats" if metric in _METRICS_IN_NATS else "share"
+
+
+def on_scale(metric: str, value: float) -> float:
+    """The value in the unit in which it is written: a share in points (times 100)."""
+    return 100 * value if metric_unit(metric) == "share" else value
+
+
 def shown_score(metric: str, value: float, *, signed: bool = False) -> str:
-    """A mean or lift as people read it: shares times 100, answer_nll in nats."""
-    sign = "+" if signed else ""
-    if metric in _UNSCALED_METRICS:
-        return f"{value:{sign}.3f}"
-    return f"{value * 100:{sign}.1f}"
+    """A mean or lift as people read it: "78.1", and with its sign "+2.0"; nats "1.234"."""
+    num_digits = 1 if metric_unit(metric) == "share" else 3
+    return f"{on_scale(metric, value):{'+' if signed else ''}.{num_digits}f}"
+
+
+def shown_difference(metric: str, value: float) -> str:
+    """A difference with its sign and unit: "+2.0 points"; nats have none, "-0.250"."""
+    unit = " points" if metric_unit(metric) == "share" else ""
+    return f"{shown_score(metric, value, signed=True)}{unit}"
+
+
+def shown_difference_zh(metric: str, value: float) -> str:
+    """As `shown_difference`, in Chinese: "+2.0 分"."""
+    return shown_difference(metric, value).replace(" points", " 分")
+
+
+def shown_interval(metric: str, low: float | None, high: float | None) -> str:
+    """An interval, "[70.4, 85.9]"; "[?, ?]" where it is unknown."""
+    if low is None or high is None:
+        return "[?, ?]"
+    return f"[{shown_score(metric, low)}, {shown_score(metric, high)}]"
+
+
+def p_value(p: float) -> str:
+    """A p-value, two digits that mean something: "0.032", "0.50", "< 0.001"."""
+    if p < _SMALLEST_P:
+        return f"< {_SMALLEST_P}"
+    return f"{p:.3f}" if p < 0.1 else f"{p:.2f}"
+
+
+def p_text(p: float) -> str:
+    """A p-value in a sentence: "p 0.032", "p < 0.001"."""
+    return f"p {p_value(p)}"
+
+
+def count(value: float | None) -> str:
+    """A count with its thousands apart."""
+    return NOTHING if value is None else f"{value:,.0f}"
+
+
+def counted(number: int, noun: str) -> str:
+    """A count with its noun: "1 row", "1,200 rows"."""
+    return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"
+
+
+def percent(part: float, whole: float) -> str:
+    """A share in percent; nothing of nothing is no share."""
+    return f"{part / whole:.0%}" if whole else NOTHING
+
+
+def clock(seconds: float | None) -> str:
+    """A time in a table, as minutes:seconds or hours:minutes:seconds."""
+    if seconds is None:
+        return NOTHING
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02d}:{rest:02d}" if hours else f"{minutes}:{rest:02d}"
+
+
+def size(num_bytes: float | None) -> str:
+    """A size as people say it: "512 bytes", "1.5 MB", "12.0 GB"."""
+    if num_bytes is None:
+        return NOTHING
+    if num_bytes < 1000:
+        return f"{num_bytes:.0f} bytes"
+    for unit in ("kB", "MB"):
+        num_bytes /= 1000
+        if num_bytes < 1000:
+            return f"{num_bytes:.1f} {unit}"
+    return f"{num_bytes / 1000:,.1f} GB"
 
 
 def duration(seconds: float, language: Language = "en") -> str:

@@ -32,7 +32,7 @@ HELD_OUT_SEED = 0
 _KEYS = ("train", "eval", "name")
 
 
-class Dataset(NamedTuple):
+class DatasetPaths(NamedTuple):
     """One item of dataset_paths. `evaluation_path` None: a held-out part of the training file.
 
     evaluation_name: the same for datasets that are measured on the same file.
@@ -70,7 +70,7 @@ class Split(NamedTuple):
     evaluation: EvaluationSet
 
 
-def datasets_of(dataset_paths: Sequence[Any] | str | Path) -> list[Dataset]:
+def datasets_of(dataset_paths: Sequence[Any] | str | Path) -> list[DatasetPaths]:
     """The items of dataset_paths, each under a name of its own; a bare path is a list of one.
 
     Raises PlanError with all problems.
@@ -86,7 +86,7 @@ def datasets_of(dataset_paths: Sequence[Any] | str | Path) -> list[Dataset]:
     files = list(dict.fromkeys(entry["eval"] for entry in entries if "eval" in entry))
     name_of_file = dict(zip(files, _distinct(map(_stem, files)), strict=True))
     return [
-        Dataset(
+        DatasetPaths(
             name,
             _location(entry["train"]),
             _location(entry["eval"]) if "eval" in entry else None,
@@ -96,14 +96,16 @@ def datasets_of(dataset_paths: Sequence[Any] | str | Path) -> list[Dataset]:
     ]
 
 
-def read_dataset(dataset: Dataset) -> Content:
+def read_dataset(dataset: DatasetPaths) -> Content:
     """Read its files. Raises DataError."""
     path = dataset.evaluation_path
     training = read_examples(dataset.train_path)
     return Content(training, None if path is None else read_examples(path))
 
 
-def split(dataset: Dataset, content: Content, renderer: Renderer, max_new_tokens: int) -> Split:
+def split(
+    dataset: DatasetPaths, content: Content, renderer: Renderer, max_new_tokens: int
+) -> Split:
     """Render the rows, and hold some out where no evaluation file is named.
 
     Raises DataError where rows cannot be rendered, or none can be held out.

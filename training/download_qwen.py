@@ -22,9 +22,9 @@ REPOSITORY = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(REPOSITORY))
 
 from loracle.data.hubs import fetch_model  # noqa: E402
-from loracle.data.hubs.repository import size_text  # noqa: E402
 from loracle.errors import UserError  # noqa: E402
 from loracle.plan.locations import HubLocation  # noqa: E402
+from loracle.text import size  # noqa: E402
 
 MODEL = "Qwen/Qwen2.5-7B-Instruct-1M"
 
@@ -47,7 +47,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 130
     print(
         f"{options.model}@{fetched.commit}: {len(fetched.files)} files, "
-        f"{size_text(fetched.size_bytes)}, in {folder}"
+        f"{size(fetched.size_bytes)}, in {folder}"
     )
     print(f"use it: loracle run a.jsonl b.jsonl --eval test.jsonl --model {folder.absolute()}")
     return 0

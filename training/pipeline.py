@@ -12,7 +12,6 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from loracle.data.hubs import fetch_model, model_location
 from loracle.data.rendering.renderer import Renderer
 from loracle.errors import LoracleError, PlanError, TrialError, UserError
 from loracle.experiment.setup import DraftPool, EvaluationSet, generation_settings
@@ -20,8 +19,8 @@ from loracle.experiment.trial import Place
 from loracle.files import write_json
 from loracle.model import adapter
 from loracle.model.base import BaseModel, base_fingerprint, load_base, load_tokenizer
-from loracle.model.embedded import embedded_model_folder
-from loracle.plan import EMBEDDED
+from loracle.model.source import model_source
+from loracle.plan import ModelPlan
 from loracle.run_folder.folder import RunFolder, TrialFolder
 from loracle.run_folder.reporter import Reporter, View
 from training.arguments import (
@@ -32,7 +31,7 @@ from training.arguments import (
     training_arguments,
 )
 from training.attachment import Standing, take_off
-from training.datasets import Content, Dataset, datasets_of, read_dataset, split
+from training.datasets import Content, DatasetPaths, datasets_of, read_dataset, split
 from training.evaluate_module import answer_and_score
 from training.summary import RESULTS_VERSION, completed_entry, failed_entry, summarize
 from training.train_module import renderer_of, train_adapter
@@ -58,7 +57,7 @@ class _Session:
 class Pipeline:
     """The checked arguments."""
 
-    datasets: list[Dataset]
+    datasets: list[DatasetPaths]
     model_path: str
     config_name: str
     lora_settings: dict[str, Any]
@@ -150,7 +149,7 @@ class Pipeline:
     def _train_and_evaluate(
         self,
         session: _Session,
-        dataset: Dataset,
+        dataset: DatasetPaths,
         content: Content,
         place: Place,
         folder: RunFolder,
@@ -237,7 +236,7 @@ class Pipeline:
         }
 
 
-def _content(dataset: Dataset) -> Content | str:
+def _content(dataset: DatasetPaths) -> Content | str:
     """The dataset's rows, or why it has none."""
     try:
         return read_dataset(dataset)
@@ -248,11 +247,7 @@ def _content(dataset: Dataset) -> Content | str:
 def load_model(model_path: str) -> BaseModel:
     """The frozen base at model_path: a folder, a hub id (ms://org/name is ModelScope's), or
     "embedded". Raises ModelError."""
-    source = model_path
-    if model_path == EMBEDDED:
-        source = str(embedded_model_folder())
-    elif location := model_location(model_path, "auto", None):
-        source = str(fetch_model(location).folder)
+    source = model_source(ModelPlan(name=model_path))
     tokenizer = load_tokenizer(source, revision=None, trust_remote_code=False)
     return load_base(model_path, source, tokenizer)
 

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from loracle.experiment.trial import Place
-from training.datasets import Dataset
+from training.datasets import DatasetPaths
 
 RESULTS_VERSION = 1
 
@@ -21,7 +21,7 @@ _RULE = "lift of F1 over the untrained model on the same rows"
 
 
 def completed_entry(
-    dataset: Dataset,
+    dataset: DatasetPaths,
     place: Place,
     base_scores: Mapping[str, Any],
     training: Mapping[str, Any],
@@ -47,7 +47,7 @@ def completed_entry(
     }
 
 
-def failed_entry(dataset: Dataset, place: Place, reason: str) -> dict[str, Any]:
+def failed_entry(dataset: DatasetPaths, place: Place, reason: str) -> dict[str, Any]:
     """The entry of a dataset that failed."""
     return {**_head(dataset, place, "failed"), "reason": reason}
 
@@ -78,7 +78,7 @@ def summarize(entries: list[dict[str, Any]], num_datasets: int, seconds: float) 
     }
 
 
-def _head(dataset: Dataset, place: Place, status: str) -> dict[str, Any]:
+def _head(dataset: DatasetPaths, place: Place, status: str) -> dict[str, Any]:
     return {
         "dataset": dataset.name,
         "dataset_index": place.index,

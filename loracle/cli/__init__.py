@@ -2,6 +2,7 @@
 
     shell.py      the application, and what its commands share
     catalogue.py  help and messages in Chinese
+    init.py       init
     running.py    run, fetch
     data.py       check, inspect, split, convert
     results.py    decide, compare, report, serve, score, export
@@ -19,6 +20,7 @@ from types import FrameType
 
 # Imported for their commands, in the order that --help shows.
 # isort: off
+from loracle.cli import init
 from loracle.cli import running
 from loracle.cli import data
 from loracle.cli import results
@@ -35,7 +37,7 @@ from loracle.cli.shell import (
 )
 from loracle.errors import UserError
 
-__all__ = ["app", "data", "main", "results", "running"]
+__all__ = ["app", "data", "init", "main", "results", "running"]
 
 
 def main() -> None:

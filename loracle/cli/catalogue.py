@@ -45,6 +45,8 @@ _COMMANDS = {
     "All candidates start from the same base and answer the same questions. Run the same command "
     "again to resume: finished trials are not run again.": "所有候选都从同一个基座模型出发，回答同一组问题。"
     "再次运行同一命令即可续跑：已完成的训练不会重来。",
+    "Write a plan, for your files or from another tool's settings.": "写一份带注释的方案：为你的文件，或从其他工具的配置转换。",
+    "With --from it lists what was kept, what changed, and what is not supported.": "用 --from 时会列出保留、更改和不支持的内容。",
     "Download datasets and models, for later use offline.": "下载数据集和模型，供之后离线使用。",
     "Later runs need no network (HF_HUB_OFFLINE=1).": "之后的运行不再需要网络（HF_HUB_OFFLINE=1）。",
     "Say what is in datasets, and what is wrong with them.": "检查数据集：里面有什么，哪里有问题。",
@@ -80,6 +82,8 @@ _PARAMETERS = {
     "便于复制或自行安装。",
     "Training sets to compare: files or hub addresses.": "要比较的训练集：文件或 hub 地址。",
     "An evaluation set; may be repeated.": "评测集，可重复给出。",
+    "A training file of LLaMA-Factory or axolotl (YAML), or a script that runs `swift sft`.": "LLaMA-Factory 或 axolotl 的训练配置（YAML），或运行 `swift sft` 的脚本。",
+    "The plan to write.": "要写出的方案文件。",
     "A model folder, a hub id, or `embedded` (the default).": "模型目录、hub 上的模型名，或 `embedded`（默认）。",
     "The run folder. Default: runs/, then date and candidates.": "运行目录。默认：runs/ 下以日期和候选命名。",
     "A plan in YAML.": "YAML 格式的实验方案。",

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from loracle.api.run import Run
 
 
-class Hub(StrEnum):
+class HubChoice(StrEnum):
     """Values of --hub, as of model.hub in a plan."""
 
     auto = "auto"
@@ -91,8 +91,8 @@ def fetch(
         ),
     ],
     hub: Annotated[
-        Hub, typer.Option(help="Where model ids without hf:// or ms:// are looked up.")
-    ] = Hub.auto,
+        HubChoice, typer.Option(help="Where model ids without hf:// or ms:// are looked up.")
+    ] = HubChoice.auto,
 ) -> None:
     """Download datasets and models, for later use offline.
 

@@ -38,7 +38,7 @@ _SENTENCE = re.compile(r"[^.!?。！？]*(?:[.!?。！？]+[\"'”’)\]]*|$)\s*
 _QUESTION_END = re.compile(r"[?？][\"'”’)\]]*\s*$")
 
 
-class Span(NamedTuple):
+class TextSpan(NamedTuple):
     """A stretch of one text: `text[start:stop]`."""
 
     start: int
@@ -83,18 +83,18 @@ def parts_of(example: Example) -> Parts:
     return Parts(question, tuple(passages), question_first)
 
 
-def question_spans(text: str, question: str | None = None) -> list[Span]:
+def question_spans(text: str, question: str | None = None) -> list[TextSpan]:
     """Where a user turn's question stands, in order; several where a long line is taken apart.
 
     question: the question, where the row's format says it.
     """
     if question and (start := text.rfind(question)) >= 0:
-        return [Span(start, start + len(question))]
+        return [TextSpan(start, start + len(question))]
     if label := _last(_QUESTION_LABEL.finditer(text)):
         following = _OTHER_LABEL.search(text, label.end())
         stop = following.start() if following else _end_of_question(text, label.end())
-        return [Span(label.start(), stop)]
-    lines = [Span(*match.span()) for match in _LINE.finditer(text)]
+        return [TextSpan(label.start(), stop)]
+    lines = [TextSpan(*match.span()) for match in _LINE.finditer(text)]
     if len(lines) < 2:
         return [part for line in lines for part in _asking_sentences(text, line)]
     first, last = lines[0], lines[-1]
@@ -105,7 +105,7 @@ def question_spans(text: str, question: str | None = None) -> list[Span]:
     return [min(last, first, key=lambda span: span.length)]
 
 
-def passage_spans(text: str, question: str | None = None) -> list[Span]:
+def passage_spans(text: str, question: str | None = None) -> list[TextSpan]:
     """Where a user turn holds text that is not its question, longest first."""
     return sorted(_rest(text, question_spans(text, question)), key=lambda span: -span.length)
 
@@ -122,25 +122,25 @@ def _end_of_question(text: str, start: int) -> int:
     return len(text)
 
 
-def _rest(text: str, spans: Iterable[Span]) -> list[Span]:
+def _rest(text: str, spans: Iterable[TextSpan]) -> list[TextSpan]:
     """What is left of the text around the spans, without the white space at its ends."""
     rest, position = [], 0
-    for span in [*spans, Span(len(text), len(text))]:
+    for span in [*spans, TextSpan(len(text), len(text))]:
         piece = text[position : span.start]
         start = position + len(piece) - len(piece.lstrip())
         stop = position + len(piece.rstrip())
         if start < stop:
-            rest.append(Span(start, stop))
+            rest.append(TextSpan(start, stop))
         position = span.stop
     return rest
 
 
-def _asking_sentences(text: str, line: Span) -> list[Span]:
+def _asking_sentences(text: str, line: TextSpan) -> list[TextSpan]:
     """Of a long line its first, its last and its last asking sentence; a short one whole."""
     if line.length <= PROTECTED_CHARACTERS:
         return [line]
     matches = _SENTENCE.finditer(text, line.start, line.stop)
-    sentences = [Span(*match.span()) for match in matches if match.group().strip()]
+    sentences = [TextSpan(*match.span()) for match in matches if match.group().strip()]
     asking = [s for s in sentences if _QUESTION_END.search(text[s.start : s.stop])]
     kept = sorted({sentences[0], sentences[-1], *asking[-1:]})
     if len(kept) == len(sentences):

@@ -12,12 +12,11 @@ import numpy as np
 
 from loracle.data.conversation import Conversation, Example
 from loracle.data.prompt_parts import passage_spans, question_spans
+from loracle.forest.limits import MAX_ROW_TOKENS
 from loracle.forest.trie import Sequences, common_prefix_lengths, num_forest_nodes
 
 MAX_MEASURED_TOKENS = 20_000_000
 """Rows beyond this many tokens are not looked at: the first ones tell the ratio."""
-MAX_ROW_TOKENS = 1024
-"""As in training: a row of the forest grows no longer."""
 MIN_WORTHWHILE_GAIN = 1.2
 """Putting the passage first is proposed where it makes at least this many times fewer tokens."""
 

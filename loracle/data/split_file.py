@@ -11,7 +11,7 @@ from loracle.data.conversation import Example
 from loracle.data.converting import row_of
 from loracle.data.reading.dataset import read_examples
 from loracle.data.reading.options import ReadOptions
-from loracle.data.splitting import Split, split
+from loracle.data.splitting import PassageSplit, split
 from loracle.errors import DataError
 from loracle.files import JsonLinesWriter
 from loracle.plan import data_name
@@ -22,7 +22,7 @@ class Separated(NamedTuple):
 
     train: Path
     holdout: Path
-    split: Split
+    split: PassageSplit
 
     def to_dict(self) -> dict[str, Any]:
         """As JSON values, the rows counted and not listed."""

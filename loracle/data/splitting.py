@@ -25,7 +25,7 @@ from loracle.errors import DataError
 
 
 @dataclass(frozen=True)
-class Split:
+class PassageSplit:
     """Row indices of the two sides, in the dataset's order.
 
     num_groups, num_held_groups: groups in all, and held out. largest_group: rows of the largest.
@@ -38,7 +38,7 @@ class Split:
     largest_group: int
 
 
-def split(dataset: AuditedSet, share: float, seed: int) -> Split:
+def split(dataset: AuditedSet, share: float, seed: int) -> PassageSplit:
     """Hold out about `share` of the rows, by group.
 
     Groups come in an order drawn from `seed`; one is held out where that brings the held rows
@@ -57,7 +57,7 @@ def split(dataset: AuditedSet, share: float, seed: int) -> Split:
             f"{int(sizes.max()):,} rows; choose another share, or give a set of its own"
         )
     out = held[groups]
-    return Split(
+    return PassageSplit(
         np.flatnonzero(~out).tolist(),
         np.flatnonzero(out).tolist(),
         len(sizes),

@@ -11,6 +11,7 @@ from loracle.data.audit.likeness import differences
 from loracle.data.holdout import Holdout
 from loracle.data.sharing import Sharing
 from loracle.data_check.result import Intake, Problem, Severity
+from loracle.text import counted
 
 _NUM_SHOWN_PLACES = 3
 _FIXES = {
@@ -76,7 +77,7 @@ def loss_problems(dataset: Intake, accounting: Accounting) -> list[Problem]:
     if accounting.shortened:
         places = _places([*map(_place, accounting.shortened)])
         num = len(accounting.shortened)
-        text = f"{_rows(num)} shortened in the middle of the passage {places}"
+        text = f"{counted(num, 'row')} shortened in the middle of the passage {places}"
         fix = "raise training.max_length, or set training.overlong"
         problems.append(Problem("warning", text, fix))
     return problems
@@ -99,7 +100,7 @@ def finding_problem(finding: Finding) -> Problem:
     places = _places(
         [" = ".join(map(_place, group[:_NUM_SHOWN_PLACES])) for group in finding.groups]
     )
-    text = f"{FINDING_MEANINGS[finding.kind]}: {_rows(finding.num_rows)} {places}"
+    text = f"{FINDING_MEANINGS[finding.kind]}: {counted(finding.num_rows, 'row')} {places}"
     return Problem("warning", text, _FIXES[finding.kind], finding.kind)
 
 
@@ -123,10 +124,6 @@ def sharing_hints(sharing: Sharing | None) -> list[Problem]:
             f"put the passage first: {sharing.possible_gain:.1f} times fewer tokens",
         )
     ]
-
-
-def _rows(num: int) -> str:
-    return f"{num:,} row{'' if num == 1 else 's'}"
 
 
 def _place(row: RowReference | RowNote) -> str:

@@ -22,12 +22,13 @@ from loracle.data.holdout import Holdout
 from loracle.data.reading.dataset import NUM_SHOWN_PROBLEMS
 from loracle.data.rendering.renderer import Renderer
 from loracle.data_check.card import summary_lines
-from loracle.data_check.datasets import load_renderer, unused_holdout
+from loracle.data_check.datasets import load_renderer, renderer_of, unused_holdout
 from loracle.data_check.examine import FittedSet, examine, ready_sets, render_all
 from loracle.data_check.result import CHECK_VERSION, Intake, Ready
 from loracle.errors import DataError, RunFolderError
 from loracle.files import read_json, write_json
 from loracle.model.max_length import LengthLimit
+from loracle.model.tokenizer import Tokenizing
 from loracle.plan import Plan
 from loracle.run_folder.folder import RunFolder
 from loracle.run_folder.reporter import Reporter
@@ -35,14 +36,18 @@ from loracle.run_folder.reporter import Reporter
 
 @dataclass(frozen=True)
 class RunData:
-    """The data of a run as it was read. model_folder: where the files of a hub's model are; None
-    where the plan names a folder."""
+    """The data of a run as it was read.
+
+    model_folder: where the files of a hub's model are; None if the plan names a folder.
+    tokenizing: of a model that is in memory already; None loads the plan's.
+    """
 
     plan: Plan
     plan_fingerprint: str
     datasets: Sequence[Intake]
     holdout: Holdout | None
     model_folder: Path | None
+    tokenizing: Tokenizing | None = None
 
 
 def check_run(data: RunData, folder: RunFolder, report: Reporter) -> Ready:
@@ -56,7 +61,10 @@ def check_run(data: RunData, folder: RunFolder, report: Reporter) -> Ready:
     recorded = _recorded(folder, data.plan_fingerprint)
     # Finished trials were trained under the limit that the first start settled on.
     settled = LengthLimit.of_record(recorded) if recorded else None
-    renderer = load_renderer(plan.model, plan.training, data.model_folder, settled)
+    if data.tokenizing is None:
+        renderer = load_renderer(plan.model, plan.training, data.model_folder, settled)
+    else:
+        renderer = renderer_of(data.tokenizing, plan.model, plan.training, settled, in_memory=True)
     fitted = render_all(data.datasets, renderer, plan.generation.max_new_tokens)
     made_from = {
         "plan": data.plan_fingerprint,

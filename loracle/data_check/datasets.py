@@ -11,7 +11,6 @@ from types import MappingProxyType
 
 from loracle.data.accounting import RowNote
 from loracle.data.holdout import Holdout, hold_out
-from loracle.data.hubs import fetch_model, model_location
 from loracle.data.reading.dataset import Reading, read_dataset
 from loracle.data.reading.options import named_options, options_of
 from loracle.data.rendering.renderer import Renderer
@@ -22,9 +21,9 @@ from loracle.data_check.result import Check, Intake, Kind
 from loracle.errors import DataError, PlanError, UserError
 from loracle.model.max_length import LengthLimit, length_limit, shape_of
 from loracle.model.memory import free_memory
+from loracle.model.source import model_source
 from loracle.model.tokenizer import Tokenizing, load_tokenizing
 from loracle.plan import (
-    EMBEDDED,
     HOLDOUT,
     CandidatePlan,
     DataFile,
@@ -219,11 +218,21 @@ def load_renderer(
     model_folder: where the files of a hub's model are already; None fetches those it needs.
     settled: the longest row allowed, where that is decided; None decides it here.
     """
-    source = model_folder or _model_folder(model)
-    loaded = load_tokenizing(
-        str(source) if source else model.name, trust_remote_code=model.trust_remote_code
-    )
-    limit = settled or _length_limit(model, training, loaded)
+    source = str(model_folder) if model_folder else model_source(model, with_weights=False)
+    loaded = load_tokenizing(source, trust_remote_code=model.trust_remote_code)
+    return renderer_of(loaded, model, training, settled)
+
+
+def renderer_of(
+    loaded: Tokenizing,
+    model: ModelPlan,
+    training: TrainingPlan,
+    settled: LengthLimit | None = None,
+    *,
+    in_memory: bool = False,
+) -> Renderer:
+    """As `load_renderer`, with a tokenizer that is loaded. in_memory: the weights are, too."""
+    limit = settled or _length_limit(model, training, loaded, in_memory=in_memory)
     return Renderer(
         loaded.tokenizer,
         loaded.end_token_ids,
@@ -235,7 +244,9 @@ def load_renderer(
     )
 
 
-def _length_limit(model: ModelPlan, training: TrainingPlan, loaded: Tokenizing) -> LengthLimit:
+def _length_limit(
+    model: ModelPlan, training: TrainingPlan, loaded: Tokenizing, *, in_memory: bool
+) -> LengthLimit:
     if training.max_length is not None:
         return LengthLimit(training.max_length, "training.max_length")
     from loracle.model.base import chosen_dtype, preferred_device
@@ -247,19 +258,13 @@ def _length_limit(model: ModelPlan, training: TrainingPlan, loaded: Tokenizing) 
         device.type,
         trust_remote_code=model.trust_remote_code,
     )
+    free = free_memory(device.type)
+    if in_memory and free is not None and shape is not None:
+        # What is free lacks the weights already, and the limit's estimate counts them.
+        free = free._replace(num_bytes=free.num_bytes + shape.weight_bytes)
     return length_limit(
         loaded.max_length_tokens,
         shape,
-        free_memory(device.type),
+        free,
         gradient_checkpointing=training.gradient_checkpointing,
     )
-
-
-def _model_folder(model: ModelPlan) -> Path | None:
-    """Fetch what a hub's model comes with beside its weights; None where it is none of a hub's."""
-    location = None
-    if model.name != EMBEDDED:
-        location = model_location(model.name, model.hub, model.revision)
-    if location is None:
-        return None
-    return fetch_model(location, with_code=model.trust_remote_code, with_weights=False).folder

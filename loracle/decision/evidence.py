@@ -78,12 +78,17 @@ def read_evidence(root: Path | str) -> Evidence:
         candidates=tuple(name for name in names if name in finished),
         unfinished=tuple(name for name in names if name not in finished),
         costs={
-            name: float(np.mean([place.summary()["tokens_computed"] for place in places]))
+            name: float(np.mean([_tokens_computed(place) for place in places]))
             for name, places in finished.items()
             if name != BASE_NAME
         },
         sets=tuple(_read_set(evaluation, finished) for evaluation in plan["evaluation"]),
     )
+
+
+def _tokens_computed(trial: TrialFolder) -> int:
+    trained = trial.summary().training
+    return 0 if trained is None else trained.num_tokens_computed
 
 
 def _read_set(

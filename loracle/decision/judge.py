@@ -117,7 +117,7 @@ def _decide(evidence: Evidence, analysis: Analysis, rule: DecisionPlan) -> list[
             for decision in undecided([one.name for one in evidence.sets])
         ]
     facts = wording.Circumstances(
-        measure=measure_of(rule.metric),
+        metric=rule.metric,
         costs=evidence.costs,
         failed=evidence.unfinished,
         num_seeds=len(evidence.plan["seeds"]),
@@ -130,12 +130,6 @@ def _decide(evidence: Evidence, analysis: Analysis, rule: DecisionPlan) -> list[
         )
         for decision in decide(analysis, evidence.costs)
     ]
-
-
-def measure_of(metric: str) -> wording.Measure:
-    """How the metric and its values are written."""
-    label = metric.upper() if metric in ("em", "f1") else metric
-    return wording.Measure(label, get_metric(metric).unit == "share")
 
 
 def judgement_record(judgement: Judgement) -> dict[str, Any]:

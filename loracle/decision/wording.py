@@ -6,13 +6,21 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from loracle.decision.rule import Decision
-from loracle.statistics import Analysis, Comparison, Estimate
+from loracle.statistics import Analysis, Comparison
+from loracle.text import (
+    metric_name,
+    p_text,
+    p_value,
+    shown_difference,
+    shown_difference_zh,
+    shown_interval,
+    shown_score,
+)
 
 FEW_CLUSTERS = 10
 """With fewer clusters than this, simulated intervals do not cover as often as they say."""
 
 _MOST_NAMED = 6
-_SMALLEST_P = 0.001
 
 
 @dataclass(frozen=True)
@@ -24,44 +32,16 @@ class Text:
 
 
 @dataclass(frozen=True)
-class Measure:
-    """How a metric's values are written: shares in points (times 100), others as they are."""
-
-    name: str
-    is_share: bool
-
-    def value(self, value: float) -> str:
-        return f"{100 * value:.1f}" if self.is_share else f"{value:.3f}"
-
-    def difference(self, value: float) -> str:
-        text = f"{100 * value:+.1f}" if self.is_share else f"{value:+.3f}"
-        return f"{text} points" if self.is_share else text
-
-    def difference_zh(self, value: float) -> str:
-        return self.difference(value).replace(" points", " 分")
-
-    def interval(self, low: float | None, high: float | None) -> str:
-        if low is None or high is None:
-            return "[?, ?]"
-        return f"[{self.value(low)}, {self.value(high)}]"
-
-
-@dataclass(frozen=True)
 class Circumstances:
     """What the decision's words say beside its figures."""
 
-    measure: Measure
+    metric: str
     costs: Mapping[str, float]
     """Training tokens computed, by candidate."""
     failed: Sequence[str] = ()
     """Candidates without a finished trial."""
     num_seeds: int = 1
     """Seeds in the plan."""
-
-
-def p_text(p: float) -> str:
-    """A p-value as people write it: "p 0.032", "p < 0.001"."""
-    return "p < 0.001" if p < _SMALLEST_P else f"p {p:.3f}" if p < 0.1 else f"p {p:.2f}"
 
 
 def sentence(decision: Decision, analysis: Analysis, facts: Circumstances) -> Text:
@@ -91,11 +71,11 @@ def undecided_sentence() -> Text:
 
 def _use(decision: Decision, analysis: Analysis, facts: Circumstances) -> Text:
     assert decision.winner is not None
-    winner, measure = decision.winner, facts.measure
+    winner, metric = decision.winner, facts.metric
     against_base = analysis.comparison(winner, analysis.base, decision.evaluation)
-    score = measure.value(analysis.estimate(winner, decision.evaluation).mean)
-    lift = measure.difference(against_base.difference)
-    lift_zh = measure.difference_zh(against_base.difference)
+    score = shown_score(metric, analysis.estimate(winner, decision.evaluation).mean)
+    lift = shown_difference(metric, against_base.difference)
+    lift_zh = shown_difference_zh(metric, against_base.difference)
     forgetting = {comparison.a for comparison in decision.forgetting}
     others = [name for name in analysis.candidates if name not in {winner, *forgetting}]
     highest = max(
@@ -105,9 +85,9 @@ def _use(decision: Decision, analysis: Analysis, facts: Circumstances) -> Text:
     p = _highest_p(highest, several=bool(others))
     rest = Text(" that forgets nothing", "未出现遗忘的") if forgetting else Text("", "")
     return Text(
-        f"Use {winner}: {measure.name} {score}, {lift} against the base"
+        f"Use {winner}: {metric_name(metric)} {score}, {lift} against the base"
         f"{f', and better than every other candidate{rest.en}' if others else ''} ({p.en}).",
-        f"使用 {winner}：{measure.name} {score}，相对基座模型 {lift_zh}"
+        f"使用 {winner}：{metric_name(metric)} {score}，相对基座模型 {lift_zh}"
         f"{f'，且优于其他所有{rest.zh}候选' if others else ''}（{p.zh}）。",
     )
 
@@ -115,9 +95,10 @@ def _use(decision: Decision, analysis: Analysis, facts: Circumstances) -> Text:
 def _highest_p(p: float, *, several: bool) -> Text:
     if not several:
         return Text(f"corrected {p_text(p)}", f"校正后 {p_text(p)}")
-    if p < _SMALLEST_P:
-        return Text("every corrected p below 0.001", "校正后 p 均小于 0.001")
-    number = p_text(p).removeprefix("p ")
+    number = p_value(p)
+    if number.startswith("< "):
+        bound = number.removeprefix("< ")
+        return Text(f"every corrected p below {bound}", f"校正后 p 均小于 {bound}")
     return Text(f"no corrected p above {number}", f"校正后 p 均不超过 {number}")
 
 
@@ -137,14 +118,14 @@ def _no_difference(decision: Decision, analysis: Analysis, facts: Circumstances)
 def _none_helps(decision: Decision, analysis: Analysis, facts: Circumstances) -> Text:
     assert decision.leader is not None
     best = analysis.comparison(decision.leader, analysis.base, decision.evaluation)
-    measure = facts.measure
-    more = _more_than(analysis, measure)
+    metric = facts.metric
+    more = _more_than(analysis, metric)
     text = Text(
         f"None helps: no candidate is shown to be better than the base{more.en}; keep the base. "
-        f"The best, {best.a}, is at {measure.difference(best.difference)} (corrected "
+        f"The best, {best.a}, is at {shown_difference(metric, best.difference)} (corrected "
         f"{p_text(best.p_corrected)})",
         f"均无帮助：没有候选被证明优于基座模型{more.zh}；请保留基座模型。"
-        f"最好的 {best.a} 为 {measure.difference_zh(best.difference)}"
+        f"最好的 {best.a} 为 {shown_difference_zh(metric, best.difference)}"
         f"（校正后 {p_text(best.p_corrected)}）",
     )
     if decision.harmful:
@@ -168,8 +149,8 @@ def _closest(decision: Decision, analysis: Analysis) -> Comparison:
 
 def _needed(comparison: Comparison, analysis: Analysis, facts: Circumstances) -> Text:
     asked = next(s.num_questions for s in analysis.sets if s.evaluation == comparison.evaluation)
-    observed = facts.measure.difference(abs(comparison.difference)).lstrip("+")
-    observed_zh = facts.measure.difference_zh(abs(comparison.difference)).lstrip("+")
+    observed = shown_difference(facts.metric, abs(comparison.difference)).lstrip("+")
+    observed_zh = shown_difference_zh(facts.metric, abs(comparison.difference)).lstrip("+")
     pair = f"{comparison.a} · {comparison.b}"
     if not comparison.difference:
         return Text(f"{pair}: their means are equal", f"{pair}：平均分相同")
@@ -210,29 +191,30 @@ def reasons(decision: Decision, analysis: Analysis, facts: Circumstances) -> lis
 
 def _rule(analysis: Analysis, facts: Circumstances) -> Text:
     terms = analysis.terms
-    more = _more_than(analysis, facts.measure)
+    more = _more_than(analysis, facts.metric)
     number = len(analysis.comparisons)
+    name = metric_name(facts.metric)
     return Text(
-        f"Rule: {facts.measure.name}, confidence {terms.confidence:.0%}, better than the base"
+        f"Rule: {name}, confidence {terms.confidence:.0%}, better than the base"
         f"{more.en} and than every other candidate; p-values corrected for {number} comparisons "
         "(Holm).",
-        f"规则：指标 {facts.measure.name}，置信度 {terms.confidence:.0%}，须优于基座模型{more.zh}"
+        f"规则：指标 {name}，置信度 {terms.confidence:.0%}，须优于基座模型{more.zh}"
         f"并优于其他所有候选；p 值已按 {number} 次比较校正（Holm）。",
     )
 
 
-def _more_than(analysis: Analysis, measure: Measure) -> Text:
+def _more_than(analysis: Analysis, metric: str) -> Text:
     gain = analysis.terms.min_gain
     if not gain:
         return Text("", "")
     return Text(
-        f" by more than {measure.difference(gain).lstrip('+')}",
-        f"超过 {measure.difference_zh(gain).lstrip('+')}",
+        f" by more than {shown_difference(metric, gain).lstrip('+')}",
+        f"超过 {shown_difference_zh(metric, gain).lstrip('+')}",
     )
 
 
 def _compared(comparison: Comparison, analysis: Analysis, facts: Circumstances) -> Text:
-    measure = facts.measure
+    metric = facts.metric
     if comparison.better is None:
         finding = Text("no difference shown", "未显示出差异")
         if comparison.margin:
@@ -240,8 +222,8 @@ def _compared(comparison: Comparison, analysis: Analysis, facts: Circumstances) 
     else:
         finding = Text(f"{comparison.better} is better", f"{comparison.better} 更好")
     figures = (
-        f"{measure.difference(comparison.difference)} "
-        f"{measure.interval(comparison.low, comparison.high)}"
+        f"{shown_difference(metric, comparison.difference)} "
+        f"{shown_interval(metric, comparison.low, comparison.high)}"
     )
     p = p_text(comparison.p_corrected)
     return Text(
@@ -252,7 +234,7 @@ def _compared(comparison: Comparison, analysis: Analysis, facts: Circumstances) 
 
 
 def _forgets(comparison: Comparison, facts: Circumstances) -> Text:
-    difference = facts.measure.difference(comparison.difference)
+    difference = shown_difference(facts.metric, comparison.difference)
     return Text(
         f"{comparison.a} forgets: on {comparison.evaluation} it is at {difference} against the "
         f"base (corrected {p_text(comparison.p_corrected)}), so it is not recommended.",
@@ -326,8 +308,3 @@ def _names(names: Sequence[str]) -> Text:
     return Text(
         f"{', '.join(shown[:-1])} and {shown[-1]}", f"{'、'.join(shown[:-1])} 和 {shown[-1]}"
     )
-
-
-def estimate_text(estimate: Estimate, measure: Measure) -> str:
-    """A mean with its interval: "78.1 [70.4, 85.9]"."""
-    return f"{measure.value(estimate.mean)} {measure.interval(estimate.low, estimate.high)}"

@@ -5,14 +5,15 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from dataclasses import asdict
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from loracle.errors import LoracleError
-from loracle.experiment.setup import TrainingSet, Workbench
+from loracle.experiment.setup import ExperimentSetup, TrainingSet
 from loracle.experiment.trial import Place, run_base, run_trial
 from loracle.files import read_json_lines
 from loracle.plan import BASE_NAME
 from loracle.run_folder.folder import TrialFolder
+from loracle.run_folder.trial_record import TrialSummary
 
 
 class Outcome(NamedTuple):
@@ -20,54 +21,59 @@ class Outcome(NamedTuple):
 
     candidate: str
     seed: int | None
-    summary: dict[str, Any] | None
+    summary: TrialSummary | None
     reason: str | None
 
 
-def attempt_base(bench: Workbench, folder: TrialFolder) -> Outcome:
-    """Evaluate the untrained base. Nothing can be compared without it: its errors end the run."""
-    if folder.verify(bench.plan_fingerprint) is None:
-        return _finished_before(bench, folder, BASE_NAME, BASE_NAME, None)
-    _clear(bench, folder, BASE_NAME)
-    bench.reporter.emit("base_started")
+def attempt_base(setup: ExperimentSetup, folder: TrialFolder) -> Outcome:
+    """Evaluate the untrained base. If it cannot be evaluated, the run aborts."""
+    if folder.verify(setup.plan_fingerprint) is None:
+        return _finished_before(setup, folder, BASE_NAME, BASE_NAME, None)
+    _clear(setup, folder, BASE_NAME)
+    setup.reporter.emit("base_started")
     started = time.perf_counter()
-    summary = run_base(bench, folder, BASE_NAME)
-    bench.reporter.emit("base_finished", seconds=time.perf_counter() - started)
+    summary = run_base(setup, folder, BASE_NAME)
+    setup.reporter.emit("base_finished", seconds=time.perf_counter() - started)
     return Outcome(BASE_NAME, None, summary, None)
 
 
 def attempt_trial(
-    bench: Workbench, training_set: TrainingSet, seed: int, folder: TrialFolder, place: Place
+    setup: ExperimentSetup, training_set: TrainingSet, seed: int, folder: TrialFolder, place: Place
 ) -> Outcome:
-    """Run one trial unless it is finished. A failure is its outcome: the others go on."""
-    if folder.verify(bench.plan_fingerprint) is None:
-        bench.reporter.emit(
+    """Run one trial unless it is finished. A failure is its outcome: the others still run."""
+    if folder.verify(setup.plan_fingerprint) is None:
+        setup.reporter.emit(
             "trial_skipped", **asdict(place), reason="finished before, hashes match"
         )
-        return _finished_before(bench, folder, place.trial, training_set.name, seed)
-    _clear(bench, folder, place.trial)
+        return _finished_before(setup, folder, place.trial, training_set.name, seed)
+    _clear(setup, folder, place.trial)
     started = time.perf_counter()
     try:
-        summary = run_trial(bench, training_set, seed, folder, place)
+        summary = run_trial(setup, training_set, seed, folder, place)
     # Whatever a model, a driver or a disk throws must not take the other trials with it.
     except Exception as error:  # noqa: BLE001
         known = isinstance(error, LoracleError)
         reason = str(error) if known else f"{type(error).__name__}: {error}"
         folder.fail(reason)
-        bench.reporter.emit("trial_failed", **asdict(place), reason=reason)
+        setup.reporter.emit("trial_failed", **asdict(place), reason=reason)
         return Outcome(training_set.name, seed, None, reason)
     seconds = time.perf_counter() - started
-    bench.reporter.emit("trial_finished", **asdict(place), seconds=seconds)
+    setup.reporter.emit("trial_finished", **asdict(place), seconds=seconds)
     return Outcome(training_set.name, seed, summary, None)
 
 
 def refuse_trial(
-    bench: Workbench, candidate: str, seed: int, folder: TrialFolder, place: Place, reason: str
+    setup: ExperimentSetup,
+    candidate: str,
+    seed: int,
+    folder: TrialFolder,
+    place: Place,
+    reason: str,
 ) -> Outcome:
-    """Record that a candidate must not be trained on, and why. The others go on."""
-    _clear(bench, folder, place.trial)
+    """Record that a candidate must not be trained on, and why. The others still run."""
+    _clear(setup, folder, place.trial)
     folder.fail(reason)
-    bench.reporter.emit("trial_failed", **asdict(place), reason=reason)
+    setup.reporter.emit("trial_failed", **asdict(place), reason=reason)
     return Outcome(candidate, seed, None, reason)
 
 
@@ -84,21 +90,21 @@ def places(names: Sequence[str], seeds: Sequence[int]) -> list[tuple[int, int, P
 
 
 def _finished_before(
-    bench: Workbench, folder: TrialFolder, trial: str, candidate: str, seed: int | None
+    setup: ExperimentSetup, folder: TrialFolder, trial: str, candidate: str, seed: int | None
 ) -> Outcome:
     """Take a finished trial from its files, with its answers as drafts for the next ones."""
     summary = folder.summary()
-    for evaluation in bench.evaluations:
+    for evaluation in setup.evaluations:
         rows = read_json_lines(folder.predictions(evaluation.name)).rows
         answers = [tuple(row["token_ids"]) for row in rows]
-        bench.drafts.add(evaluation.name, trial, answers)
-        bench.drafts.note(summary["drafts"][evaluation.name])
+        setup.drafts.add(evaluation.name, trial, answers)
+        setup.drafts.note(summary.evaluations[evaluation.name].drafts)
     return Outcome(candidate, seed, summary, None)
 
 
-def _clear(bench: Workbench, folder: TrialFolder, trial: str) -> None:
-    reason = folder.verify(bench.plan_fingerprint)
+def _clear(setup: ExperimentSetup, folder: TrialFolder, trial: str) -> None:
+    reason = folder.verify(setup.plan_fingerprint)
     removed = folder.clear()
     if removed:
         message = f"{trial}: {reason}; starting over ({len(removed)} files removed)"
-        bench.reporter.emit("warning", message=message)
+        setup.reporter.emit("warning", message=message)

@@ -24,32 +24,43 @@ from loracle.decision.evidence import read_evidence
 from loracle.decision.judge import judge, judgement_record
 from loracle.errors import PlanError, UserError
 from loracle.experiment.attempt import Outcome, attempt_base, attempt_trial, places, refuse_trial
-from loracle.experiment.setup import NLL_METRIC, TrainingSet, Workbench, load_model, prepare
+from loracle.experiment.setup import (
+    NLL_METRIC,
+    ExperimentSetup,
+    TrainingSet,
+    given_base_facts,
+    load_model,
+    prepare,
+    tokenizing_of,
+)
 from loracle.experiment.trial import Place
 from loracle.files import write_atomically, write_json
 from loracle.model.adapter import lora_config
-from loracle.model.base import SelfTest
+from loracle.model.base import BaseModel, SelfTest
 from loracle.plan import EntryKey, Plan, fingerprint, freeze, recorded_commits
 from loracle.report.page import write_report
-from loracle.report.results import EvaluationFacts, ModelFacts, ResultRow, build_results
-from loracle.report.run_record import keep_questions
+from loracle.report.results import EvaluationFacts, ModelFacts, ResultRow, RunFacts, build_results
 from loracle.run_folder.folder import RunFolder
+from loracle.run_folder.questions import keep_questions
 from loracle.run_folder.reporter import Reporter, View
+from loracle.run_folder.trial_record import TrialSummary
 from loracle.trackers import check_trackers, listen
 from loracle.trackers.client import Experiment
 from loracle.training.loop import num_steps_planned
 
 
-def run(plan: Plan, out: Path | None, view: View) -> dict[str, Any]:
-    """Run the experiment, or go on with it; returns what results.json holds.
+def run(plan: Plan, out: Path | None, view: View, base: BaseModel | None = None) -> dict[str, Any]:
+    """Run the experiment, or resume it; returns what results.json holds.
 
     out: the run folder; None puts it under `runs/`, named by the plan, so that the same command
     finds it again.
+    base: a model that is loaded already, in place of the plan's. The frozen plan then holds its
+    fingerprint and its tokenizer's, and the run is resumed when the same ones are given again.
 
     Raises:
         UserError: the plan, the data, the model or the run folder cannot be used.
     """
-    planned = _read(plan, out)
+    planned = _read(plan, out, base)
     root, plan_fingerprint = planned.root, planned.data.plan_fingerprint
     tracked = Experiment(root.absolute().name, root.absolute(), plan_fingerprint)
     listeners = listen(plan.trackers, tracked, planned.frozen)
@@ -60,8 +71,8 @@ def run(plan: Plan, out: Path | None, view: View) -> dict[str, Any]:
         started = time.perf_counter()
         _announce(planned, report)
         _keep_held_out(planned.data.holdout, folder)
-        prepared = _prepare(planned, folder, report)
-        _keep_questions(prepared.bench, folder)
+        prepared = _prepare(planned, folder, report, base)
+        _keep_questions(prepared.setup, folder)
         _announce_work(planned, prepared, report)
         outcomes = _attempt_all(planned, prepared, folder)
         results = _results(planned, prepared, outcomes)
@@ -98,17 +109,17 @@ class _Prepared(NamedTuple):
     """The base model, loaded and tested, and what it is to learn. refusals: by candidate, why it
     may not be trained on."""
 
-    bench: Workbench
+    setup: ExperimentSetup
     training_sets: dict[str, TrainingSet]
     self_test: SelfTest
     refusals: Mapping[str, str]
 
 
-def _read(plan: Plan, out: Path | None) -> _Planned:
+def _read(plan: Plan, out: Path | None, base: BaseModel | None) -> _Planned:
     """Find whatever is wrong without a model, read the data, and freeze the plan over them."""
     lora = check_plan(plan)
     check_trackers(plan.trackers)
-    fetched = fetch_plan(plan, *_recorded_commits(plan, out))
+    fetched = fetch_plan(plan, *_recorded_commits(plan, out), with_model=base is None)
     datasets, holdout = read_plan_data(fetched.pinned(plan))
     refuse_unreadable(datasets)
     model_commit = fetched.model.commit if fetched.model else None
@@ -120,10 +131,13 @@ def _read(plan: Plan, out: Path | None) -> _Planned:
         holdout.file if holdout else None,
         metrics.module_hashes(_metric_names(plan)),
     )
+    if base is not None:
+        frozen["model"] |= given_base_facts(base)
     plan_fingerprint = fingerprint(frozen)
     root = out if out is not None else Path("runs") / plan_fingerprint[:12]
     model_folder = fetched.model.folder if fetched.model else None
-    data = RunData(plan, plan_fingerprint, datasets, holdout, model_folder)
+    tokenizing = tokenizing_of(base) if base is not None else None
+    data = RunData(plan, plan_fingerprint, datasets, holdout, model_folder, tokenizing)
     return _Planned(data, lora, frozen, model_commit, root)
 
 
@@ -143,48 +157,50 @@ def _keep_held_out(holdout: Holdout | None, folder: RunFolder) -> None:
         write_atomically(folder.root / HELD_OUT_FILE, holdout.content)
 
 
-def _prepare(planned: _Planned, folder: RunFolder, report: Reporter) -> _Prepared:
+def _prepare(
+    planned: _Planned, folder: RunFolder, report: Reporter, base: BaseModel | None
+) -> _Prepared:
     """Check the data, load the model. The rows as lists end here: training has them packed."""
     data = planned.data
     ready = check_run(data, folder, report)
-    base = load_model(data.plan, data.model_folder)
+    base = base or load_model(data.plan, data.model_folder)
     prepared = prepare(data.plan, ready, base, planned.lora, report, data.plan_fingerprint)
     return _Prepared(*prepared, ready.refusals)
 
 
-def _keep_questions(bench: Workbench, folder: RunFolder) -> None:
-    for evaluation in bench.evaluations:
+def _keep_questions(setup: ExperimentSetup, folder: RunFolder) -> None:
+    for evaluation in setup.evaluations:
         keep_questions(folder, evaluation.name, evaluation.examples)
 
 
 def _announce_work(planned: _Planned, prepared: _Prepared, report: Reporter) -> None:
     """Say what there is to do in all, for whoever tells how long it will take."""
-    bench, candidates = prepared.bench, planned.data.plan.candidates
+    setup, candidates = prepared.setup, planned.data.plan.candidates
     sets = prepared.training_sets
     num_steps = {
         place.trial: num_steps_planned(
-            sets[name].sequences, sets[name].groups, replace(bench.training, seed=seed)
+            sets[name].sequences, sets[name].groups, replace(setup.training, seed=seed)
         )
         for index, seed, place in planned.trials
         if (name := candidates[index].name) in sets
     }
-    num_questions = sum(len(evaluation.examples) for evaluation in bench.evaluations)
+    num_questions = sum(len(evaluation.examples) for evaluation in setup.evaluations)
     report.emit("work_planned", num_steps=num_steps, num_questions=num_questions)
 
 
 def _attempt_all(planned: _Planned, prepared: _Prepared, folder: RunFolder) -> list[Outcome]:
     """The base's outcome, then that of every trial."""
-    bench, candidates = prepared.bench, planned.data.plan.candidates
+    setup, candidates = prepared.setup, planned.data.plan.candidates
 
     def attempt(trial: tuple[int, int, Place]) -> Outcome:
         index, seed, place = trial
         name = candidates[index].name
         trial_folder = folder.trial(name, seed)
         if reason := prepared.refusals.get(name):
-            return refuse_trial(bench, name, seed, trial_folder, place, reason)
-        return attempt_trial(bench, prepared.training_sets[name], seed, trial_folder, place)
+            return refuse_trial(setup, name, seed, trial_folder, place, reason)
+        return attempt_trial(setup, prepared.training_sets[name], seed, trial_folder, place)
 
-    return [attempt_base(bench, folder.base), *(attempt(trial) for trial in planned.trials)]
+    return [attempt_base(setup, folder.base), *(attempt(trial) for trial in planned.trials)]
 
 
 def _announce_decisions(results: Mapping[str, Any], report: Reporter) -> None:
@@ -245,39 +261,49 @@ def _metric_names(plan: Plan) -> list[str]:
 
 
 def _results(planned: _Planned, prepared: _Prepared, outcomes: Sequence[Outcome]) -> dict[str, Any]:
-    plan, root, holdout = planned.data.plan, planned.root, planned.data.holdout
-    bench = prepared.bench
+    plan, root = planned.data.plan, planned.root
     base_summary = outcomes[0].summary
     assert base_summary is not None, "the base's failure ends the run"
-    return build_results(
+    facts = RunFacts(
         run=str(root),
-        plan_fingerprint=bench.plan_fingerprint,
-        model_facts=ModelFacts(
-            name=bench.base.name,
-            revision=planned.model_commit or plan.model.revision,
-            dtype=str(bench.base.dtype).removeprefix("torch."),
-            num_parameters=bench.base.num_parameters,
-            base_fingerprint=bench.base_fingerprint,
-            batching="forest" if bench.training.forest else "padded",
-            batching_reason=_batching_reason(plan, prepared.self_test),
-        ),
-        evaluations=[
-            EvaluationFacts(
-                name=evaluation.name,
-                num_examples=len(evaluation.examples),
-                metrics=tuple(base_summary["scores"][evaluation.name]),
-                tokenisation=base_summary["scripts"][evaluation.name],
-                num_clusters=len(set(evaluation.clusters)),
-                clusters_by=kinds_of(evaluation.clusters),
-                held_out=holdout.num_held_out if holdout else None,
-            )
-            for evaluation in bench.evaluations
-        ],
-        rows=[_row(outcome) for outcome in outcomes],
+        plan_fingerprint=prepared.setup.plan_fingerprint,
+        model=_model_facts(planned, prepared),
+        evaluations=_evaluation_facts(planned.data.holdout, prepared.setup, base_summary),
         decision_metric=plan.decision.metric,
         higher_is_better=metrics.get_metric(plan.decision.metric).higher_is_better,
-        judgement=judgement_record(judge(read_evidence(root))),
     )
+    rows = [_row(outcome) for outcome in outcomes]
+    return build_results(facts, rows, judgement_record(judge(read_evidence(root))))
+
+
+def _model_facts(planned: _Planned, prepared: _Prepared) -> ModelFacts:
+    plan, setup = planned.data.plan, prepared.setup
+    return ModelFacts(
+        name=setup.base.name,
+        revision=planned.model_commit or plan.model.revision,
+        dtype=str(setup.base.dtype).removeprefix("torch."),
+        num_parameters=setup.base.num_parameters,
+        base_fingerprint=setup.base_fingerprint,
+        batching="forest" if setup.training.forest else "padded",
+        batching_reason=_batching_reason(plan, prepared.self_test),
+    )
+
+
+def _evaluation_facts(
+    holdout: Holdout | None, setup: ExperimentSetup, base_summary: TrialSummary
+) -> list[EvaluationFacts]:
+    return [
+        EvaluationFacts(
+            name=evaluation.name,
+            num_examples=len(evaluation.examples),
+            metrics=tuple(base_summary.evaluations[evaluation.name].means),
+            tokenisation=base_summary.evaluations[evaluation.name].scripts,
+            num_clusters=len(set(evaluation.clusters)),
+            clusters_by=kinds_of(evaluation.clusters),
+            held_out=holdout.num_held_out if holdout else None,
+        )
+        for evaluation in setup.evaluations
+    ]
 
 
 def _batching_reason(plan: Plan, self_test: SelfTest) -> str:
@@ -286,19 +312,6 @@ def _batching_reason(plan: Plan, self_test: SelfTest) -> str:
 
 
 def _row(outcome: Outcome) -> ResultRow:
-    summary: Mapping[str, Any] = outcome.summary or {}
-    return ResultRow(
-        candidate=outcome.candidate,
-        seed=outcome.seed,
-        status="done" if outcome.summary is not None else "failed",
-        reason=outcome.reason,
-        num_examples=summary.get("num_examples", 0),
-        num_steps=summary.get("num_steps", 0),
-        supervised_tokens=summary.get("supervised_tokens", 0),
-        tokens_read=summary.get("tokens_read", 0),
-        tokens_computed=summary.get("tokens_computed", 0),
-        training_seconds=summary.get("training_seconds", 0.0),
-        evaluation_seconds=summary.get("evaluation_seconds", 0.0),
-        means=summary.get("scores", {}),
-        finish_reasons=summary.get("finish_reasons", {}),
-    )
+    if outcome.summary is not None:
+        return ResultRow.of(outcome.summary)
+    return ResultRow(outcome.candidate, outcome.seed, "failed", outcome.reason)

@@ -5,6 +5,8 @@ The plan ends here: from here on, modules take the plain values they need.
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -28,8 +30,9 @@ from loracle.model.base import (
     load_tokenizer,
     run_self_test,
 )
-from loracle.model.embedded import embedded_model_folder
-from loracle.plan import EMBEDDED, GenerationPlan, ModelPlan, Plan, TrainingPlan
+from loracle.model.source import model_source
+from loracle.model.tokenizer import Tokenizing
+from loracle.plan import GenerationPlan, Plan, TrainingPlan
 from loracle.run_folder.reporter import Reporter
 from loracle.training.loop import AUTO_BUDGET_TOKENS, TrainingSettings
 
@@ -100,7 +103,7 @@ class DraftPool:
 
 
 @dataclass(frozen=True)
-class Workbench:
+class ExperimentSetup:
     """What every trial of an experiment shares."""
 
     base: BaseModel
@@ -134,9 +137,20 @@ def load_model(plan: Plan, fetched_folder: Path | None = None) -> BaseModel:
     )
 
 
-def model_source(settings: ModelPlan) -> str:
-    """The folder or hub id to load the base from."""
-    return str(embedded_model_folder()) if settings.name == EMBEDDED else settings.name
+def given_base_facts(base: BaseModel) -> dict[str, str]:
+    """What a frozen plan says of a model that the caller loaded: its hash and its tokenizer's."""
+    tokenizer = base.tokenizer
+    deciding = [sorted(tokenizer.get_vocab().items()), tokenizer.chat_template]
+    content = json.dumps(deciding, default=str).encode()
+    return {
+        "fingerprint": base_fingerprint(base.model),
+        "tokenizer_sha256": hashlib.sha256(content).hexdigest(),
+    }
+
+
+def tokenizing_of(base: BaseModel) -> Tokenizing:
+    """What the data check needs of a model that the caller loaded."""
+    return Tokenizing(base.tokenizer, base.model.config, base.end_token_ids, base.max_length_tokens)
 
 
 def prepare(
@@ -146,7 +160,7 @@ def prepare(
     lora: Any,
     report: Reporter,
     plan_fingerprint: str,
-) -> tuple[Workbench, dict[str, TrainingSet], SelfTest]:
+) -> tuple[ExperimentSetup, dict[str, TrainingSet], SelfTest]:
     """Take the checked data, test what the model can do, and set up what the trials share.
 
     The training sets are those of the candidates that may be trained on, by name.
@@ -159,7 +173,7 @@ def prepare(
         raise PlanError(
             f"evaluation.metrics: {NLL_METRIC} needs the prefix forest, and {self_test.detail}"
         )
-    bench = Workbench(
+    setup = ExperimentSetup(
         base=base,
         base_fingerprint=base_fingerprint(base.model),
         evaluations=evaluations,
@@ -175,7 +189,7 @@ def prepare(
         reporter=report,
         plan_fingerprint=plan_fingerprint,
     )
-    return bench, training_sets, self_test
+    return setup, training_sets, self_test
 
 
 def training_settings(plan: TrainingPlan, device_type: str, *, forest: bool) -> TrainingSettings:

@@ -1,4 +1,4 @@
-"""One trial: train a fresh adapter on one candidate, answer every evaluation set, score, vouch.
+"""One trial: train a fresh adapter on one candidate, answer every evaluation set, score, finish.
 
 TRIAL/steps.jsonl · adapter/ · predictions/EVAL.jsonl · scores/EVAL.jsonl · trial.json · DONE
 """
@@ -15,14 +15,20 @@ from typing import Any
 from loracle import metrics
 from loracle.data.conversation import Example
 from loracle.errors import TrialError
-from loracle.experiment.setup import NLL_METRIC, EvaluationSet, TrainingSet, Workbench
-from loracle.files import JsonLinesWriter, write_json
+from loracle.experiment.setup import NLL_METRIC, EvaluationSet, ExperimentSetup, TrainingSet
+from loracle.files import JsonLinesWriter
 from loracle.generation.generate import generate
 from loracle.generation.types import REFERENCE_SOURCE, Answer, GenerationStatistics, Question
 from loracle.model import adapter
 from loracle.model.base import BaseModel, base_fingerprint, evaluation_precision
 from loracle.model.native_memory import return_freed_memory
 from loracle.run_folder.folder import TrialFolder
+from loracle.run_folder.trial_record import (
+    DraftUse,
+    EvaluationOutcome,
+    TrainingOutcome,
+    TrialSummary,
+)
 from loracle.training.loop import (
     MemoryEvent,
     StepRecord,
@@ -41,81 +47,105 @@ class Place:
     num_trials: int
 
 
+@dataclass(frozen=True)
+class TrialModel:
+    """What answers, under its trial's name and in its folder."""
+
+    name: str
+    adapted: Any | None
+    """None for the base alone."""
+    folder: TrialFolder
+
+
 def run_trial(
-    bench: Workbench, training_set: TrainingSet, seed: int, folder: TrialFolder, place: Place
-) -> dict[str, Any]:
-    """Train, evaluate, vouch. Returns the trial's summary, which DONE holds too.
+    setup: ExperimentSetup, training_set: TrainingSet, seed: int, folder: TrialFolder, place: Place
+) -> TrialSummary:
+    """Train, evaluate, write DONE. Returns what trial.json holds.
 
     Raises:
         TrialError: it failed while it ran; the base is as it was all the same.
     """
-    settings = dataclasses.replace(bench.training, seed=seed)
-    name = place.trial
-    adapted = adapter.attach(bench.base.model, bench.lora_config, seed)
+    adapted = adapter.attach(setup.base.model, setup.lora_config, seed)
     try:
-        summary = {
-            "candidate": training_set.name,
-            "seed": seed,
-            "num_examples": training_set.sequences.num_sequences,
-            "supervised_tokens": training_set.num_supervised_tokens,
-            "initial_adapter_fingerprint": adapter.adapter_fingerprint(adapted),
-        }
-        summary |= _train(bench, adapted, training_set, settings, folder, place)
-        return_freed_memory()
-        summary["adapter_fingerprint"] = adapter.adapter_fingerprint(adapted)
-        adapter.save(adapted, folder.adapter)
-        summary |= evaluate(bench, adapted, folder, name)
+        training = train_adapter(setup, adapted, training_set, seed, folder, place)
+        started = time.perf_counter()
+        evaluations = evaluate(setup, TrialModel(place.trial, adapted, folder))
+        seconds = time.perf_counter() - started
     finally:
         adapter.detach(adapted)
-    _require_unchanged(bench)
-    return _vouch(bench, folder, summary)
-
-
-def run_base(bench: Workbench, folder: TrialFolder, name: str) -> dict[str, Any]:
-    """Evaluate the untrained base; its summary has the form of a trial's."""
-    summary: dict[str, Any] = {"candidate": name, "seed": None, "num_examples": 0}
-    summary |= {"num_steps": 0, "supervised_tokens": 0, "tokens_read": 0, "tokens_computed": 0}
-    summary["training_seconds"] = 0.0
-    summary |= evaluate(bench, None, folder, name)
-    return _vouch(bench, folder, summary)
-
-
-def _vouch(bench: Workbench, folder: TrialFolder, summary: dict[str, Any]) -> dict[str, Any]:
-    write_json(folder.trial_json, summary)
-    folder.finish(summary, plan_fingerprint=bench.plan_fingerprint)
+    require_unchanged(setup)
+    summary = TrialSummary(training_set.name, seed, training, evaluations, seconds)
+    folder.finish(summary, plan_fingerprint=setup.plan_fingerprint)
     return summary
 
 
-def _require_unchanged(bench: Workbench) -> None:
-    found = base_fingerprint(bench.base.model)
-    if found != bench.base_fingerprint:
+def run_base(setup: ExperimentSetup, folder: TrialFolder, name: str) -> TrialSummary:
+    """Evaluate the untrained base, and write DONE."""
+    started = time.perf_counter()
+    evaluations = evaluate(setup, TrialModel(name, None, folder))
+    summary = TrialSummary(name, None, None, evaluations, time.perf_counter() - started)
+    folder.finish(summary, plan_fingerprint=setup.plan_fingerprint)
+    return summary
+
+
+def require_unchanged(setup: ExperimentSetup) -> None:
+    """Raise TrialError if the base's weights are not those that the experiment began with."""
+    found = base_fingerprint(setup.base.model)
+    if found != setup.base_fingerprint:
         raise TrialError(
             "the base's weights changed during this trial "
-            f"(fingerprint {bench.base_fingerprint[:12]} became {found[:12]}); "
+            f"(fingerprint {setup.base_fingerprint[:12]} became {found[:12]}); "
             "neither it nor a later trial can be trusted"
         )
 
 
-def _train(
-    bench: Workbench,
+def train_adapter(
+    setup: ExperimentSetup,
+    adapted: Any,
+    training_set: TrainingSet,
+    seed: int,
+    folder: TrialFolder,
+    place: Place,
+) -> TrainingOutcome:
+    """Train the attached adapter, write steps.jsonl as it goes, and save the adapter."""
+    settings = dataclasses.replace(setup.training, seed=seed)
+    initial_fingerprint = adapter.adapter_fingerprint(adapted)
+    started = time.perf_counter()
+    steps = _take_steps(setup, adapted, training_set, settings, folder, place)
+    seconds = time.perf_counter() - started
+    return_freed_memory()
+    adapter.save(adapted, folder.adapter)
+    return TrainingOutcome(
+        num_examples=training_set.sequences.num_sequences,
+        num_supervised_tokens=training_set.num_supervised_tokens,
+        num_steps=len(steps),
+        num_tokens_read=sum(step.tokens_read for step in steps),
+        num_tokens_computed=sum(step.tokens_computed for step in steps),
+        seconds=seconds,
+        final_loss=steps[-1].loss,
+        initial_adapter_fingerprint=initial_fingerprint,
+        adapter_fingerprint=adapter.adapter_fingerprint(adapted),
+    )
+
+
+def _take_steps(
+    setup: ExperimentSetup,
     adapted: Any,
     training_set: TrainingSet,
     settings: TrainingSettings,
     folder: TrialFolder,
     place: Place,
-) -> dict[str, Any]:
+) -> list[StepRecord]:
     name = place.trial
     num_steps = num_steps_planned(training_set.sequences, training_set.groups, settings)
-    num_examples = training_set.sequences.num_sequences
-    bench.reporter.emit(
+    setup.reporter.emit(
         "trial_started",
         **dataclasses.asdict(place),
         candidate=training_set.name,
         seed=settings.seed,
-        num_examples=num_examples,
+        num_examples=training_set.sequences.num_sequences,
         num_steps=num_steps,
     )
-    started = time.perf_counter()
     steps: list[StepRecord] = []
 
     with JsonLinesWriter(folder.steps) as writer:
@@ -124,17 +154,17 @@ def _train(
             row = dataclasses.asdict(record)
             writer.write(row)
             steps.append(record)
-            bench.reporter.emit("step", trial=name, num_steps=num_steps, **row)
+            setup.reporter.emit("step", trial=name, num_steps=num_steps, **row)
 
         def on_memory(event: MemoryEvent) -> None:
-            bench.reporter.emit(
+            setup.reporter.emit(
                 "warning",
                 message=f"{name}: out of memory at step {event.step}; doing the step again in "
                 f"micro-batches of {event.budget_tokens} tokens (the batch stays the same)",
             )
 
         train(
-            bench.base,
+            setup.base,
             adapted,
             training_set.sequences,
             training_set.groups,
@@ -142,72 +172,62 @@ def _train(
             on_step,
             on_memory,
         )
-    return {
-        "num_steps": len(steps),
-        "tokens_read": sum(step.tokens_read for step in steps),
-        "tokens_computed": sum(step.tokens_computed for step in steps),
-        "training_seconds": time.perf_counter() - started,
-        "final_loss": steps[-1].loss,
-    }
+    return steps
 
 
-def evaluate(
-    bench: Workbench, adapted: Any | None, folder: TrialFolder, name: str
-) -> dict[str, Any]:
+def evaluate(setup: ExperimentSetup, model: TrialModel) -> dict[str, EvaluationOutcome]:
     """Answer and score every evaluation set; predictions are written as they come."""
-    started = time.perf_counter()
-    summary: dict[str, Any] = {"scores": {}, "finish_reasons": {}, "scripts": {}, "drafts": {}}
-    with evaluation_precision(bench.base, bench.evaluation_dtype) as base:
-        for evaluation in bench.evaluations:
-            statistics = bench.drafts.statistics() if bench.use_drafts else GenerationStatistics()
-            answers, texts = _answer(bench, base, adapted, evaluation, folder, name, statistics)
-            means, scripts = _score(evaluation, answers, texts, folder)
-            bench.reporter.emit("scored", trial=name, evaluation=evaluation.name, means=means)
-            summary["scores"][evaluation.name] = means
-            summary["scripts"][evaluation.name] = scripts
-            reasons = Counter(answer.finish_reason for answer in answers)
-            summary["finish_reasons"][evaluation.name] = dict(sorted(reasons.items()))
-            use = {
-                source: [
-                    statistics.proposed[source] - bench.drafts.proposed[source],
-                    statistics.accepted[source] - bench.drafts.accepted[source],
-                ]
-                for source in sorted(statistics.proposed)
-            }
-            summary["drafts"][evaluation.name] = use
-            bench.drafts.note(use)
-            bench.drafts.add(evaluation.name, name, [answer.token_ids for answer in answers])
+    outcomes = {}
+    with evaluation_precision(setup.base, setup.evaluation_dtype) as base:
+        for evaluation in setup.evaluations:
+            outcomes[evaluation.name] = _evaluate_one(setup, base, model, evaluation)
     return_freed_memory()
-    summary["evaluation_seconds"] = time.perf_counter() - started
-    return summary
+    return outcomes
+
+
+def _evaluate_one(
+    setup: ExperimentSetup, base: BaseModel, model: TrialModel, evaluation: EvaluationSet
+) -> EvaluationOutcome:
+    drafts = setup.drafts
+    statistics = drafts.statistics() if setup.use_drafts else GenerationStatistics()
+    answers, texts = _answer(setup, base, model, evaluation, statistics)
+    means, scripts = _score(evaluation, answers, texts, model.folder)
+    setup.reporter.emit("scored", trial=model.name, evaluation=evaluation.name, means=means)
+    use = {
+        source: DraftUse(
+            statistics.proposed[source] - drafts.proposed[source],
+            statistics.accepted[source] - drafts.accepted[source],
+        )
+        for source in sorted(statistics.proposed)
+    }
+    drafts.note(use)
+    drafts.add(evaluation.name, model.name, [answer.token_ids for answer in answers])
+    reasons = Counter(answer.finish_reason for answer in answers)
+    return EvaluationOutcome(means, dict(sorted(reasons.items())), scripts, use)
 
 
 def _answer(
-    bench: Workbench,
+    setup: ExperimentSetup,
     base: BaseModel,
-    adapted: Any | None,
+    model: TrialModel,
     evaluation: EvaluationSet,
-    folder: TrialFolder,
-    name: str,
     statistics: GenerationStatistics,
 ) -> tuple[list[Answer], list[str]]:
     num_examples = len(evaluation.examples)
-    bench.reporter.emit(
-        "evaluation_started", trial=name, evaluation=evaluation.name, num_examples=num_examples
-    )
-    questions = _questions(bench, evaluation)
+    place = {"trial": model.name, "evaluation": evaluation.name, "num_examples": num_examples}
+    setup.reporter.emit("evaluation_started", **place)
     batches = generate(
         base,
-        adapted,
-        questions,
-        bench.generation,
-        forest=bench.forest_generation,
+        model.adapted,
+        _questions(setup, evaluation),
+        setup.generation,
+        forest=setup.forest_generation,
         statistics=statistics,
     )
     answers: list[Answer] = []
     texts: list[str] = []
     num_tokens = 0
-    with JsonLinesWriter(folder.predictions(evaluation.name)) as writer:
+    with JsonLinesWriter(model.folder.predictions(evaluation.name)) as writer:
         for batch in batches:
             for answer in batch:
                 number = len(answers)
@@ -218,23 +238,16 @@ def _answer(
                 answers.append(answer)
                 texts.append(row["prediction"])
                 num_tokens += len(answer.token_ids)
-            bench.reporter.emit(
-                "evaluated",
-                trial=name,
-                evaluation=evaluation.name,
-                num_done=len(answers),
-                num_examples=num_examples,
-                num_tokens=num_tokens,
-            )
+            setup.reporter.emit("evaluated", **place, num_done=len(answers), num_tokens=num_tokens)
     return answers, texts
 
 
-def _questions(bench: Workbench, evaluation: EvaluationSet) -> list[Question]:
-    earlier = bench.drafts.token_ids.get(evaluation.name, {}) if bench.use_drafts else {}
+def _questions(setup: ExperimentSetup, evaluation: EvaluationSet) -> list[Question]:
+    earlier = setup.drafts.token_ids.get(evaluation.name, {}) if setup.use_drafts else {}
     questions = []
     for i, prompt in enumerate(evaluation.prompts):
         drafts = {trial: [answers[i]] for trial, answers in earlier.items()}
-        if bench.use_drafts:
+        if setup.use_drafts:
             drafts[REFERENCE_SOURCE] = [tuple(ids[:-1]) for ids in prompt.reference_ids]
         questions.append(Question(prompt.token_ids, prompt.reference_ids, drafts))
     return questions

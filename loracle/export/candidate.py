@@ -99,7 +99,7 @@ def _write(
     if form == "peft":
         for name in _ADAPTER_FILES:
             shutil.copyfile(trial.folder.adapter / name, folder / name)
-        found = "the adapter's files are those that the run vouches for"
+        found = "the adapter's files are those that the run wrote"
         how_to_use = _USE_PEFT
     else:
         from loracle.export.merge import write_merged

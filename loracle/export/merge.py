@@ -20,14 +20,13 @@ from typing import Any, cast
 import torch
 
 from loracle.data.conversation import Conversation, Example, Message, Role
-from loracle.data.hubs.fetching import fetch_plan_model
 from loracle.data.rendering.renderer import Renderer
 from loracle.errors import ModelError, RunFolderError
-from loracle.experiment.setup import model_source
 from loracle.generation.generate import generate
 from loracle.generation.types import GenerationSettings, Question
 from loracle.model import adapter
 from loracle.model.base import BaseModel, base_fingerprint, load_base, load_tokenizer, wrap_base
+from loracle.model.source import model_source
 from loracle.plan import ModelPlan
 from loracle.report.run_record import RunRecord, TrialRecord, Turn
 
@@ -120,9 +119,11 @@ class _Base:
         assert record.results is not None
         model = dict(record.plan["model"])
         commit = model.pop("commit", None)
+        # A run on a model that its caller loaded has these; its name is then a folder, or unknown.
+        for key in ("fingerprint", "tokenizer_sha256"):
+            model.pop(key, None)
         settings = ModelPlan.model_validate(model)
-        fetched = fetch_plan_model(settings, commit)
-        folder = Path(fetched.folder if fetched else model_source(settings))
+        folder = Path(model_source(settings, commit))
         return cls(
             settings=settings,
             folder=folder,

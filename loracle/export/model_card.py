@@ -11,7 +11,8 @@ from typing import Any
 from loracle.plan import BASE_NAME
 from loracle.report.run_record import RunRecord, TrialRecord
 from loracle.report.sections.lookup import Findings, interval, p_value, score
-from loracle.report.sections.words import count, metric_name
+from loracle.run_folder.trial_record import TrainingOutcome
+from loracle.text import count, metric_name
 
 
 def model_card(record: RunRecord, trial: TrialRecord, form: str, how_to_use: str) -> str:
@@ -19,6 +20,8 @@ def model_card(record: RunRecord, trial: TrialRecord, form: str, how_to_use: str
     results = record.results
     assert results is not None, "a winner is exported from a finished run"
     findings = Findings(results)
+    trained = trial.training
+    assert trained is not None, "the base is not exported"
     entry = next(e for e in record.plan["candidates"] if e["name"] == trial.candidate)
     base = results["model"]["name"]
     parts = [
@@ -33,8 +36,8 @@ def model_card(record: RunRecord, trial: TrialRecord, form: str, how_to_use: str
             [
                 [
                     f"`{str(entry['path']).rpartition('/')[2]}`",
-                    count(trial.summary.get("num_examples")),
-                    count(trial.summary.get("supervised_tokens")),
+                    count(trained.num_examples),
+                    count(trained.num_supervised_tokens),
                     f"`{entry.get('sha256')}`",
                 ]
             ],
@@ -44,7 +47,7 @@ def model_card(record: RunRecord, trial: TrialRecord, form: str, how_to_use: str
         _scores(findings, trial.candidate),
         *_seed_note(record, trial),
         "## Training",
-        _settings(record, trial),
+        _settings(record, trial.seed, trained),
         "## Use",
         how_to_use,
     ]
@@ -115,14 +118,14 @@ def _seed_note(record: RunRecord, trial: TrialRecord) -> list[str]:
     ]
 
 
-def _settings(record: RunRecord, trial: TrialRecord) -> str:
+def _settings(record: RunRecord, seed: int | None, trained: TrainingOutcome) -> str:
     plan: Mapping[str, Any] = record.plan
     values = {
         **{f"lora.{key}": value for key, value in plan["lora"].items()},
         **{f"training.{key}": value for key, value in plan["training"].items()},
-        "seed": trial.seed,
-        "steps": trial.summary.get("num_steps"),
-        "adapter fingerprint": trial.summary.get("adapter_fingerprint"),
+        "seed": seed,
+        "steps": trained.num_steps,
+        "adapter fingerprint": trained.adapter_fingerprint,
         "base fingerprint": record.results["model"]["base_fingerprint"] if record.results else None,
     }
     return _table(["setting", "value"], [[key, f"`{value}`"] for key, value in values.items()])

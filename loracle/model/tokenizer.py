@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from typing import Any
 
 from loracle.errors import ModelError
-from loracle.model.embedded import embedded_model_folder
 
 
 @dataclass(frozen=True)
@@ -20,7 +19,7 @@ class Tokenizing:
     max_length_tokens: int | None
 
 
-def load_tokenizing(name: str, *, trust_remote_code: bool = False) -> Tokenizing:
+def load_tokenizing(source: str, *, trust_remote_code: bool = False) -> Tokenizing:
     """Load them from a model's folder; the same as the loaded model would say.
 
     Raises:
@@ -30,12 +29,11 @@ def load_tokenizing(name: str, *, trust_remote_code: bool = False) -> Tokenizing
 
     from loracle.model.base import declared_end_token_ids, load_tokenizer
 
-    source = str(embedded_model_folder()) if name == "embedded" else name
     tokenizer = load_tokenizer(source, None, trust_remote_code)
     try:
         config = AutoConfig.from_pretrained(source, trust_remote_code=trust_remote_code)
     except (OSError, ValueError, KeyError) as error:
-        raise ModelError(f"model {name}: its config cannot be loaded ({error})") from error
+        raise ModelError(f"model {source}: its config cannot be loaded ({error})") from error
     try:
         generation = GenerationConfig.from_pretrained(source)
     except OSError:

@@ -14,7 +14,7 @@ files) -> `fingerprint` and `difference`, which say whether a run folder holds t
     names.py      names of data files                loading.py    file, flags and --set to a Plan
     messages.py   parts of messages                  problems.py   pydantic's errors in words
     freezing.py   hashes, fingerprint, difference    paths.py      names of data paths
-    locations.py  datasets and models of a hub
+    locations.py  datasets and models of a hub       foreign.py    training files of other tools
 """
 
 from __future__ import annotations

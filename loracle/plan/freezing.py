@@ -10,6 +10,7 @@ from types import MappingProxyType
 from typing import Any, NamedTuple
 
 from loracle.errors import DataError
+from loracle.files import sha256
 from loracle.plan.locations import HubFiles
 from loracle.plan.messages import file_problem, show
 from loracle.plan.root import FILE_SECTIONS, Plan
@@ -137,9 +138,8 @@ def _facts(paths: Sequence[Path]) -> dict[str, Any]:
         if problem := file_problem(path):
             raise DataError(problem)
         try:
-            with path.open("rb") as file:
-                hashes.append(hashlib.file_digest(file, "sha256").hexdigest())
-                size_bytes += file.tell()
+            hashes.append(sha256(path))
+            size_bytes += path.stat().st_size
         except OSError as error:
             raise DataError(f"{path} cannot be read: {error.strerror}") from error
     if len(hashes) == 1:

@@ -13,6 +13,7 @@ import yaml
 from pydantic import ValidationError
 
 from loracle.errors import PlanError
+from loracle.plan.foreign import foreign_problem, tool_of_command, tool_of_keys
 from loracle.plan.locations import is_hub_location
 from loracle.plan.messages import file_problem, show
 from loracle.plan.names import name_problems, repeated, with_distinct_names
@@ -134,15 +135,21 @@ def _read_plan_file(path: Path) -> dict[str, Any]:
     if problem := file_problem(path):
         raise PlanError(problem)
     try:
-        tree = _parse_yaml(path.read_text(encoding="utf-8-sig"), str(path))
+        text = path.read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
         raise PlanError(f"{path}: cannot be read as UTF-8 text: {error}") from error
+    if tool := tool_of_command(text):
+        raise PlanError(foreign_problem(path, tool))
+    tree = parse_yaml(text, str(path))
+    if tool := tool_of_keys(tree):
+        raise PlanError(foreign_problem(path, tool))
     if not isinstance(tree, dict | None):
         raise PlanError(f"{path}:1: found {show(tree)}; expected keys, as `candidates: [a.jsonl]`")
     return _from_folder(written_out(tree or {}), path.parent)
 
 
-def _parse_yaml(text: str, where: str) -> Any:
+def parse_yaml(text: str, where: str) -> Any:
+    """The tree of a YAML text. Raises PlanError, with `where` and the line, if it is none."""
     try:
         return yaml.load(text, Loader=_PlanLoader)
     except yaml.MarkedYAMLError as error:
@@ -200,7 +207,7 @@ def _overridden(tree: dict[str, Any], overrides: Sequence[str]) -> tuple[dict[st
         try:
             if "=" not in override or not all(key.split(".")):
                 raise PlanError(f"--set {override}: expected key.path=value")
-            value = _parse_yaml(override.partition("=")[2], f"--set {override}")
+            value = parse_yaml(override.partition("=")[2], f"--set {override}")
             tree = written_out(_with_value(tree, key.split("."), value))
         except PlanError as error:
             problems += error.problems

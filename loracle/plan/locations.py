@@ -114,16 +114,10 @@ def parse_location(path: str) -> HubLocation | None:
 
     Raises BadLocation where it has a scheme and cannot be read.
     """
-    rest = _after_scheme(path)
-    if rest is None:
+    found = _matched(path, _DATASET, "//org/name, then, where wanted, :config, @revision and /file")
+    if found is None:
         return None
-    hub, text = rest
-    match = _DATASET.fullmatch(text)
-    if match is None:
-        raise BadLocation(
-            f"found {show(path)}; expected {path.partition('://')[0]}://org/name, then, where "
-            "wanted, :config, @revision and /file"
-        )
+    hub, match = found
     revision, pattern = match["revision"], match["pattern"]
     if pattern is not None and ".." in PurePosixPath(pattern).parts:
         raise BadLocation(f"found {show(path)}, which leaves the repository; remove the ..")
@@ -137,16 +131,11 @@ def parse_model(name: str) -> HubLocation | None:
 
     Raises BadLocation where it has a scheme and cannot be read.
     """
-    rest = _after_scheme(name)
-    if rest is None:
+    scheme = name.partition("://")[0]
+    found = _matched(name, _MODEL, f"//org/name or {scheme}://org/name@revision")
+    if found is None:
         return None
-    hub, text = rest
-    match = _MODEL.fullmatch(text)
-    if match is None:
-        raise BadLocation(
-            f"found {show(name)}; expected {name.partition('://')[0]}://org/name or "
-            f"{name.partition('://')[0]}://org/name@revision"
-        )
+    hub, match = found
     return HubLocation(hub, match["repository"], revision=match["revision"])
 
 
@@ -155,7 +144,13 @@ def is_commit(revision: str) -> bool:
     return _COMMIT.fullmatch(revision) is not None
 
 
-def _after_scheme(path: str) -> tuple[HubName, str] | None:
+def _matched(
+    path: str, pattern: re.Pattern[str], expected: str
+) -> tuple[HubName, re.Match[str]] | None:
+    """The hub and the parts behind its scheme; None where there is no scheme.
+
+    expected: what stands behind the scheme's colon, for the message.
+    """
     match = _SCHEME.fullmatch(path)
     if match is None:
         return None
@@ -165,4 +160,7 @@ def _after_scheme(path: str) -> tuple[HubName, str] | None:
             f"found {show(path)}; of addresses only {known} are read (hf://org/name, say): "
             "download other files and name their path"
         )
-    return SCHEMES[match["scheme"]], match["rest"]
+    parts = pattern.fullmatch(match["rest"])
+    if parts is None:
+        raise BadLocation(f"found {show(path)}; expected {match['scheme']}:{expected}")
+    return SCHEMES[match["scheme"]], parts

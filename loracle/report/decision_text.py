@@ -9,11 +9,9 @@ from rich.table import Table
 from rich.text import Text
 
 from loracle.decision.compare import RunComparison
-from loracle.decision.judge import measure_of
-from loracle.decision.wording import p_text
 from loracle.plan import DecisionPlan
 from loracle.statistics import Comparison
-from loracle.text import visible
+from loracle.text import metric_name, p_value, shown_interval, shown_score, visible
 
 Language = Literal["en", "zh"]
 
@@ -60,10 +58,9 @@ def run_comparison_tables(found: RunComparison) -> list[Table]:
 
 
 def _run_comparison_table(found: RunComparison, scope: str | None) -> Table:
-    measure = measure_of(found.metric)
     name = visible(scope) if scope is not None else f"mean of {len(found.shared)} sets"
     table = Table(
-        title=Text(f"{name} · {measure.name}"),
+        title=Text(f"{name} · {metric_name(found.metric)}"),
         caption=Text(f"second lines: intervals at confidence {found.confidence:.4g}"),
     )
     table.add_column("row", overflow="fold")
@@ -76,17 +73,16 @@ def _run_comparison_table(found: RunComparison, scope: str | None) -> Table:
 
 
 def _comparison_cells(comparison: Comparison, found: RunComparison) -> list[str]:
-    measure = measure_of(found.metric)
-    scope = comparison.evaluation
+    metric, scope = found.metric, comparison.evaluation
     means = found.means[scope] if scope is not None else found.mean_over_sets
     name_b, name_a = (row.split(": ", 1)[1] for row in (comparison.a, comparison.b))
     return [
         visible(name_a if name_a == name_b else f"{comparison.b} · {comparison.a}"),
-        measure.value(means[comparison.b]),
-        measure.value(means[comparison.a]),
-        f"{measure.difference(comparison.difference).removesuffix(' points')}\n"
-        f"{measure.interval(comparison.low, comparison.high)}",
-        p_text(comparison.p_corrected).removeprefix("p "),
+        shown_score(metric, means[comparison.b]),
+        shown_score(metric, means[comparison.a]),
+        f"{shown_score(metric, comparison.difference, signed=True)}\n"
+        f"{shown_interval(metric, comparison.low, comparison.high)}",
+        p_value(comparison.p_corrected),
         "none shown" if comparison.better is None else comparison.better.split(":", 1)[0],
     ]
 

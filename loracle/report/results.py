@@ -30,6 +30,7 @@ from typing import Any, Literal
 from loracle.errors import RunFolderError
 from loracle.files import read_json
 from loracle.plan import BASE_NAME
+from loracle.run_folder.trial_record import TrialSummary
 
 RESULTS_VERSION = 2
 FINISH_REASONS = ("stop", "length")
@@ -71,6 +72,20 @@ class EvaluationFacts:
 
 
 @dataclass(frozen=True)
+class RunFacts:
+    """What results.json says of the run as a whole."""
+
+    run: str
+    plan_fingerprint: str
+    model: ModelFacts
+    evaluations: Sequence[EvaluationFacts]
+    decision_metric: str
+    higher_is_better: bool
+    created: datetime | None = None
+    """None means now."""
+
+
+@dataclass(frozen=True)
 class ResultRow:
     """One trial, or the base model (`seed` None). A failed one may lack everything measured."""
 
@@ -89,36 +104,56 @@ class ResultRow:
     finish_reasons: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
     """How many answers ended why, by evaluation: {"test": {"stop": 298, "length": 3}}."""
 
+    @classmethod
+    def of(cls, summary: TrialSummary) -> ResultRow:
+        """The row of a finished trial, or of the base, which took no training."""
+        trained = summary.training
+        costs: dict[str, Any] = {}
+        if trained is not None:
+            costs = {
+                "num_examples": trained.num_examples,
+                "num_steps": trained.num_steps,
+                "supervised_tokens": trained.num_supervised_tokens,
+                "tokens_read": trained.num_tokens_read,
+                "tokens_computed": trained.num_tokens_computed,
+                "training_seconds": trained.seconds,
+            }
+        return cls(
+            candidate=summary.candidate,
+            seed=summary.seed,
+            status="done",
+            evaluation_seconds=summary.evaluation_seconds,
+            means=summary.means,
+            finish_reasons={
+                name: outcome.finish_reasons for name, outcome in summary.evaluations.items()
+            },
+            **costs,
+        )
+
 
 def build_results(
-    run: str,
-    plan_fingerprint: str,
-    model_facts: ModelFacts,
-    evaluations: Sequence[EvaluationFacts],
-    rows: Sequence[ResultRow],
-    decision_metric: str,
-    higher_is_better: bool,
-    judgement: Mapping[str, Any],
-    created: datetime | None = None,
+    facts: RunFacts, rows: Sequence[ResultRow], judgement: Mapping[str, Any]
 ) -> dict[str, Any]:
-    """The content of results.json. judgement: the record of a Judgement. created: None: now.
+    """The content of results.json. judgement: the record of a Judgement.
 
     Every row that is done must have the decision metric on every evaluation.
     """
     base = [row for row in rows if row.candidate == BASE_NAME and row.status == "done"]
-    entries = _ranking_entries(rows, [facts.name for facts in evaluations], decision_metric)
+    names = [evaluation.name for evaluation in facts.evaluations]
+    entries = _ranking_entries(rows, names, facts.decision_metric)
+    created = facts.created or datetime.now(UTC)
     return {
         "version": RESULTS_VERSION,
-        "run": run,
-        "created": (created or datetime.now(UTC)).isoformat(timespec="seconds"),
-        "plan_fingerprint": plan_fingerprint,
-        "model": asdict(model_facts),
-        "evaluations": [_evaluation_record(facts) for facts in evaluations],
-        "decision_metric": decision_metric,
-        "higher_is_better": higher_is_better,
+        "run": facts.run,
+        "created": created.isoformat(timespec="seconds"),
+        "plan_fingerprint": facts.plan_fingerprint,
+        "model": asdict(facts.model),
+        "evaluations": [_evaluation_record(evaluation) for evaluation in facts.evaluations],
+        "decision_metric": facts.decision_metric,
+        "higher_is_better": facts.higher_is_better,
         "num_failed": sum(row.status == "failed" for row in rows),
         "rows": [_row_record(row, _means_over_seeds(base)) for row in rows],
-        "ranking": _ranked(entries, higher_is_better),
+        "ranking": _ranked(entries, facts.higher_is_better),
         **judgement,
     }
 

@@ -9,20 +9,19 @@ RunRecord ── results     results.json, or None while the run goes on
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from loracle.data.conversation import Example
 from loracle.data.reading.dataset import read_examples
 from loracle.errors import DataError, RunFolderError
-from loracle.files import read_json, read_json_lines, write_json_lines
+from loracle.files import read_json, read_json_lines, sha256
 from loracle.plan import BASE_NAME
 from loracle.report.results import read_results
 from loracle.run_folder.folder import RunFolder, TrialFolder
+from loracle.run_folder.trial_record import TrainingOutcome, TrialSummary, read_summary
 
 # Version 1 has no judgement; the page says so and shows the rest.
 OLDEST_RESULTS = 1
@@ -33,25 +32,6 @@ class Turn(NamedTuple):
 
     role: str
     content: str
-
-
-def keep_questions(folder: RunFolder, evaluation: str, examples: Sequence[Example]) -> None:
-    """Keep what an evaluation asks in the run folder, for reports: the data file may move.
-
-    Rows are {"id": "q1", "prompt": [["user", "Who won?"]]}. A file that is there already stays:
-    the plan's fingerprint holds the data file's hash.
-    """
-    path = folder.questions(evaluation)
-    if path.is_file():
-        return
-    rows = (
-        {
-            "id": example.id,
-            "prompt": [[turn.role, turn.content] for turn in example.conversation.prompt.messages],
-        }
-        for example in examples
-    )
-    write_json_lines(path, rows)
 
 
 class Questions(NamedTuple):
@@ -80,10 +60,14 @@ class TrialRecord:
         return self.folder.done.is_file()
 
     @cached_property
-    def summary(self) -> dict[str, Any]:
-        """trial.json; empty where the trial did not come so far."""
-        path = self.folder.trial_json
-        return dict(read_json(path)) if path.is_file() else {}
+    def summary(self) -> TrialSummary:
+        """trial.json. Raises RunFolderError if the trial is not finished."""
+        return read_summary(self.folder.trial_json)
+
+    @property
+    def training(self) -> TrainingOutcome | None:
+        """What its training took; None for the base."""
+        return self.summary.training
 
     @cached_property
     def steps(self) -> list[dict[str, Any]]:
@@ -117,7 +101,7 @@ class RunRecord:
         return [entry["name"] for entry in self.plan["evaluation"]]
 
     def finished_trials(self) -> Iterator[TrialRecord]:
-        """Those whose files are vouched for."""
+        """Those whose DONE lists their files."""
         return (trial for trial in self.trials if trial.is_done)
 
     def questions(self, evaluation: str) -> Questions:
@@ -174,9 +158,8 @@ def _questions_of_data_file(entry: Mapping[str, Any]) -> Questions:
     path = Path(entry["path"])
     if not path.is_file():
         return Questions({}, f"{path.name}: the data file is no longer where the plan says")
-    with path.open("rb") as file:
-        if hashlib.file_digest(file, "sha256").hexdigest() != entry.get("sha256"):
-            return Questions({}, f"{path.name}: the data file has changed since the run")
+    if sha256(path) != entry.get("sha256"):
+        return Questions({}, f"{path.name}: the data file has changed since the run")
     try:
         examples = read_examples(path, limit=entry["limit"])
     except DataError as error:

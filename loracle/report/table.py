@@ -12,7 +12,7 @@ from rich.table import Table
 from rich.text import Text
 
 from loracle.plan import BASE_NAME
-from loracle.text import NOTHING, shown_score, visible
+from loracle.text import NOTHING, metric_name, shown_score, visible
 
 # How em and f1 cut a text into tokens, by the references' script.
 _TOKENS_IN_WORDS = {"spaced": "SQuAD words", "characters": "characters"}
@@ -53,7 +53,7 @@ def _table(results: Mapping[str, Any], evaluation: Mapping[str, Any]) -> Table:
         results,
         f"{name} · {evaluation['num_examples']:,} examples · "
         f"{evaluation['num_clusters']:,} independent groups",
-        (*map(_header, evaluation["metrics"]), f"{_header(decisive)} lift"),
+        (*map(metric_name, evaluation["metrics"]), f"{metric_name(decisive)} lift"),
     )
     intervals = _Intervals(results, name)
     for entry in results["ranking"]:
@@ -79,7 +79,7 @@ def _mean_table(results: Mapping[str, Any]) -> Table:
     table = _empty_table(
         results,
         f"mean of {len(results['evaluations'])} evaluation sets",
-        (_header(decisive), f"{_header(decisive)} lift"),
+        (metric_name(decisive), f"{metric_name(decisive)} lift"),
     )
     intervals = _Intervals(results, None)
     for entry in results["ranking"]:
@@ -162,10 +162,6 @@ def _lift_cell(
         return NOTHING
     interval = intervals.of_lift(metric, entry["candidate"])
     return _with_interval(shown_score(metric, lift, signed=True), interval)
-
-
-def _header(metric: str) -> str:
-    return metric.upper() if metric in _METRICS_BY_SCRIPT else metric
 
 
 def _rank(entry: Mapping[str, Any]) -> str:

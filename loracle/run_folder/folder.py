@@ -10,7 +10,7 @@
         trial.json · steps.jsonl · checkpoint/ · adapter/
         predictions/EVAL.jsonl · scores/EVAL.jsonl
         FAILED.json          why the last attempt ended early
-        DONE                 written last: the sha256 of every other file, and the summary
+        DONE                 written last: the sha256 of every other file, and trial.json's record
 
 One process works in a run folder at a time; it holds RUN/.lock.
 """
@@ -38,6 +38,12 @@ from loracle.files import (
 )
 from loracle.plan import difference
 from loracle.run_folder.environment import environment
+from loracle.run_folder.trial_record import (
+    TrialSummary,
+    summary_of_record,
+    summary_record,
+    write_summary,
+)
 
 PLAN_VERSION = 1
 DONE_VERSION = 1
@@ -68,10 +74,11 @@ class TrialFolder:
         """Record why the attempt ended early."""
         write_json(self.failed, {"time": _now(), "reason": reason})
 
-    def finish(self, summary: Mapping[str, Any], *, plan_fingerprint: str) -> None:
-        """Declare the trial finished: put every file on disk, then write DONE, which lists them."""
+    def finish(self, summary: TrialSummary, *, plan_fingerprint: str) -> None:
+        """Write trial.json, put every file on disk, then write DONE, which lists them."""
         assert not self.failed.exists(), f"{self.root} holds a failed attempt"
         self.root.mkdir(parents=True, exist_ok=True)
+        write_summary(self.trial_json, summary)
         for folder in (path for path in self.root.rglob("*") if path.is_dir()):
             sync_folder(folder)
         hashes = {name: synced_sha256(self.root / name) for name in self._files()}
@@ -81,7 +88,7 @@ class TrialFolder:
             {
                 "version": DONE_VERSION,
                 "plan_fingerprint": plan_fingerprint,
-                "summary": dict(summary),
+                "summary": summary_record(summary),
                 "files": hashes,
             },
         )
@@ -92,6 +99,7 @@ class TrialFolder:
             return self._why_not_done()
         try:
             done = self._read_done()
+            summary_of_record(done["summary"], self.done)
         except RunFolderError as error:
             return str(error)
         if done["plan_fingerprint"] != plan_fingerprint:
@@ -104,9 +112,9 @@ class TrialFolder:
                 return f"{name} has changed since it was written"
         return None
 
-    def summary(self) -> dict[str, Any]:
-        """What `finish` was given. Raises RunFolderError where the trial is not finished."""
-        return dict(self._read_done()["summary"])
+    def summary(self) -> TrialSummary:
+        """What `finish` was given. Raises RunFolderError if the trial is not finished."""
+        return summary_of_record(self._read_done()["summary"], self.done)
 
     def require_unchanged(self, paths: Iterable[Path]) -> None:
         """Raise RunFolderError unless the trial is finished and these files are as it left them."""
@@ -115,7 +123,7 @@ class TrialFolder:
         for path in paths:
             name = path.relative_to(self.root).as_posix()
             if name not in hashes:
-                problems.append(f"{self.done} does not vouch for {name}")
+                problems.append(f"{self.done} does not list {name}")
             elif not path.is_file():
                 problems.append(f"{path} is missing")
             elif sha256(path) != hashes[name]:

@@ -21,14 +21,13 @@ from torch import Tensor
 from loracle.errors import NonFiniteError, OutOfMemoryError
 from loracle.forest.attention.interface import ATTENTION_NAME, attention_implementation
 from loracle.forest.attention.rows import RowAttention
+from loracle.forest.limits import MAX_ROW_TOKENS
 from loracle.forest.losses import padded_loss, target_loss
 from loracle.forest.ordering import Ordering
 from loracle.forest.trie import Forest, IntArray, Sequences, build_forest
 from loracle.model import adapter
 from loracle.model.base import BaseModel, computing, forest_hidden_states, input_casting_off
 
-# Beyond this, rows grow so wide that attention costs more than sharing saves.
-_MAX_ROW_TOKENS = 1024
 _MIN_BUDGET_TOKENS = 16
 
 AUTO_BUDGET_TOKENS = {"cpu": 2048, "cuda": 16384}
@@ -263,7 +262,7 @@ def _micro_batches(
     batch: Sequences, budget_tokens: int, forest: bool
 ) -> Iterator[Forest] | Iterator[Sequences]:
     if forest:
-        rows_tokens = min(_MAX_ROW_TOKENS, budget_tokens)
+        rows_tokens = min(MAX_ROW_TOKENS, budget_tokens)
         return build_forest(batch, max_row_tokens=rows_tokens).micro_batches(budget_tokens)
     return (take(batch, rows) for rows in _padded_rows(batch.lengths, budget_tokens))
 

@@ -25,6 +25,7 @@ from loracle.report.decision_text import (
 )
 from loracle.report.results import results_schema
 from loracle.run_folder.folder import RunFolder, TrialFolder
+from tests.trial_summaries import summary
 
 RATES = {"base": 0.2, "clean": 0.8, "noisy": 0.1}
 
@@ -42,7 +43,7 @@ def write_trial(
         with JsonLinesWriter(folder.scores(name)) as scores:
             for i in range(num):
                 scores.write({"id": f"q{i}", "em": right[i], "f1": right[i]})
-    folder.finish({"tokens_computed": 1000 * (kind + 1)}, plan_fingerprint="f")
+    folder.finish(summary(num_tokens_computed=1000 * (kind + 1)), plan_fingerprint="f")
 
 
 def write_run(

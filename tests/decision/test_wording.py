@@ -3,24 +3,20 @@
 from __future__ import annotations
 
 import re
-from dataclasses import replace
 
 import numpy as np
-import pytest
 
 from loracle.decision.rule import Decision, decide
 from loracle.decision.wording import (
     Circumstances,
-    Measure,
     Text,
-    p_text,
     reasons,
     sentence,
     undecided_sentence,
 )
 from loracle.statistics import Analysis, ScoredSet, Terms, analyse
 
-F1 = Measure("F1", is_share=True)
+METRIC = "f1"
 FAST = Terms(num_resamples=499)
 COSTS = {"clean": 24_298.0, "small": 5_042.0, "copy": 24_298.0}
 
@@ -40,11 +36,11 @@ def judged(
 
 
 def words(found: tuple[Decision, Analysis], **facts) -> Text:
-    return sentence(*found, Circumstances(F1, COSTS, **facts))
+    return sentence(*found, Circumstances(METRIC, COSTS, **facts))
 
 
 def why(found: tuple[Decision, Analysis], **facts) -> tuple[str, str]:
-    lines = reasons(*found, Circumstances(F1, COSTS, **facts))
+    lines = reasons(*found, Circumstances(METRIC, COSTS, **facts))
     return "\n".join(line.en for line in lines), "\n".join(line.zh for line in lines)
 
 
@@ -148,7 +144,7 @@ def test_forgetting_is_told_with_the_set_and_the_loss():
     ]
     analysis = analyse(sets, "base", FAST)
     overall = decide(analysis, COSTS)[0]
-    facts = Circumstances(F1, COSTS)
+    facts = Circumstances(METRIC, COSTS)
     assert sentence(overall, analysis, facts).en.startswith("Use small: ")
     lines = [line.en for line in reasons(overall, analysis, facts)]
     assert any(line.startswith("clean forgets: on old it is at -50.0 points") for line in lines)
@@ -162,7 +158,7 @@ def test_many_names_are_cut_with_their_number():
         Terms(num_resamples=99),
     )
     costs = dict.fromkeys(rows, 1.0)
-    text = sentence(decide(analysis, costs)[0], analysis, Circumstances(F1, costs))
+    text = sentence(decide(analysis, costs)[0], analysis, Circumstances(METRIC, costs))
     assert "c0, c1, c2, c3, c4, c5 and 3 more" in text.en
     assert "等 9 个" in text.zh
 
@@ -181,17 +177,3 @@ def test_no_words_are_left_with_a_python_value_in_them():
         text = words(found)
         everything = "\n".join([text.en, text.zh, *why(found)])
         assert not re.search(r"None\b(?! helps)|nan|inf\b|\{|\}", everything), everything
-
-
-@pytest.mark.parametrize(
-    ("p", "text"), [(0.0004, "p < 0.001"), (0.0316, "p 0.032"), (0.5, "p 0.50"), (1.0, "p 1.00")]
-)
-def test_p_values_are_written_as_people_do(p, text):
-    assert p_text(p) == text
-
-
-def test_nats_are_no_points():
-    nats = Measure("answer_nll", is_share=False)
-    assert nats.value(2.5) == "2.500"
-    assert nats.difference(-0.25) == "-0.250"
-    assert replace(nats, is_share=True).difference_zh(0.1) == "+10.0 分"

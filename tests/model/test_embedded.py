@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from loracle.errors import MissingExtraError, ModelError
+from loracle.files import sha256
 from loracle.model import embedded
 from loracle.model.embedded import MANIFEST_NAME, cache_folder, embedded_model_folder
 
@@ -44,7 +45,7 @@ def package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     (folder / "__init__.py").write_text("raise RuntimeError('it must not be imported')\n")
     (folder / embedded.GGUF_NAME).write_bytes(b"weights")
     monkeypatch.syspath_prepend(str(folder.parent))
-    monkeypatch.setattr(embedded, "GGUF_SHA256", embedded._sha256(folder / embedded.GGUF_NAME))
+    monkeypatch.setattr(embedded, "GGUF_SHA256", sha256(folder / embedded.GGUF_NAME))
     monkeypatch.setattr(embedded, "convert", fake_convert)
     return folder
 
@@ -92,7 +93,7 @@ def test_another_file_than_the_pinned_one_is_refused_with_both_hashes(
         embedded_model_folder()
     message = str(caught.value)
     assert str(path) in message
-    assert embedded._sha256(path) in message
+    assert sha256(path) in message
     assert embedded.GGUF_SHA256 in message
     assert "--force-reinstall" in message
 

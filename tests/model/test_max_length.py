@@ -7,8 +7,6 @@ from pathlib import Path
 import pytest
 
 from loracle.data_check import datasets as intake
-from loracle.forest.attention import rows as row_attention
-from loracle.model import max_length as lengths
 from loracle.model.max_length import SPARE_SHARE, LengthLimit, ModelShape, length_limit, shape_of
 from loracle.model.memory import FreeMemory, free_memory, host_memory
 from loracle.plan import ModelPlan, TrainingPlan
@@ -90,10 +88,6 @@ def test_the_shape_is_the_models() -> None:
     layer = [m for m in model.model.layers[0].modules() if hasattr(m, "in_features")]
     assert shape.layer_width == sum(m.in_features + m.out_features for m in layer)
     assert shape.width == shape.num_layers * shape.layer_width
-
-
-def test_the_estimate_knows_up_to_where_attention_keeps_its_probabilities() -> None:
-    assert lengths._EXPLICIT_TOKENS == row_attention.MAX_EXPLICIT_TOKENS
 
 
 def test_the_renderer_takes_the_limit_of_the_plan_then_of_memory(

@@ -6,12 +6,12 @@ from pathlib import Path
 from typing import Any
 
 from loracle.experiment.trial import Place
-from training.datasets import Dataset
+from training.datasets import DatasetPaths
 from training.summary import completed_entry, failed_entry, summarize
 
 
 def entry(name: str, f1: float, base_f1: float = 20.0, evaluation: str = "t") -> dict[str, Any]:
-    dataset = Dataset(name, Path(f"{name}.jsonl"), Path(f"{evaluation}.jsonl"), evaluation)
+    dataset = DatasetPaths(name, Path(f"{name}.jsonl"), Path(f"{evaluation}.jsonl"), evaluation)
     scores = {"exact_match": 0.0, "f1": f1, "num_examples": 2, "predictions": [{}, {}]}
     base = {"exact_match": 0.0, "f1": base_f1}
     return completed_entry(
@@ -20,7 +20,7 @@ def entry(name: str, f1: float, base_f1: float = 20.0, evaluation: str = "t") ->
 
 
 def failed(name: str) -> dict[str, Any]:
-    dataset = Dataset(name, Path(f"{name}.jsonl"), None, f"{name}-held-out")
+    dataset = DatasetPaths(name, Path(f"{name}.jsonl"), None, f"{name}-held-out")
     return failed_entry(dataset, Place(name, 1, 2), "it broke")
 
 

@@ -5,10 +5,9 @@ from __future__ import annotations
 import json
 import random
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
 
 from loracle import metrics
 from loracle.data.clusters import kinds_of, question_clusters
@@ -18,9 +17,10 @@ from loracle.decision.evidence import read_evidence
 from loracle.decision.judge import judge, judgement_record
 from loracle.files import JsonLinesWriter, write_json
 from loracle.plan import fingerprint, freeze, load_plan
-from loracle.report.results import EvaluationFacts, ModelFacts, ResultRow, build_results
-from loracle.report.run_record import keep_questions
+from loracle.report.results import EvaluationFacts, ModelFacts, ResultRow, RunFacts, build_results
 from loracle.run_folder.folder import RunFolder, TrialFolder
+from loracle.run_folder.questions import keep_questions
+from loracle.run_folder.trial_record import EvaluationOutcome, TrainingOutcome, TrialSummary
 
 CREATED = datetime(2026, 1, 2, 10, 0, tzinfo=UTC)
 MODEL = ModelFacts("invented", None, "float32", 1000, "ab12" * 16, "forest", "agreed to 2e-6")
@@ -82,15 +82,17 @@ def make_run(root: Path, shape: Shape, answer: Answering | None = None) -> Path:
         write_json(
             folder.results,
             build_results(
-                str(root),
-                plan_fingerprint,
-                MODEL,
-                [_facts(name, examples) for name, examples in sets.items()],
+                RunFacts(
+                    str(root),
+                    plan_fingerprint,
+                    MODEL,
+                    [_facts(name, examples) for name, examples in sets.items()],
+                    plan.decision.metric,
+                    True,
+                    CREATED,
+                ),
                 rows,
-                plan.decision.metric,
-                True,
                 judgement_record(judge(read_evidence(root))),
-                CREATED,
             ),
         )
     return root
@@ -157,24 +159,24 @@ def _trial(
         with JsonLinesWriter(folder.steps) as writer:
             for step in range(1, num_steps + 1):
                 writer.write(_step(step, num_steps))
-    row = ResultRow(
-        candidate=name,
-        seed=seed,
-        status="done",
-        num_examples=0 if seed is None else 100,
+    training = TrainingOutcome(
+        num_examples=100,
+        num_supervised_tokens=500,
         num_steps=num_steps,
-        supervised_tokens=500 * (seed is not None),
-        tokens_read=100 * num_steps,
-        tokens_computed=40 * num_steps,
-        training_seconds=2.0 * num_steps,
-        evaluation_seconds=30.0,
-        means=means,
-        finish_reasons=finish_reasons,
+        num_tokens_read=100 * num_steps,
+        num_tokens_computed=40 * num_steps,
+        seconds=2.0 * num_steps,
+        final_loss=0.5,
+        initial_adapter_fingerprint="00",
+        adapter_fingerprint="ff",
     )
-    summary: dict[str, Any] = {**asdict(row), "scores": means, "final_loss": 0.5}
-    write_json(folder.trial_json, summary)
+    evaluations = {
+        evaluation: EvaluationOutcome(means[evaluation], finish_reasons[evaluation], {}, {})
+        for evaluation in sets
+    }
+    summary = TrialSummary(name, seed, training if num_steps else None, evaluations, 30.0)
     folder.finish(summary, plan_fingerprint=plan_fingerprint)
-    return row
+    return ResultRow.of(summary)
 
 
 def _step(step: int, num_steps: int) -> dict[str, float]:

@@ -23,7 +23,8 @@ from loracle.report.page import build_page, write_report
 from loracle.report.run_record import Turn, read_run
 from loracle.report.sections import all_sections
 from loracle.report.sections.lookup import Findings
-from loracle.report.sections.words import clock, quantile
+from loracle.report.sections.words import quantile
+from loracle.text import clock
 from tests.report.runs import Shape, make_run
 
 QUALITY = {"base": 0.2, "clean": 0.8, "noisy": 0.3}

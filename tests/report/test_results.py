@@ -26,6 +26,7 @@ from loracle.report.results import (
     EvaluationFacts,
     ModelFacts,
     ResultRow,
+    RunFacts,
     build_results,
     read_results,
     results_schema,
@@ -81,9 +82,8 @@ def results_of(
 ) -> dict[str, Any]:
     created = datetime(2026, 1, 2, 10, 0, tzinfo=UTC)
     judgement = judgement_of(rows, evaluations, metric)
-    return build_results(
-        "demo", "9f2c", model, evaluations, rows, metric, higher_is_better, judgement, created
-    )
+    facts = RunFacts("demo", "9f2c", model, evaluations, metric, higher_is_better, created)
+    return build_results(facts, rows, judgement)
 
 
 def judgement_of(

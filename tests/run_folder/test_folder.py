@@ -15,6 +15,8 @@ from loracle.files import (
     write_json,
 )
 from loracle.run_folder.folder import RunFolder, TrialFolder
+from loracle.run_folder.trial_record import read_summary
+from tests.trial_summaries import summary
 
 FINGERPRINT = "9f2c"
 
@@ -34,7 +36,7 @@ def finished_trial(folder: Path) -> TrialFolder:
     with JsonLinesWriter(trial.predictions("test")) as predictions:
         predictions.write({"id": "q1", "prediction": "丹佛野马"})
     write_atomically(trial.adapter / "adapter_model.safetensors", b"weights")
-    trial.finish({"num_steps": 1}, plan_fingerprint=FINGERPRINT)
+    trial.finish(summary(num_steps=1), plan_fingerprint=FINGERPRINT)
     return trial
 
 
@@ -87,19 +89,21 @@ def test_every_path_of_the_run_folder_is_as_the_layout_says(tmp_path: Path) -> N
 def test_done_lists_every_file_and_keeps_the_summary(tmp_path: Path) -> None:
     trial = finished_trial(tmp_path)
     assert trial.verify(FINGERPRINT) is None
-    assert trial.summary() == {"num_steps": 1}
+    assert trial.summary() == summary(num_steps=1)
     assert list(read_json(trial.done)["files"]) == [
         "adapter/adapter_model.safetensors",
         "predictions/test.jsonl",
         "steps.jsonl",
+        "trial.json",
     ]
+    assert read_summary(trial.trial_json) == summary(num_steps=1)
 
 
-def test_finishing_twice_does_not_vouch_for_the_first_done(tmp_path: Path) -> None:
+def test_finishing_twice_does_not_list_the_first_done(tmp_path: Path) -> None:
     trial = finished_trial(tmp_path)
-    trial.finish({"num_steps": 2}, plan_fingerprint=FINGERPRINT)
+    trial.finish(summary(num_steps=2), plan_fingerprint=FINGERPRINT)
     assert trial.verify(FINGERPRINT) is None
-    assert trial.summary() == {"num_steps": 2}
+    assert trial.summary() == summary(num_steps=2)
 
 
 def test_a_changed_byte_is_found(tmp_path: Path) -> None:
@@ -149,6 +153,7 @@ def test_clearing_names_what_it_removed_and_follows_no_link(tmp_path: Path) -> N
         "link",
         "predictions/test.jsonl",
         "steps.jsonl",
+        "trial.json",
     ]
     assert trial.verify(FINGERPRINT) == "it has not run yet"
     assert (precious / "weights").read_text() == "keep"

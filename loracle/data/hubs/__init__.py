@@ -27,11 +27,11 @@ from loracle.data.hubs.repository import (
     Snapshot,
     is_offline,
     listed,
-    size_text,
 )
 from loracle.data.hubs.weights import model_paths
 from loracle.plan import nearest
 from loracle.plan.locations import HubFiles, HubLocation, HubName, LocalFile, parse_model
+from loracle.text import size
 
 SHOWN_COMMIT_CHARACTERS = 12
 
@@ -167,7 +167,7 @@ def _fetched(
             repository.address,
             snapshot.commit[:SHOWN_COMMIT_CHARACTERS],
             f"{len(missing)} files" if len(missing) > 1 else missing[0],
-            size_text(size_bytes),
+            size(size_bytes),
         )
     folder = hub.download(repository, snapshot, paths, into)
     files = [LocalFile(folder / path, path) for path in paths]
@@ -181,6 +181,6 @@ def _require_room(repository: Repository, folder: Path, size_bytes: int) -> None
     place = next(path for path in (folder, *folder.absolute().parents) if path.exists())
     if (free_bytes := shutil.disk_usage(place).free) < size_bytes:
         raise repository.error(
-            f"{size_text(size_bytes)} are to be fetched, and {folder} has room for "
-            f"{size_text(free_bytes)}; make room, or choose another folder"
+            f"{size(size_bytes)} are to be fetched, and {folder} has room for "
+            f"{size(free_bytes)}; make room, or choose another folder"
         )

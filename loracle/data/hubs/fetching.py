@@ -8,7 +8,6 @@ from types import MappingProxyType
 from typing import Literal, NamedTuple
 
 from loracle.data.hubs import fetch_all_splits, fetch_dataset, fetch_model, model_location
-from loracle.data.hubs.repository import size_text
 from loracle.errors import PlanError, UserError
 from loracle.plan import EMBEDDED, EntryKey, ModelPlan, Plan, load_plan
 from loracle.plan.locations import (
@@ -18,6 +17,7 @@ from loracle.plan.locations import (
     parse_location,
 )
 from loracle.plan.root import FILE_SECTIONS
+from loracle.text import counted, size
 
 # What a candidate is trained on where a dataset has several splits and the plan names none. An
 # evaluation has no such default: test and validation are both common, and differ.
@@ -58,10 +58,13 @@ def fetch_plan(
     plan: Plan,
     data_commits: Mapping[EntryKey, str] = MappingProxyType({}),
     model_commit: str | None = None,
+    *,
+    with_model: bool = True,
 ) -> Fetched:
     """Fetch the datasets and the model of a plan that are on a hub.
 
     data_commits, model_commit: commits that an earlier run recorded, to read the same again.
+    with_model: False if the model is in memory already.
 
     Raises UserError with the problems of all of them; the model comes last, and is not fetched
     where a dataset has a problem.
@@ -80,7 +83,7 @@ def fetch_plan(
             problems += [f"{key.section}.{key.position}: {problem}" for problem in error.problems]
     if problems:
         raise UserError(problems)
-    return Fetched(data, fetch_plan_model(plan.model, model_commit))
+    return Fetched(data, fetch_plan_model(plan.model, model_commit) if with_model else None)
 
 
 def fetch_targets(
@@ -115,7 +118,9 @@ def _entries(plan: Plan) -> Iterator[tuple[EntryKey, str, str | None, str | None
         yield EntryKey("evaluation", index), evaluation.path, evaluation.split, None
 
 
-def fetch_plan_model(settings: ModelPlan, commit: str | None) -> HubFiles | None:
+def fetch_plan_model(
+    settings: ModelPlan, commit: str | None, *, with_weights: bool = True
+) -> HubFiles | None:
     """The files of a plan's model, at a commit that an earlier run recorded; None where it is on
     this machine anyway. Raises UserError."""
     if settings.name == EMBEDDED:
@@ -123,7 +128,9 @@ def fetch_plan_model(settings: ModelPlan, commit: str | None) -> HubFiles | None
     location = model_location(settings.name, settings.hub, settings.revision)
     if location is None:
         return None
-    return fetch_model(location, commit=commit, with_code=settings.trust_remote_code)
+    return fetch_model(
+        location, commit=commit, with_code=settings.trust_remote_code, with_weights=with_weights
+    )
 
 
 def _fetch_target(
@@ -151,7 +158,5 @@ def _fetch_target(
 
 def fetched_line(files: HubFiles) -> str:
     """What was fetched, in one line: with the commit, which a plan can name to stay at it."""
-    count = f"{len(files.files)} file{'s' if len(files.files) != 1 else ''}"
-    return (
-        f"{files.repository}@{files.commit}  {count}, {size_text(files.size_bytes)}  {files.folder}"
-    )
+    count = counted(len(files.files), "file")
+    return f"{files.repository}@{files.commit}  {count}, {size(files.size_bytes)}  {files.folder}"

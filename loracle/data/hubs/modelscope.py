@@ -11,7 +11,6 @@ branch meant, so that is added to its cache, laid out as the Hugging Face cache 
 
 from __future__ import annotations
 
-import hashlib
 import json
 import logging
 import os
@@ -30,6 +29,7 @@ from loracle.data.hubs.repository import (
     not_cached,
 )
 from loracle.errors import MissingExtraError, UserError
+from loracle.files import sha256
 from loracle.plan.locations import is_commit
 
 DEFAULT_REVISION = "master"
@@ -250,8 +250,7 @@ def _link_from(branch: Path, folder: Path, entries: Sequence[Mapping[str, Any]])
         source, target = branch / entry["Path"], folder / entry["Path"]
         if target.exists() or not source.is_file() or source.stat().st_size != entry["Size"]:
             continue
-        with source.open("rb") as file:
-            if hashlib.file_digest(file, "sha256").hexdigest() != entry.get("Sha256"):
-                continue
+        if sha256(source) != entry.get("Sha256"):
+            continue
         target.parent.mkdir(parents=True, exist_ok=True)
         os.link(source, target)

@@ -115,13 +115,3 @@ def first_line(error: BaseException) -> str:
     """The first line of what an error says, or its kind."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     return lines[0].rstrip(".;:") if lines else type(error).__name__
-
-
-def size_text(num_bytes: int) -> str:
-    """A size in words, "1.5 MB"."""
-    size = float(num_bytes)
-    for unit in ("bytes", "kB", "MB"):
-        if size < 1000:
-            return f"{size:.0f} {unit}" if unit == "bytes" else f"{size:.1f} {unit}"
-        size /= 1000
-    return f"{size:.1f} GB"

@@ -24,7 +24,7 @@ from loracle.data.conversation import ROLES, Message, Role, ToolCall
 from loracle.data.faults import Faults, Reason, checked_text, kind_of, show
 from loracle.data.reading.options import ReadOptions, TurnKeys
 from loracle.data.reading.row_content import (
-    Content,
+    RowContent,
     RowValue,
     answers_of,
     keys_found,
@@ -59,7 +59,7 @@ def turns_of(row: RowValue) -> object:
     return next((row[key] for key in TURN_COLUMNS if row.get(key) is not None), None)
 
 
-def parse_messages(row: RowValue, faults: Faults, options: ReadOptions) -> Content:
+def parse_messages(row: RowValue, faults: Faults, options: ReadOptions) -> RowContent:
     """OpenAI's form."""
     messages = [
         _message(turn, place, faults) for turn, place in _turns(row, "role", "content", faults)
@@ -67,7 +67,7 @@ def parse_messages(row: RowValue, faults: Faults, options: ReadOptions) -> Conte
     return _content(row, messages, faults)
 
 
-def parse_sharegpt(row: RowValue, faults: Faults, options: ReadOptions) -> Content:
+def parse_sharegpt(row: RowValue, faults: Faults, options: ReadOptions) -> RowContent:
     """ShareGPT's form; a `function_call` turn right after text is part of the same turn."""
     keys = options.turn_keys
     messages: list[Message | None] = []
@@ -81,7 +81,7 @@ def parse_sharegpt(row: RowValue, faults: Faults, options: ReadOptions) -> Conte
     return _content(row, messages, faults)
 
 
-def _content(row: RowValue, turns: Sequence[Message | None], faults: Faults) -> Content:
+def _content(row: RowValue, turns: Sequence[Message | None], faults: Faults) -> RowContent:
     messages = [message for message in turns if message]
     if not messages or messages[0].role != "system":
         messages = [*system_turn(optional_text(row, "system", faults)), *messages]
@@ -94,7 +94,7 @@ def _content(row: RowValue, turns: Sequence[Message | None], faults: Faults) -> 
         text if text and any(text in content for content in asked) else None
         for text in (optional_text(row, key, Faults()) for key in ("context", "question"))
     )
-    return Content(tuple(messages), answers, tools, context, question)
+    return RowContent(tuple(messages), answers, tools, context, question)
 
 
 def _turns(

@@ -1,6 +1,6 @@
 """Examples from what lies on disk, with an account of every row.
 
-    location --locations--> files --containers--> Row --a Format--> Content --> Example or Drop
+    location --locations--> files --containers--> Row --a Format--> RowContent --> Example or Drop
 
 A row becomes examples or a Drop with its reason; nothing else can happen to it.
 """
@@ -29,7 +29,7 @@ from loracle.data.reading.formats import (
 )
 from loracle.data.reading.locations import Source, resolve
 from loracle.data.reading.options import ReadOptions
-from loracle.data.reading.row_content import Content
+from loracle.data.reading.row_content import RowContent
 from loracle.data.reading.rows import Row
 from loracle.errors import DataError
 
@@ -224,7 +224,7 @@ class Reading:
             group,
         )
 
-    def _content(self, value: object, faults: Faults) -> Content | None:
+    def _content(self, value: object, faults: Faults) -> RowContent | None:
         if not isinstance(value, dict):
             faults.add(Reason.WRONG_KIND, f"found {kind_of(value)}; expected {expected_forms()}")
             return None

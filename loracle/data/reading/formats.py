@@ -22,7 +22,7 @@ from loracle.data.faults import Faults, Reason, show
 from loracle.data.reading.chat_rows import TURN_COLUMNS, parse_messages, parse_sharegpt, turns_of
 from loracle.data.reading.options import ReadOptions
 from loracle.data.reading.question_rows import parse_alpaca, parse_prompt_completion, parse_question
-from loracle.data.reading.row_content import Content, RowValue, filled, keys_found
+from loracle.data.reading.row_content import RowContent, RowValue, filled, keys_found
 from loracle.data.reading.rows import Row
 from loracle.data.reading.squad_nesting import NESTING_KEYS, flat_rows
 from loracle.plan import FormatName, nearest
@@ -45,7 +45,7 @@ class Format(NamedTuple):
     name: FormatName
     example: str
     fields: tuple[tuple[str, ...], ...]
-    parse: Callable[[RowValue, Faults, ReadOptions], Content]
+    parse: Callable[[RowValue, Faults, ReadOptions], RowContent]
     flat: Callable[[Row], Iterator[Row]] = _one_row
     others: tuple[str, ...] = ()
 

@@ -11,7 +11,6 @@ Source: LLaMA-Factory's data/README.md, which lists the keys.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -19,6 +18,7 @@ from typing import NamedTuple
 
 from loracle.data.faults import kind_of, show
 from loracle.data.reading.chat_rows import FUNCTION_CALL
+from loracle.data.reading.json_object import read_json_object
 from loracle.data.reading.options import ReadOptions, TurnKeys
 from loracle.errors import DataError
 from loracle.plan import FormatName, nearest
@@ -73,7 +73,7 @@ def registry_entry(registry: Path, name: str, options: ReadOptions) -> RegistryE
 
     Raises DataError where it is missing, or says what Loracle cannot follow.
     """
-    entries = _load(registry)
+    entries = read_json_object(registry, of=" of datasets")
     if name not in entries:
         near = nearest(name, entries)
         hint = f"did you mean {near}?" if near else f"it has {', '.join(list(entries)[:8])}"
@@ -97,18 +97,6 @@ def registry_entry(registry: Path, name: str, options: ReadOptions) -> RegistryE
             turn_keys=_turn_keys(entry.get("tags") or {}),
         ),
     )
-
-
-def _load(registry: Path) -> Mapping[str, object]:
-    try:
-        entries = json.loads(registry.read_bytes())
-    except OSError as error:
-        raise DataError(f"{registry} cannot be read: {error.strerror}") from error
-    except (ValueError, RecursionError) as error:
-        raise DataError(f"{registry} is no JSON: {error}") from error
-    if not isinstance(entries, dict):
-        raise DataError(f"{registry} holds {kind_of(entries)}; expected an object of datasets")
-    return entries
 
 
 def _problems(entry: Mapping[str, object]) -> list[str]:

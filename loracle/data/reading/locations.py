@@ -10,16 +10,15 @@ hf://org/name, ms://org/name      a dataset of a hub: resolved to files before i
 from __future__ import annotations
 
 import errno
-import json
 import os
 import re
-from collections.abc import Mapping
 from pathlib import Path
 from typing import NamedTuple
 
-from loracle.data.faults import kind_of, show
+from loracle.data.faults import show
 from loracle.data.hubs import fetch_dataset, shown
 from loracle.data.reading import containers
+from loracle.data.reading.json_object import read_json_object
 from loracle.data.reading.llama_factory import registry_entry
 from loracle.data.reading.options import ReadOptions
 from loracle.errors import DataError
@@ -123,7 +122,7 @@ def _registered(location: str, registry: Path, name: str, options: ReadOptions) 
 
 
 def _saved_split(location: str, folder: Path, options: ReadOptions) -> Source:
-    description = _json_object(folder / _SAVED_SPLITS)
+    description = read_json_object(folder / _SAVED_SPLITS, fix="; save the dataset again")
     splits = description.get("splits")
     if not isinstance(splits, list) or not all(isinstance(name, str) for name in splits):
         raise DataError(f"{folder / _SAVED_SPLITS}: found no list of splits; save it again")
@@ -134,7 +133,7 @@ def _saved_split(location: str, folder: Path, options: ReadOptions) -> Source:
 
 def _saved_files(folder: Path) -> tuple[Path, ...]:
     """The Arrow files of a saved dataset, as its state lists them."""
-    listed = _json_object(folder / _SAVED).get("_data_files")
+    listed = read_json_object(folder / _SAVED, fix="; save the dataset again").get("_data_files")
     names = (
         [item.get("filename") for item in listed or () if isinstance(item, dict)]
         if (isinstance(listed, list))
@@ -144,18 +143,6 @@ def _saved_files(folder: Path) -> tuple[Path, ...]:
     if not files or len(files) != len(names):
         raise DataError(f"{folder / _SAVED}: found no list of data files; save the dataset again")
     return files
-
-
-def _json_object(path: Path) -> Mapping[str, object]:
-    try:
-        value = json.loads(path.read_bytes())
-    except OSError as error:
-        raise DataError(f"{path} cannot be read: {error.strerror}") from error
-    except (ValueError, RecursionError) as error:
-        raise DataError(f"{path} is no JSON ({error}); save the dataset again") from error
-    if not isinstance(value, dict):
-        raise DataError(f"{path} holds {kind_of(value)}; expected an object")
-    return value
 
 
 def _folder(location: str, folder: Path, options: ReadOptions) -> Source:

@@ -17,7 +17,7 @@ from loracle.data.faults import Faults, Reason, filled_text, kind_of
 from loracle.data.reading.chat_rows import add_order_faults, parse_messages
 from loracle.data.reading.options import ReadOptions
 from loracle.data.reading.row_content import (
-    Content,
+    RowContent,
     RowValue,
     answers_of,
     keys_found,
@@ -28,7 +28,7 @@ from loracle.data.reading.row_content import (
 from loracle.data.reading.tool_calls import tools_of
 
 
-def parse_alpaca(row: RowValue, faults: Faults, options: ReadOptions) -> Content:
+def parse_alpaca(row: RowValue, faults: Faults, options: ReadOptions) -> RowContent:
     """The user's turn is the instruction, and below it the input where there is one."""
     parts = [
         optional_text(row, "instruction", faults),
@@ -47,7 +47,7 @@ def parse_alpaca(row: RowValue, faults: Faults, options: ReadOptions) -> Content
         Message("user", prompt),
         Message("assistant", output or ""),
     )
-    return Content(messages, answers_of(row, "answers", faults), tools_of(row, faults))
+    return RowContent(messages, answers_of(row, "answers", faults), tools_of(row, faults))
 
 
 def _history(value: object, faults: Faults) -> list[Message]:
@@ -68,7 +68,7 @@ def _history(value: object, faults: Faults) -> list[Message]:
     return turns
 
 
-def parse_prompt_completion(row: RowValue, faults: Faults, options: ReadOptions) -> Content:
+def parse_prompt_completion(row: RowValue, faults: Faults, options: ReadOptions) -> RowContent:
     """Two texts, or two lists of messages, as TRL has them."""
     prompt, completion = row.get("prompt"), row.get("completion")
     if isinstance(prompt, list) and isinstance(completion, list):
@@ -83,10 +83,10 @@ def parse_prompt_completion(row: RowValue, faults: Faults, options: ReadOptions)
     )
     if not faults:
         add_order_faults(messages, faults)
-    return Content(messages, answers_of(row, "answers", faults), tools_of(row, faults))
+    return RowContent(messages, answers_of(row, "answers", faults), tools_of(row, faults))
 
 
-def parse_question(row: RowValue, faults: Faults, options: ReadOptions) -> Content:
+def parse_question(row: RowValue, faults: Faults, options: ReadOptions) -> RowContent:
     """A question, the passage before it where there is one, and its answer or answers.
 
     The reply is `answer`, or else the first of `answers`; the references are `answers`, or
@@ -108,7 +108,7 @@ def parse_question(row: RowValue, faults: Faults, options: ReadOptions) -> Conte
         Message("user", prompt),
         Message("assistant", reply),
     )
-    return Content(
+    return RowContent(
         messages,
         answers,
         context=context,

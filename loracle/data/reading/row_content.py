@@ -16,7 +16,7 @@ NUM_SHOWN_KEYS = 8
 RowValue = Mapping[str, object]
 
 
-class Content(NamedTuple):
+class RowContent(NamedTuple):
     """What a format takes from a row. context, question: where the row keeps the two apart."""
 
     messages: tuple[Message, ...]

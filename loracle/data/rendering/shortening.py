@@ -15,7 +15,7 @@ from dataclasses import replace
 from typing import Literal, NamedTuple
 
 from loracle.data.conversation import Conversation, Example
-from loracle.data.prompt_parts import Span, passage_spans
+from loracle.data.prompt_parts import TextSpan, passage_spans
 
 Overlong = Literal["shorten", "drop", "error"]
 """What happens to a row that is too long."""
@@ -47,7 +47,7 @@ class Shortened(NamedTuple):
 
 class _Passage(NamedTuple):
     message: int
-    span: Span
+    span: TextSpan
 
 
 def shorten(example: Example, count: Callable[[Example], int], limit: int) -> Shortened | None:

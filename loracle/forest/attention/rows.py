@@ -17,16 +17,9 @@ import torch
 from torch import Tensor, nn
 
 from loracle.forest.attention.interface import KeysValues
+from loracle.forest.limits import MAX_EXPLICIT_TOKENS, SPAN_PAIRS
 from loracle.forest.spans import cut_into_spans
 from loracle.forest.trie import Forest
-
-# Up to this row length explicit matrix products beat the fused kernel on a CPU (docs/log.md);
-# beyond it their quadratic memory does not.
-MAX_EXPLICIT_TOKENS = 1024
-
-# One more span costs as much as the products of this many (query, key) pairs; measured with 9
-# heads of 64 (docs/log.md). It only decides where rows are cut, never a result.
-SPAN_PAIRS = 16384
 
 
 class _Span(NamedTuple):

@@ -17,8 +17,8 @@ from typing import Any
 from loracle.plan import BASE_NAME
 from loracle.report.run_record import RunRecord
 from loracle.report.sections.lookup import score
-from loracle.report.sections.words import Said, count, percent, places_of, series_of
-from loracle.text import NOTHING
+from loracle.report.sections.words import Said, places_of, series_of
+from loracle.text import NOTHING, count, percent
 
 _NUM_EXAMPLES = 3
 _FAILING = ("error", "gated")

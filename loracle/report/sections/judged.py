@@ -12,19 +12,11 @@ from loracle.report.sections.lookup import (
     Findings,
     Scope,
     interval,
-    on_axis,
     p_value,
     score,
 )
-from loracle.report.sections.words import (
-    Said,
-    clock,
-    count,
-    metric_name,
-    places_of,
-    series_of,
-)
-from loracle.text import NOTHING
+from loracle.report.sections.words import Said, places_of, series_of
+from loracle.text import NOTHING, clock, count, metric_name, on_scale
 
 _OVERALL: Said = ("All sets", "全部评测集")
 
@@ -247,10 +239,15 @@ def _chart(record: RunRecord, findings: Findings, scope: Scope, places: Mapping[
         name = entry["candidate"]
         mean = entry["mean"] if scope is None else entry["scores"][scope][metric]["mean"]
         found = findings.estimate(name, metric, scope) or {"low": None, "high": None}
-        ends = [None if found[end] is None else on_axis(metric, found[end]) for end in _ENDS]
+        ends = [None if found[end] is None else on_scale(metric, found[end]) for end in _ENDS]
         rows.append(
             PointRow(
-                name, places.get(name), score(metric, mean), on_axis(metric, mean), ends[0], ends[1]
+                name,
+                places.get(name),
+                score(metric, mean),
+                on_scale(metric, mean),
+                ends[0],
+                ends[1],
             )
         )
     return estimates_chart(rows)

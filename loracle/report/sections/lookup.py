@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from loracle import text
 from loracle.metrics import METRICS
 from loracle.text import NOTHING, shown_score
 
@@ -103,16 +104,5 @@ def interval(metric: str, found: Found | None, *, signed: bool = False) -> str:
 
 
 def p_value(found: Found | None) -> str:
-    """The corrected p, two digits that mean something."""
-    if found is None:
-        return NOTHING
-    p = found["p_corrected"]
-    if p < 0.001:
-        return "< 0.001"
-    return f"{p:.3f}" if p < 0.1 else f"{p:.2f}"
-
-
-def on_axis(metric: str, value: float) -> float:
-    """The value on a chart's axis, in the unit in which it is written."""
-    is_share = metric not in METRICS or METRICS[metric].unit == "share"
-    return value * 100 if is_share else value
+    """The corrected p."""
+    return NOTHING if found is None else text.p_value(found["p_corrected"])

@@ -3,22 +3,15 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from loracle.report.charts import MAX_LINE_POINTS, LineRow, loss_chart
 from loracle.report.run_record import RunRecord, TrialRecord
-from loracle.report.sections.words import (
-    clock,
-    count,
-    percent,
-    places_of,
-    quantile,
-    series_of,
-    size,
-)
-from loracle.text import NOTHING
+from loracle.report.sections.words import places_of, quantile, series_of
+from loracle.run_folder.trial_record import TrainingOutcome
+from loracle.text import NOTHING, clock, count, percent, size
 
 # From this share on, answers that were cut or are empty stand out.
 _OFTEN = 0.05
@@ -59,30 +52,27 @@ def cost(record: RunRecord) -> dict[str, Any]:
 
 
 def _cost(trial: TrialRecord) -> dict[str, str]:
-    summary = trial.summary
-    evaluation = clock(summary.get("evaluation_seconds"))
-    if trial.is_base:
+    evaluation = clock(trial.summary.evaluation_seconds)
+    trained = trial.training
+    if trained is None:
         names = ("steps", "tokens_read", "tokens_computed", "saving", "training", "final_loss")
         return dict.fromkeys(names, NOTHING) | {"evaluation": evaluation}
-    read, computed = summary.get("tokens_read", 0), summary.get("tokens_computed", 0)
-    final_loss = summary.get("final_loss")
+    read, computed = trained.num_tokens_read, trained.num_tokens_computed
     return {
-        "steps": count(summary.get("num_steps")),
+        "steps": count(trained.num_steps),
         "tokens_read": count(read),
         "tokens_computed": count(computed),
         "saving": percent(read - computed, read),
-        "training": clock(summary.get("training_seconds")),
+        "training": clock(trained.seconds),
         "evaluation": evaluation,
-        "final_loss": NOTHING if final_loss is None else f"{final_loss:.3f}",
+        "final_loss": f"{trained.final_loss:.3f}",
     }
 
 
 def data(record: RunRecord) -> dict[str, Any]:
     """The files, and what of them was learned."""
     places = places_of(record.plan)
-    summaries = {
-        trial.candidate: trial.summary for trial in record.finished_trials() if not trial.is_base
-    }
+    trained = {trial.candidate: trial.training for trial in record.finished_trials()}
     return {
         "rows": [
             {
@@ -91,15 +81,18 @@ def data(record: RunRecord) -> dict[str, Any]:
                 "limit": count(entry["limit"]),
                 "file": Path(entry["path"]).name,
                 "size": size(entry.get("size_bytes")),
-                **_accounting(summaries.get(entry["name"], {})),
+                **_accounting(trained.get(entry["name"])),
             }
             for entry in record.plan["candidates"]
         ]
     }
 
 
-def _accounting(summary: Mapping[str, Any]) -> dict[str, str]:
-    num_rows, supervised = summary.get("num_examples"), summary.get("supervised_tokens")
+def _accounting(trained: TrainingOutcome | None) -> dict[str, str]:
+    """trained: None if no trial of the candidate is finished."""
+    if trained is None:
+        return {"num_rows": count(None), "supervised": count(None), "per_row": NOTHING}
+    num_rows, supervised = trained.num_examples, trained.num_supervised_tokens
     return {
         "num_rows": count(num_rows),
         "supervised": count(supervised),

@@ -74,8 +74,8 @@ def _hashes(record: RunRecord) -> Iterator[tuple[str, str]]:
         if entry.get("sha256"):
             yield f"{entry['name']} · {entry['path'].rpartition('/')[2]}", entry["sha256"]
     for trial in record.finished_trials():
-        if fingerprint := trial.summary.get("adapter_fingerprint"):
-            yield f"{trial.label} · adapter", fingerprint
+        if trained := trial.training:
+            yield f"{trial.label} · adapter", trained.adapter_fingerprint
 
 
 def _shown(value: object) -> str:

@@ -179,7 +179,7 @@ def test_what_is_wrong_with_a_csv_is_named(content: str | bytes, problem: str) -
         ),
         (
             "a.jsonl.gz",
-            gzip.compress(b'{"question": "a"}\n' * 99)[:-9],
+            gzip.compress(b'{"question": "a"}\n' * 99, mtime=0)[:-9],
             "a.jsonl.gz is damaged: Compressed file",
         ),
         ("a.jsonl.gz", b"\x1f\x8bxxxxxxxxxxxx", "a.jsonl.gz is damaged: "),

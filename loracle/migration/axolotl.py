@@ -1,0 +1,265 @@
+"""axolotl's YAML:
+
+    base_model: NousResearch/Llama-3.2-1B
+    datasets:
+      - path: data/chats.jsonl
+        type: chat_template
+    adapter: lora
+
+Source: axolotl's config reference; its rows' forms are in axolotl_data.py.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from loracle.migration.axolotl_data import add_datasets
+from loracle.migration.draft import Draft, written
+from loracle.migration.not_needed import NOT_NEEDED
+from loracle.migration.places import Places, is_hub_id
+from loracle.migration.rules import (
+    WARMUP_RATIO,
+    Rule,
+    apply_rules,
+    as_bool,
+    as_list,
+    as_number,
+    batch_size,
+    default,
+    each_a_candidate,
+    gradient_norm,
+    hold_rows_out,
+    list_unknown,
+    number,
+    optimizer,
+    passed_to_peft,
+    precision,
+    quantized,
+    refused_if_on,
+    refused_unless,
+    schedule,
+    seed,
+    switch,
+    text,
+    training_length,
+    whole,
+)
+from loracle.migration.source import TheirFile
+from loracle.plan.foreign import Tool
+
+_TOOL = Tool.AXOLOTL
+_ONLY_LORA = "only LoRA adapters are trained"
+_OWN_TRACKERS = {"wandb_project": "wandb", "mlflow_tracking_uri": "mlflow"}
+
+
+def _template(draft: Draft, key: str, value: Any) -> None:
+    if value == "tokenizer_default":
+        draft.not_needed.append(key)
+        return
+    reason = "rows are rendered by the model's own chat template; see `loracle inspect`"
+    draft.note_change(written(key, value), "the model's template", reason)
+
+
+def _special_tokens(draft: Draft, key: str, value: Any) -> None:
+    if isinstance(value, Mapping) and set(value) <= {"pad_token"}:
+        draft.not_needed.append(key)
+    else:
+        draft.refuse(written(key, value), "the tokenizer stays as it is; change it in its folder")
+
+
+def _sequence_length(draft: Draft, key: str, value: Any) -> None:
+    whole("training.max_length")(draft, key, value)
+    strategy = str(draft.take("excess_length_strategy") or "drop")
+    if strategy == "drop":
+        draft.keep(f"rows above {key} are dropped", "training.overlong", "drop")
+    else:
+        reason = "the middle of the longest passage is cut, not the end of the row"
+        theirs = written("excess_length_strategy", strategy)
+        draft.change(theirs, "training.overlong", "shorten", reason)
+
+
+def _adapter(draft: Draft, key: str, value: Any) -> None:
+    if value not in ("lora", "qlora"):
+        draft.refuse(written(key, value), f"{_ONLY_LORA}; the plan uses LoRA")
+    elif value == "lora" or as_bool(draft.settings.get("load_in_4bit")):
+        draft.not_needed.append(key)
+    else:
+        quantized(draft, "adapter: qlora", 4)
+
+
+def _quantized(bits: int) -> Rule:
+    def rule(draft: Draft, key: str, value: Any) -> None:
+        if as_bool(value):
+            quantized(draft, written(key, value), bits)
+        else:
+            draft.not_needed.append(key)
+
+    return rule
+
+
+def _target_modules(draft: Draft, key: str, value: Any) -> None:
+    if as_bool(draft.settings.get("lora_target_linear")):
+        draft.note_change(
+            key, "lora.target_modules = all-linear", "lora_target_linear has them too"
+        )
+    elif isinstance(value, str):
+        draft.keep(key, "lora.target_modules", value)
+    else:
+        draft.keep(key, "lora.target_modules", as_list(value))
+
+
+def _target_linear(draft: Draft, key: str, value: Any) -> None:
+    if as_bool(value):
+        draft.keep(key, "lora.target_modules", "all-linear")
+    else:
+        draft.not_needed.append(key)
+
+
+def _initial_weights(draft: Draft, key: str, value: Any) -> None:
+    if value in (True, "true"):
+        draft.not_needed.append(key)
+    else:
+        draft.refuse(written(key, value), "adapters always start at zero")
+
+
+def _checkpointing(draft: Draft, key: str, value: Any) -> None:
+    on = as_bool(value)
+    if on is not None:
+        draft.keep(key, "training.gradient_checkpointing", on)
+    else:
+        reason = "activations are computed again, and not moved to other memory"
+        draft.change(written(key, value), "training.gradient_checkpointing", True, reason)
+
+
+def _plugins(draft: Draft, key: str, value: Any) -> None:
+    """Plugins that only make a training faster do not matter."""
+    faster = ("liger", "cut_cross_entropy")
+    others = [name for name in as_list(value) if not any(part in name for part in faster)]
+    if others:
+        draft.refuse(f"{key}: {', '.join(others)}", "plugins of axolotl do not run here")
+    else:
+        draft.not_needed.append(key)
+
+
+def _tracker(draft: Draft, key: str, value: Any) -> None:
+    name = _OWN_TRACKERS[key]
+    reason = f"follow a run with --set trackers={name}; it needs loracle[{name}]"
+    draft.note_change(written(key, value), "trackers = []", reason)
+
+
+_RULES: Mapping[str, Rule] = {
+    "trust_remote_code": switch("model.trust_remote_code"),
+    "model_revision": text("model.revision"),
+    "chat_template": _template,
+    "chat_template_jinja": _template,
+    "default_system_message": refused_if_on("write it into the rows, as their system message"),
+    "special_tokens": _special_tokens,
+    "tokens": refused_if_on("the tokenizer stays as it is; change it in its folder"),
+    "adapter": _adapter,
+    "load_in_4bit": _quantized(4),
+    "load_in_8bit": _quantized(8),
+    "gptq": refused_if_on("name the model without quantization"),
+    "bf16": precision,
+    "bfloat16": precision,
+    "fp16": precision,
+    "float16": precision,
+    "lora_r": whole("lora.r"),
+    "lora_alpha": whole("lora.alpha"),
+    "lora_dropout": number("lora.dropout"),
+    "lora_target_modules": _target_modules,
+    "lora_target_linear": _target_linear,
+    "lora_modules_to_save": refused_if_on(_ONLY_LORA),
+    "lora_model_dir": refused_if_on(
+        "training starts from a new adapter; merge this one into the base first"
+    ),
+    "peft_use_rslora": passed_to_peft("use_rslora"),
+    "peft_use_dora": passed_to_peft("use_dora"),
+    "peft_init_lora_weights": _initial_weights,
+    "loraplus_lr_ratio": refused_if_on("one learning rate for all of the adapter"),
+    "sequence_len": _sequence_length,
+    "train_on_inputs": refused_if_on("only answers are learned"),
+    "neftune_noise_alpha": refused_if_on("noise on the embeddings is not available"),
+    "noisy_embedding_alpha": refused_if_on("noise on the embeddings is not available"),
+    "rl": refused_unless([], "a plan trains by supervised fine-tuning only"),
+    "pretraining_dataset": refused_unless([], "only questions and answers are learned"),
+    "unfrozen_parameters": refused_unless([], _ONLY_LORA),
+    "rope_scaling": refused_unless([], "set it in the model's config.json"),
+    "early_stopping_patience": refused_if_on("every candidate is trained to its end"),
+    "dataset_exact_deduplication": refused_if_on(
+        "repeated rows are listed by `loracle check`; they stay"
+    ),
+    "curriculum_sampling": refused_if_on("rows are shuffled by the seed"),
+    "cosine_min_lr_ratio": refused_if_on("the cosine ends at 0"),
+    "cosine_constant_lr_ratio": refused_if_on("the cosine ends at 0"),
+    "lr_scheduler_kwargs": refused_unless([], "schedules have no settings beside the warm-up"),
+    "lr_groups": refused_unless([], "one learning rate for all of the adapter"),
+    "learning_rate": number("training.learning_rate"),
+    "lr_scheduler": schedule,
+    "optimizer": optimizer,
+    "weight_decay": number("training.weight_decay"),
+    "adam_beta1": number("training.adam_beta1"),
+    "adam_beta2": number("training.adam_beta2"),
+    "adam_epsilon": number("training.adam_epsilon"),
+    "max_grad_norm": gradient_norm,
+    "gradient_checkpointing": _checkpointing,
+    "seed": seed,
+    "plugins": _plugins,
+    "wandb_project": _tracker,
+    "mlflow_tracking_uri": _tracker,
+}
+
+
+def migrate(theirs: TheirFile, places: Places) -> Draft:
+    """The plan that an axolotl file stands for, and the account of it."""
+    draft = Draft(theirs.settings)
+    _model(draft, places)
+    for key, section in (("datasets", "candidates"), ("test_datasets", "evaluation")):
+        add_datasets(draft, places, key, section)
+    each_a_candidate(draft, "datasets", _TOOL)
+    if draft.settings.get("adapter") in (None, ""):
+        draft.refuse(
+            "adapter: not set", "axolotl then trains all weights; the plan trains a LoRA adapter"
+        )
+    apply_rules(draft, _RULES)
+    training_length(draft, "num_epochs", 1.0, _TOOL)
+    _batch(draft)
+    _defaults(draft)
+    hold_rows_out(draft, "val_set_size", _TOOL)
+    draft.skip(NOT_NEEDED[_TOOL])
+    list_unknown(draft, _TOOL)
+    return draft
+
+
+def _model(draft: Draft, places: Places) -> None:
+    name = draft.take("base_model")
+    if name is None:
+        draft.refuse("base_model: not set", "name the model in the plan, model.name")
+        return
+    local = (
+        None if is_hub_id(str(name)) and not Path(str(name)).exists() else places.find(str(name))
+    )
+    draft.keep("base_model", "model.name", str(local) if local is not None else str(name))
+
+
+def _batch(draft: Draft) -> None:
+    total = as_number(draft.take("batch_size"))
+    if total is None:
+        keys = ("micro_batch_size", "gradient_accumulation_steps")
+        batch_size(draft, *keys, (1, 1), 1)
+    else:
+        draft.keep("batch_size", "training.batch_size", int(total))
+        draft.skip(["micro_batch_size", "gradient_accumulation_steps"])
+
+
+def _defaults(draft: Draft) -> None:
+    """What axolotl does where its file says nothing."""
+    for key, ours, value in (
+        ("lora_dropout", "lora.dropout", 0.0),
+        ("lr_scheduler", "training.schedule", "cosine"),
+        ("warmup_ratio", "training.warmup_ratio", WARMUP_RATIO),
+        ("max_grad_norm", "training.max_grad_norm", 1.0),
+        ("sequence_len", "training.max_length", 512),
+    ):
+        default(draft, key, ours, value, _TOOL)

@@ -1,0 +1,109 @@
+"""The plan while it is made from another tool's settings, and what became of them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+from loracle.plan.messages import show
+
+
+class Kept(NamedTuple):
+    """A setting that means the same in the plan. note: what else there is to say, or ""."""
+
+    theirs: str
+    ours: str
+    value: str
+    note: str = ""
+
+
+class Changed(NamedTuple):
+    """A setting that the plan has in another form. theirs: as it was written."""
+
+    theirs: str
+    ours: str
+    why: str
+
+
+class NotSupported(NamedTuple):
+    """A setting that the plan cannot express. advice: what to do."""
+
+    theirs: str
+    advice: str
+
+
+@dataclass
+class Draft:
+    """A plan's tree, and the account of how it came about.
+
+    settings: theirs; each is taken once, and what is left at the end is listed.
+    tree: the plan so far, sections and their keys.
+    """
+
+    settings: Mapping[str, Any]
+    tree: dict[str, Any] = field(default_factory=dict)
+    kept: list[Kept] = field(default_factory=list)
+    changed: list[Changed] = field(default_factory=list)
+    not_supported: list[NotSupported] = field(default_factory=list)
+    not_needed: list[str] = field(default_factory=list)
+    _taken: set[str] = field(default_factory=set)
+
+    def take(self, key: str) -> Any:
+        """Their value, None if it is not set; the key counts as dealt with."""
+        self._taken.add(key)
+        return self.settings.get(key)
+
+    def remaining(self) -> dict[str, Any]:
+        """The settings that nothing has taken."""
+        return {key: value for key, value in self.settings.items() if key not in self._taken}
+
+    def put(self, ours: str, value: Any) -> None:
+        """Set a key of the plan, "training.epochs"."""
+        section, _, key = ours.partition(".")
+        if key:
+            self.tree.setdefault(section, {})[key] = value
+        else:
+            self.tree[section] = value
+
+    def keep(self, theirs: str, ours: str, value: Any, note: str = "") -> None:
+        """Set a key of the plan to what a setting of theirs says."""
+        self.put(ours, value)
+        self.kept.append(Kept(theirs, ours, show(value), note))
+
+    def keep_entry(self, theirs: str, section: str, entry: Mapping[str, Any]) -> None:
+        """Add a data file to a section of the plan."""
+        entries = self.tree.setdefault(section, [])
+        entries.append(dict(entry))
+        details = [f"{key}: {show(value)}" for key, value in entry.items() if key != "path"]
+        place = f"{section}.{len(entries) - 1}"
+        self.kept.append(Kept(theirs, place, str(entry["path"]), ", ".join(details)))
+
+    def keep_as(self, theirs: str, where: str, value: object) -> None:
+        """List a setting that other lines of the account already carry into the plan."""
+        self.kept.append(Kept(theirs, where, show(value)))
+
+    def change(self, theirs: str, ours: str, value: Any, why: str) -> None:
+        """Set a key of the plan to the nearest there is to a setting of theirs."""
+        self.put(ours, value)
+        self.changed.append(Changed(theirs, f"{ours} = {show(value)}", why))
+
+    def note_change(self, theirs: str, ours: str, why: str) -> None:
+        """List a change that sets no key of its own."""
+        self.changed.append(Changed(theirs, ours, why))
+
+    def refuse(self, theirs: str, advice: str) -> None:
+        """List a setting that cannot be carried over."""
+        self.not_supported.append(NotSupported(theirs, advice))
+
+    def skip(self, keys: Iterable[str]) -> None:
+        """Take settings that do not matter to the result, if they are there."""
+        for key in keys:
+            if key in self.settings and key not in self._taken:
+                self._taken.add(key)
+                self.not_needed.append(key)
+
+
+def written(key: str, value: object) -> str:
+    """A setting as their file writes it."""
+    return f"{key}: {show(value)}" if not isinstance(value, str) else f"{key}: {value}"

@@ -1,0 +1,238 @@
+"""LLaMA-Factory's training YAML:
+
+    model_name_or_path: Qwen/Qwen2.5-7B-Instruct
+    dataset: identity,alpaca_en_demo        # entries of dataset_dir/dataset_info.json
+    template: qwen
+    finetuning_type: lora
+
+Source: LLaMA-Factory's hparams (data_args.py, finetuning_args.py, model_args.py) and transformers'
+TrainingArguments, whose defaults apply.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from loracle.migration.draft import Draft, written
+from loracle.migration.not_needed import NOT_NEEDED
+from loracle.migration.places import Places, is_hub_id
+from loracle.migration.rules import (
+    Rule,
+    apply_rules,
+    as_bool,
+    as_list,
+    as_number,
+    batch_size,
+    default,
+    each_a_candidate,
+    gradient_norm,
+    hold_rows_out,
+    list_unknown,
+    number,
+    optimizer,
+    passed_to_peft,
+    precision,
+    quantization_bits,
+    refused_if_on,
+    refused_unless,
+    schedule,
+    seed,
+    switch,
+    text,
+    trackers,
+    training_length,
+    whole,
+)
+from loracle.migration.source import TheirFile
+from loracle.plan import nearest
+from loracle.plan.foreign import Tool
+
+_TOOL = Tool.LLAMA_FACTORY
+_REGISTRY = "dataset_info.json"
+_ONLY_LORA = "only LoRA adapters are trained"
+
+
+def _template(draft: Draft, key: str, value: Any) -> None:
+    reason = "rows are rendered by the model's own chat template; see `loracle inspect`"
+    draft.note_change(written(key, value), "the model's template", reason)
+
+
+def _thinking(draft: Draft, key: str, value: Any) -> None:
+    draft.keep(key, "model.chat_template_kwargs", {"enable_thinking": bool(as_bool(value))})
+
+
+def _cutoff(draft: Draft, key: str, value: Any) -> None:
+    whole("training.max_length")(draft, key, value)
+    reason = "the middle of the longest passage is cut, not the end of the row"
+    draft.change(f"rows above {key}", "training.overlong", "shorten", reason)
+
+
+def _history(draft: Draft, key: str, value: Any) -> None:
+    draft.keep(key, "training.train_on", "last" if as_bool(value) else "assistant")
+
+
+def _checkpointing(draft: Draft, key: str, value: Any) -> None:
+    switch("training.gradient_checkpointing")(draft, key, value)
+
+
+def _target(draft: Draft, key: str, value: Any) -> None:
+    names = as_list(value)
+    everything = names in (["all"], ["all-linear"])
+    draft.keep(key, "lora.target_modules", "all-linear" if everything else names)
+
+
+_RULES: Mapping[str, Rule] = {
+    "trust_remote_code": switch("model.trust_remote_code"),
+    "model_revision": text("model.revision"),
+    "enable_thinking": _thinking,
+    "template": _template,
+    "stage": refused_unless(["sft"], "a plan trains by supervised fine-tuning (sft)"),
+    "finetuning_type": refused_unless(["lora"], f"{_ONLY_LORA}; the plan uses LoRA"),
+    "quantization_bit": quantization_bits,
+    "quantization_method": refused_unless(["bnb", "bitsandbytes"], "only bitsandbytes is known"),
+    "bf16": precision,
+    "fp16": precision,
+    "pure_bf16": precision,
+    "lora_rank": whole("lora.r"),
+    "lora_alpha": whole("lora.alpha"),
+    "lora_dropout": number("lora.dropout"),
+    "lora_target": _target,
+    "use_rslora": passed_to_peft("use_rslora"),
+    "use_dora": passed_to_peft("use_dora"),
+    "additional_target": refused_if_on(_ONLY_LORA),
+    "loraplus_lr_ratio": refused_if_on("one learning rate for all of the adapter"),
+    "pissa_init": refused_if_on("adapters always start at zero"),
+    "adapter_name_or_path": refused_if_on(
+        "training starts from a new adapter; merge this one into the base first"
+    ),
+    "create_new_adapter": refused_if_on("training always starts from a new adapter"),
+    "neftune_noise_alpha": refused_if_on("noise on the embeddings is not available"),
+    "use_galore": refused_if_on(_ONLY_LORA),
+    "use_badam": refused_if_on(_ONLY_LORA),
+    "rope_scaling": refused_if_on("set it in the model's config.json"),
+    "cutoff_len": _cutoff,
+    "mask_history": _history,
+    "train_on_prompt": refused_if_on("only answers are learned"),
+    "streaming": refused_if_on("datasets are read as a whole; use max_samples"),
+    "mix_strategy": refused_unless(["concat"], "each dataset is a candidate of its own"),
+    "interleave_probs": refused_if_on("each dataset is a candidate of its own"),
+    "disable_shuffling": refused_if_on("rows are shuffled by the seed"),
+    "early_stopping_steps": refused_if_on("every candidate is trained to its end"),
+    "learning_rate": number("training.learning_rate"),
+    "weight_decay": number("training.weight_decay"),
+    "adam_beta1": number("training.adam_beta1"),
+    "adam_beta2": number("training.adam_beta2"),
+    "adam_epsilon": number("training.adam_epsilon"),
+    "max_grad_norm": gradient_norm,
+    "lr_scheduler_type": schedule,
+    "lr_scheduler_kwargs": refused_if_on("schedules have no settings beside the warm-up"),
+    "optim": optimizer,
+    "gradient_checkpointing": _checkpointing,
+    "seed": seed,
+    "report_to": trackers,
+    "max_new_tokens": whole("generation.max_new_tokens"),
+}
+
+
+def migrate(theirs: TheirFile, places: Places) -> Draft:
+    """The plan that a LLaMA-Factory file stands for, and the account of it."""
+    draft = Draft(theirs.settings)
+    hub = "ms" if as_bool(theirs.environment.get("USE_MODELSCOPE_HUB", "0")) else "hf"
+    _model(draft, places, hub)
+    _datasets(draft, places, "dataset", "candidates", hub)
+    _datasets(draft, places, "eval_dataset", "evaluation", hub)
+    each_a_candidate(draft, "dataset", _TOOL)
+    if (folder := draft.take("dataset_dir")) is not None:
+        draft.keep_as("dataset_dir", "the folder of every dataset", folder)
+    if (limit := draft.take("max_samples")) is not None:
+        draft.keep_as("max_samples", "limit of every dataset", limit)
+    apply_rules(draft, _RULES)
+    training_length(draft, "num_train_epochs", 3.0, _TOOL)
+    processes = as_number(theirs.environment.get("NPROC_PER_NODE", "1")) or 1
+    batch_size(
+        draft,
+        "per_device_train_batch_size",
+        "gradient_accumulation_steps",
+        (8, 1),
+        int(processes),
+    )
+    _defaults(draft)
+    hold_rows_out(draft, "val_size", _TOOL)
+    draft.skip(NOT_NEEDED[_TOOL])
+    list_unknown(draft, _TOOL)
+    return draft
+
+
+def _model(draft: Draft, places: Places, hub: str) -> None:
+    name = draft.take("model_name_or_path")
+    if name is None:
+        draft.refuse("model_name_or_path: not set", "name the model in the plan, model.name")
+        return
+    local = (
+        None if is_hub_id(str(name)) and not Path(str(name)).exists() else places.find(str(name))
+    )
+    value = str(local) if local is not None else f"{'ms://' if hub == 'ms' else ''}{name}"
+    draft.keep("model_name_or_path", "model.name", value)
+
+
+def _datasets(draft: Draft, places: Places, key: str, section: str, hub: str) -> None:
+    """The entries of a list of datasets."""
+    value = draft.take(key)
+    if value in (None, ""):
+        return
+    names = as_list(value)
+    limit = as_number(draft.settings.get("max_samples"))
+    for name in names:
+        entry = _entry(draft, places, key, name, hub)
+        if limit and limit > 0:
+            entry["limit"] = int(limit)
+        draft.keep_entry(f"{key} {name}", section, entry)
+
+
+def _entry(draft: Draft, places: Places, key: str, name: str, hub: str) -> dict[str, Any]:
+    folder = str(draft.settings.get("dataset_dir") or "data")
+    if folder == "ONLINE":
+        return {"path": f"{hub}://{name}"}
+    registry = places.find(f"{folder}/{_REGISTRY}")
+    if registry is None:
+        draft.refuse(
+            f"{key}: {name}",
+            f"found no {folder}/{_REGISTRY} from here or from the file's folder; correct the "
+            f"path in the plan, PATH/{_REGISTRY}#{name}",
+        )
+        return {"path": f"{places.in_plan(Path(folder) / _REGISTRY)}#{name}"}
+    if problem := _registry_problem(registry, name):
+        draft.refuse(f"{key}: {name}", problem)
+    return {"path": f"{places.in_plan(registry)}#{name}"}
+
+
+def _registry_problem(registry: Path, name: str) -> str | None:
+    """Why the registry has no such entry, or None."""
+    try:
+        entries = json.loads(registry.read_bytes())
+    except (OSError, ValueError) as error:
+        return f"{registry} cannot be read as JSON: {error}"
+    if isinstance(entries, dict) and name in entries:
+        return None
+    near = nearest(name, entries) if isinstance(entries, dict) else None
+    hint = f"did you mean {near}?" if near else "add it there, or name a file in the plan"
+    return f"{registry} has no such entry; {hint}"
+
+
+def _defaults(draft: Draft) -> None:
+    """What LLaMA-Factory does where its file says nothing."""
+    rank = draft.tree.get("lora", {}).get("r", 8)
+    for key, ours, value in (
+        ("lora_rank", "lora.r", 8),
+        ("lora_alpha", "lora.alpha", rank * 2),
+        ("lora_dropout", "lora.dropout", 0.0),
+        ("learning_rate", "training.learning_rate", 5e-5),
+        ("lr_scheduler_type", "training.schedule", "linear"),
+        ("warmup_ratio", "training.warmup_ratio", 0.0),
+        ("max_grad_norm", "training.max_grad_norm", 1.0),
+        ("cutoff_len", "training.max_length", 2048),
+    ):
+        default(draft, key, ours, value, _TOOL)

@@ -1,0 +1,306 @@
+r"""ms-swift's command, in a shell script or as the YAML of --config:
+
+    CUDA_VISIBLE_DEVICES=0 swift sft \
+        --model Qwen/Qwen2.5-7B-Instruct --train_type lora \
+        --dataset AI-ModelScope/alpaca-gpt4-data-zh#500 data/own.jsonl
+
+Source: ms-swift's Command-line-parameters, versions 2 to 4; ids are ModelScope's unless use_hf.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from loracle.migration.draft import Draft, written
+from loracle.migration.not_needed import NOT_NEEDED
+from loracle.migration.places import Places, first_row, is_hub_id
+from loracle.migration.rules import (
+    Rule,
+    apply_rules,
+    as_bool,
+    as_list,
+    as_number,
+    batch_size,
+    default,
+    each_a_candidate,
+    gradient_norm,
+    hold_rows_out,
+    list_unknown,
+    number,
+    optimizer,
+    passed_to_peft,
+    precision,
+    quantization_bits,
+    refused_if_on,
+    refused_unless,
+    schedule,
+    seed,
+    switch,
+    text,
+    trackers,
+    training_length,
+    weights_precision,
+    whole,
+)
+from loracle.migration.source import TheirFile
+from loracle.plan.foreign import Tool
+
+_TOOL = Tool.MS_SWIFT
+_ONLY_LORA = "only LoRA adapters are trained"
+_LEAST_BATCH = 16
+
+# Names of versions 2 and 4 -> those of version 3.
+_OTHER_NAMES = {
+    "model_id_or_path": "model",
+    "sft_type": "train_type",
+    "tuner_type": "train_type",
+    "lora_target_modules": "target_modules",
+    "batch_size": "per_device_train_batch_size",
+    "lora_dropout_p": "lora_dropout",
+    "dtype": "torch_dtype",
+    "quantization_bit": "quant_bits",
+    "dataset_test_ratio": "split_dataset_ratio",
+    "custom_train_dataset_path": "dataset",
+    "custom_val_dataset_path": "val_dataset",
+}
+
+
+def _template(draft: Draft, key: str, value: Any) -> None:
+    reason = "rows are rendered by the model's own chat template; see `loracle inspect`"
+    draft.note_change(written(key, value), "the model's template", reason)
+
+
+def _target(draft: Draft, key: str, value: Any) -> None:
+    if draft.settings.get("target_regex"):
+        draft.not_needed.append(key)
+        return
+    names = as_list(value)
+    everything = [name.lower() for name in names] in (["all-linear"], ["all"], ["auto"])
+    draft.keep(key, "lora.target_modules", "all-linear" if everything else names)
+
+
+def _initial_weights(draft: Draft, key: str, value: Any) -> None:
+    if as_bool(value):
+        draft.not_needed.append(key)
+    else:
+        draft.refuse(written(key, value), "adapters always start at zero")
+
+
+def _overlong(draft: Draft, key: str, value: Any) -> None:
+    if value == "delete":
+        draft.keep(key, "training.overlong", "drop")
+    else:
+        reason = "a longer row loses the middle of its longest passage, never question or answer"
+        draft.change(written(key, value), "training.overlong", "shorten", reason)
+
+
+def _loss(draft: Draft, key: str, value: Any) -> None:
+    turns = {"default": "assistant", "last_round": "last"}
+    if value in turns:
+        draft.keep(key, "training.train_on", turns[value])
+    else:
+        draft.refuse(written(key, value), "all tokens of an answer weigh the same")
+
+
+_RULES: Mapping[str, Rule] = {
+    "model_revision": text("model.revision"),
+    "template": _template,
+    "system": refused_unless([], "write it into the rows, as their system message"),
+    "train_type": refused_unless(["lora"], f"{_ONLY_LORA}; the plan uses LoRA"),
+    "torch_dtype": weights_precision,
+    "bf16": precision,
+    "fp16": precision,
+    "quant_bits": quantization_bits,
+    "lora_rank": whole("lora.r"),
+    "lora_alpha": whole("lora.alpha"),
+    "lora_dropout": number("lora.dropout"),
+    "lora_bias": refused_unless(["none"], "biases are not trained"),
+    "target_modules": _target,
+    "target_regex": text("lora.target_modules"),
+    "modules_to_save": refused_if_on(_ONLY_LORA),
+    "init_weights": _initial_weights,
+    "use_rslora": passed_to_peft("use_rslora"),
+    "use_dora": passed_to_peft("use_dora"),
+    "lorap_lr_ratio": refused_if_on("one learning rate for all of the adapter"),
+    "adapters": refused_unless(
+        [], "training starts from a new adapter; merge this one into the base first"
+    ),
+    "neftune_noise_alpha": refused_if_on("noise on the embeddings is not available"),
+    "max_length": whole("training.max_length"),
+    "truncation_strategy": _overlong,
+    "loss_scale": _loss,
+    "streaming": refused_if_on("datasets are read as a whole; use limit in the plan"),
+    "interleave_prob": refused_unless([], "each dataset is a candidate of its own"),
+    "model_author": refused_unless([], "fill in {{AUTHOR}} of the self-cognition rows yourself"),
+    "model_name": refused_unless([], "fill in {{NAME}} of the self-cognition rows yourself"),
+    "learning_rate": number("training.learning_rate"),
+    "lr_scheduler_type": schedule,
+    "lr_scheduler_kwargs": refused_unless([], "schedules have no settings beside the warm-up"),
+    "optim": optimizer,
+    "weight_decay": number("training.weight_decay"),
+    "adam_beta1": number("training.adam_beta1"),
+    "adam_beta2": number("training.adam_beta2"),
+    "adam_epsilon": number("training.adam_epsilon"),
+    "max_grad_norm": gradient_norm,
+    "gradient_checkpointing": switch("training.gradient_checkpointing"),
+    "seed": seed,
+    "report_to": trackers,
+    "max_new_tokens": whole("generation.max_new_tokens"),
+    "num_beams": whole("generation.num_beams"),
+    "repetition_penalty": number("generation.repetition_penalty"),
+}
+
+
+@dataclass(frozen=True)
+class _Reading:
+    """What reading a dataset of theirs depends on. hub: "hf" or "ms"."""
+
+    places: Places
+    hub: str
+    columns: Mapping[str, str]
+
+
+def migrate(theirs: TheirFile, places: Places) -> Draft:
+    """The plan that an ms-swift command stands for, and the account of it."""
+    draft = Draft({_OTHER_NAMES.get(key, key): value for key, value in theirs.settings.items()})
+    for key in theirs.settings.keys() & _OTHER_NAMES.keys():
+        draft.keep_as(key, "its name in ms-swift 3", _OTHER_NAMES[key])
+    if " rlhf" in theirs.command or " pt" in theirs.command:
+        draft.refuse(theirs.command, "a plan trains by supervised fine-tuning (swift sft)")
+    use_hf = draft.take("use_hf")
+    if use_hf is None:
+        use_hf = theirs.environment.get("USE_HF", "false")
+    else:
+        draft.keep_as("use_hf", "the hub of every id", use_hf)
+    reading = _Reading(places, "hf" if as_bool(use_hf) else "ms", _columns(draft))
+    _model(draft, reading)
+    _datasets(draft, reading, "dataset", "candidates")
+    _datasets(draft, reading, "val_dataset", "evaluation")
+    each_a_candidate(draft, "dataset", _TOOL)
+    apply_rules(draft, _RULES)
+    training_length(draft, "num_train_epochs", 3.0, _TOOL)
+    _batch(draft, theirs.environment)
+    _defaults(draft)
+    hold_rows_out(draft, "split_dataset_ratio", _TOOL)
+    draft.skip(NOT_NEEDED[_TOOL])
+    list_unknown(draft, _TOOL)
+    return draft
+
+
+def _columns(draft: Draft) -> Mapping[str, str]:
+    """--columns '{"text1": "query", "text2": "response"}': theirs -> what ms-swift calls it."""
+    value = draft.take("columns")
+    if value is None:
+        return {}
+    try:
+        found = json.loads(value) if isinstance(value, str) else value
+    except ValueError:
+        found = None
+    if not isinstance(found, Mapping):
+        draft.refuse(written("columns", value), "expected a JSON object; name columns in the plan")
+        return {}
+    return {str(column): str(name) for column, name in found.items()}
+
+
+def _model(draft: Draft, reading: _Reading) -> None:
+    name = draft.take("model")
+    if name is None:
+        draft.refuse("model: not set", "name the model in the plan, model.name")
+        return
+    path = Path(str(name))
+    on_hub = is_hub_id(str(name)) and not path.exists()
+    local = None if on_hub else reading.places.find(str(name))
+    scheme = "ms://" if on_hub and reading.hub == "ms" else ""
+    note = "use_hf is not set: a model of ModelScope" if scheme else ""
+    draft.keep("model", "model.name", str(local) if local else f"{scheme}{name}", note)
+
+
+def _datasets(draft: Draft, reading: _Reading, key: str, section: str) -> None:
+    value = draft.take(key)
+    if value in (None, "", []):
+        return
+    names = value if isinstance(value, list) else [value]
+    for name in map(str, names):
+        for entry in _entries(draft, reading, key, name, section):
+            draft.keep_entry(f"{key} {name}", section, entry)
+
+
+_DATASET = re.compile(
+    r"(?:(?P<hub>HF|MS)::)?(?P<path>[^:#]+)(?::(?P<subsets>[^#]*))?(?:#(?P<count>\d+))?"
+)
+
+
+def _entries(
+    draft: Draft, reading: _Reading, key: str, name: str, section: str
+) -> list[dict[str, Any]]:
+    """`path:subset#count`, an entry for each subset."""
+    whole_path = reading.places.find(name)
+    match = None if whole_path else _DATASET.fullmatch(name)
+    path = match["path"] if match else name
+    limit: dict[str, Any] = {}
+    if match and match["count"]:
+        limit = {"limit": int(match["count"])}
+        reason = "the first rows, and not a random choice of them"
+        draft.note_change(f"{key} {name}", f"limit: {match['count']}", reason)
+    found = whole_path or reading.places.find(path)
+    subsets = (match["subsets"] or "").split("/") if match and match["subsets"] else []
+    if found is None and is_hub_id(path):
+        scheme = (match["hub"] or reading.hub).lower() if match else reading.hub
+        if subsets == ["all"]:
+            draft.refuse(f"{key} {name}", "name the subsets one by one, PATH:SUBSET in the plan")
+            subsets = []
+        addresses = [f"{scheme}://{path}:{subset}" for subset in subsets]
+        split = {"split": "train"} if section == "evaluation" else {}
+        return [{"path": at, **limit, **split} for at in addresses or [f"{scheme}://{path}"]]
+    if found is None:
+        draft.refuse(f"{key} {name}", f"there is no {path} here; correct the path in the plan")
+    if subsets:
+        draft.refuse(f"{key} {name}", "a file or folder has no subsets; name the file you mean")
+    form = _form(reading, found) if found is not None else {}
+    return [{"path": reading.places.in_plan(found or path), **limit, **form}]
+
+
+# What ms-swift calls a column -> the field of an alpaca row.
+_FIELDS = {"query": "instruction", "response": "output", "system": "system", "history": "history"}
+
+
+def _form(reading: _Reading, path: Path) -> dict[str, Any]:
+    """The format and columns of rows with query and response, by --columns or by the first row."""
+    row = first_row(path)
+    called = {column: reading.columns.get(column, column) for column in (*row, *reading.columns)}
+    if not {"query", "response"} <= set(called.values()):
+        return {}
+    columns = {_FIELDS[name]: column for column, name in called.items() if name in _FIELDS}
+    renamed = {field: column for field, column in columns.items() if field != column}
+    return {"format": "alpaca", "columns": renamed}
+
+
+def _batch(draft: Draft, environment: Mapping[str, str]) -> None:
+    processes = int(as_number(environment.get("NPROC_PER_NODE", "1")) or 1)
+    per_device = as_number(draft.settings.get("per_device_train_batch_size")) or 1
+    # Without accumulation steps, ms-swift fills the batch up to 16.
+    filling = max(1, -(-_LEAST_BATCH // (int(per_device) * processes)))
+    keys = ("per_device_train_batch_size", "gradient_accumulation_steps")
+    batch_size(draft, *keys, (1, filling), processes)
+
+
+def _defaults(draft: Draft) -> None:
+    """What ms-swift does where its command says nothing."""
+    for key, ours, value in (
+        ("lora_rank", "lora.r", 8),
+        ("lora_alpha", "lora.alpha", 32),
+        ("lora_dropout", "lora.dropout", 0.05),
+        ("learning_rate", "training.learning_rate", 1e-4),
+        ("lr_scheduler_type", "training.schedule", "cosine"),
+        ("warmup_ratio", "training.warmup_ratio", 0.0),
+        ("weight_decay", "training.weight_decay", 0.1),
+        ("adam_beta2", "training.adam_beta2", 0.95),
+        ("max_grad_norm", "training.max_grad_norm", 1.0),
+        ("truncation_strategy", "training.overlong", "drop"),
+    ):
+        default(draft, key, ours, value, _TOOL)

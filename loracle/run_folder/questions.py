@@ -1,0 +1,28 @@
+"""The questions of a run, kept in its folder."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from loracle.data.conversation import Example
+from loracle.files import write_json_lines
+from loracle.run_folder.folder import RunFolder
+
+
+def keep_questions(folder: RunFolder, evaluation: str, examples: Sequence[Example]) -> None:
+    """Keep what an evaluation asks in the run folder, for reports: the data file may move.
+
+    Rows are {"id": "q1", "prompt": [["user", "Who won?"]]}. A file that is there already stays:
+    the plan's fingerprint holds the data file's hash.
+    """
+    path = folder.questions(evaluation)
+    if path.is_file():
+        return
+    rows = (
+        {
+            "id": example.id,
+            "prompt": [[turn.role, turn.content] for turn in example.conversation.prompt.messages],
+        }
+        for example in examples
+    )
+    write_json_lines(path, rows)
