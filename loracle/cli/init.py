@@ -13,7 +13,7 @@ from loracle.cli.shell import START, app
 @app.command(rich_help_panel=START, epilog="loracle init --from train.yaml --eval test.jsonl")
 def init(
     candidates: Annotated[
-        list[str] | None, typer.Argument(help="Training sets to compare, as for `run`.")
+        list[str] | None, typer.Argument(help="Training sets to compare: files or hub addresses.")
     ] = None,
     evaluation: Annotated[
         list[str] | None, typer.Option("--eval", help="An evaluation set; may be repeated.")

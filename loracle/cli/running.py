@@ -81,7 +81,7 @@ def run(
 
 @app.command(
     rich_help_panel=DATA,
-    epilog="loracle fetch plan.yaml hf://rajpurkar/squad Qwen/Qwen2.5-0.5B-Instruct",
+    epilog="loracle fetch hf://rajpurkar/squad Qwen/Qwen2.5-0.5B-Instruct",
 )
 def fetch(
     targets: Annotated[

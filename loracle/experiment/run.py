@@ -36,11 +36,13 @@ from loracle.experiment.setup import (
 from loracle.experiment.trial import Place
 from loracle.files import write_atomically, write_json
 from loracle.model.adapter import lora_config
-from loracle.model.base import BaseModel, SelfTest
-from loracle.plan import EntryKey, Plan, fingerprint, freeze, recorded_commits
+from loracle.model.base import BaseModel, SelfTest, require_local_folder
+from loracle.plan import EMBEDDED, EntryKey, Plan, fingerprint, freeze, recorded_commits
+from loracle.plan.locations import parse_model
 from loracle.report.page import write_report
 from loracle.report.results import EvaluationFacts, ModelFacts, ResultRow, RunFacts, build_results
 from loracle.run_folder.folder import RunFolder
+from loracle.run_folder.naming import default_run_folder
 from loracle.run_folder.questions import keep_questions
 from loracle.run_folder.reporter import Reporter, View
 from loracle.run_folder.trial_record import TrialSummary
@@ -52,7 +54,7 @@ from loracle.training.loop import num_steps_planned
 def run(plan: Plan, out: Path | None, view: View, base: BaseModel | None = None) -> dict[str, Any]:
     """Run the experiment, or resume it; returns what results.json holds.
 
-    out: the run folder; None puts it under `runs/`, named by the plan, so that the same command
+    out: the run folder; None puts it under `runs/`, named by date and candidates; the same plan
     finds it again.
     base: a model that is loaded already, in place of the plan's. The frozen plan then holds its
     fingerprint and its tokenizer's, and the run is resumed when the same ones are given again.
@@ -119,6 +121,8 @@ def _read(plan: Plan, out: Path | None, base: BaseModel | None) -> _Planned:
     """Find whatever is wrong without a model, read the data, and freeze the plan over them."""
     lora = check_plan(plan)
     check_trackers(plan.trackers)
+    if base is None and plan.model.name != EMBEDDED and parse_model(plan.model.name) is None:
+        require_local_folder(plan.model.name)
     fetched = fetch_plan(plan, *_recorded_commits(plan, out), with_model=base is None)
     datasets, holdout = read_plan_data(fetched.pinned(plan))
     refuse_unreadable(datasets)
@@ -134,7 +138,8 @@ def _read(plan: Plan, out: Path | None, base: BaseModel | None) -> _Planned:
     if base is not None:
         frozen["model"] |= given_base_facts(base)
     plan_fingerprint = fingerprint(frozen)
-    root = out if out is not None else Path("runs") / plan_fingerprint[:12]
+    names = [candidate.name for candidate in plan.candidates]
+    root = out if out is not None else default_run_folder(plan_fingerprint, names)
     model_folder = fetched.model.folder if fetched.model else None
     tokenizing = tokenizing_of(base) if base is not None else None
     data = RunData(plan, plan_fingerprint, datasets, holdout, model_folder, tokenizing)

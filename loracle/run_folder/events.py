@@ -168,10 +168,10 @@ class Narrator:
 
     def _end(self, fields: Mapping[str, Any]) -> dict[str, str]:
         num_failed, report = fields["num_failed"], fields["report"]
-        failed, where = ("{} failed", "report: {}") if self._language == "en" else _END_ZH
+        stop, failed, where = _END_WORDS[self._language]
         return {
-            "failures": f"; {failed.format(num_failed)}" if num_failed else "",
-            "where": f"; {where.format(report)}" if report else "",
+            "failures": f"{stop}{failed.format(num_failed)}" if num_failed else "",
+            "where": f"{stop}{where.format(report)}" if report else "",
         }
 
     def _follow(self, kind: str, fields: Mapping[str, Any]) -> None:
@@ -188,7 +188,10 @@ class Narrator:
         return duration(self._timed_seconds / self._num_timed_steps * num_steps, self._language)
 
 
-_END_ZH = ("{} 次失败", "报告：{}")
+_END_WORDS: Mapping[Language, tuple[str, str, str]] = {
+    "en": ("; ", "{} failed", "report: {}"),
+    "zh": ("；", "{} 次失败", "报告：{}"),
+}
 
 
 def rate(num_tokens: int, seconds: float) -> str:

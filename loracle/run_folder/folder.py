@@ -22,7 +22,7 @@ import os
 import platform
 import shutil
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import IO, Any, Self
@@ -180,6 +180,8 @@ class RunFolder:
         self.check = self.root / "check.json"
         self.results = self.root / "results.json"
         self.base = TrialFolder(self.root / "base")
+        self.replaced: Sequence[str] = ()
+        """How the plan differs from that of an unfinished run which this one replaced."""
         self._lock: IO[str] | None = None
 
     def questions(self, evaluation: str) -> Path:
@@ -192,8 +194,9 @@ class RunFolder:
 
     @classmethod
     def open(cls, root: Path | str, frozen_plan: Mapping[str, Any], fingerprint: str) -> RunFolder:
-        """Start a run in an empty or absent folder, or go on where its plan is the same.
+        """Start a run in an empty or absent folder, or resume one of the same plan.
 
+        A run of another plan is replaced if no trial of it was finished; `replaced` says so.
         Records the environment. Raises RunFolderError where the folder holds something else or
         another plan (with the difference), or another process works in it.
         """
@@ -217,6 +220,10 @@ class RunFolder:
     def frozen_plan(self) -> dict[str, Any]:
         """The plan as it was frozen. Raises RunFolderError where it is missing or damaged."""
         return dict(self._read_plan()["plan"])
+
+    def plan_fingerprint(self) -> str:
+        """The fingerprint of the frozen plan. Raises RunFolderError as `frozen_plan` does."""
+        return str(self._read_plan()["fingerprint"])
 
     def in_use(self) -> bool | None:
         """Whether a process works in the folder. None: it cannot be told from here, as where the
@@ -290,15 +297,30 @@ class RunFolder:
             stored = self._read_plan()
             if stored["fingerprint"] != fingerprint:
                 changes = difference(stored["plan"], frozen_plan)
-                raise RunFolderError(
-                    f"{self.root} holds a run of another plan; choose another folder with --out, "
-                    "or give the same plan. What differs:\n  "
-                    + "\n  ".join(changes or ["the fingerprint alone: plan.json was changed"])
-                )
+                changes = changes or ["the fingerprint alone: plan.json was changed"]
+                if self._holds_work():
+                    raise RunFolderError(
+                        f"{self.root} holds a run of another plan; choose another folder with "
+                        "--out, or give the same plan. What differs:\n  " + "\n  ".join(changes)
+                    )
+                self._remove_run()
+                self.replaced = changes
             if stored == record:
                 return
         # The first time, or a data file was moved: the newest place is the one to go on with.
         write_json(self.plan, record)
+
+    def _holds_work(self) -> bool:
+        """Whether a trial is finished, or has come as far as a checkpoint."""
+        patterns = ("trials/*/DONE", "trials/*/checkpoint/*")
+        return any(path for pattern in patterns for path in self.root.glob(pattern))
+
+    def _remove_run(self) -> None:
+        """Remove what a run wrote, but its logs, which go on, and files that are not a run's."""
+        for folder in ("trials", "base", "questions"):
+            shutil.rmtree(self.root / folder, ignore_errors=True)
+        for path in (self.events, self.check, self.results, self.root / "report.html"):
+            path.unlink(missing_ok=True)
 
     def _read_plan(self) -> dict[str, Any]:
         if not self.plan.exists():

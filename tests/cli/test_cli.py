@@ -234,7 +234,11 @@ MISTAKES = {
     ),
     "an unknown LoRA field": (
         ["run", "a.jsonl", "--eval", "test.jsonl", "--set", "lora.rank_pattern_=1"],
-        "did you mean rank_pattern",
+        "did you mean lora.rank_pattern?",
+    ),
+    "another tool's name of a LoRA field": (
+        ["run", "a.jsonl", "--eval", "test.jsonl", "--set", "lora.rank=16"],
+        "did you mean lora.r?",
     ),
     "a missing model folder": (
         ["run", "a.jsonl", "--eval", "test.jsonl", "--model", "./nowhere"],
@@ -285,22 +289,6 @@ def test_bad_rows_are_named_before_a_model_is_loaded(
     assert "a.jsonl:2" in shown
     assert expected in shown
     assert "b.jsonl" in shown
-
-
-OPTIONS = {
-    "run": {"candidates", "--eval", "--model", "--out", "--plan", "--set", "--json"},
-    "decide": {"run_folder", "--metric", "--confidence", "--language", "--json"},
-    "compare": {"run_a", "run_b", "--metric", "--confidence", "--json"},
-}
-
-
-@pytest.mark.parametrize("name", OPTIONS)
-def test_the_options_of_a_command_are_these(name):
-    import typer.main
-
-    command = typer.main.get_command(cli.app).commands[name]
-    options = {name for parameter in command.params for name in parameter.opts}
-    assert options - {"--help"} == OPTIONS[name]
 
 
 def test_a_finished_run_is_decided_and_compared_from_its_files(
