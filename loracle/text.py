@@ -119,10 +119,13 @@ def size(num_bytes: float | None) -> str:
     return f"{num_bytes / 1000:,.1f} GB"
 
 
-def duration(seconds: float, language: Language = "en") -> str:
-    """A time as people say it: "4.2 s", "1 min 20 s", "2 h 05 min"."""
+def duration(seconds: float, language: Language = "en", *, tenths: bool = True) -> str:
+    """A time as people say it: "4.2 s", "1 min 20 s", "2 h 05 min".
+
+    tenths: of a second, in a time under ten.
+    """
     second, minute, hour = _TIME_UNITS[language]
-    if seconds < 9.95:
+    if seconds < 9.95 and tenths:
         return f"{seconds:.1f} {second}"
     whole_seconds = round(seconds)
     if whole_seconds < 60:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
+from contextlib import nullcontext
 from pathlib import Path
 
 from loracle.api.files import Data, listed
@@ -58,7 +59,7 @@ def run(
         overrides=overrides,
     )
     view = choose_view(progress, chosen_language(language))
-    with quiet_libraries():
+    with nullcontext() if progress == "verbose" else quiet_libraries():
         from loracle.experiment.run import run as run_experiment
 
         results = run_experiment(loaded, None if out is None else Path(out), view)

@@ -22,8 +22,8 @@ MESSAGES: Mapping[str, Mapping[Language, str]] = {
     },
     "next": {"en": "Next:", "zh": "接下来："},
     "the report": {"en": "the report", "zh": "报告"},
-    "the decision with its reasons": {"en": "the decision with its reasons", "zh": "结论及理由"},
-    "the adapter as a model": {"en": "the adapter as a model", "zh": "导出适配器"},
+    "the reasons": {"en": "the reasons", "zh": "理由"},
+    "the adapter": {"en": "the adapter", "zh": "导出适配器"},
 }
 
 # Headings of --help.

@@ -12,6 +12,7 @@ import typer
 
 from loracle.cli.catalogue import say
 from loracle.cli.shell import DATA, EXIT_FAILED, START, app, print_json, session
+from loracle.text import cell_width, visible
 
 if TYPE_CHECKING:
     from loracle.api.run import Run
@@ -108,7 +109,6 @@ def _print_results(run: Run) -> None:
     from rich.console import Console
 
     from loracle.report.table import results_table, summary_lines
-    from loracle.text import visible
 
     console = Console(highlight=False)
     for table in results_table(run.results):
@@ -123,13 +123,11 @@ def _print_next_steps(run: Run) -> None:
     if session.progress == "quiet":
         return
     folder = shlex.quote(str(run.folder))
-    steps = [
-        (str(run.report), "the report"),
-        (f"loracle decide {folder}", "the decision with its reasons"),
-    ]
+    steps = [("the report", str(run.report)), ("the reasons", f"loracle decide {folder}")]
     if (name := run.decision.recommended) is not None:
-        steps.append((f"loracle export {folder} {shlex.quote(name)}", "the adapter as a model"))
-    width = max(len(command) for command, _ in steps)
+        steps.append(("the adapter", f"loracle export {folder} {shlex.quote(name)}"))
+    labels = [say(session.language, label) for label, _ in steps]
+    width = max(map(cell_width, labels))
     print(f"\n{say(session.language, 'next')}", file=sys.stderr)
-    for command, meaning in steps:
-        print(f"  {command:<{width}}  {say(session.language, meaning)}", file=sys.stderr)
+    for label, (_, command) in zip(labels, steps, strict=True):
+        print(f"  {label}{' ' * (width - cell_width(label))}  {command}", file=sys.stderr)

@@ -1,7 +1,7 @@
 """The bars of a run on a terminal: one for the run, one for the stage under way.
 
-    ⠹ 1 of 3 trials             ━━━━━━──────────  3 min 12 s · about 6 min 40 s left
-      alpaca-zh…cleaned-v2      ━━━━━━━━━━━─────  step 39/56 · loss 0.612 · 4,310 tokens/s
+    ⠹ 1 of 3 trials      ━━━━──────── 3 min 12 s · about 6 min 40 s left
+      alpaca-zh…eaned-v2 ━━━━━━━━──── step 39/56 · loss 0.612 · 4,310 tokens/s
 
 Results and warnings stay above them. The bars move by themselves: a thread draws them, and what it
 meets (a closed terminal, say) is raised by the next event. Parts that don't fit into the width are
@@ -28,8 +28,9 @@ from loracle.run_folder.estimate import RunEstimate
 from loracle.run_folder.events import rate
 from loracle.text import cell_width, duration, shortened, visible
 
-_NAME_WIDTH = 24
-_BAR_WIDTH = 16
+_NAME_WIDTH = 18
+_BAR_WIDTH = 12
+_EVALUATION_WIDTH = 12
 _SECONDS_BETWEEN_FRAMES = 0.1
 _SECONDS_BETWEEN_TICKS = 0.25
 _SPINNER, _ASCII_SPINNER = "⠋⠙⠹⠸⠼⠴⠦⠧⠇⠏", "|/-\\"
@@ -118,7 +119,8 @@ class RichView:
         self._estimate.take(kind, fields, now)
         self._follow(kind, fields, now)
         if kind not in _SHOWN_BY_BARS:
-            self._console.print(Text(line, style=_LINE_STYLES.get(kind, "")))
+            text = Text(_wrapped(line, self._console.width), style=_LINE_STYLES.get(kind, ""))
+            self._console.print(text, overflow="ignore", crop=False)
         often = kind in ("step", "evaluated") and not self._stage_is_done()
         if not often or now - self._last_frame >= _SECONDS_BETWEEN_FRAMES:
             self._last_frame = now
@@ -171,7 +173,7 @@ class RichView:
         stage.num_done, num_tokens = fields["num_done"], fields["num_tokens"]
         stage.parts = [
             self._words["answered"].format(
-                evaluation=shortened(visible(fields["evaluation"]), _NAME_WIDTH // 2),
+                evaluation=shortened(visible(fields["evaluation"]), _EVALUATION_WIDTH),
                 done=stage.num_done,
                 total=stage.total,
             ),
@@ -199,17 +201,17 @@ class RichView:
             (spinner, trials, self._num_trials_done, self._num_trials, self._times(started, now))
         ]
         if stage is not None:
-            elapsed = duration(round(now - stage.started), self._language)
+            elapsed = duration(now - stage.started, self._language, tenths=False)
             parts = [*stage.parts, elapsed]
             rows.append((" ", visible(stage.name), stage.num_done, stage.total, parts))
         return self._grid(rows, now)
 
     def _times(self, started: float, now: float) -> list[str]:
-        parts = [duration(round(now - started), self._language)]
+        parts = [duration(now - started, self._language, tenths=False)]
         remaining = self._estimate.remaining_seconds
         if remaining is not None and self._num_trials_done < self._num_trials:
-            left = max(remaining - (now - self._last_event), 0.0)
-            shown = duration(max(round(left), 1), self._language)
+            left = max(remaining - (now - self._last_event), 1.0)
+            shown = duration(left, self._language, tenths=False)
             parts.append(self._words["left"].format(time=shown))
         return parts
 
@@ -233,6 +235,19 @@ class RichView:
             )
             grid.add_row(spinner, Text(shortened(name, name_width)), bar, Text(_fit(parts, rest)))
         return grid
+
+
+def _wrapped(line: str, width: int) -> str:
+    """The line broken between words. A word that is longer, a path say, stays whole, so that it
+    can be copied."""
+    lines: list[str] = []
+    for word in line.split(" "):
+        longer = f"{lines[-1]} {word}" if lines else word
+        if lines and cell_width(longer) <= width:
+            lines[-1] = longer
+        else:
+            lines.append(word)
+    return "\n".join(lines)
 
 
 def _fit(parts: Sequence[str], width: int) -> str:

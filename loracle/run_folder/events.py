@@ -190,7 +190,7 @@ class Narrator:
 
 _END_WORDS: Mapping[Language, tuple[str, str, str]] = {
     "en": ("; ", "{} failed", "report: {}"),
-    "zh": ("；", "{} 次失败", "报告：{}"),
+    "zh": ("；", "{} 次失败", "报告 {}"),
 }
 
 

@@ -14,7 +14,7 @@ from loracle.errors import RunFolderError
 from loracle.run_folder.folder import RunFolder
 
 RUNS = Path("runs")
-_MAX_NAME_CHARACTERS = 60
+_MAX_NAME_CHARACTERS = 18
 
 
 def default_run_folder(
@@ -56,10 +56,15 @@ def _fingerprint_of(root: Path) -> str | None:
 
 
 def _short(candidates: Sequence[str]) -> str:
-    """ "clean-vs-noisy"; of many or long names the first, and how many more."""
-    names = ["".join(c if c.isalnum() or c in "-_." else "-" for c in name) for name in candidates]
-    all_names = "-vs-".join(names)
-    if len(all_names) <= _MAX_NAME_CHARACTERS:
-        return all_names
-    first = names[0][: _MAX_NAME_CHARACTERS // 2]
-    return f"{first}-and-{len(names) - 1}-more" if names[1:] else first
+    """ "clean-vs-noisy"; of more than two the first, and how many more. Long names are cut, so
+    that the path of a file in the folder fits into a line."""
+    names = [_part_of_path(name) for name in candidates]
+    if len(names) <= 2:
+        return "-vs-".join(names)
+    return f"{names[0]}-and-{len(names) - 1}-more"
+
+
+def _part_of_path(name: str) -> str:
+    """The name without what a shell would read in it."""
+    plain = "".join(char if char.isalnum() or char in "-_." else "-" for char in name)
+    return plain[:_MAX_NAME_CHARACTERS].rstrip("-_.") or "data"

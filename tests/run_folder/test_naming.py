@@ -19,8 +19,10 @@ def test_a_run_is_named_by_date_and_candidates(tmp_path: Path) -> None:
     assert named(tmp_path, "clean") == "2026-11-26-clean"
     assert named(tmp_path, "clean", "small") == "2026-11-26-clean-vs-small"
     assert named(tmp_path, "中文 数据", "b") == "2026-11-26-中文-数据-vs-b"
-    assert named(tmp_path, "alpaca" * 9, "b", "c") == f"2026-11-26-{'alpaca' * 5}-and-2-more"
-    assert named(tmp_path, "x" * 99) == f"2026-11-26-{'x' * 30}"
+    assert named(tmp_path, "a", "b", "c") == "2026-11-26-a-and-2-more"
+    long = "alpaca-zh-cleaned-version-2"
+    assert named(tmp_path, long, "b") == "2026-11-26-alpaca-zh-cleaned-vs-b"
+    assert named(tmp_path, "$$$") == "2026-11-26-data"
 
 
 def test_the_same_plan_finds_its_run_on_another_day(tmp_path: Path) -> None:

@@ -129,6 +129,18 @@ def test_names_never_push_the_bars_out(name: str, width: int, language: Language
     assert any("…" in line for line in bars)
 
 
+def test_lines_above_the_bars_break_between_words_and_leave_paths_whole() -> None:
+    path = "runs/" + "x" * 60 + "/report.html"
+    message = f"longer ones are shortened in the middle of their passage, see {path} for it"
+    output = rich_output(lambda r: r.emit("warning", message=message), 60)
+    [lines] = [visible_lines(output)[:3]]
+    assert lines == [
+        "warning: longer ones are shortened in the middle of their",
+        "passage, see",
+        f"{path}",
+    ]
+
+
 def test_parts_that_do_not_fit_are_left_out_whole() -> None:
     output = rich_output(lambda r: r.emit("step", **(STEP | {"step": 56})), 60)
     shown = [line for line in visible_lines(output) if "step 56/56" in line]
@@ -217,7 +229,7 @@ def test_a_view_can_speak_chinese_while_the_logs_stay_english(tmp_path: Path) ->
     shown = stream.getvalue().splitlines()
     assert shown[0] == "demo 开始：共 5 次训练，候选数据集 clean, noisy"
     assert "[2/5 noisy] 第 14/56 步 · 损失 0.812 · 4,310 token/秒 · 剩余 1 分 24 秒" in shown
-    assert shown[-1] == "demo 已结束，用时 1 小时 02 分；1 次失败；报告：demo/report.html"
+    assert shown[-1] == "demo 已结束，用时 1 小时 02 分；1 次失败；报告 demo/report.html"
     assert log_lines(run.pipeline_log)[0] == LINES[0]
     assert type(choose_view("plain", "zh")) is TranslatedView
 
