@@ -175,3 +175,13 @@ def _width_of(character: str) -> int:
     if unicodedata.combining(character):
         return 0
     return 2 if unicodedata.east_asian_width(character) in "WF" else 1
+
+
+_SECONDS_PER_UNIT = {"s": 1, "min": 60, "h": 3600}
+_DURATION = re.compile(r"\s*(\d+(?:\.\d+)?)\s*(s|min|h)\s*")
+
+
+def seconds_of(text: str) -> float | None:
+    """What "30 s", "10 min" or "1.5 h" is in seconds; None for any other text."""
+    found = _DURATION.fullmatch(text)
+    return float(found[1]) * _SECONDS_PER_UNIT[found[2]] if found else None

@@ -47,27 +47,16 @@ A_RUN: list[tuple[str, dict[str, Any]]] = [
     ("base_finished", {"seconds": 4.2}),
     ("trial_skipped", {"trial": "clean", "index": 1, "num_trials": 5, "reason": "it is done"}),
     ("trial_started", STARTED),
+    ("trial_resumed", {"trial": "noisy", "step": 13, "num_steps": 56}),
     ("step", STEP),
     ("evaluation_started", {"trial": "noisy", "evaluation": "test", "num_examples": 301}),
-    (
-        "evaluated",
-        {
-            "trial": "noisy",
-            "evaluation": "test",
-            "num_done": 64,
-            "num_examples": 301,
-            "num_tokens": 1980,
-        },
-    ),
+    ("evaluated", ANSWERED),
     ("scored", {"trial": "noisy", "evaluation": "test", "means": {"f1": 0.61, "answer_nll": 2.5}}),
     ("trial_finished", {"trial": "noisy", "index": 2, "num_trials": 5, "seconds": 80.0}),
     ("warning", {"message": "memory ran out at step 3"}),
     ("trial_failed", {"trial": "odd", "index": 3, "num_trials": 5, "reason": "loss is nan"}),
     ("decided", {"evaluation": "test", "sentence": "Use noisy."}),
-    (
-        "run_finished",
-        {"run": "demo", "num_failed": 1, "seconds": 3725.0, "report": "demo/report.html"},
-    ),
+    ("run_finished", FINISHED),
 ]
 LINES = [
     "demo started: 5 trials of clean, noisy",
@@ -78,6 +67,7 @@ LINES = [
     "[base] done in 4.2 s",
     "[1/5 clean] skipped: it is done",
     "[2/5 noisy] started: 1,200 examples, 56 steps",
+    "[2/5 noisy] resumes after step 13/56",
     "[2/5 noisy] step 14/56 · loss 0.812 · 4,310 tokens/s · ETA 1 min 24 s",
     "[2/5 noisy] test: 301 questions",
     "[2/5 noisy] test: 64/301 answered · 1,980 tokens",

@@ -14,9 +14,7 @@ codes: 0 done, 1 ran but something failed, 2 bad plan or data, 130 and 143 for s
 from __future__ import annotations
 
 import os
-import signal
 import sys
-from types import FrameType
 
 # Imported for their commands, in the order that --help shows.
 # isort: off
@@ -31,19 +29,19 @@ from loracle.cli.shell import (
     EXIT_BAD_INPUT,
     EXIT_FAILED,
     app,
+    asked_language,
     print_problems,
-    session,
     start_session,
 )
 from loracle.errors import UserError
+from loracle.run_folder import signals
 
 __all__ = ["app", "data", "init", "main", "results", "running"]
 
 
 def main() -> None:
     """The entry point: user errors become messages and exit code 2."""
-    for signal_number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(signal_number, _end)
+    signals.install(stopped=say(asked_language(sys.argv[1:]), "stopped"))
     try:
         program = start_session(sys.argv[1:])
         sys.exit(program(prog_name="loracle"))
@@ -54,9 +52,3 @@ def main() -> None:
         # The reader of our output left (`| head`); Python would complain again at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(EXIT_FAILED)
-
-
-def _end(signal_number: int, frame: FrameType | None) -> None:
-    name = signal.Signals(signal_number).name
-    print(f"\n{say(session.language, 'stopped').format(signal=name)}", file=sys.stderr)
-    raise SystemExit(128 + signal_number)

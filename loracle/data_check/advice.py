@@ -8,12 +8,15 @@ from pathlib import Path
 from loracle.data.accounting import Accounting, RowNote
 from loracle.data.audit import FINDING_MEANINGS, AuditedSet, Finding, RowReference
 from loracle.data.audit.likeness import differences
+from loracle.data.conversation import Example
 from loracle.data.holdout import Holdout
 from loracle.data.sharing import Sharing
-from loracle.data_check.result import Intake, Problem, Severity
+from loracle.data_check.result import Intake, Problem, RenderedSet, Severity
+from loracle.metrics import advised_metric, better_metric, get_metric, unreadable_references
 from loracle.text import counted
 
 _NUM_SHOWN_PLACES = 3
+_NUM_SHOWN_CHARACTERS = 40
 _FIXES = {
     "exact_duplicates": "remove the copies, or keep them where they are meant to weigh more",
     "duplicates": "remove the copies, or keep them where they are meant to weigh more",
@@ -93,6 +96,68 @@ def _first_faults(dropped: Sequence[RowNote]) -> str:
     more = len(shown) - _NUM_SHOWN_PLACES
     told = shown[:_NUM_SHOWN_PLACES] + ([f"{more} more kinds of faults"] if more > 0 else [])
     return " · ".join(told)
+
+
+def metric_problems(dataset: Intake, examples: Sequence[Example]) -> list[Problem]:
+    """What to say of metrics that cannot read the references, or that others would serve better."""
+    references = [example.references for example in examples]
+    advised = advised_metric(references)
+    problems = []
+    for metric in dataset.metrics:
+        if unread := unreadable_references(metric, references):
+            fix = f"use {advised}, which reads them" if advised else "use another metric for them"
+            problems.append(
+                _unreadable_problem(dataset, metric, [examples[i] for i in unread], examples, fix)
+            )
+    misled = [metric for metric in dataset.metrics if better_metric(metric, references)]
+    if misled and advised not in dataset.metrics:
+        kind = "letters" if advised == "choice" else "worked answers that end in #### and a number"
+        text = (
+            f"{', '.join(misled)} compare whole texts, but the references are {kind}: a right "
+            "answer in other words would score 0"
+        )
+        fix = f"use {advised}: metrics: [{advised}], and decision.metric: {advised}"
+        problems.append(Problem("warning", text, fix))
+    return problems
+
+
+def _unreadable_problem(
+    dataset: Intake,
+    metric: str,
+    unread: Sequence[Example],
+    examples: Sequence[Example],
+    fix: str,
+) -> Problem:
+    places = _places([f"{Path(example.file).name}:{example.line}" for example in unread])
+    first = unread[0].references[0][:_NUM_SHOWN_CHARACTERS]
+    return Problem(
+        "error",
+        f"{dataset.path}: {metric} reads no {get_metric(metric).reads_what} in the references of "
+        f"{len(unread):,} of {counted(len(examples), 'row')} {places}, as in {first!r}, so every "
+        f"answer to them would score 0; {fix}, or mend or remove these rows",
+    )
+
+
+def reference_length_problems(ready: RenderedSet, max_new_tokens: int) -> list[Problem]:
+    """What to say of references that are longer than an answer may be."""
+    too_long = []
+    for example, prompt in zip(ready.examples, ready.prompts, strict=False):
+        # The end token is no part of the answer.
+        num_tokens = min(map(len, prompt.reference_ids)) - 1
+        if num_tokens > max_new_tokens:
+            too_long.append((num_tokens, f"{Path(example.file).name}:{example.line}"))
+    if not too_long:
+        return []
+    longest = max(num_tokens for num_tokens, _ in too_long)
+    return [
+        Problem(
+            "warning",
+            f"the references of {len(too_long):,} of {counted(len(ready.examples), 'row')} are "
+            f"longer than generation.max_new_tokens {max_new_tokens:,} "
+            f"{_places([place for _, place in too_long])}: such answers would be cut",
+            f"raise generation.max_new_tokens; the longest reference has {longest:,} tokens",
+        )
+    ]
 
 
 def finding_problem(finding: Finding) -> Problem:

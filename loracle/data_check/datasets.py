@@ -133,6 +133,7 @@ def split_off(candidates: Sequence[Intake], settings: HoldoutPlan) -> tuple[list
         [RowNote.of_unasked(example) for example in found.unasked],
         DataFilePlan.model_fields["max_dropped"].default,
         remarks=holdout_problems(found),
+        metrics=settings.metrics,
     )
     return [*left, asked], found
 
@@ -204,6 +205,7 @@ def _read(entry: CandidatePlan | EvaluationPlan, kind: Kind) -> Intake:
         read.description,
         [RowNote.of_drop(drop) for drop in read.drops],
         entry.max_dropped,
+        metrics=entry.metrics if isinstance(entry, EvaluationPlan) else (),
     )
 
 

@@ -21,6 +21,8 @@ from loracle.data_check.advice import (
     finding_problem,
     joined_problem,
     loss_problems,
+    metric_problems,
+    reference_length_problems,
     sharing_hints,
 )
 from loracle.data_check.result import (
@@ -52,7 +54,7 @@ class FittedSet:
     """A dataset's rows as a model takes them, or why there are none.
 
     examples, rows: those that fit; rows is None without a tokenizer. num_joined: replies that melt
-    into the template's text.
+    into the template's text. max_new_tokens: the room for an answer to an evaluation prompt.
     """
 
     dataset: Intake
@@ -62,6 +64,7 @@ class FittedSet:
     shortened: Sequence[RowNote] = ()
     num_joined: int = 0
     error: Sequence[str] = ()
+    max_new_tokens: int = 0
 
     @property
     def ready(self) -> RenderedSet | None:
@@ -106,6 +109,7 @@ def _rendered(dataset: Intake, renderer: Renderer | None, max_new_tokens: int) -
         [*dataset.dropped, *map(RowNote.of, fitted.dropped)],
         [*map(RowNote.of, fitted.shortened)],
         renderer.num_joined - num_joined,
+        max_new_tokens=max_new_tokens,
     )
 
 
@@ -162,7 +166,11 @@ def _counted(
     problems = [*dataset.remarks, *loss_problems(dataset, accounting)]
     if fitted.num_joined:
         problems.append(joined_problem(fitted.num_joined))
+    if dataset.kind == "evaluation":
+        problems += metric_problems(dataset, fitted.examples)
     ready = fitted.ready
+    if ready is not None and dataset.kind == "evaluation":
+        problems += reference_length_problems(ready, fitted.max_new_tokens)
     if ready is None:
         # An unusable candidate fails alone; without an evaluation set nothing can be compared.
         severity: Severity = "gated" if dataset.kind == "candidate" else "error"

@@ -54,6 +54,7 @@ class Intake:
     error: why nothing could be read, one problem each.
     num_held_out: rows that were read and are asked in place of being trained on.
     remarks: what is to be said of it whatever its rows hold.
+    metrics: the names of those that score an evaluation set.
     """
 
     name: str
@@ -66,6 +67,7 @@ class Intake:
     error: Sequence[str] = ()
     num_held_out: int = 0
     remarks: Sequence[Problem] = ()
+    metrics: Sequence[str] = ()
 
 
 @dataclass(frozen=True)

@@ -8,15 +8,11 @@ of one question, for questions are what is paired and clustered: no metric is co
 corpus.
 """
 
-from loracle.metrics.answers import (
-    cmrc_em,
-    cmrc_f1,
-    em,
-    f1,
-    script_of,
-    squad_em,
-    squad_f1,
-)
+from loracle.metrics.answers import Script, em, f1, script_of, script_of_set
+from loracle.metrics.choices import choice
+from loracle.metrics.fit import advised_metric, better_metric, unreadable_references
+from loracle.metrics.numbers import numeric
+from loracle.metrics.official import cmrc_em, cmrc_f1, squad_em, squad_f1
 from loracle.metrics.registry import (
     METRICS,
     Metric,
@@ -25,12 +21,16 @@ from loracle.metrics.registry import (
     module_hashes,
     score,
 )
+from loracle.metrics.scorer import Scorer
 from loracle.metrics.texts import bleu, chrf, rouge_l
-from loracle.metrics.values import choice, numeric
 
 __all__ = [
     "METRICS",
     "Metric",
+    "Scorer",
+    "Script",
+    "advised_metric",
+    "better_metric",
     "bleu",
     "check_usable",
     "choice",
@@ -45,6 +45,8 @@ __all__ = [
     "rouge_l",
     "score",
     "script_of",
+    "script_of_set",
     "squad_em",
     "squad_f1",
+    "unreadable_references",
 ]

@@ -1,14 +1,15 @@
-"""Exact match and overlap of short answers.
+"""Exact match and overlap of short answers in any language: `em` and `f1`.
 
-    squad_em, squad_f1   the official SQuAD v1.1 script (Rajpurkar et al. 2016)
-    cmrc_em, cmrc_f1     the official CMRC 2018 script (Cui et al. 2019)
-    em, f1               words as SQuAD, or characters, by the references' script (`script_of`)
+    "1998。"      equals "1998"          "３.５米"  equals "3.5米"
+    "the Broncos" equals "Broncos!"      "3.5"     does not equal "35", nor "-5" "5", nor "C++" "C"
 
-Unicode: the official metrics compare code points as they come, as their scripts do. The metric by
-characters first applies NFKC, so full-width and half-width forms are equal.
+They follow SQuAD v1.1 (lower case, no punctuation, no English articles) where it does no harm:
+Unicode is normalised (NFKC) and punctuation of every script removed; signs, decimal points and
+other marks inside numbers are kept; an article is one only before another word, and no text is
+normalised to nothing.
 
-Where a reference is empty after normalisation (`the`, `。`), EM is 1 for a prediction that is empty
-too, but F1 is 0, for no token is shared: so in both official scripts.
+Tokens are words, or characters where the evaluation set has references in a script that is written
+without spaces (`script_of_set`).
 """
 
 from __future__ import annotations
@@ -16,35 +17,14 @@ from __future__ import annotations
 import re
 import string
 import unicodedata
-from collections import Counter
-from collections.abc import Callable, Sequence
-from typing import Literal, TypeVar
+from collections.abc import Callable, Iterable, Sequence
+from functools import partial
+from typing import Literal
 
-import numpy as np
-
-from loracle.errors import DataError
+from loracle.metrics.overlap import best, equality, overlap_f1
+from loracle.metrics.references import check_references
 
 Script = Literal["spaced", "characters"]
-
-_PUNCTUATION = frozenset(string.punctuation)
-_ARTICLE = re.compile(r"\b(a|an|the)\b")
-
-
-def squad_em(prediction: str, references: Sequence[str]) -> float:
-    """1.0 where a reference equals the prediction, both normalised as SQuAD v1.1 does."""
-    return best(_equality, _squad_tokens, prediction, references)
-
-
-def squad_f1(prediction: str, references: Sequence[str]) -> float:
-    """F1 of the words shared with the best reference, counted as often as they occur."""
-    return best(_overlap_f1, _squad_tokens, prediction, references)
-
-
-def _squad_tokens(text: str) -> list[str]:
-    """Words in lower case, without ASCII punctuation and English articles."""
-    without_punctuation = "".join(char for char in text.lower() if char not in _PUNCTUATION)
-    return _ARTICLE.sub(" ", without_punctuation).split()
-
 
 # The scripts written without spaces between words: Han, kana and bopomofo, Thai, Lao, Tibetan,
 # Burmese, Khmer. Their digits and punctuation are not in it, nor is Hangul, which has spaces.
@@ -59,47 +39,68 @@ _UNSPACED = (
 )
 _UNSPACED_CHARACTER = re.compile(f"[{_UNSPACED}]")
 _CHARACTER_OR_WORD = re.compile(rf"[{_UNSPACED}]|[^\s{_UNSPACED}]+")
-# These divide words where no space does, except inside a number.
-_SEPARATOR = re.compile(r"(?<!\d)[，、；。]|[，、；。](?!\d)")
 
 
 def script_of(references: Sequence[str]) -> Script:
-    """The tokens of `em` and `f1`: `characters` where any reference has a character of a script
-    that is written without spaces, else `spaced`.
+    """The tokens of `em` and `f1` for one question: `characters` where any reference has a
+    character of a script that is written without spaces, else `spaced`.
 
-    The references decide and never the prediction, so that no candidate chooses its metric. An
-    answer of digits alone is spaced, also in a Chinese set.
+    The references decide and never the prediction, so that no candidate chooses its metric.
     """
     check_references(references)
     is_unspaced = any(_UNSPACED_CHARACTER.search(reference) for reference in references)
     return "characters" if is_unspaced else "spaced"
 
 
-def em(prediction: str, references: Sequence[str]) -> float:
-    """1.0 where a reference has the prediction's tokens in its order (`script_of` for which)."""
-    return best(_equality, tokens_by_script(references), prediction, references)
+def script_of_set(references_by_row: Iterable[Sequence[str]]) -> Script:
+    """The tokens of `em` and `f1` for an evaluation set: `characters` where any of its references
+    asks for them.
 
-
-def f1(prediction: str, references: Sequence[str]) -> float:
-    """F1 of the tokens shared with the best reference, counted as often as they occur."""
-    return best(_overlap_f1, tokens_by_script(references), prediction, references)
-
-
-def tokens_by_script(references: Sequence[str]) -> Callable[[str], list[str]]:
-    return character_tokens if script_of(references) == "characters" else _squad_tokens
-
-
-def character_tokens(text: str) -> list[str]:
-    """One token for each character of an unspaced script, with the combining marks on it; what
-    stands between them is split at white space, without articles.
-
-    Before that: NFKC, lower case; punctuation of any script and invisible format characters (byte
-    order mark, zero-width space) are removed.
+    So "1998" and "1998年" share characters in a Chinese set, although the one alone has none. Words
+    with spaces stay words under `characters` too.
     """
-    text = unicodedata.normalize("NFKC", _SEPARATOR.sub(" ", text)).lower()
-    kept = "".join(char for char in text if not _is_dropped(char))
+    scripts = map(script_of, references_by_row)
+    return "characters" if "characters" in scripts else "spaced"
+
+
+def em(prediction: str, references: Sequence[str], script: Script | None = None) -> float:
+    """1.0 where a reference has the prediction's tokens in its order.
+
+    script: that of the evaluation set; None takes that of these references.
+    """
+    tokens = partial(answer_tokens, script=script or script_of(references))
+    return best(equality, tokens, prediction, references)
+
+
+def f1(prediction: str, references: Sequence[str], script: Script | None = None) -> float:
+    """F1 of the tokens shared with the best reference, counted as often as they occur.
+
+    script: as of `em`.
+    """
+    tokens = partial(answer_tokens, script=script or script_of(references))
+    return best(_f1, tokens, prediction, references)
+
+
+def _f1(predicted: list[str], reference: list[str]) -> float:
+    # Only an empty text has no tokens, and it equals another.
+    return overlap_f1(predicted, reference) if predicted or reference else 1.0
+
+
+def answer_tokens(text: str, script: Script) -> list[str]:
+    """The tokens of a text, in lower case; of a text that is not blank there is at least one.
+
+    Under `characters` one token for each character of an unspaced script, with the combining marks
+    on it; what stands between them is split at white space, as all is under `spaced`.
+    """
+    plain = _unified(text)
+    kept = _restored(_protected(plain).translate(_WITHOUT_PUNCTUATION))
+    cut = _by_character if script == "characters" else str.split
+    return cut(_ARTICLE.sub(" ", kept)) or cut(_normalised(text))
+
+
+def _by_character(text: str) -> list[str]:
     tokens: list[str] = []
-    for piece in _CHARACTER_OR_WORD.findall(_ARTICLE.sub(" ", kept)):
+    for piece in _CHARACTER_OR_WORD.findall(text):
         if tokens and unicodedata.category(piece[0]).startswith("M"):
             tokens[-1] += piece
         else:
@@ -107,166 +108,87 @@ def character_tokens(text: str) -> list[str]:
     return tokens
 
 
-def _is_dropped(char: str) -> bool:
-    category = unicodedata.category(char)
-    return char in _PUNCTUATION or category.startswith("P") or category == "Cf"
+# An article stands before another word: "A" alone and "vitamin A" have none.
+_ARTICLE = re.compile(r"\b(?:a|an|the)\b(?=\s+\S)")
+# These divide words where no space does, except inside a number.
+_SEPARATOR = re.compile(r"(?<!\d)[，、；。]|[，、；。](?!\d)")
+_SUPERSCRIPTS = str.maketrans("⁰¹²³⁴⁵⁶⁷⁸⁹⁺⁻", "0123456789+-")
+_SUPERSCRIPT_RUN = re.compile("[⁰¹²³⁴⁵⁶⁷⁸⁹⁺⁻]+")
+_FRACTION_AFTER_DIGIT = re.compile("(?<=[0-9])(?=[¼-¾⅐-⅞])")
+_DASHES = str.maketrans(dict.fromkeys("−–‐‑‒", "-"))
+_LONG_DASH = re.compile(r"(?<=\d)\s*[—―~〜]\s*(?=\d)|(?<=\d)\s+-\s+(?=\d)")
+_GROUPED = re.compile(r"(?<![\d.,'])\d{1,3}(?:[,'’]\d{2,3})*[,'’]\d{3}(?!\d)")
 
 
-# The script's own list: its "……" is two characters and so never removes one, and it has no ‘.
-_CMRC_PUNCTUATION = frozenset("-:_*^/\\~`+=，。：？！“”；’《》·、「」（）－～『』")
-_CMRC_HAN = re.compile("[\u4e00-\u9fa5]|[^\u4e00-\u9fa5]+")
+def _unified(text: str) -> str:
+    """The text after NFKC, in lower case, with one form of each dash and number."""
+    text = _SUPERSCRIPT_RUN.sub(lambda run: "^" + run[0].translate(_SUPERSCRIPTS), text)
+    text = _FRACTION_AFTER_DIGIT.sub(" ", _SEPARATOR.sub(" ", text))
+    text = _normalised(text).replace("⁄", "/").translate(_DASHES)
+    text = text.translate(_WITHOUT_FORMAT)
+    text = _LONG_DASH.sub("-", text).replace("—", " ")
+    return _GROUPED.sub(lambda number: re.sub("[,'’]", "", number[0]), text)
 
 
-def cmrc_em(prediction: str, references: Sequence[str]) -> float:
-    """1.0 where a reference equals the prediction, both without the punctuation of CMRC 2018."""
-    return best(_equality, _cmrc_text, prediction, references)
+def _normalised(text: str) -> str:
+    return unicodedata.normalize("NFKC", text).lower()
 
 
-def cmrc_f1(prediction: str, references: Sequence[str]) -> float:
-    """F1 by the longest run of tokens that is in both, for the best reference.
-
-    Tokens are Han characters and, between them, English words and marks. The official script cuts
-    those with NLTK's word_tokenize; `_english_tokens` says where this may differ.
-    """
-    return best(_longest_run_f1, _cmrc_tokens, prediction, references)
-
-
-def _cmrc_text(text: str) -> str:
-    return "".join(char for char in text.lower().strip() if char not in _CMRC_PUNCTUATION)
-
-
-def _cmrc_tokens(text: str) -> list[str]:
-    tokens: list[str] = []
-    for piece in _CMRC_HAN.findall(_cmrc_text(text)):
-        tokens += [piece] if "\u4e00" <= piece[0] <= "\u9fa5" else _english_tokens(piece)
-    return tokens
+# Marks that are part of a number or a name, and not punctuation.
+_KEPT = re.compile(
+    r"(?<=\d)[./:^*=<>+\-](?=\d)"
+    r"|(?<![\w)\]%])-(?=\d)"
+    r"|(?<=\^)[-+](?=\d)"
+    r"|[<>](?=\s?-?\d)"
+    r"|(?<=\w)\^(?=[-+]?\d)"
+    r"|(?<=[a-z])\+(?![a-z])|(?<=[a-z]\+)\+"
+    r"|(?<=\b[a-z])#"
+    r"|(?<=\b[a-z])-(?=[\s.,;)]|$)"
+)
+_BETWEEN_DIGITS = re.compile(r"(?<=\d)(?:[^\w\s]|_)(?=\d)")
+_PUNCTUATION = frozenset(string.punctuation)
+_PRIVATE = {mark: chr(0xE000 + ord(mark)) for mark in _PUNCTUATION}
+_PUBLIC = str.maketrans({private: mark for mark, private in _PRIVATE.items()})
 
 
-# NLTK's rules in their order, for text in lower case without `_CMRC_PUNCTUATION`: what can match
-# nothing there is left out. Each sets spaces around a token.
-_ENGLISH_RULES = tuple(
-    (re.compile(pattern), replacement)
-    for pattern, replacement in (
-        (r"[«‘„]", r" \g<0> "),
-        (r'^"', " `` "),
-        (r"([ (\[{<])(?:\"|'')", r"\1 `` "),
-        (r"(?<!\w)'(?!(?:re|ve|ll|m|t|s|d|n)\b)(?=\w)", "' "),
-        (r"""(?<=[^.])\.([])}>"'» ]*+)\s*$""", r" . \1 "),
-        (r",(?=\D)", " , "),
-        (r",$", " , "),
-        (r"\.{2,}|[;@#$%&]|[\u2012-\u2015]|[?!]", r" \g<0> "),
-        (r"(?<=[^'])' ", " ' "),
-        (r"[][(){}<>»]", r" \g<0> "),
-        (r"''|\"", " '' "),
-        (r"$", " "),
-        (r"\s+", " "),
-        (r"(?<=[^' ])(?:'[smd]?) ", r" \g<0>"),
-        (r"(?<=[^' ])(?:'ll|'re|'ve|n't) ", r" \g<0>"),
-        (
-            r"\b(can(?=not)|(?:gim|lem)(?=me)|gon(?=na)|wan(?=na\s)|got(?=ta)|d(?='ye)|more(?='n))"
-            r"(not|me|na|ta|'ye|'n)\b",
-            r" \1 \2 ",
-        ),
-        (r" ('t)(is|was)\b", r" \1 \2 "),
+def _protected(text: str) -> str:
+    """The text with the marks that are kept as private characters, and other marks between two
+    digits as spaces, so that no two numbers become one."""
+    text = re.sub(r"[$%](?!\d)|\$|(?<![\w.])\.(?=\d)", _money_or_point, text)
+    return _BETWEEN_DIGITS.sub(
+        lambda mark: " " if _is_dropped(mark[0]) else mark[0],
+        _KEPT.sub(lambda mark: _PRIVATE[mark[0]], text),
     )
-)
 
 
-def _english_tokens(text: str) -> list[str]:
-    """Words and marks of a stretch without Han characters, as NLTK's word_tokenize cuts them.
-
-    Equal to NLTK 3.10 but for one thing: where a full stop stands inside the stretch, NLTK's
-    trained Punkt model decides whether it ends a sentence and becomes a token. Here
-    `_ends_sentence` decides, by rules that follow Punkt's; they know fewer abbreviations.
-    """
-    tokens: list[str] = []
-    for sentence in _sentences(text):
-        for pattern, replacement in _ENGLISH_RULES:
-            sentence = pattern.sub(replacement, sentence)
-        tokens += sentence.split()
-    return tokens
+def _money_or_point(mark: re.Match[str]) -> str:
+    return "0." if mark[0] == "." else ""
 
 
-# A mark that may end a sentence, the word before it, what closes the sentence, what follows.
-_SENTENCE_END = re.compile(
-    r"""(?:(?<![\w.])(?P<word>\w++(?:\.\w++)*+))?(?P<mark>(?<!\.)\.++|[?!])"""
-    r"""(?:["')\]}‘«»]++(?=\s|$)|(?=["';@)\]}({[‘«»?!])|(?=\s+(?P<next>\S)))"""
-)
-_ABBREVIATIONS = frozenset(
-    """a.d a.m adm aug ave bros c cie co col corp d d.c dec dr e f feb fri ft g gen h inc jan jr k l
-    l.a lt ltd m maj mg mr mrs ms n n.y nov oct p p.m ph.d prof r rep s s.a sen sep sept sr st t
-    tues u.k u.n u.s u.s.a v vs w wed yr""".split()  # noqa: SIM905
-)
+def _restored(text: str) -> str:
+    return text.translate(_PUBLIC)
 
 
-def _sentences(text: str) -> list[str]:
-    ends = [found.end() for found in _SENTENCE_END.finditer(text) if _ends_sentence(found)]
-    return [text[i:j].strip() for i, j in zip([0, *ends], [*ends, len(text)], strict=True)]
+def _is_dropped(char: str) -> bool:
+    return char in _PUNCTUATION or unicodedata.category(char).startswith("P")
 
 
-def _ends_sentence(found: re.Match[str]) -> bool:
-    """Any mark does, but `...`, and a full stop after an abbreviation or between a number, or one
-    letter, and a word in lower case."""
-    word, mark, following = found["word"] or "", found["mark"], found["next"] or ""
-    if mark != ".":
-        return mark in "?!"
-    is_number_or_letter = len(word) == 1 or word.replace(".", "").isdigit()
-    return word not in _ABBREVIATIONS and not (is_number_or_letter and following.islower())
+def _is_format(char: str) -> bool:
+    """Invisible characters, and private ones, which stand for the marks that are kept."""
+    return unicodedata.category(char) in ("Cf", "Co")
 
 
-_Form = TypeVar("_Form", str, list[str])
+class _Without(dict[int, int | None]):
+    """A table for `str.translate` that drops some characters; each is judged once."""
+
+    def __init__(self, is_dropped: Callable[[str], bool]) -> None:
+        super().__init__()
+        self._is_dropped = is_dropped
+
+    def __missing__(self, code: int) -> int | None:
+        self[code] = None if self._is_dropped(chr(code)) else code
+        return self[code]
 
 
-def best(
-    compare: Callable[[_Form, _Form], float],
-    normalise: Callable[[str], _Form],
-    prediction: str,
-    references: Sequence[str],
-) -> float:
-    """The highest value of `compare` over the references, both sides normalised."""
-    check_references(references)
-    predicted = normalise(prediction)
-    return max(compare(predicted, normalise(reference)) for reference in references)
-
-
-def check_references(references: Sequence[str]) -> None:
-    assert not isinstance(references, str), "references are a list of texts, not one text"
-    if not references:
-        raise DataError("there is no reference answer to score against; give at least one")
-
-
-def _equality(predicted: _Form, reference: _Form) -> float:
-    return float(predicted == reference)
-
-
-def _overlap_f1(predicted: list[str], reference: list[str]) -> float:
-    num_shared = sum((Counter(predicted) & Counter(reference)).values())
-    return harmonic_mean(num_shared, len(predicted), len(reference))
-
-
-def _longest_run_f1(predicted: list[str], reference: list[str]) -> float:
-    num_shared = _longest_run_tokens(predicted, reference)
-    return harmonic_mean(num_shared, len(predicted), len(reference))
-
-
-def harmonic_mean(num_shared: int, num_predicted: int, num_reference: int) -> float:
-    """F1 of precision and recall, in the official scripts' order of operations."""
-    if num_shared == 0:
-        return 0.0
-    precision = num_shared / num_predicted
-    recall = num_shared / num_reference
-    return 2 * precision * recall / (precision + recall)
-
-
-def _longest_run_tokens(first: list[str], second: list[str]) -> int:
-    """Length of the longest run of tokens in both. Memory grows with one side, not with both."""
-    shorter, longer = sorted((first, second), key=len)
-    number_of = {token: number for number, token in enumerate(dict.fromkeys(longer))}
-    longer_L = np.array([number_of[token] for token in longer], dtype=np.int32)
-    # runs_L[i]: how many tokens up to the current one equal those of `longer` that end before i.
-    runs_L = np.zeros(len(longer) + 1, dtype=np.int32)
-    longest = 0
-    for token in shorter:
-        runs_L[1:] = np.where(longer_L == number_of.get(token, -1), runs_L[:-1] + 1, 0)
-        longest = max(longest, int(runs_L.max()))
-    return longest
+_WITHOUT_PUNCTUATION = _Without(_is_dropped)
+_WITHOUT_FORMAT = _Without(_is_format)

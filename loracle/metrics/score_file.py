@@ -19,15 +19,13 @@ from typing import BinaryIO, NamedTuple
 
 from loracle.errors import DataError, PlanError, UserError
 from loracle.files import write_atomically
-from loracle.metrics import check_usable, score, script_of
+from loracle.metrics import Scorer, check_usable, get_metric, unreadable_references
+from loracle.metrics.registry import TOKENS_IN_WORDS, WORD_METRICS
 from loracle.plan import file_problem
 from loracle.text import counted
 
 NUM_SHOWN_PROBLEMS = 20
-
-# Metrics whose tokens depend on the script of the references.
-_METRICS_BY_SCRIPT = frozenset({"em", "f1"})
-_TOKENS_OF_SCRIPT = {"spaced": "words as SQuAD", "characters": "characters"}
+_NUM_SHOWN_CHARACTERS = 40
 
 
 @dataclass(frozen=True)
@@ -41,7 +39,11 @@ class FileScores:
     means: dict[str, float]
     """Mean over the rows by metric, from 0 to 1."""
     scripts: dict[str, int]
-    """Number of rows whose references are in a `spaced` script, and by `characters`."""
+    """Number of rows scored by `spaced` words, and by `characters`: all by the same."""
+    unreadable: dict[str, int] = field(default_factory=dict)
+    """By metric, the predictions in which it reads nothing, where there are any."""
+    num_unfinished: int = 0
+    """Predictions whose reasoning never ended, so that they have no answer."""
 
 
 class _Row(NamedTuple):
@@ -49,16 +51,17 @@ class _Row(NamedTuple):
     prediction: str
     references: list[str]
 
+    @property
+    def is_cut(self) -> bool:
+        """Whether the row says, as a run's predictions do, that its token limit ended it."""
+        return self.content.get("finish_reason") == "length"
+
 
 @dataclass
 class _Tally:
     """What one reading of the file adds up."""
 
-    values: dict[str, list[float]]
-    scripts: dict[str, int] = field(default_factory=lambda: dict.fromkeys(_TOKENS_OF_SCRIPT, 0))
-    num_rows: int = 0
-    scored_rows: list[bytes] | None = None
-    """The lines of `per_row`, or None where there is none to write."""
+    rows: list[_Row] = field(default_factory=list)
     num_blank_lines: int = 0
     problems: list[str] = field(default_factory=list)
     num_more_problems: int = 0
@@ -85,17 +88,30 @@ def score_file(
     path = Path(path)
     _check_metrics(metrics)
     _check_paths(path, None if per_row is None else Path(per_row))
-    tally = _Tally({name: [] for name in metrics}, scored_rows=None if per_row is None else [])
+    tally = _Tally()
     try:
         with path.open("rb") as lines:
-            _score_lines(lines, path, tally)
+            _read_lines(lines, path, metrics, tally)
     except OSError as error:
         raise DataError(f"{path} cannot be read: {error.strerror}") from error
     _raise_problems(path, tally)
-    if per_row is not None and tally.scored_rows is not None:
-        _write_rows(Path(per_row), tally.scored_rows)
-    means = {name: math.fsum(values) / tally.num_rows for name, values in tally.values.items()}
-    return FileScores(str(path), tally.num_rows, tally.num_blank_lines, means, tally.scripts)
+    scorer = Scorer.of(metrics, [row.references for row in tally.rows])
+    scores = [scorer.score(row.prediction, row.references, is_cut=row.is_cut) for row in tally.rows]
+    if per_row is not None:
+        rows = zip(tally.rows, scores, strict=True)
+        _write_rows(
+            Path(per_row), [_json_line({**row.content, "scores": own}) for row, own in rows]
+        )
+    num_rows = len(tally.rows)
+    return FileScores(
+        str(path),
+        num_rows,
+        tally.num_blank_lines,
+        {name: math.fsum(own[name] for own in scores) / num_rows for name in metrics},
+        {script: num_rows if script == scorer.script else 0 for script in TOKENS_IN_WORDS},
+        scorer.num_unreadable,
+        scorer.num_unfinished,
+    )
 
 
 def format_scores(scores: FileScores) -> str:
@@ -110,13 +126,22 @@ def format_scores(scores: FileScores) -> str:
     lines.append(
         f"\nmean in percent over {counted(scores.num_rows, 'row')} of {scores.path}{blank}"
     )
-    if by_script := [name for name in scores.means if name in _METRICS_BY_SCRIPT]:
+    if by_script := [name for name in scores.means if name in WORD_METRICS]:
         used = [
-            f"{_TOKENS_OF_SCRIPT[script]} on {counted(num_rows, 'row')}"
+            f"{TOKENS_IN_WORDS[script]} on {counted(num_rows, 'row')}"
             for script, num_rows in scores.scripts.items()
             if num_rows
         ]
         lines.append(f"tokens of {' and '.join(by_script)}: {', '.join(used)}")
+    if scores.num_unfinished:
+        lines.append(
+            f"{counted(scores.num_unfinished, 'prediction')} cut while the model was still "
+            "reasoning: no answer, scored 0"
+        )
+    lines += [
+        f"{name} reads no {get_metric(name).reads_what} in {counted(num, 'prediction')}, scored 0"
+        for name, num in scores.unreadable.items()
+    ]
     return "\n".join(lines)
 
 
@@ -128,6 +153,8 @@ def to_json(scores: FileScores) -> str:
         "num_blank_lines": scores.num_blank_lines,
         "means": scores.means,
         "scripts": scores.scripts,
+        "unreadable": scores.unreadable,
+        "num_unfinished": scores.num_unfinished,
     }
     return json.dumps(content, ensure_ascii=False, indent=2)
 
@@ -169,8 +196,7 @@ def _write_rows(path: Path, rows: Sequence[bytes]) -> None:
         raise DataError(f"{path} cannot be written: {error.strerror}") from error
 
 
-def _score_lines(lines: BinaryIO, path: Path, tally: _Tally) -> None:
-    names = list(tally.values)
+def _read_lines(lines: BinaryIO, path: Path, metrics: Sequence[str], tally: _Tally) -> None:
     # Iterating over bytes ends lines at \n alone; text mode would also break at U+2028.
     for number, line in enumerate(lines, start=1):
         stripped = (line.removeprefix(codecs.BOM_UTF8) if number == 1 else line).strip(b" \t\r\n")
@@ -181,13 +207,13 @@ def _score_lines(lines: BinaryIO, path: Path, tally: _Tally) -> None:
         if isinstance(row, str):
             tally.add_problem(f"{path}:{number}: {row}")
             continue
-        values = score(row.prediction, row.references, names)
-        for name, value in values.items():
-            tally.values[name].append(value)
-        tally.scripts[script_of(row.references)] += 1
-        tally.num_rows += 1
-        if tally.scored_rows is not None:
-            tally.scored_rows.append(_json_line({**row.content, "scores": values}))
+        for name in metrics:
+            if unreadable_references(name, [row.references]):
+                tally.add_problem(
+                    f"{path}:{number}: {name} reads no {get_metric(name).reads_what} in the answer "
+                    f"{row.references[0][:_NUM_SHOWN_CHARACTERS]!r}; use another metric, or mend it"
+                )
+        tally.rows.append(row)
 
 
 def _raise_problems(path: Path, tally: _Tally) -> None:
@@ -195,7 +221,7 @@ def _raise_problems(path: Path, tally: _Tally) -> None:
         more = tally.num_more_problems
         last = [f"{path}: and {counted(more, 'more bad row')}"] if more else []
         raise DataError([*tally.problems, *last])
-    if not tally.num_rows:
+    if not tally.rows:
         raise DataError(
             f"{path} has no rows; write one JSON object a line with prediction and answers"
         )

@@ -20,22 +20,25 @@ from collections.abc import Sequence
 from functools import cache
 from typing import Any
 
-from loracle.metrics.answers import (
-    best,
-    character_tokens,
-    check_references,
-    harmonic_mean,
-    script_of,
-)
+from loracle.metrics.answers import Script, answer_tokens, script_of
+from loracle.metrics.overlap import best, harmonic_mean
+from loracle.metrics.references import check_references
 
 # Scripts without spaces that are not Han: kana, Thai, Lao, Tibetan, Burmese, Khmer.
 _NOT_CHINESE = re.compile("[\u3041-\u30ff\uff66-\uff9f\u0e01-\u0f84\u1000-\u109f\u1780-\u17dd]")
 
 
-def rouge_l(prediction: str, references: Sequence[str]) -> float:
-    """F1 of the longest common subsequence of tokens, for the best reference."""
-    by_characters = script_of(references) == "characters"
-    return best(_rouge_l, character_tokens if by_characters else _words, prediction, references)
+def rouge_l(prediction: str, references: Sequence[str], script: Script | None = None) -> float:
+    """F1 of the longest common subsequence of tokens, for the best reference.
+
+    script: that of the evaluation set; None takes that of these references.
+    """
+    by_characters = (script or script_of(references)) == "characters"
+    return best(_rouge_l, _characters if by_characters else _words, prediction, references)
+
+
+def _characters(text: str) -> list[str]:
+    return answer_tokens(text, "characters")
 
 
 def _words(text: str) -> list[str]:
@@ -68,15 +71,19 @@ def _common_subsequence_tokens(first: list[str], second: list[str]) -> int:
     return len(first) - row.bit_count()
 
 
-def bleu(prediction: str, references: Sequence[str]) -> float:
-    """Sentence BLEU against all references together, as its definition has it."""
+def bleu(prediction: str, references: Sequence[str], script: Script | None = None) -> float:
+    """Sentence BLEU against all references together, as its definition has it.
+
+    script: as of `rouge_l`.
+    """
     check_references(references)
-    value: float = _bleu(_bleu_tokeniser(references)).sentence_score(prediction, references).score
+    tokeniser = _bleu_tokeniser(references, script or script_of(references))
+    value: float = _bleu(tokeniser).sentence_score(prediction, references).score
     return min(value / 100, 1.0)
 
 
-def _bleu_tokeniser(references: Sequence[str]) -> str:
-    if script_of(references) == "spaced":
+def _bleu_tokeniser(references: Sequence[str], script: Script) -> str:
+    if script == "spaced":
         return "13a"
     return "char" if any(map(_NOT_CHINESE.search, references)) else "zh"
 

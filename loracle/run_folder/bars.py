@@ -143,6 +143,8 @@ class RichView:
                 self._stage = _Stage(BASE_NAME, now, parts=[words["evaluating"]])
             case "trial_started":
                 self._stage = _Stage(fields["trial"], now, total=fields["num_steps"])
+            case "trial_resumed":
+                self._stage_of(fields["trial"], fields["num_steps"], now).num_done = fields["step"]
             case "step":
                 self._show_step(fields, now)
             case "evaluation_started":

@@ -69,6 +69,9 @@ class RunEstimate:
                 # The base comes first; if it was finished before, no event says so.
                 self._end(BASE_NAME)
                 self._training = _Stage(fields["trial"], fields["num_steps"], now)
+            case "trial_resumed":
+                if self._training is not None:
+                    self._training.num_done = fields["step"]
             case "step":
                 self._step(fields)
             case "evaluation_started":
@@ -122,11 +125,14 @@ class RunEstimate:
 
     def _answered(self, fields: Mapping[str, Any], now: float) -> None:
         stage, trial = self._answering, fields["trial"]
-        if stage is None or stage.trial != trial:
+        # Without a plan of the work, the events are those of an earlier version.
+        if self._num_questions is None or stage is None or stage.trial != trial:
             return
         num_new = fields["num_done"] - stage.num_done
-        pace = self._base_pace if trial == BASE_NAME else self._trained_pace
-        pace.add(num_new, max(now - stage.started, 0.0))
+        # Answers of an earlier process come without a token of this one, and say nothing of time.
+        if fields["num_tokens"]:
+            pace = self._base_pace if trial == BASE_NAME else self._trained_pace
+            pace.add(num_new, max(now - stage.started, 0.0))
         stage.num_done, stage.started = fields["num_done"], now
         self._num_answered[trial] = self._num_answered.get(trial, 0) + num_new
 

@@ -75,6 +75,12 @@ EVENTS: Mapping[str, Event] = {
         "{place} skipped: {reason}",
         "{place} 跳过：{reason}",
     ),
+    "trial_resumed": Event(
+        ("trial", "step", "num_steps"),
+        (_PIPELINE, _TRAINING),
+        "{place} resumes after step {step:,}/{num_steps:,}",
+        "{place} 从第 {step:,}/{num_steps:,} 步之后继续",
+    ),
     "step": Event(
         ("trial", "num_steps", *STEP_RECORD_FIELDS),
         (_TRAINING,),
@@ -89,7 +95,7 @@ EVENTS: Mapping[str, Event] = {
         "{place} {evaluation}: {num_examples:,} questions",
         "{place} {evaluation}：{num_examples:,} 个问题",
     ),
-    # num_tokens: generated for this evaluation so far.
+    # num_tokens: generated for this evaluation by this process; none of earlier answers.
     "evaluated": Event(
         ("trial", "evaluation", "num_done", "num_examples", "num_tokens"),
         (_EVALUATION,),

@@ -5,7 +5,8 @@
      "training_seconds": 41.2, "final_loss": 0.31, "initial_adapter_fingerprint": "9f...",
      "adapter_fingerprint": "2c...", "scores": {"test": {"f1": 0.61}},
      "scripts": {"test": {"spaced": 300}}, "finish_reasons": {"test": {"stop": 298, "length": 2}},
-     "drafts": {"test": {"base": [120, 80]}}, "evaluation_seconds": 12.0}
+     "reading": {"test": {"num_with_reasoning": 0, ...}}, "drafts": {"test": {"base": [120, 80]}},
+     "evaluation_seconds": 12.0}
 
 The base has no seed, and null for what only training has.
 """
@@ -13,8 +14,9 @@ The base has no seed, and null for what only training has.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 from loracle.errors import RunFolderError
@@ -41,6 +43,17 @@ class DraftUse(NamedTuple):
 
     num_proposed: int
     num_accepted: int
+
+
+class AnswerReading(NamedTuple):
+    """How the answers to one evaluation set could be read."""
+
+    num_with_reasoning: int = 0
+    """Answers with a reasoning block, which is not scored."""
+    num_unfinished_reasoning: int = 0
+    """Answers cut inside their reasoning: they have no answer and score 0."""
+    num_unreadable: Mapping[str, int] = MappingProxyType({})
+    """By metric, answers in which it found nothing to score, as no number; they score 0."""
 
 
 @dataclass(frozen=True)
@@ -73,6 +86,8 @@ class EvaluationOutcome:
     """How many examples were scored by which script: {"spaced": 280, "characters": 21}."""
     drafts: Mapping[str, DraftUse]
     """How useful each source of drafts was."""
+    reading: AnswerReading = field(default_factory=AnswerReading)
+    """How the answers could be read."""
 
 
 @dataclass(frozen=True)
@@ -120,6 +135,10 @@ def summary_record(summary: TrialSummary) -> dict[str, Any]:
             name: dict(found.finish_reasons) for name, found in summary.evaluations.items()
         },
         "scripts": {name: dict(found.scripts) for name, found in summary.evaluations.items()},
+        "reading": {
+            name: {**found.reading._asdict(), "num_unreadable": dict(found.reading.num_unreadable)}
+            for name, found in summary.evaluations.items()
+        },
         "drafts": {
             name: {source: list(use) for source, use in found.drafts.items()}
             for name, found in summary.evaluations.items()
@@ -164,5 +183,6 @@ def _evaluation_of_record(record: Mapping[str, Any], name: str) -> EvaluationOut
         means=record["scores"][name],
         finish_reasons=record["finish_reasons"][name],
         scripts=record["scripts"][name],
+        reading=AnswerReading(**record["reading"][name]),
         drafts={source: DraftUse(*use) for source, use in record["drafts"][name].items()},
     )

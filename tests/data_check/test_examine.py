@@ -259,3 +259,72 @@ def test_of_xquads_candidates_the_check_names_the_noisy_the_shuffled_and_the_ver
         **{name: len(read_examples(path)) for name, path in zip(names, paths, strict=True)},
         "eval": 301,
     }
+
+
+def asked(*answers: str, metrics: tuple[str, ...]) -> Intake:
+    """An evaluation set with these answers."""
+    examples = [
+        Example(
+            f"q{n}",
+            Conversation((Message("user", f"What of {n}?"), Message("assistant", answer))),
+            (answer,),
+            "test.jsonl",
+            n,
+        )
+        for n, answer in enumerate(answers, start=1)
+    ]
+    return Intake("test", "test.jsonl", "evaluation", examples, metrics=metrics)
+
+
+def test_references_that_a_metric_cannot_read_are_an_error_with_counts_and_lines():
+    subject = check([asked("5", "Denver", "6", "none", metrics=("em", "numeric"))])
+    assert subject.exit_code == 2
+    [message] = subject.errors
+    assert message == (
+        "test.jsonl: numeric reads no number in the references of 2 of 4 rows (test.jsonl:2, "
+        "test.jsonl:4), as in 'Denver', so every answer to them would score 0; use another metric "
+        "for them, or mend or remove these rows"
+    )
+
+
+def test_the_metric_that_reads_the_references_is_named_in_the_error():
+    [message] = check([asked("A", "B", "C", metrics=("numeric",))]).errors
+    assert "use choice, which reads them" in message
+
+
+@pytest.mark.parametrize(
+    ("answers", "kind", "advised"),
+    [
+        (("A", "B", "(D)"), "letters", "choice"),
+        (
+            ("6 * 7 = 42 #### 42", "#### 3"),
+            "worked answers that end in #### and a number",
+            "numeric",
+        ),
+    ],
+)
+def test_comparing_texts_is_warned_of_where_answers_are_letters_or_worked(answers, kind, advised):
+    subject = check([asked(*answers, metrics=("em", "f1"))])
+    assert subject.exit_code == 0
+    [problem] = [p for p in only(subject).problems if "compare whole texts" in p.message]
+    assert problem.severity == "warning"
+    assert problem.message.startswith(f"em, f1 compare whole texts, but the references are {kind}")
+    assert problem.fix == f"use {advised}: metrics: [{advised}], and decision.metric: {advised}"
+
+
+@pytest.mark.parametrize("metrics", [("choice",), ("em", "choice")])
+def test_nothing_is_said_where_the_metric_for_letters_is_computed(metrics):
+    subject = check([asked("A", "B", metrics=metrics)])
+    assert not messages(subject, "error")
+    assert not [m for m in messages(subject, "warning") if "compare" in m]
+
+
+def test_references_longer_than_an_answer_may_be_are_counted():
+    subject = check([asked("abc", "abcdef", "abcdefgh", metrics=("em",))], renderer(), 5)
+    [problem] = [p for p in only(subject).problems if "max_new_tokens" in p.message]
+    assert problem.severity == "warning"
+    assert problem.message == (
+        "the references of 2 of 3 rows are longer than generation.max_new_tokens 5 "
+        "(test.jsonl:2, test.jsonl:3): such answers would be cut"
+    )
+    assert problem.fix == ("raise generation.max_new_tokens; the longest reference has 8 tokens")

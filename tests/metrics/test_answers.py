@@ -24,7 +24,8 @@ from loracle.metrics import (
     squad_em,
     squad_f1,
 )
-from loracle.metrics.answers import _english_tokens, _longest_run_tokens, character_tokens
+from loracle.metrics.answers import answer_tokens, script_of_set
+from loracle.metrics.official import _english_tokens, _longest_run_tokens
 
 GOLDEN = Path(__file__).resolve().parents[2].parent / "shared" / "golden"
 TOLERANCE = 1e-9
@@ -164,7 +165,7 @@ def test_unspaced_scripts_are_scored_by_characters(
 
 
 def test_a_combining_mark_belongs_to_the_character_before_it() -> None:
-    assert character_tokens("ที่นี่") == ["ที่", "นี่"]
+    assert answer_tokens("ที่นี่", "characters") == ["ที่", "นี่"]
 
 
 @pytest.mark.parametrize(
@@ -194,10 +195,117 @@ def test_a_prediction_cannot_choose_its_metric() -> None:
     assert f1("1950年", ["1950 年"]) == 1
 
 
-@given(prediction=texts, answers=st.lists(st.text(alphabet="ab the.,'’1", max_size=9), min_size=1))
-def test_spaced_references_score_as_squad(prediction: str, answers: list[str]) -> None:
+phrases = st.lists(
+    st.sampled_from(
+        ["the b", "a cat", "an b.c", "It's", "C", "well-known", "theatre", "cat,", '"b"']
+    )
+).map(" ".join)
+
+
+@given(prediction=phrases, answers=st.lists(phrases.filter(bool), min_size=1))
+def test_words_without_numbers_score_as_squad(prediction: str, answers: list[str]) -> None:
     assert em(prediction, answers) == squad_em(prediction, answers)
     assert f1(prediction, answers) == squad_f1(prediction, answers)
+
+
+@pytest.mark.parametrize(
+    ("prediction", "answer"),
+    [
+        ("1998。", "1998"),
+        ("１９９８", "1998"),
+        ("दिल्ली।", "दिल्ली"),
+        ("¿Madrid?", "Madrid"),
+        ("“Hello”", "Hello"),
+        ("don’t", "don't"),
+        ("«Paris»", "paris"),
+        ("the 1990–1995 war", "1990-1995 war"),
+        ("1990 – 1995", "1990-1995"),
+        ("3~5天", "3-5天"),
+        ("5,500 km", "5500 km"),
+        ("1，000", "1000"),
+        (".5", "0.5"),
+        ("−5", "-5"),
+        ("(-5)", "-5"),
+        ("-$5", "-5"),
+        ("50%", "50"),
+        ("3.5.", "3.5"),
+        ("½", "1/2"),
+        ("m²", "m^2"),
+        ("well-known", "wellknown"),
+        ("F-16", "F16"),
+        ("A", "a"),
+        ("The", "the"),
+        ("Vitamin A.", "vitamin A"),
+        ("C++。", "C++"),
+        ("ﬁne", "fine"),
+        ("زي\u200cبا", "زيبا"),
+        ("", ""),
+    ],
+)
+def test_the_same_answer_in_other_writing_matches(prediction: str, answer: str) -> None:
+    assert em(prediction, [answer]) == em(answer, [prediction]) == 1
+    assert f1(prediction, [answer]) == f1(answer, [prediction]) == 1
+
+
+@pytest.mark.parametrize(
+    ("prediction", "answer"),
+    [
+        ("3.5", "35"),
+        ("3.5米", "35米"),
+        ("-5", "5"),
+        ("−5", "5"),
+        ("1/2", "12"),
+        ("3:30", "330"),
+        ("10³", "103"),
+        ("3,5", "35"),
+        ("1½", "11/2"),
+        ("3~5", "35"),
+        ("10%-15%", "1015"),
+        ("<5", "5"),
+        ("5'10", "510"),
+        ("1_2", "12"),
+        ("C++", "C"),
+        ("C#", "C"),
+        ("A+", "A"),
+        ("A-", "A"),
+        ("AB+", "AB-"),
+        ("", "A"),
+        ("the", "A"),
+        ("", "。"),
+        ("+", "-"),
+        ("Vitamin A", "Vitamin"),
+        ("1.2.3", "123"),
+    ],
+)
+def test_another_answer_does_not_match_for_want_of_its_marks(prediction: str, answer: str) -> None:
+    assert em(prediction, [answer]) == em(answer, [prediction]) == 0
+    assert f1(prediction, [answer]) < 1
+
+
+@given(text=st.text(), script=st.sampled_from(["spaced", "characters"]))
+def test_no_text_is_normalised_to_nothing(text: str, script) -> None:
+    visible = "".join(char for char in text if char.isprintable() and not char.isspace())
+    assert answer_tokens(text, script) or not visible.strip()
+
+
+@given(texts)
+def test_any_text_matches_itself(text: str) -> None:
+    assert em(text, [text]) == f1(text, [text]) == 1
+
+
+def test_the_script_is_that_of_the_whole_evaluation_set() -> None:
+    assert script_of_set([["1998"], ["北京", "Beijing"]]) == "characters"
+    assert script_of_set([["1998"], ["Beijing"]]) == "spaced"
+    assert f1("1998年", ["1998"]) == 0
+    assert f1("1998年", ["1998"], "characters") == f1("1998", ["1998年"])
+    assert score("1998年", ["1998"], ["f1", "em"], "characters") == {"f1": 2 / 3, "em": 0}
+
+
+@given(prediction=phrases, answer=phrases)
+def test_words_with_spaces_score_alike_by_words_and_by_characters(
+    prediction: str, answer: str
+) -> None:
+    assert f1(prediction, [answer], "spaced") == f1(prediction, [answer], "characters")
 
 
 @pytest.mark.parametrize("metric", ANSWER_METRICS, ids=lambda metric: metric.name)

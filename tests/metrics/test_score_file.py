@@ -42,7 +42,8 @@ def test_a_file_gets_the_means_of_its_rows(file: Path) -> None:
     scores = score_file(file, ["em", "f1"])
     assert scores.num_rows == 3
     assert scores.means == pytest.approx({"em": 1 / 3, "f1": (0.8 + 1 + 0) / 3})
-    assert scores.scripts == {"spaced": 2, "characters": 1}
+    # One reference is Chinese, so the whole file is scored by characters.
+    assert scores.scripts == {"spaced": 0, "characters": 3}
 
 
 def test_each_row_is_written_with_its_scores(file: Path, tmp_path: Path) -> None:
@@ -211,7 +212,7 @@ def test_the_terminal_shows_percent_rows_and_the_tokens_used() -> None:
         "squad_f1   66.67",
         "",
         "mean in percent over 1,301 rows of p.jsonl",
-        "tokens of em: words as SQuAD on 1,300 rows, characters on 1 row",
+        "tokens of em: SQuAD words on 1,300 rows, characters on 1 row",
     ]
 
 
@@ -231,4 +232,42 @@ def test_json_holds_the_means_in_full_precision() -> None:
         "num_blank_lines": 0,
         "means": {"em": 0.5, "squad_f1": 2 / 3},
         "scripts": {"spaced": 1300, "characters": 1},
+        "unreadable": {},
+        "num_unfinished": 0,
     }
+
+
+def test_the_tokens_are_those_of_the_whole_file(tmp_path: Path) -> None:
+    rows = ({"prediction": "1998年", "answers": ["1998"]}, {"prediction": "北", "answers": ["京"]})
+    assert score_file(written(tmp_path / "a.jsonl", rows[0]), ["f1"]).means == {"f1": 0}
+    assert score_file(written(tmp_path / "b.jsonl", *rows), ["f1"]).means == {"f1": 1 / 3}
+
+
+def test_predictions_that_a_metric_cannot_read_are_counted(tmp_path: Path) -> None:
+    rows = [{"prediction": text, "answers": ["B"]} for text in ("B", "no idea", "<think>Is it B")]
+    path = written(tmp_path / "a.jsonl", *rows)
+    scores = score_file(path, ["choice", "em"])
+    assert scores.means == {"choice": 1 / 3, "em": 1 / 3}
+    assert (scores.unreadable, scores.num_unfinished) == ({"choice": 1}, 1)
+    text = format_scores(scores)
+    assert "choice reads no letter in 1 prediction, scored 0" in text
+    assert "1 prediction cut while the model was still reasoning: no answer, scored 0" in text
+
+
+def test_references_that_a_metric_cannot_read_are_refused_with_their_lines(tmp_path: Path) -> None:
+    rows = [{"prediction": "5", "answers": answers} for answers in (["5"], ["Denver"], ["x", "5"])]
+    path = written(tmp_path / "a.jsonl", *rows)
+    with pytest.raises(DataError) as caught:
+        score_file(path, ["numeric"])
+    assert caught.value.problems == (
+        f"{path}:2: numeric reads no number in the answer 'Denver'; use another metric, or mend it",
+    )
+
+
+def test_reasoning_is_kept_in_the_rows_and_not_scored(tmp_path: Path) -> None:
+    row = {"prediction": "<think>Lyon?</think>Paris", "answers": ["Paris"]}
+    output = tmp_path / "scored.jsonl"
+    metrics = ["em", "squad_em", "cmrc_f1"]
+    means = score_file(written(tmp_path / "a.jsonl", row), metrics, per_row=output).means
+    assert means == dict.fromkeys(metrics, 1)
+    assert json.loads(output.read_bytes())["prediction"] == row["prediction"]

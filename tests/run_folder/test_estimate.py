@@ -20,8 +20,9 @@ def asked(now: float, trial: str) -> Event:
     return now, "evaluation_started", {"trial": trial, "evaluation": "t", "num_examples": 100}
 
 
-def answered(now: float, trial: str, num_done: int) -> Event:
-    return now, "evaluated", {"trial": trial, "evaluation": "t", "num_done": num_done}
+def answered(now: float, trial: str, num_done: int, num_tokens: int = 9) -> Event:
+    fields = {"trial": trial, "evaluation": "t", "num_done": num_done, "num_tokens": num_tokens}
+    return now, "evaluated", fields
 
 
 def started(now: float, trial: str, num_steps: int) -> Event:
@@ -62,6 +63,16 @@ def test_while_answers_are_given_only_the_others_are_left() -> None:
     events = [*BASE, started(50, "a", 10), *(step(0, "a", n, 2.0) for n in range(1, 11))]
     events += [asked(70, "a"), answered(76, "a", 60)]
     assert remaining(*events) == pytest.approx(20 * 2.0 + 140 * 0.1)
+
+
+def test_what_an_earlier_process_did_is_done_and_says_nothing_of_speed() -> None:
+    resumed: Event = (50.0, "trial_resumed", {"trial": "a", "step": 8, "num_steps": 10})
+    before = [*BASE, started(50, "a", 10), resumed, step(52, "a", 9, 2.0)]
+    # 1 and 20 steps of 2 s, 200 answers of 0.5 s.
+    assert remaining(*before) == 142.0
+    answers = [step(54, "a", 10, 2.0), asked(54, "a"), answered(54, "a", 40, num_tokens=0)]
+    assert remaining(*before, *answers) == 20 * 2.0 + 160 * 0.5
+    assert remaining(*before, *answers, answered(60, "a", 100)) == 20 * 2.0 + 100 * 0.1
 
 
 def test_skipped_and_failed_trials_are_not_waited_for() -> None:

@@ -16,6 +16,7 @@ from typing import cast
 
 from loracle.data.hubs.repository import (
     CARDS,
+    Hub,
     Repository,
     Snapshot,
     checked_paths,
@@ -27,7 +28,7 @@ from loracle.data.hubs.repository import (
 from loracle.errors import UserError
 
 
-class HuggingFace:
+class HuggingFace(Hub):
     """The hub at HF_ENDPOINT, or huggingface.co."""
 
     def snapshot(self, repository: Repository, revision: str | None) -> Snapshot:
@@ -65,34 +66,26 @@ class HuggingFace:
             sizes = {path.relative_to(folder).as_posix(): path.stat().st_size for path in files}
         return Snapshot(commit, folder, checked_paths(repository, sizes))
 
-    def download(
-        self,
-        repository: Repository,
-        snapshot: Snapshot,
-        paths: Sequence[str],
-        into: Path | None = None,
-    ) -> Path:
-        """Fetch the files that are missing; see Hub."""
-        from huggingface_hub import constants, snapshot_download
+    def _cache(self, repository: Repository) -> Path:
+        from huggingface_hub import constants
 
-        folder = into or snapshot.folder
-        if missing := snapshot.missing(paths, folder):
-            if is_offline():
-                raise not_cached(repository, listed(missing), constants.HF_HUB_CACHE)
-            everything = len(paths) == len(snapshot.sizes)
-            with _own_errors(repository, snapshot.commit, missing):
-                snapshot_download(
-                    repository.id,
-                    repo_type=repository.kind,
-                    revision=snapshot.commit,
-                    local_dir=into,
-                    allow_patterns=None if everything else [escape(path) for path in missing],
-                )
-            if missing := snapshot.missing(paths, folder):
-                raise repository.error(
-                    f"{listed(missing)} did not arrive whole in {folder}; run the command again"
-                )
-        return folder
+        return Path(constants.HF_HUB_CACHE)
+
+    def _fetch(
+        self, repository: Repository, snapshot: Snapshot, missing: Sequence[str], into: Path | None
+    ) -> Path:
+        from huggingface_hub import snapshot_download
+
+        everything = len(missing) == len(snapshot.sizes)
+        with _own_errors(repository, snapshot.commit, missing):
+            snapshot_download(
+                repository.id,
+                repo_type=repository.kind,
+                revision=snapshot.commit,
+                local_dir=into,
+                allow_patterns=None if everything else [escape(path) for path in missing],
+            )
+        return into or snapshot.folder
 
 
 @contextmanager

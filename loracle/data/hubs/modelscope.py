@@ -20,6 +20,7 @@ from typing import Any
 from urllib.parse import quote
 
 from loracle.data.hubs.repository import (
+    Hub,
     Repository,
     Snapshot,
     checked_paths,
@@ -37,7 +38,7 @@ DEFAULT_REVISION = "master"
 _log = logging.getLogger("loracle.hubs")
 
 
-class ModelScope:
+class ModelScope(Hub):
     """The hub at MODELSCOPE_ENDPOINT, or modelscope.cn, or modelscope.ai."""
 
     def __init__(self) -> None:
@@ -78,20 +79,9 @@ class ModelScope:
         except (self._library.HubError, OSError) as error:
             raise self._refusal(repository, error, ()) from error
 
-    def download(
-        self,
-        repository: Repository,
-        snapshot: Snapshot,
-        paths: Sequence[str],
-        into: Path | None = None,
+    def _fetch(
+        self, repository: Repository, snapshot: Snapshot, missing: Sequence[str], into: Path | None
     ) -> Path:
-        """Fetch the files that are missing; see Hub."""
-        folder = into or snapshot.folder
-        missing = snapshot.missing(paths, folder)
-        if not missing:
-            return folder
-        if is_offline():
-            raise not_cached(repository, listed(missing), self._cache(repository))
         try:
             entries = self._entries.get(snapshot.commit)
             if entries is None:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from pathlib import Path, PurePosixPath
-from typing import Literal, NamedTuple, Protocol
+from typing import Literal, NamedTuple
 
 from loracle.errors import DataError, ModelError, UserError
 from loracle.plan.locations import SCHEMES, HubName
@@ -54,9 +55,10 @@ class Snapshot(NamedTuple):
         return file.is_file() and file.stat().st_size == self.sizes[path]
 
 
-class Hub(Protocol):
-    """A hub, through its own library. Both methods raise the repository's error."""
+class Hub(ABC):
+    """A hub, through its own library. Its methods raise the repository's error."""
 
+    @abstractmethod
     def snapshot(self, repository: Repository, revision: str | None) -> Snapshot:
         """Resolve a branch, tag or commit (None: the default branch), and list its files.
 
@@ -72,6 +74,28 @@ class Hub(Protocol):
     ) -> Path:
         """Put the files on this machine, those that are missing; returns the folder they are in:
         `into`, or the hub's cache."""
+        folder = into or snapshot.folder
+        missing = snapshot.missing(paths, folder)
+        if not missing:
+            return folder
+        if is_offline():
+            raise not_cached(repository, listed(missing), self._cache(repository))
+        folder = self._fetch(repository, snapshot, missing, into)
+        if missing := snapshot.missing(paths, folder):
+            raise repository.error(
+                f"{listed(missing)} did not arrive whole in {folder}; run the command again"
+            )
+        return folder
+
+    @abstractmethod
+    def _cache(self, repository: Repository) -> Path:
+        """Where its library keeps files."""
+
+    @abstractmethod
+    def _fetch(
+        self, repository: Repository, snapshot: Snapshot, missing: Sequence[str], into: Path | None
+    ) -> Path:
+        """Fetch these files; returns the folder that they are in."""
 
 
 def checked_paths(repository: Repository, paths: Mapping[str, int]) -> dict[str, int]:

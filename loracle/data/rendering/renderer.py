@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from typing import Any, Generic, Literal, NamedTuple, TypeVar
 
 from loracle.data.conversation import Conversation, Example, JsonObject, Message, ToolCall
+from loracle.data.reasoning import without_empty_block
 from loracle.data.rendering.shortening import Cut, Overlong, shorten
 from loracle.errors import DataError
 
@@ -72,6 +73,12 @@ class _Turn(NamedTuple):
 
     before: str
     through: str
+
+    @property
+    def without_empty_reasoning(self) -> _Turn:
+        """The turn without the empty reasoning block that a template puts before its content."""
+        reply = without_empty_block(self.through[len(self.before) :])
+        return self._replace(through=self.before + reply)
 
 
 @dataclass
@@ -221,7 +228,9 @@ class Renderer:
             )
         references = [
             self._split(
-                self._turn((*messages, Message("assistant", reference)), len(messages), tools)
+                self._turn(
+                    (*messages, Message("assistant", reference)), len(messages), tools
+                ).without_empty_reasoning
             )
             for reference in example.references
         ]
