@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import sys
+from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from loracle.cli.running import print_results
-from loracle.cli.shell import EXIT_FAILED, app, print_json, print_problems, quiet_libraries
+from loracle.cli.shell import EXIT_FAILED, RESULTS, app, print_json, print_problems, session
 
 if TYPE_CHECKING:
     from loracle.report.status import RunStatus
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
 _Run = Annotated[Path, typer.Argument(metavar="RUN", help="The folder of a run.")]
 
 
-@app.command()
+@app.command(rich_help_panel=RESULTS, epilog="loracle resume runs/demo")
 def resume(
     run_folder: _Run,
     candidate: Annotated[
@@ -34,28 +35,33 @@ def resume(
 
     Its plan, data and model must be what they were when it began.
     """
+    import loracle
+    from loracle.api.quiet import quiet_libraries
     from loracle.experiment.resuming import resume as resume_run
     from loracle.run_folder.views import choose_view
 
-    found = resume_run(
-        run_folder,
-        choose_view(json_output=as_json),
-        candidate=candidate,
-        retry_failed=retry_failed,
-        before_loading=quiet_libraries,
-    )
+    progress = "plain" if as_json and session.progress == "auto" else session.progress
+    with ExitStack() as stack:
+        found = resume_run(
+            run_folder,
+            choose_view(progress, session.language),
+            candidate=candidate,
+            retry_failed=retry_failed,
+            # A finished run loads no library, which silencing one would do.
+            before_loading=lambda: stack.enter_context(quiet_libraries()),
+        )
     print_problems(tuple(found.notes), label="note")
     if found.was_finished:
         print(f"{run_folder} is finished; all its files are whole", file=sys.stderr)
     if as_json:
         print_json(found.results)
     else:
-        print_results(dict(found.results))
+        print_results(loracle.Run(run_folder))
     if found.results["num_failed"]:
         raise typer.Exit(EXIT_FAILED)
 
 
-@app.command()
+@app.command(rich_help_panel=RESULTS, epilog="loracle status runs")
 def status(
     folder: Annotated[
         Path, typer.Argument(metavar="RUN|FOLDER", help="A run's folder, or one that holds runs.")
@@ -74,7 +80,7 @@ def status(
         _print_status(run)
 
 
-@app.command()
+@app.command(rich_help_panel=RESULTS, epilog="loracle verify runs/demo")
 def verify(
     run_folder: _Run,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,

@@ -238,6 +238,8 @@ class RunFolder:
         self.results = self.root / "results.json"
         self.inputs = self.root / "inputs.json"
         self.base = TrialFolder(self.root / "base")
+        self.replaced: Sequence[str] = ()
+        """How the plan differs from that of an unfinished run which this one replaced."""
         self.repairs: list[str] = []
         """What was found damaged when the folder was opened, and what was done about it."""
         self._manifest = Manifest(self.root)
@@ -253,8 +255,9 @@ class RunFolder:
 
     @classmethod
     def open(cls, root: Path | str, frozen_plan: Mapping[str, Any], fingerprint: str) -> RunFolder:
-        """Start a run in an empty or absent folder, or go on where its plan is the same.
+        """Start a run in an empty or absent folder, or resume one of the same plan.
 
+        A run of another plan is replaced if no trial of it was finished; `replaced` says so.
         Records the environment. Raises RunFolderError where the folder holds something else or
         another plan (with the difference), or another process works in it.
         """
@@ -328,6 +331,10 @@ class RunFolder:
         """Whether any trial, or the base's evaluation, was begun."""
         return any((self.root / name).exists() for name in ("base", "trials"))
 
+    def plan_fingerprint(self) -> str:
+        """The fingerprint of the frozen plan. Raises RunFolderError as `frozen_plan` does."""
+        return str(self._read_plan()["fingerprint"])
+
     def in_use(self) -> bool | None:
         """Whether a process works in the folder. None: it cannot be told from here, as where the
         last one ran on another machine."""
@@ -390,11 +397,14 @@ class RunFolder:
             stored = self._stored_plan(record)
             if stored["fingerprint"] != fingerprint:
                 changes = difference(stored["plan"], frozen_plan)
-                raise RunFolderError(
-                    f"{self.root} holds a run of another plan; choose another folder with --out, "
-                    "or give the same plan. What differs:\n  "
-                    + "\n  ".join(changes or ["the fingerprint alone: plan.json was changed"])
-                )
+                changes = changes or ["the fingerprint alone: plan.json was changed"]
+                if self._holds_work():
+                    raise RunFolderError(
+                        f"{self.root} holds a run of another plan; choose another folder with "
+                        "--out, or give the same plan. What differs:\n  " + "\n  ".join(changes)
+                    )
+                self._remove_run()
+                self.replaced = changes
             if stored == record and self.plan.name in self._manifest.files():
                 return
         # The first time, or a data file was moved: the newest place is the one to go on with.
@@ -410,6 +420,21 @@ class RunFolder:
         self.repairs.append(f"plan.json was damaged ({problem}); it is written again")
         self.write_json(self.plan, record)
         return dict(record)
+
+    def _holds_work(self) -> bool:
+        """Whether a trial is finished, or has come as far as a checkpoint."""
+        patterns = ("trials/*/DONE", "trials/*/checkpoint/*")
+        return any(path for pattern in patterns for path in self.root.glob(pattern))
+
+    def _remove_run(self) -> None:
+        """Remove what a run wrote, but its logs, which go on, and files that are not a run's."""
+        for folder in ("trials", "base", "questions"):
+            shutil.rmtree(self.root / folder, ignore_errors=True)
+        report = self.root / "report.html"
+        for path in (self.events, self.check, self.results, self.inputs, self.plan, report):
+            path.unlink(missing_ok=True)
+        self._manifest.path.unlink(missing_ok=True)
+        self._manifest.take(self.environment)
 
     def _read_plan(self) -> dict[str, Any]:
         if not self.plan.exists():
