@@ -15,6 +15,7 @@ from loracle.language import Language
 MESSAGES: Mapping[str, Mapping[Language, str]] = {
     "error": {"en": "error: ", "zh": "错误："},
     "note": {"en": "note: ", "zh": "注意："},
+    "damaged": {"en": "damaged: ", "zh": "已损坏："},
     "left out": {"en": "left out: ", "zh": "已略去："},
     "stopped": {
         "en": "{signal}: stopped. Run the same command again to resume.",
@@ -40,6 +41,13 @@ _EXAMPLE = {"en": "Example", "zh": "示例"}
 
 # The help of a command: its first line, then further paragraphs.
 _COMMANDS = {
+    "Finish a run from its folder, whatever state it is in.": "从运行目录继续，无论它停在哪一步。",
+    "A finished run loads no model. Its plan, data and model must be what they were when it began.": "已完成的运行不加载模型。计划、数据和模型必须与开始时一致。",
+    "Reads also what LLaMA-Factory, ms-swift, lm-evaluation-harness and OpenCompass write.": "也能读取 LLaMA-Factory、ms-swift、lm-evaluation-harness 和 OpenCompass 的输出。",
+    "Show how far a run is, or every run of a folder.": "显示一次运行的进度，或一个目录下所有运行的进度。",
+    "Reads files alone and changes nothing.": "只读文件，不做任何修改。",
+    "Check that every file of a run is as it was written.": "检查运行目录中的每个文件是否与写入时一致。",
+    "Exit code 1: something is damaged.": "退出码 1：有文件损坏。",
     "Tells which dataset is worth fine-tuning on.": "找出哪个数据集最值得用来微调。",
     "Fine-tune on every candidate and say which one to use.": "在每个候选数据集上微调，给出该用哪一个的结论。",
     "All candidates start from the same base and answer the same questions. Run the same command "
@@ -72,6 +80,10 @@ _COMMANDS = {
 
 # The help of an option or argument.
 _PARAMETERS = {
+    "Make only this candidate's trials; the others stay.": "只运行这个候选的训练，其余不动。",
+    "Make failed trials again, too.": "失败的训练也重新运行。",
+    "A column that is meant to be left out.": "有意不用的列。",
+    "A key under another name: prediction=output.": "换了名字的键：prediction=output。",
     "Print the version and exit.": "打印版本号并退出。",
     "Language of messages and help; auto follows LANG.": "消息和帮助的语言；auto 跟随 LANG。",
     "Show warnings, failures and the result alone.": "只显示警告、失败和结果。",

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from loracle.cli.running import print_results
-from loracle.cli.shell import EXIT_FAILED, RESULTS, app, print_json, print_problems, session
+from loracle.cli.shell import EXIT_FAILED, RESULTS, START, app, print_json, print_problems, session
 
 if TYPE_CHECKING:
     from loracle.report.status import RunStatus
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 _Run = Annotated[Path, typer.Argument(metavar="RUN", help="The folder of a run.")]
 
 
-@app.command(rich_help_panel=RESULTS, epilog="loracle resume runs/demo")
+@app.command(rich_help_panel=START, epilog="loracle resume runs/demo")
 def resume(
     run_folder: _Run,
     candidate: Annotated[
@@ -31,9 +31,9 @@ def resume(
         bool, typer.Option("--json", help="Print results.json instead of the table.")
     ] = False,
 ) -> None:
-    """Finish a run from its folder, whatever state it is in. A finished one loads no model.
+    """Finish a run from its folder, whatever state it is in.
 
-    Its plan, data and model must be what they were when it began.
+    A finished run loads no model. Its plan, data and model must be what they were when it began.
     """
     import loracle
     from loracle.api.quiet import quiet_libraries
@@ -61,14 +61,17 @@ def resume(
         raise typer.Exit(EXIT_FAILED)
 
 
-@app.command(rich_help_panel=RESULTS, epilog="loracle status runs")
+@app.command(rich_help_panel=START, epilog="loracle status runs")
 def status(
     folder: Annotated[
         Path, typer.Argument(metavar="RUN|FOLDER", help="A run's folder, or one that holds runs.")
     ],
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
-    """Show how far a run is, or every run of a folder, from files alone. Changes nothing."""
+    """Show how far a run is, or every run of a folder.
+
+    Reads files alone and changes nothing.
+    """
     from loracle.report.status import run_status
     from loracle.run_folder.folder import run_folders
 
@@ -85,7 +88,10 @@ def verify(
     run_folder: _Run,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
-    """Hold every file of a run against what was written. Exit code 1: something is damaged."""
+    """Check that every file of a run is as it was written.
+
+    Exit code 1: something is damaged.
+    """
     from loracle.run_folder.verifying import verify_run
 
     found = verify_run(run_folder)
