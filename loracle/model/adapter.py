@@ -15,7 +15,7 @@ import torch
 from torch import nn
 
 from loracle.errors import ModelError, PlanError
-from loracle.files import UNFINISHED_PREFIX, read_json, sync_folder, synced_sha256, write_json
+from loracle.files import UNFINISHED_PREFIX, read_json, sync_file, sync_folder, write_json
 from loracle.model.base import fingerprint
 from loracle.model.lora_linear import use_fused_layers
 from loracle.model.token_dropout import use_token_dropout
@@ -137,7 +137,7 @@ def save(adapted: Any, folder: Path, facts: Mapping[str, Any] | None = None) -> 
             if facts is not None:
                 write_json(unfinished / _FACTS_FILE, dict(facts))
             for path in unfinished.iterdir():
-                synced_sha256(path)
+                sync_file(path)
             if folder.exists():
                 shutil.rmtree(folder)
             unfinished.rename(folder)

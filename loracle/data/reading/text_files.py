@@ -116,6 +116,12 @@ def _refuse_bomb(path: Path, compression: str) -> None:
             pass
 
 
+def packed_head(source: TextFile, num_bytes: int) -> bytes:
+    """The first bytes of what is packed in a file."""
+    with _readable(source.path), _decompressed(source.path, source.compression) as raw:
+        return raw.read(num_bytes) or b""
+
+
 def too_large(num_bytes: int) -> Fault:
     found = f"{num_bytes / 2**20:.0f} MiB" if num_bytes >= 2**20 else f"{num_bytes} bytes"
     limit = MAX_ROW_BYTES // 2**20
