@@ -25,7 +25,7 @@ UNFINISHED_PREFIX = ".loracle-unfinished-"
 
 def sync_file(path: Path) -> None:
     """Put on disk what was written to a file so far."""
-    with path.open("rb") as file:
+    with writing(path), path.open("rb") as file:
         os.fsync(file.fileno())
 
 
@@ -211,11 +211,6 @@ def seal(path: Path, *, sync: bool = False) -> Seal:
             os.fsync(file.fileno())
         digest = hashlib.file_digest(file, "sha256").hexdigest()
         return Seal(digest, file.tell())
-
-
-def synced_sha256(path: Path) -> str:
-    """Put the file on disk; its hash in hex."""
-    return seal(path, sync=True).sha256
 
 
 def sync_folder(folder: Path) -> None:

@@ -15,7 +15,6 @@ else ~/.cache/loracle.
 
 from __future__ import annotations
 
-import fcntl
 import importlib.util
 import io
 import json
@@ -27,6 +26,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager, redirect_stderr
 from pathlib import Path
 from typing import Any
+
+from filelock import FileLock
 
 from loracle.errors import MissingExtraError, ModelError
 from loracle.files import sha256
@@ -202,8 +203,7 @@ def _find_gguf() -> Path:
 @contextmanager
 def _locked(path: Path) -> Iterator[None]:
     """Hold an exclusive lock. The system drops it when the process ends, however it ends."""
-    with path.open("a") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
+    with FileLock(path):
         yield
 
 
