@@ -6,6 +6,7 @@ Plain functions of plain values; no module of Loracle but `errors` stands below 
 from __future__ import annotations
 
 import re
+import unicodedata
 from typing import Literal
 
 NOTHING = "–"
@@ -25,6 +26,21 @@ _CONTROL_CHARACTERS = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u20
 def visible(text: str) -> str:
     """The text with control characters spelled out, so that they command no terminal."""
     return _CONTROL_CHARACTERS.sub(lambda found: ascii(found[0])[1:-1], text)
+
+
+def num_columns(text: str) -> int:
+    """How wide a text is in columns of a terminal: characters of East Asia take two."""
+    return sum(2 if unicodedata.east_asian_width(char) in "WF" else 1 for char in text)
+
+
+def shortened(text: str, most_columns: int) -> str:
+    """The text, or where it is too wide its two ends: "订单-2024…-去重后"."""
+    if num_columns(text) <= most_columns:
+        return text
+    half = most_columns // 2
+    start = next(n for n in range(len(text), -1, -1) if num_columns(text[:n]) <= half)
+    end = next(n for n in range(len(text) + 1) if num_columns(text[n:]) < half)
+    return f"{text[:start]}…{text[end:]}"
 
 
 def metric_name(metric: str) -> str:

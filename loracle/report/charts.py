@@ -10,11 +10,12 @@ from __future__ import annotations
 
 import json
 import re
-import unicodedata
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from markupsafe import Markup
+
+from loracle.text import num_columns, shortened
 
 if TYPE_CHECKING:
     import altair
@@ -65,9 +66,9 @@ def estimates_chart(rows: Sequence[PointRow]) -> Markup:
     """Every mean with its interval, one line each in the given order; the base's as a rule."""
     import altair as alt
 
-    labels = {str(place): _short(row.label) for place, row in enumerate(rows)}
+    labels = {str(place): shortened(row.label, _MAX_LABEL_WIDTH) for place, row in enumerate(rows)}
     # The page's font may be wider than the one that vl-convert measures with.
-    extent = 14 + _CHARACTER_WIDTH * max(map(_width, labels.values()))
+    extent = 14 + _CHARACTER_WIDTH * max(map(num_columns, labels.values()))
     axis = alt.Axis(
         ticks=False,
         domain=False,
@@ -100,21 +101,6 @@ def estimates_chart(rows: Sequence[PointRow]) -> Markup:
     ]
     width = _WIDTH - int(extent)
     return _svg(alt.layer(*layers).properties(width=width, height=_ROW_HEIGHT * len(rows)))
-
-
-def _short(label: str) -> str:
-    """The label, or its two ends where it is too wide; the page's tables have it whole."""
-    if _width(label) <= _MAX_LABEL_WIDTH:
-        return label
-    half = _MAX_LABEL_WIDTH // 2
-    start = next(n for n in range(len(label), -1, -1) if _width(label[:n]) <= half)
-    end = next(n for n in range(len(label) + 1) if _width(label[n:]) < half)
-    return f"{label[:start]}…{label[end:]}"
-
-
-def _width(text: str) -> int:
-    """In columns: characters of East Asia take two."""
-    return sum(2 if unicodedata.east_asian_width(char) in "WF" else 1 for char in text)
 
 
 def loss_chart(lines: Sequence[LineRow]) -> Markup:
