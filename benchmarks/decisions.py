@@ -235,7 +235,7 @@ def false_equal(
 def rare_gains(
     generator: np.random.Generator, rate: float, gains: Sequence[float], sizes: IntArray
 ) -> FloatArray:
-    """One row with this rate, then rows that answer alike but in a few passages, where all is right.
+    """One row with this rate, then rows that answer alike, but all right in a few passages.
 
     Each gains as much as is stated for it in the long run.
     """
