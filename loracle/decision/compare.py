@@ -16,7 +16,14 @@ from loracle.decision.judge import frozen_rule, worth_having
 from loracle.errors import PlanError, RunFolderError
 from loracle.metrics import get_metric
 from loracle.plan import BASE_NAME, difference
-from loracle.statistics import GAIN_WORTH_HAVING, Comparison, ScoredSet, Terms, compare
+from loracle.statistics import (
+    GAIN_WORTH_HAVING,
+    Comparison,
+    ScoredSet,
+    Terms,
+    compare,
+    plain_mean,
+)
 
 
 @dataclass(frozen=True)
@@ -41,7 +48,7 @@ class RunComparison:
     def mean_over_sets(self) -> Mapping[str, float]:
         """By row: the plain mean over the shared evaluation sets."""
         by_set = list(self.means.values())
-        return {row: sum(means[row] for means in by_set) / len(by_set) for row in by_set[0]}
+        return {row: plain_mean(means[row] for means in by_set) for row in by_set[0]}
 
 
 def row_of_a(name: str) -> str:

@@ -23,6 +23,7 @@ from loracle.errors import RunFolderError
 from loracle.files import read_json, read_json_lines
 from loracle.plan import BASE_NAME
 from loracle.run_folder.folder import RunFolder, TrialFolder
+from loracle.statistics import plain_mean
 
 FloatArray = npt.NDArray[np.float64]
 
@@ -129,7 +130,7 @@ def read_evidence(root: Path | str) -> Evidence:
         candidates=tuple(name for name in names if name in finished),
         unfinished=tuple(name for name in names if name not in finished),
         costs={
-            name: float(np.mean([_tokens_computed(place) for place in places]))
+            name: plain_mean(_tokens_computed(place) for place in places)
             for name, places in finished.items()
             if name != BASE_NAME
         },

@@ -16,9 +16,15 @@ from loracle.metrics.numbers import numeric
 from loracle.metrics.official import cmrc_em, cmrc_f1, squad_em, squad_f1
 from loracle.metrics.texts import bleu, chrf, rouge_l
 from loracle.plan import nearest
+from loracle.text import metric_unit
 
 # What needs sacrebleu, which the extra of the same name brings.
 _BY_SACREBLEU = frozenset({"bleu", "chrf"})
+
+WORD_METRICS = ("em", "f1")
+"""Metrics that compare words as SQuAD does, or characters where the set's script has no spaces."""
+TOKENS_IN_WORDS = {"spaced": "SQuAD words", "characters": "characters"}
+"""What they compare, by script."""
 
 
 class Metric(NamedTuple):
@@ -28,8 +34,6 @@ class Metric(NamedTuple):
     function: Callable[..., float] | None
     """Scores a prediction against references; None where it takes the model."""
     higher_is_better: bool
-    unit: Literal["share", "nats"]
-    """`share`: 0 to 1, shown in percent. `nats`: shown as it is."""
     meaning: str
     by_script: bool = False
     """Whether the function also takes the script of the evaluation set."""
@@ -41,6 +45,11 @@ class Metric(NamedTuple):
     """What it reads, in the singular."""
 
     @property
+    def unit(self) -> Literal["share", "nats"]:
+        """`share`: 0 to 1, shown in points. `nats`: shown as it is."""
+        return metric_unit(self.name)
+
+    @property
     def needs_model(self) -> bool:
         """Whether only a run can compute it, while it answers the questions."""
         return self.function is None
@@ -49,20 +58,19 @@ class Metric(NamedTuple):
 METRICS: dict[str, Metric] = {
     metric.name: metric
     for metric in (
-        Metric("em", em, True, "share", "exact match, by the script of the set", True),
-        Metric("f1", f1, True, "share", "shared tokens, by the script of the set", True),
-        Metric("squad_em", squad_em, True, "share", "exact match of the SQuAD v1.1 script"),
-        Metric("squad_f1", squad_f1, True, "share", "shared words of the SQuAD v1.1 script"),
-        Metric("cmrc_em", cmrc_em, True, "share", "exact match of the CMRC 2018 script"),
-        Metric("cmrc_f1", cmrc_f1, True, "share", "longest common run of the CMRC 2018 script"),
-        Metric("rouge_l", rouge_l, True, "share", "F1 of the longest common subsequence", True),
-        Metric("bleu", bleu, True, "share", "sentence BLEU of sacrebleu", True),
-        Metric("chrf", chrf, True, "share", "sentence chrF2 of sacrebleu"),
+        Metric("em", em, True, "exact match, by the script of the set", True),
+        Metric("f1", f1, True, "shared tokens, by the script of the set", True),
+        Metric("squad_em", squad_em, True, "exact match of the SQuAD v1.1 script"),
+        Metric("squad_f1", squad_f1, True, "shared words of the SQuAD v1.1 script"),
+        Metric("cmrc_em", cmrc_em, True, "exact match of the CMRC 2018 script"),
+        Metric("cmrc_f1", cmrc_f1, True, "longest common run of the CMRC 2018 script"),
+        Metric("rouge_l", rouge_l, True, "F1 of the longest common subsequence", True),
+        Metric("bleu", bleu, True, "sentence BLEU of sacrebleu", True),
+        Metric("chrf", chrf, True, "sentence chrF2 of sacrebleu"),
         Metric(
             "numeric",
             numeric,
             True,
-            "share",
             "the number stated equals the reference's",
             reads_prediction=numbers.reads,
             reads_reference=numbers.reads,
@@ -72,13 +80,12 @@ METRICS: dict[str, Metric] = {
             "choice",
             choice,
             True,
-            "share",
             "the letters chosen are the reference's",
             reads_prediction=choices.reads_prediction,
             reads_reference=choices.reads_reference,
             reads_what="letter",
         ),
-        Metric("answer_nll", None, False, "nats", "the best reference's negative log-likelihood"),
+        Metric("answer_nll", None, False, "the best reference's negative log-likelihood"),
     )
 }
 
@@ -91,7 +98,7 @@ def get_metric(name: str) -> Metric:
     if name in METRICS:
         return METRICS[name]
     if is_custom(name):
-        return Metric(name, custom_metric(name), True, "share", "a function of the user's own")
+        return Metric(name, custom_metric(name), True, "a function of the user's own")
     near = nearest(name, METRICS)
     hint = f"did you mean {near}? " if near else ""
     raise PlanError(

@@ -20,15 +20,12 @@ from typing import BinaryIO, NamedTuple
 from loracle.errors import DataError, PlanError, UserError
 from loracle.files import write_atomically
 from loracle.metrics import Scorer, check_usable, get_metric, unreadable_references
+from loracle.metrics.registry import TOKENS_IN_WORDS, WORD_METRICS
 from loracle.plan import file_problem
 from loracle.text import counted
 
 NUM_SHOWN_PROBLEMS = 20
 _NUM_SHOWN_CHARACTERS = 40
-
-# Metrics whose tokens depend on the script of the references.
-_METRICS_BY_SCRIPT = frozenset({"em", "f1"})
-_TOKENS_OF_SCRIPT = {"spaced": "words as SQuAD", "characters": "characters"}
 
 
 @dataclass(frozen=True)
@@ -111,7 +108,7 @@ def score_file(
         num_rows,
         tally.num_blank_lines,
         {name: math.fsum(own[name] for own in scores) / num_rows for name in metrics},
-        {script: num_rows if script == scorer.script else 0 for script in _TOKENS_OF_SCRIPT},
+        {script: num_rows if script == scorer.script else 0 for script in TOKENS_IN_WORDS},
         scorer.num_unreadable,
         scorer.num_unfinished,
     )
@@ -129,9 +126,9 @@ def format_scores(scores: FileScores) -> str:
     lines.append(
         f"\nmean in percent over {counted(scores.num_rows, 'row')} of {scores.path}{blank}"
     )
-    if by_script := [name for name in scores.means if name in _METRICS_BY_SCRIPT]:
+    if by_script := [name for name in scores.means if name in WORD_METRICS]:
         used = [
-            f"{_TOKENS_OF_SCRIPT[script]} on {counted(num_rows, 'row')}"
+            f"{TOKENS_IN_WORDS[script]} on {counted(num_rows, 'row')}"
             for script, num_rows in scores.scripts.items()
             if num_rows
         ]

@@ -20,8 +20,7 @@ numbers means over the seeds. Scores of shares (em, f1, ...) are from 0 to 1 her
 from __future__ import annotations
 
 import json
-import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -31,13 +30,11 @@ from loracle.errors import RunFolderError
 from loracle.files import read_json
 from loracle.plan import BASE_NAME
 from loracle.run_folder.trial_record import TrialSummary
+from loracle.statistics import Means, mean_over_sets, means_over_seeds, plain_mean
 
 RESULTS_VERSION = 3
 FINISH_REASONS = ("stop", "length")
 SCHEMA_PATH = Path(__file__).with_name("results.schema.json")
-
-Means = Mapping[str, Mapping[str, float]]
-"""Mean scores by evaluation and metric."""
 
 
 @dataclass(frozen=True)
@@ -138,7 +135,7 @@ def build_results(
 
     Every row that is done must have the decision metric on every evaluation.
     """
-    base = [row for row in rows if row.candidate == BASE_NAME and row.status == "done"]
+    base = [row.means for row in rows if row.candidate == BASE_NAME and row.status == "done"]
     names = [evaluation.name for evaluation in facts.evaluations]
     entries = _ranking_entries(rows, names, facts.decision_metric)
     created = facts.created or datetime.now(UTC)
@@ -152,7 +149,7 @@ def build_results(
         "decision_metric": facts.decision_metric,
         "higher_is_better": facts.higher_is_better,
         "num_failed": sum(row.status == "failed" for row in rows),
-        "rows": [_row_record(row, _means_over_seeds(base)) for row in rows],
+        "rows": [_row_record(row, means_over_seeds(base)) for row in rows],
         "ranking": _ranked(entries, facts.higher_is_better),
         **judgement,
     }
@@ -230,13 +227,11 @@ def _ranking_entries(
     for row in rows:
         candidates.setdefault(row.candidate, []).append(row)
     means = {
-        name: _means_over_seeds([row for row in trials if row.status == "done"])
+        name: means_over_seeds([row.means for row in trials if row.status == "done"])
         for name, trials in candidates.items()
     }
     decisive = {
-        name: _mean(by_metric[decision_metric] for by_metric in (scores[e] for e in evaluations))
-        if scores
-        else None
+        name: mean_over_sets(scores, evaluations, decision_metric) if scores else None
         for name, scores in means.items()
     }
     return [
@@ -256,7 +251,7 @@ def _ranking_entry(trials: Sequence[ResultRow]) -> dict[str, Any]:
     reasons = [row.reason for row in trials if row.status == "failed"]
 
     def mean_cost(cost: Callable[[ResultRow], float]) -> float | None:
-        return _mean(map(cost, done)) if done else None
+        return plain_mean(map(cost, done)) if done else None
 
     return {
         "candidate": trials[0].candidate,
@@ -267,17 +262,6 @@ def _ranking_entry(trials: Sequence[ResultRow]) -> dict[str, Any]:
         "num_examples": max(row.num_examples for row in trials),
         "num_steps": mean_cost(lambda row: row.num_steps),
         "seconds": mean_cost(lambda row: row.training_seconds + row.evaluation_seconds),
-    }
-
-
-def _means_over_seeds(rows: Sequence[ResultRow]) -> dict[str, dict[str, float]]:
-    if not rows:
-        return {}
-    return {
-        evaluation: {
-            metric: _mean(row.means[evaluation][metric] for row in rows) for metric in by_metric
-        }
-        for evaluation, by_metric in rows[0].means.items()
     }
 
 
@@ -293,8 +277,3 @@ def _ranked(entries: Sequence[dict[str, Any]], higher_is_better: bool) -> list[d
         *({"rank": means.index(entry["mean"]) + 1, **entry} for entry in done),
         *({"rank": None, **entry} for entry in sorted(failed, key=lambda e: str(e["candidate"]))),
     ]
-
-
-def _mean(values: Iterable[float]) -> float:
-    numbers = list(values)
-    return math.fsum(numbers) / len(numbers)

@@ -11,13 +11,10 @@ from typing import Any
 from rich.table import Table
 from rich.text import Text
 
+from loracle.metrics.registry import TOKENS_IN_WORDS, WORD_METRICS
 from loracle.plan import BASE_NAME
+from loracle.report.decision_text import decision_sentence
 from loracle.text import NOTHING, metric_name, shown_score, visible
-
-# How em and f1 cut a text into tokens, by the references' script.
-_TOKENS_IN_WORDS = {"spaced": "SQuAD words", "characters": "characters"}
-# The metrics that choose their tokens by script; the others have one way.
-_METRICS_BY_SCRIPT = ("em", "f1")
 
 
 def results_table(results: Mapping[str, Any]) -> list[Table]:
@@ -33,7 +30,7 @@ def results_table(results: Mapping[str, Any]) -> list[Table]:
 
 def decision_line(results: Mapping[str, Any]) -> str:
     """The overall decision in one sentence."""
-    return visible(str(results["decisions"][0]["sentence"]["en"]))
+    return decision_sentence(results["decisions"])
 
 
 def summary_lines(results: Mapping[str, Any]) -> list[str]:
@@ -208,9 +205,9 @@ def _held_out_lines(evaluations: Sequence[Mapping[str, Any]]) -> list[str]:
 def _tokenisation_lines(evaluations: Sequence[Mapping[str, Any]]) -> list[str]:
     lines = []
     for evaluation in evaluations:
-        metrics = [name for name in _METRICS_BY_SCRIPT if name in evaluation["metrics"]]
+        metrics = [name for name in WORD_METRICS if name in evaluation["metrics"]]
         parts = [
-            f"{_TOKENS_IN_WORDS.get(tokens, tokens)} on {num_examples:,}"
+            f"{TOKENS_IN_WORDS.get(tokens, tokens)} on {num_examples:,}"
             for tokens, num_examples in evaluation["tokenisation"].items()
             if num_examples
         ]

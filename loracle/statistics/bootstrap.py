@@ -14,7 +14,6 @@ from __future__ import annotations
 from typing import Any, NamedTuple
 
 import numpy as np
-from scipy import stats
 
 from loracle.statistics.spread import ClusterTotals, FloatArray, Stratum
 
@@ -76,6 +75,9 @@ def _half_widths(
     num_resamples: int,
 ) -> FloatArray:
     """Half the width of each interval: NaN with one cluster in a set, 0 where nothing varies."""
+    # Imported where used: reports need the plain means alone.
+    from scipy import stats
+
     errors = totals.standard_errors_K
     scale = np.abs(totals.totals_GK).sum(axis=0)
     errors[errors < 1e-12 * scale] = 0.0

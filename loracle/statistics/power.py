@@ -11,8 +11,6 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
-from scipy import special
-
 POWER = 0.8
 """The chance with which a difference is to be seen."""
 
@@ -99,5 +97,8 @@ def fewest_questions(enough: Callable[[float], bool], num_questions: int) -> int
 def _reach(error: float, degrees_of_freedom: float, alpha: float) -> float:
     if not error:
         return 0.0
+    # Imported where used: reports need the plain means alone.
+    from scipy import special
+
     beyond_chance = special.stdtrit(degrees_of_freedom, 1 - alpha / 2)
     return error * float(beyond_chance + special.stdtrit(degrees_of_freedom, POWER))

@@ -26,6 +26,7 @@ from loracle.model import adapter
 from loracle.model.base import BaseModel, load_base, load_tokenizer, run_self_test
 from loracle.model.embedded import embedded_model_folder
 from loracle.training.loop import take
+from tests.generation.test_generate import by_transformers
 from tests.training.test_loop import awake, fail_when, gradient_of, one_by_one, relative_error
 
 REPOSITORY = Path(__file__).resolve().parents[2]
@@ -134,21 +135,7 @@ def questions_of(base: BaseModel, path: Path) -> list[list[int]]:
 
 
 def one_at_a_time(base: BaseModel, prompts: Sequence[list[int]], penalty: float) -> list[Answer]:
-    answers = []
-    for prompt_ids in prompts:
-        output = base.model.generate(
-            torch.tensor([prompt_ids]),
-            attention_mask=torch.ones(1, len(prompt_ids), dtype=torch.long),
-            max_new_tokens=MAX_NEW_TOKENS,
-            do_sample=False,
-            repetition_penalty=penalty,
-            eos_token_id=sorted(base.end_token_ids),
-            pad_token_id=0,
-        )
-        row = output[0, len(prompt_ids) :].tolist()
-        ends = [i for i, token_id in enumerate(row) if token_id in base.end_token_ids]
-        answers.append(Answer(tuple(row[: ends[0]] if ends else row), "stop" if ends else "length"))
-    return answers
+    return [by_transformers(base, prompt_ids, penalty, MAX_NEW_TOKENS) for prompt_ids in prompts]
 
 
 FILES = [

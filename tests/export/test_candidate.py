@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -13,9 +12,9 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from loracle import cli
 from loracle.export import merge as merging
 from tests import tiny
+from tests.command import loracle
 
 SETTINGS = [
     "training.epochs=1",
@@ -41,14 +40,6 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     files = [folder / "a.jsonl", "--eval", folder / "test.jsonl"]
     assert loracle("run", *files, "--model", model, "--out", folder / "run", *settings) == 0
     return folder / "run"
-
-
-def loracle(*arguments: object) -> int:
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(sys, "argv", ["loracle", *map(str, arguments)])
-        with pytest.raises(SystemExit) as ended:
-            cli.main()
-    return int(ended.value.code or 0)
 
 
 def test_a_run_writes_its_report_and_the_command_makes_the_same_again(

@@ -42,11 +42,13 @@ def prompts(base: BaseModel) -> list[list[int]]:
     return [*rendered, rendered[0][:-4], rendered[0][:-9], rendered[5], rendered[5][:1]]
 
 
-def by_transformers(base: BaseModel, prompt_ids: Sequence[int], penalty: float = 1.0) -> Answer:
+def by_transformers(
+    base: BaseModel, prompt_ids: Sequence[int], penalty: float = 1.0, max_new_tokens: int = 16
+) -> Answer:
     output = base.model.generate(
         torch.tensor([prompt_ids]),
         attention_mask=torch.ones(1, len(prompt_ids), dtype=torch.long),
-        max_new_tokens=16,
+        max_new_tokens=max_new_tokens,
         do_sample=False,
         repetition_penalty=penalty,
         eos_token_id=sorted(base.end_token_ids),

@@ -312,6 +312,21 @@ def test_the_ranking_averages_over_seeds_and_evaluations() -> None:
     assert a["num_done"] == 2
 
 
+def test_the_ranking_and_the_estimates_have_the_same_means() -> None:
+    results = results_of(*A_FULL_RUN)
+    estimated = {
+        entry["candidate"]: entry["mean"]
+        for entry in results["estimates"]
+        if entry["metric"] == results["decision_metric"]
+    }
+    ranked = {
+        entry["candidate"]: entry["mean"]
+        for entry in results["ranking"]
+        if entry["mean"] is not None
+    }
+    assert ranked == pytest.approx(estimated, rel=1e-12)
+
+
 def test_a_candidate_with_one_failed_seed_is_ranked_by_the_others_and_says_so() -> None:
     results = results_of(*A_FULL_RUN)
     half = next(entry for entry in results["ranking"] if entry["candidate"] == "half")

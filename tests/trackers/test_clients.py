@@ -16,24 +16,17 @@ from typing import Any
 
 import pytest
 
-from loracle import cli, trackers
+from loracle import trackers
 from loracle.files import read_json_lines
 from loracle.run_folder.reporter import Reporter
 from loracle.run_folder.views import QuietView
 from loracle.trackers.client import Experiment
 from tests import tiny
+from tests.command import loracle
 from tests.trackers.test_listening import PLAN, scored, started, step, trial
 
 TRACKERS = ("tensorboard", "wandb", "mlflow", "swanlab", "trackio")
 SETTINGS = ["training.epochs=1", "training.batch_size=8", "generation.max_new_tokens=4"]
-
-
-def loracle(*arguments: object) -> int:
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(sys, "argv", ["loracle", *map(str, arguments)])
-        with pytest.raises(SystemExit) as ended:
-            cli.main()
-    return int(ended.value.code or 0)
 
 
 def needs(name: str) -> pytest.MarkDecorator:
