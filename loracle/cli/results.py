@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Mapping
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any, Literal
 
 import typer
 
@@ -41,12 +42,15 @@ def decide(
     metric: _MetricOption = None,
     confidence: _ConfidenceOption = None,
     language: Annotated[Language, typer.Option(help="Of the words.")] = Language.en,
+    why: Annotated[
+        bool, typer.Option("--why", help="Every reason as a sentence, in place of the table.")
+    ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """State what the scores of a run support, from its files alone. Changes no file."""
     from loracle.decision.evidence import read_evidence
     from loracle.decision.judge import frozen_rule, judge, judgement_record, other_rule
-    from loracle.report.decision_text import decision_lines, other_rule_note
+    from loracle.report.decision_text import other_rule_note
 
     evidence = read_evidence(run_folder)
     frozen = frozen_rule(evidence)
@@ -57,7 +61,32 @@ def decide(
         return
     if rule != frozen:
         print(f"note: {other_rule_note(frozen)}", file=sys.stderr)
-    for line in decision_lines(record["decisions"], language.value):
+    _print_decision(record, language.value, why=why)
+
+
+def _print_decision(record: Mapping[str, Any], language: Literal["en", "zh"], *, why: bool) -> None:
+    from rich.console import Console
+
+    from loracle.report.decision_table import decision_tables
+    from loracle.report.decision_text import (
+        alone_lines,
+        decision_lines,
+        decision_sentence,
+        read_first_lines,
+    )
+
+    decisions, read_first = record["decisions"], read_first_lines(record["read_first"], language)
+    gap = [""] if read_first else []
+    if why:
+        sentence, *reasons = decision_lines(decisions, language)
+        print("\n".join([sentence, *gap, *read_first, *reasons]))
+        return
+    print("\n".join([decision_sentence(decisions, language), *gap, *read_first]))
+    console = Console(highlight=False)
+    for table in decision_tables(record, language):
+        console.print()
+        console.print(table)
+    for line in alone_lines(decisions, language):
         print(line)
 
 

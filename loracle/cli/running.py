@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -43,6 +43,9 @@ def run(
     as_json: Annotated[
         bool, typer.Option("--json", help="Print results.json instead of the table.")
     ] = False,
+    strict: Annotated[
+        bool, typer.Option("--strict", help="Exit 1 if anything is listed under `Read this first`.")
+    ] = False,
 ) -> None:
     """Train on every candidate from the same base, evaluate all, and rank them.
 
@@ -66,7 +69,7 @@ def run(
         print_json(results)
     else:
         _print_results(results)
-    if results["num_failed"]:
+    if results["num_failed"] or (strict and results["read_first"]):
         raise typer.Exit(EXIT_FAILED)
 
 
@@ -89,13 +92,15 @@ def fetch(
         print(fetched_line(files))
 
 
-def _print_results(results: dict[str, object]) -> None:
+def _print_results(results: dict[str, Any]) -> None:
     from rich.console import Console
 
+    from loracle.report.decision_text import read_first_lines
     from loracle.report.table import decision_line, results_table, summary_lines
 
     console = Console(highlight=False)
     for table in results_table(results):
         console.print(table)
-    for line in (*summary_lines(results), "", decision_line(results)):
+    read_first = read_first_lines(results["read_first"])
+    for line in (*summary_lines(results), "", decision_line(results), *read_first):
         console.print(line, markup=False)

@@ -13,6 +13,7 @@ from loracle.decision.settling import MOST_TIMES
 from loracle.statistics import Analysis
 from loracle.text import (
     metric_name,
+    num_columns,
     p_text,
     p_value,
     percent,
@@ -24,6 +25,7 @@ from loracle.text import (
 
 _MOST_NAMED = 6
 _NAME_COLUMNS = 28
+_LONG_NAME_COLUMNS = 16
 
 
 @dataclass(frozen=True)
@@ -32,6 +34,9 @@ class Text:
 
     en: str
     zh: str
+
+
+_PLACES = (Text("the first", "第一个"), Text("the second", "第二个"), Text("the third", "第三个"))
 
 
 @dataclass(frozen=True)
@@ -118,17 +123,26 @@ def _take(decision: Decision, analysis: Analysis, facts: Circumstances) -> Text:
     """Which of the helping contenders to take, and why that one."""
     taken = decision.recommended
     assert taken is not None
-    name = _short(taken, analysis)
+    name = _again(taken, decision, analysis)
     helping = [one for one in decision.contenders if one in decision.helpful]
     costs = [facts.costs[one] for one in helping]
     if len(helping) == 1:
-        return Text(f"Take {name}: shown to help", f"选用 {name}：已被证明有效")
+        return Text(f"Take {name.en}: shown to help", f"选用{name.zh}：已被证明有效")
     if costs.count(min(costs)) > 1:
         return Text(
-            f"Take {name}: the better mean at the lowest cost",
-            f"选用 {name}：成本最低者中平均分较高",
+            f"Take {name.en}: the better mean at the lowest cost",
+            f"选用{name.zh}：成本最低者中平均分较高",
         )
-    return Text(f"Take {name}: cheaper to train", f"选用 {name}：训练成本更低")
+    return Text(f"Take {name.en}: cheaper to train", f"选用{name.zh}：训练成本更低")
+
+
+def _again(name: str, decision: Decision, analysis: Analysis) -> Text:
+    """A contender that was named before: a long name stands once, then by its place."""
+    place = decision.contenders.index(name)
+    if num_columns(name) <= _LONG_NAME_COLUMNS or place >= len(_PLACES):
+        short = _short(name, analysis)
+        return Text(short, f" {short}")
+    return _PLACES[place]
 
 
 def _cannot_tell(decision: Decision, analysis: Analysis, facts: Circumstances) -> Text:

@@ -24,6 +24,7 @@ from loracle.text import (
 Language = Literal["en", "zh"]
 
 _HEADINGS = {"en": ("Why", "On {name} alone"), "zh": ("理由", "仅看 {name}")}
+_READ_FIRST = {"en": "Read this first:", "zh": "请先阅读："}
 
 
 def decision_sentence(decisions: Sequence[Mapping[str, Any]], language: Language = "en") -> str:
@@ -42,6 +43,22 @@ def decision_lines(decisions: Sequence[Mapping[str, Any]], language: Language = 
         lines += ["", f"{alone.format(name=name)}: {visible(decision['sentence'][language])}"]
         lines += _reasons(decision, language, skip_rule=True)
     return lines
+
+
+def read_first_lines(facts: Sequence[Mapping[str, Any]], language: Language = "en") -> list[str]:
+    """What could overturn the decision, as a short list; nothing where nothing is known."""
+    if not facts:
+        return []
+    return [_READ_FIRST[language], *(f"- {visible(fact['text'][language])}" for fact in facts)]
+
+
+def alone_lines(decisions: Sequence[Mapping[str, Any]], language: Language = "en") -> list[str]:
+    """The sentence of each evaluation set where there are several."""
+    alone = _HEADINGS[language][1]
+    return [
+        f"{alone.format(name=one['evaluation'])}: {visible(one['sentence'][language])}"
+        for one in decisions[1:]
+    ]
 
 
 def other_rule_note(frozen: DecisionPlan) -> str:

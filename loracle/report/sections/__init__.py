@@ -59,8 +59,19 @@ def all_sections(record: RunRecord) -> dict[str, Any]:
 def _warnings(record: RunRecord, findings: Findings) -> Iterator[Said]:
     recommended = findings.decisions[0]["recommended"] if findings.decisions else None
     yield from audited.holdout_warnings(record)
-    yield from audited.leakage_warnings(record, recommended)
+    told = {fact["kind"] for fact in findings.read_first}
+    if "leakage" not in told:
+        yield from audited.leakage_warnings(record, recommended)
     assert record.results is not None
+    if "read_first" not in record.results and findings.is_judged:
+        yield (
+            "Made by an earlier version, whose verdicts did not ask for evidence of absence. "
+            "`loracle decide` on this run applies today's rule and lists what could overturn it.",
+            "该结果由较早版本生成，当时的结论并不要求为“没有差异”提供证据。"
+            "对该运行执行 `loracle decide` 可按现行规则重新判断，并列出可能推翻结论的因素。",
+        )
+    if "not_judged" in told:
+        return
     if num_failed := record.results["num_failed"]:
         yield (
             f"{num_failed} trials failed; the ranking says why."

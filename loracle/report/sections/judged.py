@@ -8,6 +8,7 @@ from typing import Any
 from loracle.plan import BASE_NAME
 from loracle.report.charts import PointRow, estimates_chart
 from loracle.report.run_record import RunRecord
+from loracle.report.sections import audited
 from loracle.report.sections.lookup import (
     Findings,
     Scope,
@@ -40,6 +41,8 @@ def decision(record: RunRecord, findings: Findings) -> dict[str, Any]:
                 )
             ],
             "facts": [],
+            "read_first": [],
+            "data": [],
         }
     first = findings.decisions[0]
     confidence = f"{findings.rule['confidence']:.0%}"
@@ -53,6 +56,8 @@ def decision(record: RunRecord, findings: Findings) -> dict[str, Any]:
         "sentence": _said(first["sentence"]),
         "reasons": [_said(reason) for reason in first["reasons"]],
         "facts": list(_facts(record, findings)),
+        "read_first": [_said(fact["text"]) for fact in findings.read_first],
+        "data": list(audited.by_candidate(record)),
     }
 
 
@@ -64,6 +69,17 @@ def _said(words: Mapping[str, str]) -> Said:
 
 
 def _facts(record: RunRecord, findings: Findings) -> Iterator[dict[str, Any]]:
+    assert record.results is not None
+    model = record.results["model"]
+    yield {
+        "name": ("Base model", "基座模型"),
+        "value": model["name"].rstrip("/").rpartition("/")[2],
+        "is_name": True,
+        "detail": (
+            f"{count(model['num_parameters'])} parameters, {model['dtype']}",
+            f"{count(model['num_parameters'])} 参数，{model['dtype']}",
+        ),
+    }
     facts = findings.facts(findings.metric, findings.scope)
     if facts is not None:
         yield {
@@ -91,7 +107,6 @@ def _facts(record: RunRecord, findings: Findings) -> Iterator[dict[str, Any]]:
             f"各 {seeds} 个随机种子" if seeds > 1 else "单一种子：未测训练的偶然性",
         ),
     }
-    assert record.results is not None
     seconds = sum(
         row["training_seconds"] + row["evaluation_seconds"] for row in record.results["rows"]
     )
@@ -192,12 +207,18 @@ def _tag(name: str, findings: Findings) -> dict[str, Any] | None:
         (name in forgetting, "bad", ("forgets", "遗忘")),
         (name == first["recommended"], "good", ("cheapest that helps", "有效且成本最低")),
         (name in first["helpful"], "good", ("helps", "有效")),
-        (name in first["contenders"], "", ("not shown to be worse", "未显示更差")),
-        (name in findings.candidates, "", ("not shown to help", "未显示有效")),
+        (name in first["contenders"], "", ("may be as good", "可能同样好")),
+        (_is_absent(name, findings), "", ("no gain worth having", "无值得在意的提升")),
+        (name in findings.candidates, "", ("cannot tell", "无法判断")),
     ):
         if is_so:
             return {"tone": tone, "words": words}
     return None
+
+
+def _is_absent(name: str, findings: Findings) -> bool:
+    found = findings.comparison(name, BASE_NAME, findings.metric, findings.scope)
+    return found is not None and bool(found.get("absent"))
 
 
 def _tokenisation_notes(results: Mapping[str, Any]) -> Iterator[Said]:
@@ -295,13 +316,18 @@ def _pair(findings: Findings, a: str, b: str, metric: str, scope: Scope) -> dict
     found = findings.comparison(a, b, metric, scope)
     if found is None:
         return None
-    better = found["better"]
     return {
         "difference": score(metric, found["difference"], signed=True),
         "interval": interval(metric, found, signed=True),
         "p": p_value(found),
-        "tone": "open" if better is None else "better" if better == a else "worse",
+        "tone": _pair_tone(found, a),
     }
+
+
+def _pair_tone(found: Mapping[str, Any], a: str) -> str:
+    if found["better"] is not None:
+        return "better" if found["better"] == a else "worse"
+    return "equal" if found.get("absent") and BASE_NAME not in (found["a"], found["b"]) else "open"
 
 
 def _open_pairs(findings: Findings) -> Iterator[dict[str, str]]:
@@ -310,13 +336,14 @@ def _open_pairs(findings: Findings) -> Iterator[dict[str, str]]:
     for place, a in enumerate(findings.candidates):
         for b in findings.candidates[place + 1 :]:
             found = findings.comparison(a, b, metric, scope)
-            if found is not None and found["better"] is None:
+            if found is not None and found["better"] is None and not found.get("absent"):
                 yield {
                     "a": a,
                     "b": b,
                     "difference": score(metric, abs(found["difference"])),
                     "better_on": f"{found['num_a_better']:,} : {found['num_b_better']:,}",
                     "needed": count(found["questions_needed"]),
+                    "to_absence": count(found.get("questions_to_absence")),
                 }
 
 
