@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from loracle.decision.rule import Decision
-from loracle.decision.wording import Circumstances, Text, more_text, names_text
+from loracle.decision.wording import Circumstances, Text, more_text, names_text, short_name
 from loracle.statistics import Analysis, Comparison
 from loracle.statistics.power import POWER
 from loracle.text import (
@@ -33,10 +33,10 @@ def reasons(decision: Decision, analysis: Analysis, facts: Circumstances) -> lis
             if name != decision.leader:
                 comparison = analysis.comparison(decision.leader, name, evaluation)
                 lines.append(_compared(comparison, analysis, facts))
-    lines += [_forgets(comparison, facts) for comparison in decision.forgetting]
+    lines += [_forgets(comparison, analysis, facts) for comparison in decision.forgetting]
     if decision.verdict == "cannot_tell":
         lines.append(_settled(decision))
-    lines += _cost(decision, facts)
+    lines += _cost(decision, analysis, facts)
     lines += _caveats(decision, analysis, facts)
     return lines
 
@@ -68,18 +68,19 @@ def _compared(comparison: Comparison, analysis: Analysis, facts: Circumstances) 
         f"{shown_difference(metric, comparison.difference)} "
         f"{shown_interval(metric, comparison.low, comparison.high)}"
     )
-    p, finding = p_text(comparison.p_corrected), finding_of(comparison, analysis, metric)
+    p, finding = p_text(comparison.p_corrected), _finding(comparison, analysis, metric)
+    a, b = (short_name(name, analysis.candidates) for name in (comparison.a, comparison.b))
     return Text(
-        f"{comparison.a} against {comparison.b}: {figures}, corrected {p}: {finding.en}.",
-        f"{comparison.a} 对 {comparison.b}：{figures.replace(' points', ' 分')}，"
-        f"校正后 {p}：{finding.zh}。",
+        f"{a} against {b}: {figures}, corrected {p}: {finding.en}.",
+        f"{a} 对 {b}：{figures.replace(' points', ' 分')}，校正后 {p}：{finding.zh}。",
     )
 
 
-def finding_of(comparison: Comparison, analysis: Analysis, metric: str) -> Text:
-    """What one comparison shows: who is better, that there is no difference, or neither."""
+def _finding(comparison: Comparison, analysis: Analysis, metric: str) -> Text:
+    """What one comparison shows of a: better, worse, no difference, or nothing yet."""
     if comparison.better is not None:
-        return Text(f"{comparison.better} is better", f"{comparison.better} 更好")
+        is_better = comparison.better == comparison.a
+        return Text("better", "更好") if is_better else Text("worse", "更差")
     with_base = comparison.b == analysis.base
     if comparison.absent:
         worth = shown_difference(metric, analysis.terms.worth).lstrip("+")
@@ -110,22 +111,25 @@ def _settled(decision: Decision) -> Text:
     )
 
 
-def _forgets(comparison: Comparison, facts: Circumstances) -> Text:
+def _forgets(comparison: Comparison, analysis: Analysis, facts: Circumstances) -> Text:
+    name = short_name(comparison.a, analysis.candidates)
     difference = shown_difference(facts.metric, comparison.difference)
     return Text(
-        f"{comparison.a} forgets: on {comparison.evaluation} it is at {difference} against the "
+        f"{name} forgets: on {comparison.evaluation} it is at {difference} against the "
         f"base (corrected {p_text(comparison.p_corrected)}), so it is not recommended.",
-        f"{comparison.a} 出现遗忘：在 {comparison.evaluation} 上相对基座模型为 "
+        f"{name} 出现遗忘：在 {comparison.evaluation} 上相对基座模型为 "
         f"{difference.replace(' points', ' 分')}（校正后 {p_text(comparison.p_corrected)}），"
         "因此不予推荐。",
     )
 
 
-def _cost(decision: Decision, facts: Circumstances) -> list[Text]:
+def _cost(decision: Decision, analysis: Analysis, facts: Circumstances) -> list[Text]:
     helping = [name for name in decision.contenders if name in decision.helpful]
     if len(helping) < 2:
         return []
-    costs = [f"{name} {facts.costs[name]:,.0f}" for name in helping]
+    costs = [
+        f"{short_name(name, analysis.candidates)} {facts.costs[name]:,.0f}" for name in helping
+    ]
     tied = sum(facts.costs[name] == min(facts.costs[n] for n in helping) for name in helping) > 1
     note = Text("", "")
     if tied:

@@ -1,6 +1,6 @@
 """A decision in one sentence, English and Chinese: what to do, then why in short.
 
-Long names are cut in the middle and stand once; `reasons` has them whole.
+Long names are cut in the middle and stand once.
 """
 
 from __future__ import annotations

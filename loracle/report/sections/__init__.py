@@ -41,6 +41,7 @@ def all_sections(record: RunRecord) -> dict[str, Any]:
     findings = None if results is None else Findings(results)
     return {
         "run": record.root.name,
+        "model": None if results is None else _model_name(results["model"]["name"]),
         "created": None if results is None else results["created"][:10],
         "contents": [
             entry for entry in CONTENTS if findings is not None or entry[0] not in _NEED_RESULTS
@@ -54,6 +55,11 @@ def all_sections(record: RunRecord) -> dict[str, Any]:
         "length": measured.length(record),
         "settings": provenance.settings(record),
     }
+
+
+def _model_name(name: str) -> str:
+    """The last part of a path or hub id."""
+    return name.rstrip("/").rpartition("/")[2]
 
 
 def _warnings(record: RunRecord, findings: Findings) -> Iterator[Said]:

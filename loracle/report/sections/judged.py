@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from loracle.plan import BASE_NAME
-from loracle.report.charts import PointRow, estimates_chart
+from loracle.report.charts import NARROW, PointRow, SizeRow, estimates_chart, sizes_chart
 from loracle.report.run_record import RunRecord
 from loracle.report.sections import audited
 from loracle.report.sections.lookup import (
@@ -235,23 +235,57 @@ def _tokenisation_notes(results: Mapping[str, Any]) -> Iterator[Said]:
 
 
 def estimates(record: RunRecord, findings: Findings) -> dict[str, Any]:
-    """A plot for each scope: the decisive one first."""
-    places = places_of(record.plan)
+    """A plot for each scope on one axis, the decisive one first; and scores against rows."""
+    if not findings.candidates:
+        return {"charts": [], "sizes": None}
+    plots = {scope: _points(record, findings, scope) for scope in findings.scopes}
+    ends = _ends([row for rows in plots.values() for row in rows])
     return {
         "charts": [
             {
                 "title": _scope_title(scope, findings),
-                "chart": _chart(record, findings, scope, places),
+                "chart": estimates_chart(rows, ends),
+                "narrow": estimates_chart(rows, ends, NARROW),
             }
-            for scope in findings.scopes
-        ]
-        if findings.candidates
-        else []
+            for scope, rows in plots.items()
+        ],
+        "sizes": _sizes(record, findings, plots[findings.scope]),
     }
 
 
-def _chart(record: RunRecord, findings: Findings, scope: Scope, places: Mapping[str, int]) -> str:
+def _ends(rows: list[PointRow]) -> tuple[float, float]:
+    """Of the axis that all plots share: it holds every interval."""
+    values = [value for row in rows for value in (row.mean, row.low, row.high) if value is not None]
+    return min(values), max(values)
+
+
+def _sizes(record: RunRecord, findings: Findings, points: list[PointRow]) -> dict[str, Any] | None:
+    """Scores against rows of training data; None unless candidates differ in their rows."""
     assert record.results is not None
+    num_rows = {entry["candidate"]: entry["num_examples"] for entry in record.results["ranking"]}
+    rows = [
+        SizeRow(point.series, num_rows[point.label], point.mean, point.low, point.high)
+        for point in points
+        if point.series is not None
+    ]
+    if len({row.num_rows for row in rows}) < 2:
+        return None
+    places = places_of(record.plan)
+    base = next((point.mean for point in points if point.series is None), None)
+    return {
+        "chart": sizes_chart(rows, base),
+        "narrow": sizes_chart(rows, base, NARROW),
+        "legend": [
+            {"name": name, "series": series_of(name, places)}
+            for name in findings.candidates
+            if name != BASE_NAME
+        ],
+    }
+
+
+def _points(record: RunRecord, findings: Findings, scope: Scope) -> list[PointRow]:
+    assert record.results is not None
+    places = places_of(record.plan)
     metric = findings.metric
     rows = []
     for entry in record.results["ranking"]:
@@ -271,7 +305,7 @@ def _chart(record: RunRecord, findings: Findings, scope: Scope, places: Mapping[
                 ends[1],
             )
         )
-    return estimates_chart(rows)
+    return rows
 
 
 _ENDS = ("low", "high")
