@@ -68,7 +68,7 @@ def run(
     if as_json:
         print_json(results)
     else:
-        _print_results(results)
+        print_results(results)
     if results["num_failed"] or (strict and results["read_first"]):
         raise typer.Exit(EXIT_FAILED)
 
@@ -92,7 +92,8 @@ def fetch(
         print(fetched_line(files))
 
 
-def _print_results(results: dict[str, Any]) -> None:
+def print_results(results: dict[str, Any]) -> None:
+    """The table of a run, with its decision."""
     from rich.console import Console
 
     from loracle.report.decision_text import read_first_lines

@@ -3,7 +3,7 @@
 Colours are CSS variables of the page (`var(--ink)`), so a chart follows its light and dark theme.
 Words stand in the page, in its two languages; a chart holds numbers and the names of candidates,
 which vl-convert escapes: hence `Markup`. Altair describes a chart (Vega-Lite), vl-convert draws
-it, both without a browser.
+it (drawing.py), both without a browser. A chart that cannot be drawn is an `Undrawn`.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from markupsafe import Markup
 
+from loracle.report.drawing import UndrawnError, draw
 from loracle.text import num_columns, shortened
 
 if TYPE_CHECKING:
@@ -38,6 +39,12 @@ _MAX_NARROW_LABEL_WIDTH = 15
 NUM_COLOURS = 8
 _DASHES = ([1, 0], [6, 3], [2, 2])
 _SIZE = re.compile(r'^<svg([^>]*?) width="[^"]*" height="[^"]*"')
+
+
+class Undrawn(NamedTuple):
+    """Stands in the place of a chart that could not be drawn."""
+
+    reason: str
 
 
 class PointRow(NamedTuple):
@@ -79,7 +86,7 @@ def colour(series: int | None) -> str:
 
 def estimates_chart(
     rows: Sequence[PointRow], ends: tuple[float, float] | None = None, width: int = WIDE
-) -> Markup:
+) -> Markup | Undrawn:
     """Every mean with its interval, one line each in the given order; the base's as a rule.
 
     ends: of the axis, so that several charts share it; None: those of the rows.
@@ -135,7 +142,7 @@ def _scale(ends: tuple[float, float] | None, padding: int) -> altair.Scale:
     return alt.Scale(domain=list(ends), zero=False, nice=False, padding=padding)
 
 
-def sizes_chart(rows: Sequence[SizeRow], base: float | None, width: int = WIDE) -> Markup:
+def sizes_chart(rows: Sequence[SizeRow], base: float | None, width: int = WIDE) -> Markup | Undrawn:
     """Every candidate's score with its interval against its rows; the base's as a dashed rule."""
     import altair as alt
 
@@ -161,7 +168,7 @@ def sizes_chart(rows: Sequence[SizeRow], base: float | None, width: int = WIDE) 
     return _svg(chart)
 
 
-def loss_chart(lines: Sequence[LineRow], width: int = WIDE) -> Markup:
+def loss_chart(lines: Sequence[LineRow], width: int = WIDE) -> Markup | Undrawn:
     """The loss of every training by step. Long ones are shown by means of equal spans."""
     import altair as alt
 
@@ -226,9 +233,7 @@ def _data(rows: Sequence[Mapping[str, Any]]) -> altair.InlineData:
     return alt.InlineData(values=[dict(row) for row in rows])
 
 
-def _svg(chart: altair.Chart | altair.LayerChart | altair.FacetChart) -> Markup:
-    import vl_convert
-
+def _svg(chart: altair.Chart | altair.LayerChart | altair.FacetChart) -> Markup | Undrawn:
     configured = (
         chart.configure(aria=False, background="transparent", padding=_PADDING)
         .configure_view(stroke=None)
@@ -242,6 +247,9 @@ def _svg(chart: altair.Chart | altair.LayerChart | altair.FacetChart) -> Markup:
         )
         .configure_axisY(labelColor="var(--ink)", labelPadding=10)
     )
-    svg: str = vl_convert.vegalite_to_svg(configured.to_json())
+    try:
+        svg = draw(configured.to_json())
+    except UndrawnError as error:
+        return Undrawn(str(error))
     # Its size is the page's to say; the viewBox keeps the proportions.
     return Markup(_SIZE.sub(r"<svg\1", svg))

@@ -99,6 +99,6 @@ def test_few_questions_leave_the_verdict_open_and_many_settle_it():
     gain = [decisions.verdicts(100, 0.1, num).get("use", 0) for num in (12, 60, 200)]
     assert gain == sorted(gain)
     assert gain[-1] > 0.8
-    none = [decisions.verdicts(100, -0.05, num, 1).get("none_helps", 0) for num in (12, 200, 600)]
+    none = [decisions.verdicts(200, 0.0, num, 1).get("none_helps", 0) for num in (12, 200, 600)]
     assert none == sorted(none)
     assert none[-1] > 0.4

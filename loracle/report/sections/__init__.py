@@ -68,6 +68,11 @@ def _warnings(record: RunRecord, findings: Findings) -> Iterator[Said]:
     told = {fact["kind"] for fact in findings.read_first}
     if "leakage" not in told:
         yield from audited.leakage_warnings(record, recommended)
+    if record.plan["model"].get("trust_remote_code"):
+        yield (
+            "Code that came with the model ran on this machine (model.trust_remote_code: true).",
+            "模型自带的代码曾在本机运行（model.trust_remote_code: true）。",
+        )
     assert record.results is not None
     if "read_first" not in record.results and findings.is_judged:
         yield (
