@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
 from loracle.cli.shell import RESULTS, SHARE, app, print_json, print_note, session
 from loracle.errors import PlanError
+from loracle.language import Language
 
 
 class ExportForm(StrEnum):
@@ -32,6 +34,9 @@ def decide(
     run_folder: Annotated[Path, typer.Argument(metavar="RUN", help="A run folder.")],
     metric: _MetricOption = None,
     confidence: _ConfidenceOption = None,
+    why: Annotated[
+        bool, typer.Option("--why", help="Every reason as a sentence, not a table.")
+    ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """Say which dataset to use, and why.
@@ -46,7 +51,32 @@ def decide(
         return
     if judged.note is not None:
         print_note(judged.note)
-    for line in judged.lines(session.language):
+    _print_decision(judged.record, session.language, why=why)
+
+
+def _print_decision(record: Mapping[str, Any], language: Language, *, why: bool) -> None:
+    from rich.console import Console
+
+    from loracle.report.decision_table import decision_tables
+    from loracle.report.decision_text import (
+        alone_lines,
+        decision_lines,
+        decision_sentence,
+        read_first_lines,
+    )
+
+    decisions, read_first = record["decisions"], read_first_lines(record["read_first"], language)
+    gap = [""] if read_first else []
+    if why:
+        sentence, *reasons = decision_lines(decisions, language)
+        print("\n".join([sentence, *gap, *read_first, *reasons]))
+        return
+    print("\n".join([decision_sentence(decisions, language), *gap, *read_first]))
+    console = Console(highlight=False)
+    for table in decision_tables(record, language):
+        console.print()
+        console.print(table)
+    for line in alone_lines(decisions, language):
         print(line)
 
 

@@ -53,6 +53,9 @@ def run(
     as_json: Annotated[
         bool, typer.Option("--json", help="Print results.json instead of the table.")
     ] = False,
+    strict: Annotated[
+        bool, typer.Option("--strict", help="Exit 1 if anything is listed under `Read this first`.")
+    ] = False,
 ) -> None:
     """Fine-tune on every candidate and say which one to use.
 
@@ -76,7 +79,7 @@ def run(
     else:
         print_results(finished)
         _print_next_steps(finished)
-    if finished.results["num_failed"]:
+    if finished.results["num_failed"] or (strict and finished.results["read_first"]):
         raise typer.Exit(EXIT_FAILED)
 
 
@@ -109,13 +112,15 @@ def print_results(run: Run) -> None:
     """The table of a run, with its decision."""
     from rich.console import Console
 
+    from loracle.report.decision_text import read_first_lines
     from loracle.report.table import results_table, summary_lines
 
     console = Console(highlight=False)
     for table in results_table(run.results):
         console.print(table)
     decision = visible(run.decision.said(session.language))
-    for line in (*summary_lines(run.results), "", decision):
+    read_first = read_first_lines(run.results["read_first"], session.language)
+    for line in (*summary_lines(run.results), "", decision, *read_first):
         console.print(line, markup=False)
 
 

@@ -351,4 +351,5 @@ class DecisionPlan(Section):
     comparisons of the run."""
     min_gain: NonNegative = 0.0
     """A candidate helps if it is better than the base by more than this, in the metric's unit:
-    0.01 is one point of em or f1."""
+    0.01 is one point of em or f1. It is also the gain that is ruled out before `none helps` or
+    `equal` is said; where it is 0, that gain is 0.02."""

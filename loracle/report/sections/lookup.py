@@ -25,6 +25,8 @@ class Findings:
         self.is_judged = "decisions" in results
         self.rule: Found = results.get("rule", {})
         self.decisions: list[Found] = results.get("decisions", [])
+        self.read_first: list[Found] = results.get("read_first", [])
+        """What could overturn the decision; results before version 3 do not say."""
         self._facts: dict[tuple[str, Scope], Found] = {
             (entry["metric"], entry["evaluation"]): entry for entry in results.get("precision", [])
         }
