@@ -4,6 +4,7 @@
     catalogue.py  help and messages in Chinese
     init.py       init
     running.py    run, fetch
+    runs.py       resume, status, verify
     data.py       check, inspect, split, convert
     results.py    decide, compare, report, serve, score, export
 
@@ -20,6 +21,7 @@ import sys
 # isort: off
 from loracle.cli import init
 from loracle.cli import running
+from loracle.cli import runs
 from loracle.cli import data
 from loracle.cli import results
 
@@ -33,10 +35,12 @@ from loracle.cli.shell import (
     print_problems,
     start_session,
 )
-from loracle.errors import UserError
+from loracle.errors import StorageError, UserError
 from loracle.run_folder import signals
+from loracle.secrecy import without_secrets
+from loracle.storage_errors import storage_error
 
-__all__ = ["app", "data", "init", "main", "results", "running"]
+__all__ = ["app", "data", "init", "main", "results", "running", "runs"]
 
 
 def main() -> None:
@@ -45,10 +49,19 @@ def main() -> None:
     try:
         program = start_session(sys.argv[1:])
         sys.exit(program(prog_name="loracle"))
+    except StorageError as error:
+        print_problems(error.problems)
+        sys.exit(EXIT_FAILED)
     except UserError as error:
         print_problems(error.problems)
         sys.exit(EXIT_BAD_INPUT)
     except BrokenPipeError:
         # The reader of our output left (`| head`); Python would complain again at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(EXIT_FAILED)
+    except OSError as error:
+        # A library's own file, or one that has no door of its own yet.
+        name = error.filename if error.filename is not None else "a file"
+        found = storage_error(name, "used", error.errno or 0)
+        print_problems(found.problems if error.errno else (without_secrets(str(error)),))
         sys.exit(EXIT_FAILED)

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import shlex
 import sys
+from collections.abc import Mapping
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -74,8 +75,8 @@ def run(
     if as_json:
         print_json(finished.results)
     else:
-        _print_results(finished)
-        _print_next_steps(finished)
+        print_results(finished.results)
+        print_next_steps(finished)
     if finished.results["num_failed"]:
         raise typer.Exit(EXIT_FAILED)
 
@@ -105,20 +106,21 @@ def fetch(
         print(fetched_line(files))
 
 
-def _print_results(run: Run) -> None:
+def print_results(results: Mapping[str, Any]) -> None:
+    """The tables of a run, and its decision."""
     from rich.console import Console
 
     from loracle.report.table import results_table, summary_lines
 
     console = Console(highlight=False)
-    for table in results_table(run.results):
+    for table in results_table(results):
         console.print(table)
-    decision = visible(run.decision.said(session.language))
-    for line in (*summary_lines(run.results), "", decision):
+    decision = visible(results["decisions"][0]["sentence"][session.language])
+    for line in (*summary_lines(results), "", decision):
         console.print(line, markup=False)
 
 
-def _print_next_steps(run: Run) -> None:
+def print_next_steps(run: Run) -> None:
     """What to do with the run now; to standard error, which is not for the result."""
     if session.progress == "quiet":
         return

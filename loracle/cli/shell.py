@@ -23,6 +23,7 @@ import typer.main
 from loracle.cli.catalogue import help_in, say
 from loracle.language import Language, LanguageChoice, chosen_language
 from loracle.run_folder.views import Progress
+from loracle.secrecy import without_secrets
 
 EXIT_FAILED = 1
 EXIT_BAD_INPUT = 2
@@ -169,7 +170,7 @@ def print_json(value: Any) -> None:
 def print_problems(problems: tuple[str, ...], label: str = "error") -> None:
     """Each problem in a line of its own, its label in the session's language."""
     for problem in problems:
-        print(f"{say(session.language, label)}{problem}", file=sys.stderr)
+        print(f"{say(session.language, label)}{without_secrets(problem)}", file=sys.stderr)
 
 
 def print_note(text: str) -> None:

@@ -12,11 +12,14 @@ from loracle.cli.catalogue import _COMMANDS, _PANELS, _PARAMETERS, MESSAGES
 from loracle.cli.shell import asked_language, command_tree
 from loracle.language import chosen_language
 
-READING = {"--format", "--column", "--split", "--encoding", "--unanswerable"}
+READING = {"--format", "--column", "--ignore-column", "--split", "--encoding", "--unanswerable"}
 SHARED = {"--language", "--quiet", "-q", "--verbose", "-v"}
 FLAGS = {
     "init": {"candidates", "--eval", "--from", "--out"},
     "run": {"candidates", "--eval", "--model", "--out", "--plan", "--set", "--json"},
+    "resume": {"run_folder", "--candidate", "--retry-failed", "--json"},
+    "status": {"folder", "--json"},
+    "verify": {"run_folder", "--json"},
     "fetch": {"targets", "--hub"},
     "check": {"candidates", "--eval", "--model", "--plan", "--set", "--json"} | READING,
     "inspect": {"path", "--row", "--model", "--ids", "--plan", "--set"} | READING,
@@ -26,7 +29,7 @@ FLAGS = {
     "compare": {"run_a", "run_b", "--metric", "--confidence", "--json"},
     "report": {"run_folder", "--open"},
     "serve": {"folder", "--port"},
-    "score": {"file", "--metrics", "--per-row", "--json"},
+    "score": {"file", "--metrics", "--per-row", "--column", "--json"},
     "export": {"run_folder", "name", "--predictions", "--to", "--out", "--dtype"},
 }
 
@@ -55,9 +58,9 @@ def test_commands_stand_in_groups() -> None:
     for name, command in command_tree("en").commands.items():
         groups.setdefault(command.rich_help_panel, []).append(name)
     assert groups == {
-        "Start": ["init", "run"],
+        "Start": ["init", "run", "resume"],
         "Data": ["fetch", "check", "inspect", "split", "convert"],
-        "Results": ["decide", "compare", "report", "serve", "score"],
+        "Results": ["status", "verify", "decide", "compare", "report", "serve", "score"],
         "Share": ["export"],
     }
 
