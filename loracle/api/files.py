@@ -62,15 +62,15 @@ def score(
     metrics: Sequence[str] = ("em", "f1"),
     *,
     per_row: str | os.PathLike[str] | None = None,
-    columns: Mapping[str, str] | None = None,
+    columns: Mapping[str, str] = MappingProxyType({}),
 ) -> FileScores:
-    """Score predictions in a JSONL file of {prediction, answers}, without a model.
+    """Score predictions in a file of {prediction, answers}, without a model.
 
     Reads also what LLaMA-Factory, ms-swift, lm-evaluation-harness and OpenCompass write.
 
     Args:
-        columns: Keys under another name, as {"prediction": "output"}.
         per_row: Write the rows with their scores to this file.
+        columns: Keys under other names: {"prediction": "output"}.
 
     Returns:
         The scores: `means` by metric from 0 to 1, `num_rows`, ...
@@ -81,12 +81,8 @@ def score(
     """
     from loracle.metrics.score_file import score_file
 
-    return score_file(
-        os.fspath(file),
-        metrics,
-        per_row=None if per_row is None else Path(per_row),
-        columns=columns or {},
-    )
+    rows = None if per_row is None else Path(per_row)
+    return score_file(os.fspath(file), metrics, per_row=rows, columns=columns)
 
 
 def listed(data: Data | Sequence[Data]) -> list[Data]:

@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from contextlib import nullcontext
+from contextlib import ExitStack, nullcontext
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from loracle.api.files import Data, listed
 from loracle.api.quiet import quiet_libraries
 from loracle.api.run import Run
 from loracle.language import LanguageChoice, chosen_language
 from loracle.run_folder.views import Progress, choose_view
+
+if TYPE_CHECKING:
+    from loracle.experiment.resuming import Resumed
 
 
 def run(
@@ -64,3 +68,38 @@ def run(
 
         results = run_experiment(loaded, None if out is None else Path(out), view)
     return Run(results["run"])
+
+
+def resume(
+    folder: str | os.PathLike[str],
+    *,
+    candidate: str | None = None,
+    retry_failed: bool = False,
+    progress: Progress = "auto",
+    language: LanguageChoice = "auto",
+) -> Resumed:
+    """Finish a run from its folder, whatever state it is in.
+
+    Args:
+        candidate: Make only this candidate's trials; None means all.
+        retry_failed: Make failed trials again, too.
+        progress, language: As for `run`.
+
+    Raises:
+        UserError: It is no run folder, is damaged, or what it was made from has changed.
+    """
+    from loracle.experiment.resuming import resume as resume_run
+
+    with ExitStack() as stack:
+
+        def before_loading() -> None:
+            if progress != "verbose":
+                stack.enter_context(quiet_libraries())
+
+        return resume_run(
+            Path(folder),
+            choose_view(progress, chosen_language(language)),
+            candidate=candidate,
+            retry_failed=retry_failed,
+            before_loading=before_loading,
+        )

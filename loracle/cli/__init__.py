@@ -21,9 +21,9 @@ import sys
 # isort: off
 from loracle.cli import init
 from loracle.cli import running
+from loracle.cli import runs
 from loracle.cli import data
 from loracle.cli import results
-from loracle.cli import runs
 
 # isort: on
 from loracle.cli.catalogue import say

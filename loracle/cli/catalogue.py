@@ -15,8 +15,8 @@ from loracle.language import Language
 MESSAGES: Mapping[str, Mapping[Language, str]] = {
     "error": {"en": "error: ", "zh": "错误："},
     "note": {"en": "note: ", "zh": "注意："},
-    "damaged": {"en": "damaged: ", "zh": "已损坏："},
     "left out": {"en": "left out: ", "zh": "已略去："},
+    "damaged": {"en": "damaged: ", "zh": "已损坏："},
     "stopped": {
         "en": "{signal}: stopped. Run the same command again to resume.",
         "zh": "{signal}：已停止。再次运行同一命令即可继续。",
@@ -41,13 +41,6 @@ _EXAMPLE = {"en": "Example", "zh": "示例"}
 
 # The help of a command: its first line, then further paragraphs.
 _COMMANDS = {
-    "Finish a run from its folder, whatever state it is in.": "从运行目录继续，无论它停在哪一步。",
-    "A finished run loads no model. Its plan, data and model must be what they were when it began.": "已完成的运行不加载模型。计划、数据和模型必须与开始时一致。",
-    "Reads also what LLaMA-Factory, ms-swift, lm-evaluation-harness and OpenCompass write.": "也能读取 LLaMA-Factory、ms-swift、lm-evaluation-harness 和 OpenCompass 的输出。",
-    "Show how far a run is, or every run of a folder.": "显示一次运行的进度，或一个目录下所有运行的进度。",
-    "Reads files alone and changes nothing.": "只读文件，不做任何修改。",
-    "Check that every file of a run is as it was written.": "检查运行目录中的每个文件是否与写入时一致。",
-    "Exit code 1: something is damaged.": "退出码 1：有文件损坏。",
     "Tells which dataset is worth fine-tuning on.": "找出哪个数据集最值得用来微调。",
     "Fine-tune on every candidate and say which one to use.": "在每个候选数据集上微调，给出该用哪一个的结论。",
     "All candidates start from the same base and answer the same questions. Run the same command "
@@ -55,6 +48,13 @@ _COMMANDS = {
     "再次运行同一命令即可续跑：已完成的训练不会重来。",
     "Write a plan, for your files or from another tool's settings.": "写一份带注释的方案：为你的文件，或从其他工具的配置转换。",
     "With --from it lists what was kept, what changed, and what is not supported.": "用 --from 时会列出保留、更改和不支持的内容。",
+    "Finish a run from its folder, whatever state it is in.": "从运行目录续跑，直到完成。",
+    "A finished one loads no model. Its plan, data and model must be what they were when it began.": "已完成的运行不会加载模型。方案、数据和模型必须与开始时相同。",
+    "Show how far a run is, or every run of a folder.": "显示某次运行或目录中所有运行的进度。",
+    "Reads files alone, and changes none.": "只读取文件，不做任何修改。",
+    "Check that every file of a run is as it was written.": "检查运行的每个文件是否与写入时一致。",
+    "Exit code 1: something is damaged.": "退出码 1：有文件损坏。",
+    "Reads also what LLaMA-Factory, ms-swift, lm-evaluation-harness and OpenCompass write.": "也能读取 LLaMA-Factory、ms-swift、lm-evaluation-harness 和 OpenCompass 的预测文件。",
     "Download datasets and models, for later use offline.": "下载数据集和模型，供之后离线使用。",
     "Later runs need no network (HF_HUB_OFFLINE=1).": "之后的运行不再需要网络（HF_HUB_OFFLINE=1）。",
     "Say what is in datasets, and what is wrong with them.": "检查数据集：里面有什么，哪里有问题。",
@@ -80,10 +80,8 @@ _COMMANDS = {
 
 # The help of an option or argument.
 _PARAMETERS = {
-    "Make only this candidate's trials; the others stay.": "只运行这个候选的训练，其余不动。",
-    "Make failed trials again, too.": "失败的训练也重新运行。",
-    "A column that is meant to be left out.": "有意不用的列。",
-    "A key under another name: prediction=output.": "换了名字的键：prediction=output。",
+    "Exit 1 if anything is listed under `Read this first`.": "只要“请先看”里有内容，就以 1 退出。",
+    "Every reason as a sentence, not a table.": "用句子列出每条理由，而不是表格。",
     "Print the version and exit.": "打印版本号并退出。",
     "Language of messages and help; auto follows LANG.": "消息和帮助的语言；auto 跟随 LANG。",
     "Show warnings, failures and the result alone.": "只显示警告、失败和结果。",
@@ -135,7 +133,11 @@ _PARAMETERS = {
     "Open it in the browser.": "在浏览器中打开。",
     "A run's folder, or one that holds runs.": "某次运行的目录，或包含多次运行的目录。",
     "Default: 8642, or a free one if that is taken.": "默认 8642；被占用时取空闲端口。",
-    "JSONL rows of {prediction, answers}.": "JSONL，每行为 {prediction, answers}。",
+    "Rows of {prediction, answers}.": "每行为 {prediction, answers}。",
+    "A key under another name: prediction=output.": "键的实际名称：prediction=output。",
+    "A column that is meant to be left out.": "有意不用的列。",
+    "Make only this candidate's trials; the others stay.": "只跑这个候选，其余保持不变。",
+    "Make failed trials again, too.": "失败的训练也重新运行。",
     "Names, separated by commas.": "指标名，以逗号分隔。",
     "Write the rows with their scores to this JSONL file.": "把各行连同得分写入该 JSONL 文件。",
     "The candidate to export as a model, or NAME--sSEED.": "要导出为模型的候选，或 NAME--sSEED。",

@@ -145,7 +145,7 @@ def serve(
 
 @app.command(rich_help_panel=RESULTS, epilog="loracle score predictions.jsonl --metrics em,f1")
 def score(
-    file: Annotated[Path, typer.Argument(help="JSONL rows of {prediction, answers}.")],
+    file: Annotated[Path, typer.Argument(help="Rows of {prediction, answers}.")],
     metrics: Annotated[str, typer.Option(help="Names, separated by commas.")] = "em,f1",
     per_row: Annotated[
         Path | None, typer.Option(help="Write the rows with their scores to this JSONL file.")

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import shlex
 import sys
+from collections.abc import Mapping
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -77,8 +78,8 @@ def run(
     if as_json:
         print_json(finished.results)
     else:
-        print_results(finished)
-        _print_next_steps(finished)
+        print_results(finished.results)
+        print_next_steps(finished)
     if finished.results["num_failed"] or (strict and finished.results["read_first"]):
         raise typer.Exit(EXIT_FAILED)
 
@@ -108,23 +109,24 @@ def fetch(
         print(fetched_line(files))
 
 
-def print_results(run: Run) -> None:
-    """The table of a run, with its decision."""
+def print_results(results: Mapping[str, Any]) -> None:
+    """The tables of a run, and its decision with what could overturn it."""
     from rich.console import Console
 
     from loracle.report.decision_text import read_first_lines
     from loracle.report.table import results_table, summary_lines
 
     console = Console(highlight=False)
-    for table in results_table(run.results):
+    for table in results_table(results):
         console.print(table)
-    decision = visible(run.decision.said(session.language))
-    read_first = read_first_lines(run.results["read_first"], session.language)
-    for line in (*summary_lines(run.results), "", decision, *read_first):
+    decision = visible(results["decisions"][0]["sentence"][session.language])
+    read_first = read_first_lines(results["read_first"], session.language)
+    gap = [""] if read_first else []
+    for line in (*summary_lines(results), *gap, *read_first, "", decision):
         console.print(line, markup=False)
 
 
-def _print_next_steps(run: Run) -> None:
+def print_next_steps(run: Run) -> None:
     """What to do with the run now; to standard error, which is not for the result."""
     if session.progress == "quiet":
         return

@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
-import sys
-from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from loracle.cli.running import print_results
-from loracle.cli.shell import EXIT_FAILED, RESULTS, START, app, print_json, print_problems, session
+from loracle.cli.running import print_next_steps, print_results
+from loracle.cli.shell import (
+    EXIT_FAILED,
+    RESULTS,
+    START,
+    app,
+    print_json,
+    print_note,
+    print_problems,
+    session,
+)
 
 if TYPE_CHECKING:
     from loracle.report.status import RunStatus
@@ -18,7 +25,7 @@ if TYPE_CHECKING:
 _Run = Annotated[Path, typer.Argument(metavar="RUN", help="The folder of a run.")]
 
 
-@app.command(rich_help_panel=START, epilog="loracle resume runs/demo")
+@app.command(rich_help_panel=START, epilog="loracle resume runs/demo --retry-failed")
 def resume(
     run_folder: _Run,
     candidate: Annotated[
@@ -33,35 +40,32 @@ def resume(
 ) -> None:
     """Finish a run from its folder, whatever state it is in.
 
-    A finished run loads no model. Its plan, data and model must be what they were when it began.
+    A finished one loads no model. Its plan, data and model must be what they were when it began.
     """
     import loracle
-    from loracle.api.quiet import quiet_libraries
-    from loracle.experiment.resuming import resume as resume_run
-    from loracle.run_folder.views import choose_view
+    from loracle.api.running import resume as resume_run
 
-    progress = "plain" if as_json and session.progress == "auto" else session.progress
-    with ExitStack() as stack:
-        found = resume_run(
-            run_folder,
-            choose_view(progress, session.language),
-            candidate=candidate,
-            retry_failed=retry_failed,
-            # A finished run loads no library, which silencing one would do.
-            before_loading=lambda: stack.enter_context(quiet_libraries()),
-        )
-    print_problems(tuple(found.notes), label="note")
+    found = resume_run(
+        run_folder,
+        candidate=candidate,
+        retry_failed=retry_failed,
+        progress="plain" if as_json and session.progress == "auto" else session.progress,
+        language=session.language,
+    )
+    for note in found.notes:
+        print_note(note)
     if found.was_finished:
-        print(f"{run_folder} is finished; all its files are whole", file=sys.stderr)
+        print_note(f"{run_folder} is finished; all its files are whole")
     if as_json:
         print_json(found.results)
     else:
-        print_results(loracle.Run(run_folder))
+        print_results(found.results)
+        print_next_steps(loracle.Run(run_folder))
     if found.results["num_failed"]:
         raise typer.Exit(EXIT_FAILED)
 
 
-@app.command(rich_help_panel=START, epilog="loracle status runs")
+@app.command(rich_help_panel=RESULTS, epilog="loracle status runs")
 def status(
     folder: Annotated[
         Path, typer.Argument(metavar="RUN|FOLDER", help="A run's folder, or one that holds runs.")
@@ -70,7 +74,7 @@ def status(
 ) -> None:
     """Show how far a run is, or every run of a folder.
 
-    Reads files alone and changes nothing.
+    Reads files alone, and changes none.
     """
     from loracle.report.status import run_status
     from loracle.run_folder.folder import run_folders
@@ -100,7 +104,7 @@ def verify(
     else:
         print_problems(tuple(found.problems), label="damaged")
         for name in found.unfinished:
-            print(f"note: {name} is not finished: nothing is known of its files", file=sys.stderr)
+            print_note(f"{name} is not finished: nothing is known of its files")
         whole = "all as they were written" if not found.problems else "see above"
         print(f"{found.num_files:,} files checked: {whole}")
     if found.problems:

@@ -199,12 +199,6 @@ def _keep_questions(setup: ExperimentSetup, folder: RunFolder) -> None:
         keep_questions(folder, evaluation.name, evaluation.examples)
 
 
-def _num_unfinished(planned: Planned, folder: RunFolder) -> int:
-    names = [candidate.name for candidate in planned.data.plan.candidates]
-    folders = (folder.trial(names[index], seed) for index, seed, _ in planned.trials)
-    return sum(not trial.done.exists() for trial in folders)
-
-
 def _announce_work(planned: Planned, prepared: Prepared, report: Reporter) -> None:
     """Say what there is to do in all, for whoever tells how long it will take."""
     setup, candidates = prepared.setup, planned.data.plan.candidates
@@ -218,6 +212,12 @@ def _announce_work(planned: Planned, prepared: Prepared, report: Reporter) -> No
     }
     num_questions = sum(len(evaluation.examples) for evaluation in setup.evaluations)
     report.emit("work_planned", num_steps=num_steps, num_questions=num_questions)
+
+
+def _num_unfinished(planned: Planned, folder: RunFolder) -> int:
+    names = [candidate.name for candidate in planned.data.plan.candidates]
+    folders = (folder.trial(names[index], seed) for index, seed, _ in planned.trials)
+    return sum(not trial.done.exists() for trial in folders)
 
 
 def _attempt_all(

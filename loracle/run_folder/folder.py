@@ -153,7 +153,7 @@ class RunFolder:
 
     def plan_fingerprint(self) -> str:
         """The fingerprint of the frozen plan. Raises RunFolderError as `frozen_plan` does."""
-        return str(self._read_plan()["fingerprint"])
+        return str(self.plan_record()["fingerprint"])
 
     def in_use(self) -> bool | None:
         """Whether a process works in the folder. None: it cannot be told from here, as where the
@@ -250,11 +250,11 @@ class RunFolder:
         """Remove what a run wrote, but its logs, which go on, and files that are not a run's."""
         for folder in ("trials", "base", "questions"):
             shutil.rmtree(self.root / folder, ignore_errors=True)
-        report = self.root / "report.html"
-        for path in (self.events, self.check, self.results, self.inputs, self.plan, report):
+        written = (self.events, self.check, self.results, self.inputs, self._manifest.path)
+        for path in (*written, self.root / "report.html"):
             path.unlink(missing_ok=True)
-        self._manifest.path.unlink(missing_ok=True)
-        self._manifest.take(self.environment)
+        if self.environment.exists():
+            self._manifest.take(self.environment)
 
     def _read_plan(self) -> dict[str, Any]:
         if not self.plan.exists():

@@ -16,16 +16,16 @@ READING = {"--format", "--column", "--ignore-column", "--split", "--encoding", "
 SHARED = {"--language", "--quiet", "-q", "--verbose", "-v"}
 FLAGS = {
     "init": {"candidates", "--eval", "--from", "--out"},
-    "run": {"candidates", "--eval", "--model", "--out", "--plan", "--set", "--json"},
-    "fetch": {"targets", "--hub"},
+    "run": {"candidates", "--eval", "--model", "--out", "--plan", "--set", "--json", "--strict"},
     "resume": {"run_folder", "--candidate", "--retry-failed", "--json"},
     "status": {"folder", "--json"},
     "verify": {"run_folder", "--json"},
+    "fetch": {"targets", "--hub"},
     "check": {"candidates", "--eval", "--model", "--plan", "--set", "--json"} | READING,
     "inspect": {"path", "--row", "--model", "--ids", "--plan", "--set"} | READING,
     "split": {"path", "--holdout", "--seed", "--out", "--json"} | READING,
     "convert": {"path", "--out", "--limit"} | READING,
-    "decide": {"run_folder", "--metric", "--confidence", "--json"},
+    "decide": {"run_folder", "--metric", "--confidence", "--why", "--json"},
     "compare": {"run_a", "run_b", "--metric", "--confidence", "--json"},
     "report": {"run_folder", "--open"},
     "serve": {"folder", "--port"},
@@ -58,9 +58,9 @@ def test_commands_stand_in_groups() -> None:
     for name, command in command_tree("en").commands.items():
         groups.setdefault(command.rich_help_panel, []).append(name)
     assert groups == {
-        "Start": ["init", "run", "resume", "status"],
+        "Start": ["init", "run", "resume"],
         "Data": ["fetch", "check", "inspect", "split", "convert"],
-        "Results": ["decide", "compare", "report", "serve", "score", "verify"],
+        "Results": ["status", "verify", "decide", "compare", "report", "serve", "score"],
         "Share": ["export"],
     }
 
