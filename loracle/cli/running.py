@@ -103,5 +103,7 @@ def print_results(results: dict[str, Any]) -> None:
     for table in results_table(results):
         console.print(table)
     read_first = read_first_lines(results["read_first"])
-    for line in (*summary_lines(results), "", decision_line(results), *read_first):
+    gap = [""] if read_first else []
+    # The verdict is the last line; what could overturn it stands just above.
+    for line in (*summary_lines(results), *gap, *read_first, "", decision_line(results)):
         console.print(line, markup=False)

@@ -291,8 +291,8 @@ def test_bad_rows_are_named_before_a_model_is_loaded(
 
 
 OPTIONS = {
-    "run": {"candidates", "--eval", "--model", "--out", "--plan", "--set", "--json"},
-    "decide": {"run_folder", "--metric", "--confidence", "--language", "--json"},
+    "run": {"candidates", "--eval", "--model", "--out", "--plan", "--set", "--json", "--strict"},
+    "decide": {"run_folder", "--metric", "--confidence", "--language", "--why", "--json"},
     "compare": {"run_a", "run_b", "--metric", "--confidence", "--json"},
 }
 
@@ -324,7 +324,8 @@ def test_a_finished_run_is_decided_and_compared_from_its_files(
     decided = json.loads(capsys.readouterr().out)
     assert decided.pop("frozen_rule") is True
     assert decided == {key: results[key] for key in decided}
-    assert set(decided) == {"rule", "precision", "estimates", "comparisons", "decisions"}
+    judged = {"rule", "precision", "estimates", "comparisons", "decisions", "read_first"}
+    assert set(decided) == judged
 
     changed = ("decide", "run", "--metric", "em", "--confidence", "0.9")
     assert loracle(*changed, monkeypatch=monkeypatch) == 0
