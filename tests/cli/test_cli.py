@@ -356,7 +356,8 @@ def test_a_finished_run_is_decided_and_compared_from_its_files(
     decided = json.loads(capsys.readouterr().out)
     assert decided.pop("frozen_rule") is True
     assert decided == {key: results[key] for key in decided}
-    assert set(decided) == {"rule", "precision", "estimates", "comparisons", "decisions"}
+    judged = {"rule", "precision", "estimates", "comparisons", "decisions", "read_first"}
+    assert set(decided) == judged
 
     changed = ("decide", "run", "--metric", "em", "--confidence", "0.9")
     assert loracle(*changed, monkeypatch=monkeypatch) == 0
