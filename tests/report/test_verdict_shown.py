@@ -9,11 +9,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from click.testing import CliRunner as CommandRunner
 from rich.cells import cell_len
 from rich.console import Console
 from typer.testing import CliRunner
 
+import loracle
 from loracle.cli import app
+from loracle.cli.shell import command_tree
 from loracle.export.model_card import model_card
 from loracle.files import read_json, write_json
 from loracle.report.charts import NARROW, WIDE, PointRow, estimates_chart
@@ -197,13 +200,14 @@ def test_the_tables_of_a_decision_fit_the_terminal_and_say_what_each_candidate_s
 
 
 def test_decide_prints_a_table_and_with_why_the_sentences(large: Path) -> None:
-    table = CliRunner().invoke(app, ["decide", str(large)])
+    table = CommandRunner().invoke(command_tree("en"), ["decide", str(large), "--language", "en"])
     assert table.exit_code == 0
     assert "Read this first:\n- Training data shares text" in table.stdout
     assert "gain over" in table.stdout
     assert "Rule: F1" not in table.stdout
     assert table.stdout.count(" alone: ") == 3
-    why = CliRunner().invoke(app, ["decide", str(large), "--why", "--language", "zh"])
+    arguments = ["decide", str(large), "--why", "--language", "zh"]
+    why = CommandRunner().invoke(command_tree("zh"), arguments)
     assert "请先阅读：" in why.stdout
     assert "规则：指标 F1" in why.stdout
     assert "━" not in why.stdout
@@ -234,12 +238,18 @@ def test_only_a_strict_run_fails_by_what_could_overturn_its_verdict(
     results = read_json(large / "results.json")
     if not facts:
         results["read_first"] = []
-    monkeypatch.setattr("loracle.experiment.run.run", lambda *args, **kwargs: results)
+
+    class Finished(loracle.Run):
+        @property
+        def results(self) -> Any:
+            return results
+
+    monkeypatch.setattr("loracle.run", lambda *args, **kwargs: Finished(large))
     row = '{"question": "What is it?", "answer": "a town"}\n'
     files = [tmp_path / name for name in ("a.jsonl", "b.jsonl", "test.jsonl")]
     for file in files:
         file.write_text(row)
     command = ["run", str(files[0]), str(files[1]), "--eval", str(files[2]), *flags]
-    found = CliRunner().invoke(app, command)
+    found = CommandRunner().invoke(command_tree("en"), [*command, "--language", "en"])
     assert found.exit_code == code
     assert ("Read this first:" in found.stdout) == facts
