@@ -21,7 +21,7 @@ from loracle.experiment.setup import DraftPool, EvaluationSet, generation_settin
 from loracle.files import JsonLinesWriter
 from loracle.generation.generate import generate
 from loracle.generation.types import REFERENCE_SOURCE, Answer, GenerationSettings, Question
-from loracle.model.base import run_self_test
+from loracle.model.self_test import run_self_test
 from loracle.run_folder.reporter import Reporter
 from loracle.run_folder.views import choose_view
 from training.arguments import generation_arguments

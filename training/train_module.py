@@ -23,7 +23,9 @@ from loracle.errors import PlanError
 from loracle.experiment.setup import TrainingSet, training_settings
 from loracle.experiment.trial import Place
 from loracle.files import JsonLinesWriter
-from loracle.model.base import BaseModel, run_self_test
+from loracle.model.base import BaseModel
+from loracle.model.placement import require_trainable
+from loracle.model.self_test import run_self_test
 from loracle.run_folder.reporter import Reporter
 from loracle.run_folder.views import choose_view
 from loracle.training.loop import MemoryEvent, StepRecord, num_steps_planned, train
@@ -127,6 +129,7 @@ def train_adapter(
 
     steps_path: where a row for each step goes; None is nowhere.
     """
+    require_trainable(base.model)
     self_test = run_self_test(base)
     if not self_test.passed:
         reporter.emit("warning", message=f"padded batches: {self_test.detail}")

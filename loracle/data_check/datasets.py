@@ -244,9 +244,10 @@ def _length_limit(
 ) -> LengthLimit:
     if training.max_length is not None:
         return LengthLimit(training.max_length, "training.max_length")
-    from loracle.model.base import chosen_dtype, preferred_device
+    from loracle.model.base import chosen_dtype
+    from loracle.model.placement import chosen_device
 
-    device = preferred_device()
+    device = chosen_device(model.device)
     shape = shape_of(
         loaded.config,
         chosen_dtype(model.dtype, device).itemsize,

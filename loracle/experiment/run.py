@@ -35,7 +35,8 @@ from loracle.experiment.setup import (
 from loracle.experiment.trial import Place
 from loracle.files import write_atomically, write_json
 from loracle.model.adapter import lora_config
-from loracle.model.base import BaseModel, SelfTest
+from loracle.model.base import BaseModel
+from loracle.model.self_test import SelfTest
 from loracle.plan import EntryKey, Plan, fingerprint, freeze, recorded_commits
 from loracle.report.page import write_report
 from loracle.report.results import EvaluationFacts, ModelFacts, ResultRow, RunFacts, build_results
@@ -262,6 +263,7 @@ def _model_facts(planned: _Planned, prepared: _Prepared) -> ModelFacts:
         name=setup.base.name,
         revision=planned.model_commit or plan.model.revision,
         dtype=str(setup.base.dtype).removeprefix("torch."),
+        quantization=setup.base.quantization,
         num_parameters=setup.base.num_parameters,
         base_fingerprint=setup.base_fingerprint,
         batching="forest" if setup.training.forest else "padded",

@@ -30,7 +30,7 @@ from loracle.model.base import BaseModel, computing, forest_hidden_states, input
 
 _MIN_BUDGET_TOKENS = 16
 
-AUTO_BUDGET_TOKENS = {"cpu": 2048, "cuda": 16384}
+AUTO_BUDGET_TOKENS = {"cpu": 2048, "mps": 2048, "cuda": 16384}
 
 
 @dataclass(frozen=True)
