@@ -28,9 +28,10 @@ from loracle.forest.attention.rows import RowAttention
 from loracle.forest.trie import Forest, Sequences, build_forest
 from loracle.model.base import BaseModel, forest_hidden_states
 
-# Relative differences that are accepted. A branch that sees another, or a model with memory outside
-# attention, is off by more than 0.3; rounding stays below these by far. Quantised weights do not
-# widen them: their products run in the model's own precision, token by token (quantization.py).
+# Relative differences that are accepted. If branches see each other, or a model has memory outside
+# attention, logits are off by more than 0.1 and gradients by about 1; rounding stays well below
+# these. Quantised weights do not widen them: their products run in the model's own precision, token
+# by token (quantization.py).
 SELF_TEST_TOLERANCE = {torch.float32: 1e-3, torch.bfloat16: 6e-2, torch.float16: 2e-2}
 _GRADIENT_TOLERANCE = {torch.float32: 1e-3, torch.bfloat16: 3e-1, torch.float16: 6e-2}
 
@@ -80,13 +81,18 @@ def _notes(config: Any) -> Iterator[str]:
 
 
 def _probe(vocabulary_size: int) -> list[list[int]]:
+    """A trunk with eight branches, two of which share a beginning; and another sequence.
+
+    A branch says four tokens three times: whoever sees it by mistake answers otherwise.
+    """
     generator = np.random.default_rng(0)
 
     def draw(num_tokens: int) -> list[int]:
         return [int(t) for t in generator.integers(0, vocabulary_size, num_tokens)]
 
     trunk, branch = draw(12), draw(5)
-    return [trunk + branch + draw(6), trunk + branch + draw(3), trunk + draw(7), trunk, draw(9)]
+    branches = [draw(4) * 3 for _ in range(6)] + [branch + draw(6), branch + draw(3)]
+    return [*(trunk + branch for branch in branches), trunk, draw(9)]
 
 
 def _probe_errors(base: BaseModel, probe: list[list[int]]) -> tuple[float, float]:
@@ -98,14 +104,20 @@ def _probe_errors(base: BaseModel, probe: list[list[int]]) -> tuple[float, float
         torch.from_numpy(forest.ancestors(int(node))).to(base.device) for node in forest.last_nodes
     ]
     found_NV, found_NE = _forest_run(base, forest, paths, probe)
-    expected_NE = torch.zeros_like(found_NE)
+    expected_NE, num_paths_N = torch.zeros_like(found_NE), torch.zeros_like(found_NE[:, 0])
     difference = reference = 0.0
     for ids, path in zip(probe, paths, strict=True):
         logits_LV, gradient_LE = _separate_run(base, ids)
         expected_NE[path] += gradient_LE
+        num_paths_N[path] += 1
         difference += float((found_NV[path] - logits_LV).square().sum())
         reference += float(logits_LV.square().sum())
-    gradients = float((found_NE - expected_NE).norm() / expected_NE.norm())
+    error_N = (found_NE - expected_NE).norm(dim=1) / expected_NE.norm(dim=1)
+    # Medians over shared tokens and over the others: in half precision the first tokens, which
+    # all others attend to, have by far the largest gradients and the largest rounding.
+    gradients = max(
+        float(error_N[num_paths_N > 1].median()), float(error_N[num_paths_N == 1].median())
+    )
     return (difference / reference) ** 0.5, gradients
 
 
