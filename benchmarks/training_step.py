@@ -82,7 +82,7 @@ def our_step(
     """What `loracle.training.loop.train` does in one step."""
     optimizer.zero_grad(set_to_none=True)
     loss, num_computed = accumulate_gradient(
-        base, adapted, batch, budget_tokens=AUTO_BUDGET_TOKENS["cpu"], forest=True
+        base, adapted, batch, budget_tokens=AUTO_BUDGET_TOKENS["cpu"], forest=True, seed=0
     )
     torch.nn.utils.clip_grad_norm_([p for _, p in adapter.trainable(adapted)], 0.3)
     optimizer.step()

@@ -126,3 +126,13 @@ def duration(seconds: float) -> str:
         return f"{whole_seconds // 60} min {whole_seconds % 60:02d} s"
     whole_minutes = round(seconds / 60)
     return f"{whole_minutes // 60} h {whole_minutes % 60:02d} min"
+
+
+_SECONDS_PER_UNIT = {"s": 1, "min": 60, "h": 3600}
+_DURATION = re.compile(r"\s*(\d+(?:\.\d+)?)\s*(s|min|h)\s*")
+
+
+def seconds_of(text: str) -> float | None:
+    """What "30 s", "10 min" or "1.5 h" is in seconds; None for any other text."""
+    found = _DURATION.fullmatch(text)
+    return float(found[1]) * _SECONDS_PER_UNIT[found[2]] if found else None

@@ -1,7 +1,7 @@
 """What a caller may set: training_args, generation_kwargs, and the LoRA config's file.
 
 The names are the original system's, which are those of transformers and peft. A key that is not
-known is an error that names the nearest known one. None stands for the default.
+known is an error that names the nearest known one, or what to use instead. None is the default.
 """
 
 from __future__ import annotations
@@ -23,17 +23,32 @@ from loracle.plan import (
     file_problem,
     nearest,
 )
-from loracle.plan.sections import Count, NonNegative, Positive, Seed, Share
+from loracle.plan.sections import Count, NonNegative, Positive, Seed, Share, ShareBelowOne
 
-_NUM_BEAMS_OF_GREEDY = 1
-_NEUTRAL_TEMPERATURE = 1.0
 _BIASES = ("none", "all", "lora_only")
-# peft's names, which the files use, and those of loracle's plan.
+# peft's names, which the files use, and those of the plan.
 _SHORT_NAMES = {"lora_alpha": "alpha", "lora_dropout": "dropout"}
+_SAME_NAMES = (
+    *("warmup_ratio", "weight_decay", "adam_beta1", "adam_beta2", "adam_epsilon"),
+    *("gradient_checkpointing", "max_length", "overlong"),
+)
+_INSTEAD = {
+    "optim": "Loracle trains with torch.optim.AdamW; leave it out",
+    "warmup_steps": "use warmup_ratio",
+    "logging_dir": "pass log_dir to the function",
+    "save_strategy": "use save_steps",
+    "save_total_limit": "the newest checkpoint is kept; leave it out",
+    "eval_strategy": "every training is followed by its evaluation; leave it out",
+    "per_device_eval_batch_size": "pass batch_size, or evaluation_batch_size to the pipeline",
+    "data_seed": "use seed",
+    "deepspeed": "the base is frozen and adapters are small; leave it out",
+    "fsdp": "the base is frozen and adapters are small; leave it out",
+}
+"""What transformers knows and this interface does not, and what to do."""
 
 
 class TrainingArguments(Section):
-    """`training_args`. What is left out has the default of loracle's plan."""
+    """`training_args`, under transformers' names. What is left out has the default of the plan."""
 
     num_train_epochs: Positive | None = None
     """Passes over the rows; fractions are allowed. None: 3."""
@@ -42,7 +57,7 @@ class TrainingArguments(Section):
     per_device_train_batch_size: Count | None = None
     """First factor of the effective batch: examples in one optimizer step."""
     gradient_accumulation_steps: Count | None = None
-    """Second factor. Where one of the two is given the other is 1; where none is, 64 examples."""
+    """Second factor. If one of the two is given the other is 1; if neither is, 64 examples."""
     learning_rate: Positive | None = None
     """The highest learning rate. None: 1e-4."""
     lr_scheduler_type: Literal["linear", "cosine", "constant"] | None = None
@@ -53,24 +68,64 @@ class TrainingArguments(Section):
     """Gradients of a greater norm are scaled down to it. 0: no clipping. None: 0.3."""
     weight_decay: NonNegative | None = None
     """AdamW's decoupled weight decay. None: 0."""
+    adam_beta1: ShareBelowOne | None = None
+    """AdamW's decay of the mean of gradients. None: 0.9."""
+    adam_beta2: ShareBelowOne | None = None
+    """AdamW's decay of the mean of squared gradients. None: 0.999."""
+    adam_epsilon: Positive | None = None
+    """AdamW's term against division by zero. None: 1e-8."""
     seed: Seed = 0
     """Seed of the adapter's first weights, of the order and of dropout."""
+    fp16: StrictBool = False
+    """Compute in float16: the pipeline loads the model so; a loaded model must be float16."""
+    bf16: StrictBool = False
+    """The same with bfloat16."""
+    gradient_checkpointing: StrictBool | None = None
+    """Compute activations again in the backward pass: slower, with less memory. None: False."""
+    logging_steps: Count = 1
+    """Every which step gets a line in training.log. steps.jsonl in the run folder has all."""
+    save_steps: Count | None = None
+    """Steps between checkpoints, from which a stopped training resumes."""
+    output_dir: str | None = None
+    """Where train_model_on_dataset_with_progress keeps its run: adapter, steps, record. A finished
+    training is taken from there. None: nowhere."""
+    max_length: Count | None = None
+    """Longest row in tokens. None: what the model takes, or memory allows."""
+    overlong: Literal["shorten", "drop", "error"] | None = None
+    """What happens to a longer row: its passage is cut, it is left out, or an error. None:
+    shorten."""
+    optim: Literal["adamw_torch", "adamw_torch_fused"] = "adamw_torch"
+    """The optimizer; both names mean torch's AdamW."""
+    report_to: str | list[str] | None = None
+    """Experiment trackers that follow a pipeline: tensorboard, wandb, mlflow, swanlab, trackio.
+    None or "none": none."""
 
     def plan(self) -> TrainingPlan:
-        """The same as loracle's plan says it."""
-        given = {
+        """The same as the plan says it. Raises PlanError where a value cannot be used."""
+        given: dict[str, Any] = {
             "epochs": self.num_train_epochs,
             "max_steps": self.max_steps if self.max_steps != -1 else None,
             "batch_size": self._effective_batch_size(),
             "learning_rate": self.learning_rate,
             "schedule": self.lr_scheduler_type,
-            "warmup_ratio": self.warmup_ratio,
-            "weight_decay": self.weight_decay,
+            "checkpoint_every": self.save_steps,
         }
-        values: dict[str, object] = {k: v for k, v in given.items() if v is not None}
+        for name in _SAME_NAMES:
+            given[name] = getattr(self, name)
+        values = {key: value for key, value in given.items() if value is not None}
         if self.max_grad_norm is not None:
             values["max_grad_norm"] = self.max_grad_norm or None
         return TrainingPlan.model_validate(values)
+
+    @property
+    def dtype(self) -> str | None:
+        """The precision that is asked for; None if none is."""
+        return "float16" if self.fp16 else "bfloat16" if self.bf16 else None
+
+    @property
+    def trackers(self) -> list[str]:
+        named = [self.report_to] if isinstance(self.report_to, str) else self.report_to or []
+        return [name for name in named if name != "none"]
 
     def _effective_batch_size(self) -> int | None:
         factors = (self.per_device_train_batch_size, self.gradient_accumulation_steps)
@@ -92,7 +147,7 @@ class GenerationArguments(Section):
     """Sample from this many likeliest tokens. Without effect unless do_sample."""
     repetition_penalty: Positive = 1.1
     """Scores of tokens already seen are divided by it (multiplied where negative). 1: none."""
-    num_beams: Count = _NUM_BEAMS_OF_GREEDY
+    num_beams: Count = 1
     """Beams of beam search. 1: no beam search."""
     early_stopping: StrictBool = False
     """Beam search ends when num_beams answers are complete. Without effect with one beam."""
@@ -100,7 +155,7 @@ class GenerationArguments(Section):
     """Seed of sampling."""
 
     def plan(self, batch_size: int | None) -> GenerationPlan:
-        """The same as loracle's plan says it. Raises PlanError where a value cannot be used."""
+        """The same as the plan says it. Raises PlanError if a value cannot be used."""
         values: dict[str, Any] = {
             "max_new_tokens": self.max_new_tokens,
             "repetition_penalty": self.repetition_penalty,
@@ -112,7 +167,7 @@ class GenerationArguments(Section):
             sampling = {"temperature": self.temperature, "top_p": self.top_p, "top_k": self.top_k}
             values |= {name: value for name, value in sampling.items() if value is not None}
             values |= {"do_sample": True, "seed": self.seed}
-        if self.num_beams > _NUM_BEAMS_OF_GREEDY:
+        if self.num_beams > 1:
             values["early_stopping"] = self.early_stopping
         try:
             return GenerationPlan.model_validate(values)
@@ -128,9 +183,9 @@ class GenerationArguments(Section):
                 f"generation_kwargs.{name}: {value} has no effect, for decoding is greedy unless "
                 "do_sample is true"
                 for name, value in given.items()
-                if value not in (None, _NEUTRAL_TEMPERATURE)
+                if value not in (None, 1.0)
             ]
-        if self.early_stopping and self.num_beams == _NUM_BEAMS_OF_GREEDY:
+        if self.early_stopping and self.num_beams == 1:
             notes.append(
                 "generation_kwargs.early_stopping has no effect, for there is one beam only; set "
                 "num_beams above 1"
@@ -150,13 +205,18 @@ Arguments = TypeVar("Arguments", TrainingArguments, GenerationArguments)
 
 def training_arguments(given: Mapping[str, Any] | None) -> TrainingArguments:
     """Check training_args. Raises PlanError with all problems."""
-    arguments = _checked(TrainingArguments, "training_args", given)
-    if arguments.max_steps is not None and arguments.max_steps != -1 and arguments.max_steps < 1:
-        raise PlanError(
-            f"training_args.max_steps: found {arguments.max_steps}; expected 1 or more, or -1 "
+    found = _checked(TrainingArguments, "training_args", given)
+    problems = []
+    if found.max_steps is not None and found.max_steps != -1 and found.max_steps < 1:
+        problems.append(
+            f"training_args.max_steps: found {found.max_steps}; expected 1 or more, or -1 "
             "for a length by num_train_epochs"
         )
-    return arguments
+    if found.fp16 and found.bf16:
+        problems.append("training_args.fp16: found True beside bf16; choose one of the two")
+    if problems:
+        raise PlanError(problems)
+    return found
 
 
 def generation_arguments(
@@ -200,6 +260,12 @@ def read_lora_settings(lora_config_dir: str | Path, config_name: str) -> dict[st
         raise PlanError([f"{path}: {problem}" for problem in error.problems]) from error
 
 
+def read_lora_plan(lora_config_dir: str | Path, config_name: str) -> LoraPlan:
+    """The same file as the plan says it."""
+    settings = read_lora_settings(lora_config_dir, config_name)
+    return LoraPlan.model_validate({_SHORT_NAMES.get(k, k): v for k, v in settings.items()})
+
+
 def _lora_settings(given: Mapping[str, Any]) -> dict[str, Any]:
     """Every setting under peft's name, checked."""
     if twice := [name for name, short in _SHORT_NAMES.items() if {name, short} <= given.keys()]:
@@ -234,7 +300,10 @@ def _problems(name: str, kind: type[Section], error: ValidationError) -> Sequenc
     problems: dict[str, str] = {}
     for detail in error.errors(include_url=False):
         key = str(detail["loc"][0]) if detail["loc"] else ""
-        if detail["type"] == "extra_forbidden":
+        if key in _INSTEAD:
+            value = f"found {detail['input']!r}; " if key in kind.model_fields else ""
+            problems[key] = f"{name}.{key}: {value}{_INSTEAD[key]}"
+        elif detail["type"] == "extra_forbidden":
             near = nearest(key, kind.model_fields)
             hint = f"did you mean {near}?" if near else f"known: {', '.join(kind.model_fields)}"
             problems[key] = f"unknown key {name}.{key}; {hint}"

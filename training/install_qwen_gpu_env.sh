@@ -2,11 +2,11 @@
 # Makes or updates the conda environment of qwen_gpu_env.yaml, and checks that a model can use the
 # cards from it.
 #
-#   training/install_qwen_gpu_env.sh [--dry-run] [--name NAME] [--cpu-ok] [--download HUB]
+#   training/install_qwen_gpu_env.sh [--dry-run] [--name NAME] [--cpu] [--download HUB]
 #
-#   --dry-run       run the checks, print the commands, change nothing
-#   --name NAME     another name than the file's, qwen-gpu
-#   --cpu-ok        go on without an NVIDIA card
+#   --dry-run       run the checks, print the commands, change nothing; exit code 2 if one fails
+#   --name NAME     another name than the file's, qwen_gpu_env
+#   --cpu           install without an NVIDIA card (--cpu-ok means the same)
 #   --download HUB  then download the model from huggingface or modelscope
 #
 # Exit codes: 0 done, 1 a command or a check after the installation failed, 2 bad usage or a check
@@ -17,7 +17,7 @@ HERE="$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)"
 ENV_FILE="$HERE/qwen_gpu_env.yaml"
 REQUIRED_GB=20
 
-name=qwen-gpu dry_run=false cpu_ok=false hub=""
+name=qwen_gpu_env dry_run=false cpu_ok=false checks_failed=false hub=""
 
 die() {
     echo "error: $1" >&2
@@ -30,7 +30,12 @@ usage() {
 
 # A check that fails ends the installation; in a dry run it is reported and all others run too.
 fail_check() {
-    if "$dry_run"; then echo "check failed: $1" >&2; else die "$1"; fi
+    if "$dry_run"; then
+        echo "check failed: $1" >&2
+        checks_failed=true
+    else
+        die "$1"
+    fi
 }
 
 run() {
@@ -47,7 +52,7 @@ read_options() {
     while [ $# -gt 0 ]; do
         case "$1" in
             --dry-run) dry_run=true ;;
-            --cpu-ok) cpu_ok=true ;;
+            --cpu | --cpu-ok) cpu_ok=true ;;
             --name | --download)
                 [ $# -ge 2 ] && [ -n "$2" ] || die "$1 needs a value"
                 if [ "$1" = --name ]; then name="$2"; else hub="$2"; fi
@@ -57,7 +62,7 @@ read_options() {
                 usage
                 exit 0
                 ;;
-            *) die "unknown option $1; known: --dry-run --name --cpu-ok --download" ;;
+            *) die "unknown option $1; known: --dry-run --name --cpu --download" ;;
         esac
         shift
     done
@@ -87,9 +92,9 @@ python3 -m venv .venv && .venv/bin/pip install -c constraints.txt -e '.[embedded
 check_driver() {
     "$cpu_ok" && return
     if ! command -v nvidia-smi >/dev/null 2>&1; then
-        fail_check "found no nvidia-smi; install the NVIDIA driver, or pass --cpu-ok"
+        fail_check "found no nvidia-smi; install the NVIDIA driver, or pass --cpu"
     elif ! cards="$(nvidia-smi --query-gpu=name,memory.total,driver_version --format=csv,noheader)"; then
-        fail_check "nvidia-smi cannot reach the driver ($cards); mend it, or pass --cpu-ok"
+        fail_check "nvidia-smi cannot reach the driver ($cards); repair it, or pass --cpu"
     else
         echo "cards: $cards"
     fi
@@ -139,6 +144,7 @@ main() {
     check_installation
     download
     "$dry_run" || echo "done: conda activate $name"
+    if "$checks_failed"; then exit 2; fi
 }
 
 main "$@"

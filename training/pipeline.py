@@ -1,260 +1,368 @@
-"""The pipeline: the datasets in turn, from one frozen base; a failing one is recorded.
+"""The pipeline: dataset_paths as the candidates of one experiment, its record as one JSON file.
 
-Pipeline.of(arguments) -> read the files -> load the model -> of each dataset:
-split, base's scores, train, save, score, take the adapter off, write the results
+OUT/summary.json        what the functions return, written at every change
+OUT/summary_run/        the run folder: loracle report, decide, export and resume take it
+OUT/training.log · evaluation.log · pipeline.log
 """
 
 from __future__ import annotations
 
-import time
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from loracle.data.rendering.renderer import Renderer
-from loracle.errors import LoracleError, PlanError, TrialError, UserError
-from loracle.experiment.setup import DraftPool, EvaluationSet, generation_settings
-from loracle.experiment.trial import Place
-from loracle.files import write_json
-from loracle.model import adapter
-from loracle.model.base import BaseModel, base_fingerprint, load_base, load_tokenizer
-from loracle.model.source import model_source
-from loracle.plan import ModelPlan
-from loracle.run_folder.folder import RunFolder, TrialFolder
-from loracle.run_folder.reporter import Reporter, View
+from loracle.data.holdout import hold_out
+from loracle.data_check.datasets import read_datasets
+from loracle.data_check.result import Intake
+from loracle.errors import DataError, PlanError, RunFolderError
+from loracle.experiment import run as experiment
+from loracle.files import read_json, write_json
+from loracle.plan import Plan
+from loracle.plan.locations import is_hub_location
+from loracle.plan.sections import HoldoutPlan, ModelPlan
+from loracle.report.run_record import RunRecord, TrialRecord, read_run
+from loracle.run_folder.log_files import LogFiles
+from loracle.run_folder.reporter import View
 from training.arguments import (
-    Generation,
-    TrainingArguments,
     generation_arguments,
+    read_lora_plan,
     read_lora_settings,
     training_arguments,
 )
-from training.attachment import Standing, take_off
-from training.datasets import Content, DatasetPaths, datasets_of, read_dataset, split
-from training.evaluate_module import answer_and_score
-from training.summary import RESULTS_VERSION, completed_entry, failed_entry, summarize
-from training.train_module import renderer_of, train_adapter
+from training.inputs import DatasetPaths, datasets_of
+from training.plans import entry_of, in_our_words, named_as_here, plan_of
+from training.summary import (
+    evaluation_figures,
+    lift_figures,
+    per_cent,
+    ranking_of,
+    training_figures,
+)
 
-
-@dataclass
-class _Session:
-    """What the datasets share once the model is loaded. `base_scores`: by evaluation set."""
-
-    base: BaseModel
-    fingerprint: str
-    renderer: Renderer
-    reporter: Reporter
-    drafts: DraftPool = field(default_factory=DraftPool)
-    base_scores: dict[str, dict[str, Any]] = field(default_factory=dict)
-
-    @classmethod
-    def of(cls, base: BaseModel, reporter: Reporter) -> _Session:
-        return cls(base, base_fingerprint(base.model), renderer_of(base), reporter)
+RESULTS_VERSION = 2
+HELD_OUT_SHARE = 0.1
+# A passage of few rows may be more than a tenth of them.
+_FEW_ROWS, _SHARES_OF_FEW_ROWS = 1000, (HELD_OUT_SHARE, 0.2, 0.3, 0.4, 0.5)
+_TELLING = ("run_started", "trial_finished", "trial_failed", "trial_skipped")
+"""Events after which the JSON file says something new."""
 
 
 @dataclass(frozen=True)
-class Pipeline:
-    """The checked arguments."""
+class Given:
+    """The arguments of both functions, as they were given."""
 
-    datasets: list[DatasetPaths]
-    model_path: str
+    dataset_paths: Sequence[Any] | str | Path
+    model_path: Any
+    lora_config_dir: str | Path
     config_name: str
-    lora_settings: dict[str, Any]
-    arguments: TrainingArguments
-    generation: Generation
-    output_path: Path
+    result_output_path: str | Path
+    training_args: Mapping[str, Any] | None
+    evaluation_batch_size: int | None
+    evaluation_generation_kwargs: Mapping[str, Any] | None
+    log_dir: str | Path | None
+    quantization: str | None
+    device_map: Any
 
-    @classmethod
-    def of(
-        cls,
-        dataset_paths: Sequence[Any] | str | Path,
-        model_path: str | Path,
-        lora_config_dir: str | Path,
-        config_name: str,
-        result_output_path: str | Path,
-        training_args: Mapping[str, Any] | None,
-        batch_size: int | None,
-        generation_kwargs: Mapping[str, Any] | None,
-    ) -> Pipeline:
-        output_path = Path(result_output_path)
-        if output_path.is_dir():
-            raise PlanError(f"result_output_path: {output_path} is a folder; name a file in it")
-        return cls(
-            datasets_of(dataset_paths),
-            str(model_path),
-            config_name,
-            read_lora_settings(lora_config_dir, config_name),
-            training_arguments(training_args),
-            generation_arguments(generation_kwargs, batch_size, "evaluation_batch_size"),
-            output_path,
-        )
+    @property
+    def output_path(self) -> Path:
+        path = Path(self.result_output_path)
+        if path.is_dir():
+            raise PlanError(f"result_output_path: {path} is a folder; name a file in it")
+        return path
 
     def run(self, view: View) -> dict[str, Any]:
-        """Load the model, take the datasets in turn, write the results."""
-        folder = RunFolder(self.output_path.parent)
-        folder.root.mkdir(parents=True, exist_ok=True)
-        started = time.perf_counter()
-        with Reporter(folder, view) as reporter:
-            names = [dataset.name for dataset in self.datasets]
-            run = str(self.output_path)
-            reporter.emit("run_started", run=run, num_trials=len(names), candidates=names)
-            for note in self.generation.notes:
-                reporter.emit("warning", message=note)
-            contents = [_content(dataset) for dataset in self.datasets]
-            session = None
-            # With nothing to train on, no model is loaded.
-            if any(isinstance(content, Content) for content in contents):
-                session = _Session.of(load_model(self.model_path), reporter)
-            entries: list[dict[str, Any]] = []
-            for index, content in enumerate(contents, start=1):
-                place = Place(names[index - 1], index, len(names))
-                entries.append(self._attempt(session, content, place, folder, reporter))
-                results = self._results(entries, time.perf_counter() - started)
-                write_json(self.output_path, results)
-            reporter.emit(
-                "run_finished",
-                run=run,
-                num_failed=results["summary"]["num_failed"],
-                seconds=time.perf_counter() - started,
+        """Run the experiment, or resume it; the JSON file tells how it stands at any time."""
+        with _marked_if_it_fails(self.output_path), named_as_here():
+            return _Pipeline.of(self).run(view)
+
+
+@dataclass
+class _Pipeline:
+    """The checked arguments.
+
+    failures: by dataset, why it is not in the plan. passages: of each row, by file and line.
+    """
+
+    given: Given
+    datasets: list[DatasetPaths]
+    plan: Plan | None
+    failures: dict[str, str]
+    notes: list[str]
+    passages: dict[tuple[str, int], int]
+    steps_between_lines: int
+
+    @classmethod
+    def of(cls, given: Given) -> _Pipeline:
+        """Check the arguments and read the files; one that cannot be read fails alone."""
+        arguments = training_arguments(given.training_args)
+        if arguments.output_dir is not None:
+            raise PlanError(
+                "training_args.output_dir: a pipeline keeps its run beside result_output_path; "
+                "leave it out"
             )
+        generation = generation_arguments(
+            given.evaluation_generation_kwargs, given.evaluation_batch_size, "evaluation_batch_size"
+        )
+        datasets = datasets_of(given.dataset_paths)
+        sections = {
+            "lora": read_lora_plan(given.lora_config_dir, given.config_name),
+            "training": arguments.plan(),
+            "generation": generation.plan,
+            "seeds": [arguments.seed],
+            "trackers": arguments.trackers,
+        }
+        model = _model_section(given, arguments.dtype)
+        found = _read(_plan(model, datasets, sections))
+        failures = _unreadable(datasets, found)
+        left = [dataset for dataset in datasets if dataset.name not in failures]
+        plan = _plan(model, left, sections) if left else None
+        if plan is not None and plan.held_out is not None:
+            found = [one for one in found if one.name not in failures]
+            plan = plan.model_copy(update={"holdout": _holdout_that_fits(plan.held_out, found)})
+        rows = [row for one in found for row in one.examples if row.context is not None]
+        return cls(
+            given,
+            datasets,
+            plan,
+            failures,
+            generation.notes,
+            {(row.file, row.line): hash(row.context) for row in rows},
+            arguments.logging_steps,
+        )
+
+    @property
+    def root(self) -> Path:
+        path = self.given.output_path
+        return path.with_name(f"{path.stem}_run")
+
+    def run(self, view: View) -> dict[str, Any]:
+        folder = Path(self.given.log_dir or self.given.output_path.parent)
+        logged = LogFiles(_Telling(view, self._write), folder, self.steps_between_lines)
+        for note in self.notes:
+            logged.show("warning", {"message": note}, f"warning: {note}")
+        if self.plan is None:
+            return self._write("failed")
+        try:
+            experiment.run(self.plan, self.root, logged)
+        except KeyboardInterrupt:
+            self._write("interrupted")
+            raise
+        return self._write(None)
+
+    def _write(self, status: str | None = "running") -> dict[str, Any]:
+        """Write the file from the run's record. status: None takes how it ended."""
+        results = self._results(status)
+        write_json(self.given.output_path, results)
         return results
 
-    def _attempt(
-        self,
-        session: _Session | None,
-        content: Content | str,
-        place: Place,
-        folder: RunFolder,
-        reporter: Reporter,
-    ) -> dict[str, Any]:
-        """One dataset's entry in the results. A failure is its outcome: the others go on."""
-        dataset = self.datasets[place.index - 1]
-        started = time.perf_counter()
-        try:
-            if isinstance(content, str):
-                raise TrialError(content)
-            assert session is not None, "there is a model where any dataset could be read"
-            entry = self._train_and_evaluate(session, dataset, content, place, folder)
-        # Whatever a model, a driver or a disk throws must not take the other datasets with it.
-        except Exception as error:  # noqa: BLE001
-            known = isinstance(error, LoracleError)
-            reason = str(error) if known else f"{type(error).__name__}: {error}"
-            reporter.emit("trial_failed", **asdict(place), reason=reason)
-            return failed_entry(dataset, place, reason)
-        seconds = time.perf_counter() - started
-        reporter.emit("trial_finished", **asdict(place), seconds=seconds)
-        return entry
-
-    def _train_and_evaluate(
-        self,
-        session: _Session,
-        dataset: DatasetPaths,
-        content: Content,
-        place: Place,
-        folder: RunFolder,
-    ) -> dict[str, Any]:
-        _require_unchanged(session)
-        trial = TrialFolder(folder.root / "trials" / dataset.name)
-        if removed := trial.clear():
-            message = f"{trial.root}: {len(removed)} files of an earlier run removed"
-            session.reporter.emit("warning", message=message)
-        parts = split(dataset, content, session.renderer, self.generation.plan.max_new_tokens)
-        base_scores = self._base_scores(session, parts.evaluation, folder)
-        trained = train_adapter(
-            session.base,
-            parts.training,
-            self.lora_settings,
-            self.arguments,
-            place,
-            session.reporter,
-            trial.steps,
-        )
-        try:
-            adapter.save(trained.adapted, trial.adapter)
-            predictions_path = trial.predictions(parts.evaluation.name)
-            standing = Standing(session.base, trained.adapted)
-            scores = self._answer(
-                session, standing, parts.evaluation, place.trial, predictions_path
-            )
-        finally:
-            take_off(trained.adapted)
-        return completed_entry(
-            dataset, place, base_scores, trained.figures, scores, trial.adapter, predictions_path
-        )
-
-    def _base_scores(
-        self, session: _Session, evaluation: EvaluationSet, folder: RunFolder
-    ) -> dict[str, Any]:
-        """The untrained model's scores; the same questions are asked once."""
-        if evaluation.name not in session.base_scores:
-            session.reporter.emit("base_started")
-            started = time.perf_counter()
-            session.base_scores[evaluation.name] = self._answer(
-                session,
-                Standing(session.base, None),
-                evaluation,
-                "base",
-                folder.base.predictions(evaluation.name),
-            )
-            seconds = time.perf_counter() - started
-            session.reporter.emit("base_finished", seconds=seconds)
-        return session.base_scores[evaluation.name]
-
-    def _answer(
-        self,
-        session: _Session,
-        standing: Standing,
-        evaluation: EvaluationSet,
-        trial: str,
-        predictions_path: Path,
-    ) -> dict[str, Any]:
-        settings = generation_settings(
-            self.generation.plan, session.base.device.type, answer_nll=False
-        )
-        return answer_and_score(
-            standing,
-            evaluation,
-            settings,
-            session.drafts,
-            trial=trial,
-            reporter=session.reporter,
-            predictions_path=predictions_path,
-        )
-
-    def _results(self, entries: list[dict[str, Any]], seconds: float) -> dict[str, Any]:
-        summary = summarize(entries, len(self.datasets), seconds)
+    def _results(self, status: str | None) -> dict[str, Any]:
+        plan = self.plan
+        record = read_run(self.root, unfinished=True) if plan is not None else None
+        found = record.results if record is not None and status is None else None
+        entries = [self._entry(i, dataset, record) for i, dataset in enumerate(self.datasets, 1)]
+        entries = [entry for entry in entries if entry["status"] != "waiting"]
+        num_completed = sum(entry["status"] == "completed" for entry in entries)
+        ended = "completed" if num_completed else "failed"
+        if 0 < num_completed < len(self.datasets):
+            ended = "completed_with_failures"
+        best = found["decisions"][0] if found is not None else None
+        settings = read_lora_settings(self.given.lora_config_dir, self.given.config_name)
         return {
             "version": RESULTS_VERSION,
-            "status": summary.pop("status"),
-            "model_path": self.model_path,
-            "lora_config": {"name": self.config_name, **self.lora_settings},
-            "training": {"seed": self.arguments.seed, **self.arguments.plan().model_dump()},
-            "generation": self.generation.plan.model_dump(),
-            "datasets": list(entries),
-            "summary": summary,
+            "status": status or ended,
+            "run_folder": str(self.root),
+            "model_path": str(self.given.model_path),
+            "lora_config": {"name": self.given.config_name, **settings},
+            "training": {"seed": plan.seeds[0], **plan.training.model_dump()} if plan else None,
+            "generation": plan.generation.model_dump() if plan else None,
+            "datasets": entries,
+            "summary": {
+                "num_datasets": len(self.datasets),
+                "num_completed": num_completed,
+                "num_failed": sum(entry["status"] == "failed" for entry in entries),
+                "ranking": ranking_of(entries),
+                "best_dataset": best and best["winner"],
+                "reason": best["sentence"]["en"] if best else "nothing is decided yet",
+                "seconds": _seconds(record),
+            },
+            "decision": best,
+        }
+
+    def _entry(self, index: int, dataset: DatasetPaths, record: RunRecord | None) -> dict[str, Any]:
+        """How one dataset stands: waiting, failed with its reason, or completed."""
+        head = {
+            "dataset": dataset.name,
+            "dataset_index": index,
+            "total_datasets": len(self.datasets),
+            "status": "failed",
+            "train_path": str(dataset.train_path),
+        }
+        if dataset.name in self.failures:
+            return {**head, "reason": in_our_words(self.failures[dataset.name])}
+        trials = {trial.candidate: trial for trial in record.trials} if record else {}
+        trial = trials.get(dataset.name)
+        if trial is not None and trial.is_done:
+            return {**head, "status": "completed", **self._figures(dataset, trial, record)}
+        if trial is not None and trial.folder.failed.is_file():
+            return {**head, "reason": in_our_words(read_json(trial.folder.failed)["reason"])}
+        return {**head, "status": "waiting"}
+
+    def _figures(
+        self, dataset: DatasetPaths, trial: TrialRecord, record: RunRecord | None
+    ) -> dict[str, Any]:
+        assert self.plan is not None
+        assert record is not None
+        assert trial.training is not None
+        base, results = record.trials[0].summary, record.results or {}
+        asked = dataset.evaluation_name or next(iter(trial.summary.evaluations))
+        scores = evaluation_figures(trial.summary, asked, results.get("estimates", []))
+        training = training_figures(trial.training, trial.steps, self.plan.training.batch_size)
+        return {
+            "evaluation": {
+                "name": asked,
+                "num_examples": scores["num_examples"],
+                "batch_size": self.plan.generation.batch_size,
+                **self._asked(dataset, record),
+            },
+            "base": per_cent(base.evaluations[asked].means),
+            "scores": scores,
+            "lift": lift_figures(trial.summary, base, asked, results.get("comparisons", [])),
+            "training": training,
+            "adapter_path": str(trial.folder.adapter),
+            "predictions_path": str(trial.folder.predictions(asked)),
+            "scores_path": str(trial.folder.scores(asked)),
+        }
+
+    def _asked(self, dataset: DatasetPaths, record: RunRecord) -> dict[str, Any]:
+        """Which rows are asked."""
+        assert self.plan is not None
+        if (holdout := self.plan.held_out) is None:
+            return {"source": "file", "path": str(dataset.evaluation_path or "of other datasets")}
+        return {
+            "source": "held_out",
+            "path": str(dataset.train_path),
+            "share": holdout.share,
+            "seed": holdout.seed,
+            "rule": _held_out_rule(self.passages, record),
         }
 
 
-def _content(dataset: DatasetPaths) -> Content | str:
-    """The dataset's rows, or why it has none."""
-    try:
-        return read_dataset(dataset)
-    except UserError as error:
-        return str(error)
+class _Telling:
+    """A view that also has the JSON file written whenever a dataset ends."""
+
+    def __init__(self, view: View, write: Any) -> None:
+        self._view, self._write = view, write
+        self.close = view.close
+
+    def show(self, kind: str, fields: Mapping[str, Any], line: str) -> None:
+        if kind in _TELLING:
+            self._write()
+        self._view.show(kind, fields, line)
 
 
-def load_model(model_path: str) -> BaseModel:
-    """The frozen base at model_path: a folder, a hub id (ms://org/name is ModelScope's), or
-    "embedded". Raises ModelError."""
-    source = model_source(ModelPlan(name=model_path))
-    tokenizer = load_tokenizer(source, revision=None, trust_remote_code=False)
-    return load_base(model_path, source, tokenizer)
+def _plan(
+    model: dict[str, Any], datasets: Sequence[DatasetPaths], sections: Mapping[str, Any]
+) -> Plan:
+    """Every dataset is measured on every evaluation file; without any, rows are held out."""
+    named = {one.evaluation_name: one.evaluation_path for one in datasets if one.evaluation_path}
+    return plan_of(
+        model,
+        [
+            {
+                "name": one.name,
+                **entry_of(one.train_path),
+                **({"split": one.split} if one.split else {}),
+            }
+            for one in datasets
+        ],
+        [{"name": name, **entry_of(path)} for name, path in named.items()],
+        holdout=None if named else {"share": HELD_OUT_SHARE},
+        **sections,
+    )
 
 
-def _require_unchanged(session: _Session) -> None:
-    if base_fingerprint(session.base.model) != session.fingerprint:
-        raise TrialError(
-            "an earlier dataset's training changed the base's weights, so this one would not "
-            "start from the same model; look at the first failure"
+def _model_section(given: Given, dtype: str | None) -> dict[str, Any]:
+    if not isinstance(given.model_path, str | Path):
+        raise PlanError(
+            f"model_path: found {type(given.model_path).__name__}; expected a folder, a hub's id "
+            "or embedded. For a model in memory, call train_model_on_dataset_with_progress"
         )
+    asked = {"quantization": given.quantization, "device_map": given.device_map, "dtype": dtype}
+    asked = {key: value for key, value in asked.items() if value is not None}
+    if missing := [key for key in asked if key not in ModelPlan.model_fields]:
+        raise PlanError([f"{key}: this version of Loracle has no such setting" for key in missing])
+    return {"name": str(given.model_path), **asked}
+
+
+def _read(plan: Plan) -> list[Intake]:
+    """The files of a plan that lie on this machine; those of a hub are read by the run itself."""
+    return read_datasets(
+        [entry for entry in plan.candidates if not is_hub_location(entry.path)],
+        [entry for entry in plan.evaluation if not is_hub_location(entry.path)],
+    )
+
+
+def _unreadable(datasets: Sequence[DatasetPaths], found: Sequence[Intake]) -> dict[str, str]:
+    """By dataset, why one of its files cannot be read."""
+    reasons = {(one.kind, one.name): "; ".join(one.error) for one in found if one.error}
+    failures = {
+        dataset.name: reasons.get(("candidate", dataset.name))
+        or reasons.get(("evaluation", dataset.evaluation_name or ""))
+        for dataset in datasets
+    }
+    return {name: reason for name, reason in failures.items() if reason}
+
+
+def _holdout_that_fits(settings: HoldoutPlan, found: Sequence[Intake]) -> HoldoutPlan:
+    """The smallest share by which few rows can be split; else the plan's."""
+    rows = {one.name: one.examples for one in found}
+    for share in _SHARES_OF_FEW_ROWS if sum(map(len, rows.values())) <= _FEW_ROWS else ():
+        try:
+            hold_out(rows, share, settings.seed)
+        except DataError:
+            continue
+        return settings.model_copy(update={"share": share})
+    return settings
+
+
+def _held_out_rule(passages: Mapping[tuple[str, int], int], record: RunRecord) -> str:
+    """What is kept apart, and what was found not to be. passages: by the file and line of a row."""
+    held = (record.check or {}).get("holdout") or {}
+    asked = [
+        r for question in held["questions"] for rows in question["rows"].values() for r in rows
+    ]
+    places = {(row["file"], row["line"]) for row in asked} & passages.keys()
+    trained = {text for place, text in passages.items() if place not in places}
+    num_known = sum(passages[place] in trained for place in places)
+    known = f"{num_known} of the rows asked are about a passage that is trained on as well (it is "
+    known += "too short to count, or all rows share it)"
+    return (
+        "rows that share a passage, or ask the same, stay together: "
+        f"{held['num_held_groups']} of {held['num_groups']} such groups are asked; "
+        + (known if num_known else "no passage asked about is trained on")
+    )
+
+
+def _seconds(record: RunRecord | None) -> float:
+    """The time of everything that is finished, whenever it ran."""
+    done = [trial.summary for trial in record.finished_trials()] if record else []
+    trained = sum(one.training.seconds for one in done if one.training)
+    return trained + sum(one.evaluation_seconds for one in done)
+
+
+@contextmanager
+def _marked_if_it_fails(path: Path) -> Iterator[None]:
+    """Let no file of an earlier run stand as completed after a start that failed."""
+    try:
+        yield
+    except Exception as error:
+        if path.is_file():
+            try:
+                before = dict(read_json(path))
+            except RunFolderError:
+                before = {}
+            marks = {"status": "failed", "reason": str(error), "was": before.get("status")}
+            write_json(path, {**before, **marks})
+        raise

@@ -1,14 +1,9 @@
-"""Train and evaluate on every dataset in turn, from the same frozen base, into one JSON file.
+"""Train and evaluate on every dataset, from the same frozen base, into one JSON file.
 
 run_training_evaluation_pipeline(
     [("data/a.jsonl", "data/test.jsonl"), ("data/b.jsonl", "data/test.jsonl")],
-    "embedded", "lora_configs", "default", "results/summary.json",
+    "embedded", "lora_configs", "qwen_lora_config", "results/summary.json",
 )
-
-results/summary.json                 written anew after every dataset
-results/training.log · evaluation.log · pipeline.log · events.jsonl
-results/trials/NAME/adapter/         in PEFT's format; steps.jsonl and predictions/ beside it
-results/base/predictions/            the untrained model's answers
 """
 
 from __future__ import annotations
@@ -17,8 +12,11 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+if not __package__:
+    import own_folder  # type: ignore[import-not-found]  # noqa: F401
+
 from loracle.run_folder.views import PlainView, choose_view
-from training.pipeline import Pipeline
+from training.pipeline import Given
 
 
 def run_training_evaluation_pipeline(
@@ -30,43 +28,44 @@ def run_training_evaluation_pipeline(
     training_args: Mapping[str, Any] | None = None,
     evaluation_batch_size: int | None = None,
     evaluation_generation_kwargs: Mapping[str, Any] | None = None,
+    *,
+    log_dir: str | Path | None = None,
+    quantization: str | None = None,
+    device_map: Any = None,
 ) -> dict[str, Any]:
     """Train an adapter on each dataset and score it beside the base, with plain progress lines.
 
-    dataset_paths: of each dataset a path, a pair (train, eval), or a dict with train, eval and
-        name. Without an evaluation file a tenth of the rows is held out, by shared passage and
-        never by row; the results say so.
-    model_path: a model folder, a hub id, or "embedded".
-    lora_config_dir, config_name, training_args: as for train_model_on_dataset_with_progress.
-    result_output_path: the JSON file, written atomically after every dataset; logs, adapters and
-        predictions go to its folder.
-    evaluation_batch_size, evaluation_generation_kwargs: batch_size and generation_kwargs of
-        evaluate_model_on_dataset_with_progress.
+    The same call again resumes: finished datasets are taken from the run folder,
+    `result_output_path` with `_run` in place of its ending. A dataset that fails is recorded with
+    its reason, and the others still run.
 
-    Returns what the JSON file holds:
-        status    "completed", "completed_with_failures" or "failed"; "running" until the end
-        datasets  a list in the given order. Of each: dataset, status, train_path, evaluation,
-                  base and scores (exact_match and f1, 0 to 100), lift (scores minus base),
-                  training (figures), adapter_path, predictions_path; or the reason of a failure
-        summary   num_datasets, num_completed, num_failed, ranking (by the lift of F1),
-                  best_dataset (None where none is above the base and the others), reason, seconds
+    Args:
+        dataset_paths: For each dataset a path, a pair (train, eval), or a dict with train, eval,
+            name and split. All are measured on all evaluation files; if none is named, on a tenth
+            of the rows, held out by shared passage.
+        model_path: A model folder, a hub's id, or "embedded".
+        lora_config_dir: As for train_model_on_dataset_with_progress; so are config_name and
+            training_args.
+        result_output_path: The JSON file.
+        evaluation_batch_size: As batch_size of evaluate_model_on_dataset_with_progress; so is
+            evaluation_generation_kwargs.
+        log_dir: Where the three logs are; None puts them beside the JSON file.
+        quantization: The plan's model.quantization.
+        device_map: The plan's model.device_map.
 
-    A dataset that fails is recorded, and the others go on.
+    Returns:
+        What the JSON file holds: status ("running", "interrupted", "completed",
+        "completed_with_failures" or "failed"), run_folder, model_path, lora_config, training,
+        generation, datasets (for each: dataset, status, train_path, evaluation, base, scores,
+        lift, training, adapter_path, predictions_path, scores_path; or the reason of a failure),
+        summary (num_datasets, num_completed, num_failed, ranking, best_dataset, reason, seconds)
+        and decision, as results.json of the run has it.
 
     Raises:
-        PlanError, ModelError: the arguments or the model cannot be used. Nothing was trained.
+        PlanError, DataError, ModelError, RunFolderError: what was given cannot be used, or
+            result_output_path belongs to other arguments. Nothing was trained.
     """
-    pipeline = Pipeline.of(
-        dataset_paths,
-        model_path,
-        lora_config_dir,
-        config_name,
-        result_output_path,
-        training_args,
-        evaluation_batch_size,
-        evaluation_generation_kwargs,
-    )
-    return pipeline.run(PlainView())
+    return Given(**locals()).run(PlainView())
 
 
 def run_pipeline_with_progress(
@@ -78,16 +77,10 @@ def run_pipeline_with_progress(
     training_args: Mapping[str, Any] | None = None,
     evaluation_batch_size: int | None = None,
     evaluation_generation_kwargs: Mapping[str, Any] | None = None,
+    *,
+    log_dir: str | Path | None = None,
+    quantization: str | None = None,
+    device_map: Any = None,
 ) -> dict[str, Any]:
-    """The same as run_training_evaluation_pipeline, with live bars where there is a terminal."""
-    pipeline = Pipeline.of(
-        dataset_paths,
-        model_path,
-        lora_config_dir,
-        config_name,
-        result_output_path,
-        training_args,
-        evaluation_batch_size,
-        evaluation_generation_kwargs,
-    )
-    return pipeline.run(choose_view(json_output=False))
+    """The same as run_training_evaluation_pipeline, with live bars on a terminal."""
+    return Given(**locals()).run(choose_view(json_output=False))

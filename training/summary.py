@@ -1,111 +1,99 @@
-"""The pipeline's results: an entry for each dataset, and which of them was worth training on.
-
-{"version": 1, "status": "completed",
- "datasets": [{"dataset": "a", "base": {"f1": 21.4, ...}, "scores": {"f1": 64.0, ...}, ...}],
- "summary": {"best_dataset": "a", "ranking": [...], ...}}
-"""
+"""From an experiment's record to the dicts of the original system: scores are per cent here."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from pathlib import Path
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from loracle.experiment.trial import Place
-from training.datasets import DatasetPaths
+from loracle.run_folder.trial_record import TrainingOutcome, TrialSummary
 
-RESULTS_VERSION = 1
-
-_SHOWN = ("exact_match", "f1")
-_RULE = "lift of F1 over the untrained model on the same rows"
+_SHOWN = {"exact_match": "em", "em": "em", "f1": "f1"}
+"""The keys of scores, and the metrics they show."""
 
 
-def completed_entry(
-    dataset: DatasetPaths,
-    place: Place,
-    base_scores: Mapping[str, Any],
-    training: Mapping[str, Any],
-    scores: Mapping[str, Any],
-    adapter_path: Path,
-    predictions_path: Path,
+def per_cent(means: Mapping[str, float]) -> dict[str, float]:
+    """Scores as the SQuAD script prints them; `em` is `exact_match` under its short name."""
+    return {key: 100.0 * means[metric] for key, metric in _SHOWN.items()}
+
+
+def training_figures(
+    outcome: TrainingOutcome, steps: Sequence[Mapping[str, Any]], batch_size: int
 ) -> dict[str, Any]:
-    """The entry of a dataset that was trained on and measured."""
-    own = {key: value for key, value in scores.items() if key != "predictions"}
+    """What one training took. steps: the rows of steps.jsonl."""
+    seconds = outcome.seconds
+    # An epoch's last batch may be smaller, so examples are counted by epochs and not by batches.
+    num_trained = steps[-1]["epoch"] * outcome.num_examples
     return {
-        **_head(dataset, place, "completed"),
-        "evaluation": {
-            "name": dataset.evaluation_name,
-            "num_examples": scores["num_examples"],
-            **dataset.evaluation_facts(),
-        },
-        "base": {name: base_scores[name] for name in _SHOWN},
-        "scores": own,
-        "lift": {name: scores[name] - base_scores[name] for name in _SHOWN},
-        "training": dict(training),
-        "adapter_path": str(adapter_path),
-        "predictions_path": str(predictions_path),
+        "num_examples": outcome.num_examples,
+        "num_steps": outcome.num_steps,
+        "batch_size": batch_size,
+        "supervised_tokens": outcome.num_supervised_tokens,
+        "tokens_read": outcome.num_tokens_read,
+        "tokens_computed": outcome.num_tokens_computed,
+        "final_loss": outcome.final_loss,
+        "losses": [step["loss"] for step in steps],
+        "training_seconds": seconds,
+        "steps_per_second": outcome.num_steps / seconds,
+        "examples_per_second": num_trained / seconds,
     }
 
 
-def failed_entry(dataset: DatasetPaths, place: Place, reason: str) -> dict[str, Any]:
-    """The entry of a dataset that failed."""
-    return {**_head(dataset, place, "failed"), "reason": reason}
+def evaluation_figures(
+    summary: TrialSummary, evaluation: str, estimates: Iterable[Mapping[str, Any]]
+) -> dict[str, Any]:
+    """What one evaluation set gave. estimates: those of results.json; none without intervals."""
+    found = summary.evaluations[evaluation]
+    num_examples = sum(found.finish_reasons.values())
+    num_answered = sum(sum(one.finish_reasons.values()) for one in summary.evaluations.values())
+    return {
+        **per_cent(found.means),
+        "intervals": _intervals(estimates, evaluation, summary.candidate),
+        "num_examples": num_examples,
+        "finish_reasons": dict(found.finish_reasons),
+        "scripts": dict(found.scripts),
+        "evaluation_seconds": summary.evaluation_seconds,
+        "rows_per_second": num_answered / summary.evaluation_seconds,
+    }
 
 
-def summarize(entries: list[dict[str, Any]], num_datasets: int, seconds: float) -> dict[str, Any]:
-    """The summary over the datasets so far; `status` is that of the whole pipeline."""
+def lift_figures(
+    summary: TrialSummary,
+    base: TrialSummary,
+    evaluation: str,
+    comparisons: Iterable[Mapping[str, Any]],
+) -> dict[str, Any]:
+    """What a training gained over the base. comparisons: those of results.json."""
+    own, before = summary.evaluations[evaluation].means, base.evaluations[evaluation].means
+    with_base = [one for one in comparisons if one["b"] == base.candidate]
+    known = [{**one, "candidate": one["a"]} for one in with_base]
+    lift = {key: per_cent(own)[key] - per_cent(before)[key] for key in _SHOWN}
+    return {**lift, "intervals": _intervals(known, evaluation, summary.candidate)}
+
+
+def ranking_of(entries: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """The completed datasets, by the lift of F1 over the untrained model."""
     completed = [entry for entry in entries if entry["status"] == "completed"]
-    ranking = sorted(completed, key=lambda entry: -entry["lift"]["f1"])
-    best, reason = _best(ranking)
+    return [
+        {
+            "dataset": entry["dataset"],
+            "exact_match": entry["scores"]["exact_match"],
+            "em": entry["scores"]["em"],
+            "f1": entry["scores"]["f1"],
+            "lift_f1": entry["lift"]["f1"],
+        }
+        for entry in sorted(completed, key=lambda entry: -entry["lift"]["f1"])
+    ]
+
+
+def _intervals(
+    found: Iterable[Mapping[str, Any]], evaluation: str, candidate: str
+) -> dict[str, list[float]]:
     return {
-        "status": _status(len(entries), len(completed), num_datasets),
-        "num_datasets": num_datasets,
-        "num_completed": len(completed),
-        "num_failed": len(entries) - len(completed),
-        "ranking": [
-            {
-                "dataset": entry["dataset"],
-                "exact_match": entry["scores"]["exact_match"],
-                "f1": entry["scores"]["f1"],
-                "lift_f1": entry["lift"]["f1"],
-            }
-            for entry in ranking
-        ],
-        "rule": _RULE,
-        "best_dataset": best,
-        "reason": reason,
-        "seconds": seconds,
+        key: [100.0 * one["low"], 100.0 * one["high"]]
+        for one in found
+        for key, metric in _SHOWN.items()
+        if one["metric"] == metric
+        and one["evaluation"] == evaluation
+        and one["candidate"] == candidate
+        and one["low"] is not None
     }
-
-
-def _head(dataset: DatasetPaths, place: Place, status: str) -> dict[str, Any]:
-    return {
-        "dataset": dataset.name,
-        "dataset_index": place.index,
-        "total_datasets": place.num_trials,
-        "status": status,
-        "train_path": str(dataset.train_path),
-    }
-
-
-def _status(num_done: int, num_completed: int, num_datasets: int) -> str:
-    if num_done < num_datasets:
-        return "running"
-    if num_completed == num_datasets:
-        return "completed"
-    return "completed_with_failures" if num_completed else "failed"
-
-
-def _best(ranking: list[dict[str, Any]]) -> tuple[str | None, str]:
-    """The dataset at the top where it stands alone and above the base, and the reason."""
-    if not ranking:
-        return None, "no dataset was trained on and measured"
-    lifts = [entry["lift"]["f1"] for entry in ranking]
-    if lifts[0] <= 0:
-        return None, f"none helps: the highest {_RULE} is {lifts[0]:.2f} points"
-    if len(lifts) > 1 and lifts[1] == lifts[0]:
-        return None, f"no difference between the first two: {_RULE} is {lifts[0]:.2f} points"
-    reason = f"highest {_RULE}: {lifts[0]:.2f} points"
-    if len({entry["evaluation"]["name"] for entry in ranking}) > 1:
-        reason += "; the datasets were measured on different rows, so weigh it with care"
-    return ranking[0]["dataset"], reason

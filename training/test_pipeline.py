@@ -1,6 +1,7 @@
 """Does the whole chain work here? A smoke test with two tiny datasets, not part of the test suite.
 
-    python training/test_pipeline.py [--model embedded] [--keep results]
+    cd training && python test_pipeline.py [--model embedded] [--keep results]
+    cd training && pytest test_*.py        the same parts; LORACLE_SMOKE_MODEL names another model
 
 Prints PASS or FAIL for each part. Exit codes: 0 all passed, 1 a part failed, 2 the model cannot
 be used.
@@ -13,6 +14,7 @@ from __future__ import annotations
 import argparse
 import json
 import math
+import os
 import sys
 import tempfile
 import traceback
@@ -21,18 +23,23 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 REPOSITORY = Path(__file__).resolve().parents[1]
 # Run by its path, python looks for modules in training/ and not above it.
 sys.path.insert(0, str(REPOSITORY))
 
+from loracle.data.hubs.fetching import fetch_plan_model  # noqa: E402
 from loracle.errors import LoracleError, UserError  # noqa: E402
+from loracle.experiment.setup import load_model  # noqa: E402
+from loracle.model.base import BaseModel  # noqa: E402
+from loracle.plan import load_plan  # noqa: E402
 from training.evaluate_module import evaluate_model_on_dataset_with_progress  # noqa: E402
-from training.pipeline import load_model  # noqa: E402
 from training.pipeline_module import run_pipeline_with_progress  # noqa: E402
 from training.train_module import train_model_on_dataset_with_progress  # noqa: E402
 
 LORA_CONFIG_DIR = REPOSITORY / "lora_configs"
-CONFIG_NAME = "default"
+CONFIG_NAME = "qwen_lora_config"
 TRAINING_ARGS = {
     "num_train_epochs": 2,
     "per_device_train_batch_size": 4,
@@ -73,6 +80,13 @@ class Bench:
         )
 
 
+def loaded(name: str) -> BaseModel:
+    """The model of that name, as the pipeline loads it. Raises ModelError."""
+    plan = load_plan(candidates=["unused.jsonl"], model=name, evaluation_optional=True)
+    fetched = fetch_plan_model(plan.model, None)
+    return load_model(plan, fetched.folder if fetched else None)
+
+
 def write_datasets(bench: Bench) -> None:
     """Write the two training files and the evaluation file."""
     question_rows: list[dict[str, Any]] = [
@@ -108,6 +122,7 @@ def check_training(bench: Bench) -> str:
         LORA_CONFIG_DIR,
         CONFIG_NAME,
         training_args=TRAINING_ARGS,
+        log_dir=bench.folder,
     )
     _require(math.isfinite(bench.trained["final_loss"]), "the loss is finite")
     _require(bench.trained["num_steps"] == 2, "6 rows in batches of 8, 2 epochs, are 2 steps")
@@ -121,6 +136,7 @@ def check_evaluation(bench: Bench) -> str:
         bench.tokenizer,
         bench.datasets[2],
         generation_kwargs=GENERATION_KWARGS,
+        log_dir=bench.folder,
     )
     _require(scores["has_adapter"], "the adapter answers")
     _require(len(scores["predictions"]) == 2, "both questions are answered")
@@ -183,7 +199,7 @@ def main(arguments: list[str] | None = None) -> int:
         folder = options.keep or Path(temporary)
         folder.mkdir(parents=True, exist_ok=True)
         try:
-            base = load_model(options.model)
+            base = loaded(options.model)
         except UserError as error:
             print(f"FAIL model: {error}")
             return 2
@@ -192,6 +208,29 @@ def main(arguments: list[str] | None = None) -> int:
         num_failed = run_parts(bench)
     print(f"{len(PARTS) - num_failed} of {len(PARTS)} parts passed")
     return 1 if num_failed else 0
+
+
+@pytest.fixture(scope="module")
+def bench(tmp_path_factory: pytest.TempPathFactory) -> Bench:
+    name = os.environ.get("LORACLE_SMOKE_MODEL", "embedded")
+    base = loaded(name)
+    shared = Bench(base.model, base.tokenizer, name, tmp_path_factory.mktemp("smoke"))
+    write_datasets(shared)
+    return shared
+
+
+def test_training_returns_an_adapter_and_a_finite_loss(bench: Bench) -> None:
+    check_training(bench)
+
+
+def test_the_adapter_answers_every_question(bench: Bench) -> None:
+    if not bench.trained:
+        check_training(bench)
+    check_evaluation(bench)
+
+
+def test_a_missing_dataset_fails_alone_in_the_pipeline(bench: Bench) -> None:
+    check_pipeline(bench)
 
 
 def _require(holds: bool, what: str) -> None:

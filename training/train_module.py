@@ -3,41 +3,33 @@
 model = AutoModelForCausalLM.from_pretrained(folder)
 tokenizer = AutoTokenizer.from_pretrained(folder)
 trained = train_model_on_dataset_with_progress(
-    model, tokenizer, "data/a.jsonl", "lora_configs", "default"
+    model, tokenizer, "data/a.jsonl", "lora_configs", "qwen_lora_config"
 )
 trained["model"].save_pretrained("adapters/a")
 """
 
 from __future__ import annotations
 
-import time
 from collections.abc import Mapping
 from contextlib import ExitStack
-from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Any, NamedTuple
+from tempfile import TemporaryDirectory
+from typing import Any
 
-from loracle.data.reading.dataset import read_examples
-from loracle.data.rendering.renderer import Renderer
+if not __package__:
+    import own_folder  # type: ignore[import-not-found]  # noqa: F401
+
 from loracle.errors import PlanError
-from loracle.experiment.setup import TrainingSet, training_settings
+from loracle.experiment.alone import train_alone
 from loracle.experiment.trial import Place
-from loracle.files import JsonLinesWriter
-from loracle.model.base import BaseModel
-from loracle.model.placement import require_trainable
-from loracle.model.self_test import run_self_test
-from loracle.run_folder.reporter import Reporter
+from loracle.files import read_json_lines
+from loracle.model import own_layers
+from loracle.plan import data_name
+from loracle.run_folder.log_files import LogFiles
 from loracle.run_folder.views import choose_view
-from loracle.training.loop import MemoryEvent, StepRecord, num_steps_planned, train
-from training.arguments import TrainingArguments, read_lora_settings, training_arguments
-from training.attachment import frozen, put_on, take_off
-
-
-class Trained(NamedTuple):
-    """The base with its new adapter (a PeftModel), and the figures of the training."""
-
-    adapted: Any
-    figures: dict[str, Any]
+from training.arguments import TrainingArguments, read_lora_plan, training_arguments
+from training.plans import entry_of, named_as_here, plan_of
+from training.summary import training_figures
 
 
 def train_model_on_dataset_with_progress(
@@ -49,60 +41,75 @@ def train_model_on_dataset_with_progress(
     dataset_index: int = 1,
     total_datasets: int = 1,
     training_args: Mapping[str, Any] | None = None,
+    *,
+    log_dir: str | Path = ".",
 ) -> dict[str, Any]:
     """Train a fresh adapter on the dataset, with live progress on the standard error stream.
 
-    model: the base, or what an earlier training returned: its adapter is taken off first, so
-        that every training starts from the same frozen base. The adapter lives inside this
-        model until the next training.
-    train_dataset_path: JSON or JSONL of `messages` rows, or of question, answer and context.
-    lora_config_dir, config_name: `DIR/NAME.json` with r, lora_alpha, lora_dropout,
-        target_modules, bias; any other field of peft.LoraConfig passes through.
-    dataset_index, total_datasets: the place among others, from 1, for the progress display.
-    training_args: num_train_epochs (3), per_device_train_batch_size and
-        gradient_accumulation_steps (the effective batch is their product), learning_rate (1e-4),
-        max_grad_norm (0.3), warmup_ratio (0.03); also max_steps, lr_scheduler_type,
-        weight_decay, seed.
+    Every training starts from the same frozen base: an adapter that is on the model is taken off
+    first. Each result owns its adapter: an earlier result still answers, and is saved, with its
+    own weights. The base that was passed answers with the newest.
 
-    Returns a dict:
-        status             "completed"
-        model              the PeftModel: evaluate it, or save it with save_pretrained
-        dataset            the file's stem; dataset_path, dataset_index, total_datasets, lora_config
-        num_examples, num_steps, supervised_tokens, tokens_read, tokens_computed
-        final_loss, losses (one a step, nats a token), training_seconds, steps_per_second,
-        examples_per_second
-        batching           "forest" or "padded", with batching_reason
+    Args:
+        model: The base, or a PeftModel, such as an earlier training's.
+        train_dataset_path: A file or a hub's dataset, as `loracle run` takes it; `PATH#SPLIT`.
+        lora_config_dir: The folder of `config_name`.json: r, lora_alpha, lora_dropout,
+            target_modules, bias, and any other field of peft.LoraConfig.
+        dataset_index: The place among `total_datasets`, from 1, for the progress display.
+        training_args: The fields of TrainingArguments (arguments.py), by transformers' names.
+        log_dir: Where training.log and pipeline.log are; the working folder.
+
+    Returns:
+        status ("completed"), model (the PeftModel), dataset, dataset_path, dataset_index,
+        total_datasets, lora_config, num_examples, num_steps, batch_size, supervised_tokens,
+        tokens_read, tokens_computed, final_loss and losses (one a step, nats a token),
+        training_seconds, steps_per_second, examples_per_second, batching ("forest" or "padded")
+        with batching_reason, adapter_path (None without output_dir).
 
     Raises:
-        PlanError, DataError, ModelError: what was given cannot be used.
+        PlanError, DataError, ModelError, RunFolderError: what was given cannot be used.
         TrialError: the training failed; the base is as it was before.
     """
     arguments = training_arguments(training_args)
-    lora_settings = read_lora_settings(lora_config_dir, config_name)
-    examples = read_examples(train_dataset_path)
-    place = place_of(Path(train_dataset_path).stem, dataset_index, total_datasets)
-    with Reporter(None, choose_view(json_output=False)) as reporter:
-        base = frozen(take_off(model), tokenizer)
-        renderer = renderer_of(base)
-        training_set = TrainingSet.of(place.trial, renderer.training_rows(examples))
-        started = time.perf_counter()
-        trained = train_adapter(base, training_set, lora_settings, arguments, place, reporter)
-        seconds = time.perf_counter() - started
-        reporter.emit("trial_finished", **asdict(place), seconds=seconds)
+    name = data_name(str(train_dataset_path))
+    place = place_of(name, dataset_index, total_datasets)
+    base = own_layers.base_of(model)
+    plan = plan_of(
+        {"name": own_layers.name_of(base)},
+        [{"name": name, **entry_of(train_dataset_path)}],
+        [],
+        lora=read_lora_plan(lora_config_dir, config_name),
+        training=arguments.plan(),
+        seeds=[arguments.seed],
+    )
+    require_dtype(base, arguments)
+    with ExitStack() as stack:
+        stack.enter_context(named_as_here())
+        out = arguments.output_dir or stack.enter_context(TemporaryDirectory())
+        view = LogFiles(choose_view(json_output=False), Path(log_dir), arguments.logging_steps)
+        with own_layers.bared(model), own_layers.as_it_was(base):
+            frozen = own_layers.frozen(base, tokenizer)
+            trained = train_alone(plan, Path(out), view, frozen, place)
+        adapted = own_layers.put_on(base, trained.folder.adapter)
+        steps = read_json_lines(trained.folder.steps).rows
+    figures = training_figures(trained.outcome, steps, plan.training.batch_size)
     return {
         "status": "completed",
-        "model": trained.adapted,
-        "dataset": place.trial,
+        "model": adapted,
+        "dataset": name,
         "dataset_path": str(train_dataset_path),
         "dataset_index": dataset_index,
         "total_datasets": total_datasets,
         "lora_config": config_name,
-        **trained.figures,
+        **figures,
+        "batching": "forest" if trained.is_forest else "padded",
+        "batching_reason": trained.self_test,
+        "adapter_path": str(trained.folder.adapter) if arguments.output_dir else None,
     }
 
 
 def place_of(name: str, dataset_index: int, total_datasets: int) -> Place:
-    """The dataset's place among the others. Raises PlanError where there is no such place."""
+    """The dataset's place among the others. Raises PlanError if there is no such place."""
     if not 1 <= dataset_index <= total_datasets:
         raise PlanError(
             f"dataset_index: found {dataset_index} with total_datasets {total_datasets}; expected "
@@ -111,97 +118,13 @@ def place_of(name: str, dataset_index: int, total_datasets: int) -> Place:
     return Place(name, dataset_index, total_datasets)
 
 
-def renderer_of(base: BaseModel) -> Renderer:
-    """The renderer of training and evaluation alike."""
-    return Renderer(base.tokenizer, base.end_token_ids, max_length=base.max_length_tokens)
-
-
-def train_adapter(
-    base: BaseModel,
-    training_set: TrainingSet,
-    lora_settings: Mapping[str, Any],
-    arguments: TrainingArguments,
-    place: Place,
-    reporter: Reporter,
-    steps_path: Path | None = None,
-) -> Trained:
-    """Attach a fresh adapter to the bare base and train it; where that fails, take it off again.
-
-    steps_path: where a row for each step goes; None is nowhere.
-    """
-    require_trainable(base.model)
-    self_test = run_self_test(base)
-    if not self_test.passed:
-        reporter.emit("warning", message=f"padded batches: {self_test.detail}")
-    adapted = put_on(base.model, lora_settings, arguments.seed, place.trial)
-    try:
-        figures = _train(
-            base, adapted, training_set, arguments, self_test.passed, place, reporter, steps_path
+def require_dtype(base: Any, arguments: TrainingArguments) -> None:
+    """Raise PlanError if fp16 or bf16 asks for another precision than the loaded model has."""
+    found = str(next(base.parameters()).dtype).removeprefix("torch.")
+    if arguments.dtype not in (None, found):
+        asked = "fp16" if arguments.fp16 else "bf16"
+        raise PlanError(
+            f"training_args.{asked}: the model is loaded in {found}, and the adapter is trained in "
+            f"the model's precision; load it with dtype=torch.{arguments.dtype}, or leave "
+            f"{asked} out"
         )
-    except BaseException:
-        take_off(adapted)
-        raise
-    batching = "forest" if self_test.passed else "padded"
-    figures |= {"batching": batching, "batching_reason": self_test.detail}
-    return Trained(adapted, figures)
-
-
-def _train(
-    base: BaseModel,
-    adapted: Any,
-    training_set: TrainingSet,
-    arguments: TrainingArguments,
-    forest: bool,
-    place: Place,
-    reporter: Reporter,
-    steps_path: Path | None,
-) -> dict[str, Any]:
-    settings = training_settings(arguments.plan(), base.device.type, forest=forest)
-    settings = replace(settings, seed=arguments.seed)
-    sequences, groups = training_set.sequences, training_set.groups
-    num_examples = sequences.num_sequences
-    num_steps = num_steps_planned(sequences, groups, settings)
-    reporter.emit(
-        "trial_started",
-        **asdict(place),
-        candidate=training_set.name,
-        seed=arguments.seed,
-        num_examples=num_examples,
-        num_steps=num_steps,
-    )
-    steps: list[StepRecord] = []
-    started = time.perf_counter()
-    with ExitStack() as stack:
-        writer = stack.enter_context(JsonLinesWriter(steps_path)) if steps_path else None
-
-        def on_step(record: StepRecord) -> None:
-            row = asdict(record)
-            if writer is not None:
-                writer.write(row)
-            steps.append(record)
-            reporter.emit("step", trial=place.trial, num_steps=num_steps, **row)
-
-        def on_memory(event: MemoryEvent) -> None:
-            reporter.emit(
-                "warning",
-                message=f"{place.trial}: out of memory at step {event.step}; doing the step again "
-                f"in micro-batches of {event.budget_tokens} tokens (the batch stays the same)",
-            )
-
-        train(base, adapted, sequences, groups, settings, on_step, on_memory)
-    seconds = time.perf_counter() - started
-    # An epoch's last batch may be smaller, so examples are counted by epochs and not by batches.
-    num_trained = steps[-1].epoch * num_examples
-    return {
-        "num_examples": num_examples,
-        "num_steps": len(steps),
-        "batch_size": settings.batch_size,
-        "supervised_tokens": training_set.num_supervised_tokens,
-        "tokens_read": sum(step.tokens_read for step in steps),
-        "tokens_computed": sum(step.tokens_computed for step in steps),
-        "final_loss": steps[-1].loss,
-        "losses": [step.loss for step in steps],
-        "training_seconds": seconds,
-        "steps_per_second": len(steps) / seconds,
-        "examples_per_second": num_trained / seconds,
-    }

@@ -13,9 +13,7 @@ codes: 0 done, 1 ran but something failed, 2 bad plan or data, 130 and 143 for s
 from __future__ import annotations
 
 import os
-import signal
 import sys
-from types import FrameType
 
 # Imported for their commands, in the order that --help shows.
 # isort: off
@@ -27,14 +25,14 @@ from loracle.cli import results
 # isort: on
 from loracle.cli.shell import EXIT_BAD_INPUT, EXIT_FAILED, app, print_problems
 from loracle.errors import UserError
+from loracle.run_folder import signals
 
 __all__ = ["app", "data", "init", "main", "results", "running"]
 
 
 def main() -> None:
     """The entry point: user errors become messages and exit code 2."""
-    for signal_number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(signal_number, _end)
+    signals.install()
     try:
         sys.exit(app())
     except UserError as error:
@@ -44,11 +42,3 @@ def main() -> None:
         # The reader of our output left (`| head`); Python would complain again at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(EXIT_FAILED)
-
-
-def _end(signal_number: int, frame: FrameType | None) -> None:
-    name = signal.Signals(signal_number).name
-    print(
-        f"\n{name}: stopped. The same command goes on with the unfinished trials.", file=sys.stderr
-    )
-    raise SystemExit(128 + signal_number)

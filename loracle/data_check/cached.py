@@ -82,7 +82,7 @@ def check_run(data: RunData, folder: RunFolder, report: Reporter) -> Ready:
         )
     else:
         ready = _check(data, fitted, renderer, made_from, folder, report)
-    if len(ready.refusals) == len(plan.candidates):
+    if plan.candidates and len(ready.refusals) == len(plan.candidates):
         reasons = [f"{name}: {reason}" for name, reason in ready.refusals.items()]
         raise DataError(["no candidate may be trained on", *reasons, *lost_rows(data.datasets)])
     return ready

@@ -1,4 +1,4 @@
-"""Attempts: skip a finished and whole trial, clear an unfinished one, record a failure."""
+"""Attempts: skip a finished and whole trial, resume an unfinished one, record a failure."""
 
 from __future__ import annotations
 
@@ -9,10 +9,12 @@ from typing import NamedTuple
 
 from loracle.errors import LoracleError
 from loracle.experiment.setup import ExperimentSetup, TrainingSet
-from loracle.experiment.trial import Place, run_base, run_trial
+from loracle.experiment.trial import Place, TrialModel, run_base, run_trial
 from loracle.files import read_json_lines
+from loracle.model.tokenizer import chat_template_sha256
 from loracle.plan import BASE_NAME
 from loracle.run_folder.folder import TrialFolder
+from loracle.run_folder.leftovers import take_up
 from loracle.run_folder.trial_record import TrialSummary
 
 
@@ -29,10 +31,10 @@ def attempt_base(setup: ExperimentSetup, folder: TrialFolder) -> Outcome:
     """Evaluate the untrained base. If it cannot be evaluated, the run aborts."""
     if folder.verify(setup.plan_fingerprint) is None:
         return _finished_before(setup, folder, BASE_NAME, BASE_NAME, None)
-    _clear(setup, folder, BASE_NAME)
+    take_up_trial(setup, folder, BASE_NAME)
     setup.reporter.emit("base_started")
     started = time.perf_counter()
-    summary = run_base(setup, folder, BASE_NAME)
+    summary = run_base(setup, TrialModel(BASE_NAME, None, folder))
     setup.reporter.emit("base_finished", seconds=time.perf_counter() - started)
     return Outcome(BASE_NAME, None, summary, None)
 
@@ -46,7 +48,7 @@ def attempt_trial(
             "trial_skipped", **asdict(place), reason="finished before, hashes match"
         )
         return _finished_before(setup, folder, place.trial, training_set.name, seed)
-    _clear(setup, folder, place.trial)
+    take_up_trial(setup, folder, place.trial)
     started = time.perf_counter()
     try:
         summary = run_trial(setup, training_set, seed, folder, place)
@@ -100,6 +102,16 @@ def _finished_before(
         setup.drafts.add(evaluation.name, trial, answers)
         setup.drafts.note(summary.evaluations[evaluation.name].drafts)
     return Outcome(candidate, seed, summary, None)
+
+
+def take_up_trial(setup: ExperimentSetup, folder: TrialFolder, trial: str) -> None:
+    """Keep what an unfinished attempt left, if it was made under the same conditions."""
+    conditions = {
+        "base model": setup.base_fingerprint,
+        "chat template": chat_template_sha256(setup.base.tokenizer),
+    }
+    if reason := take_up(folder, setup.plan_fingerprint, conditions):
+        setup.reporter.emit("warning", message=f"{trial}: {reason}")
 
 
 def _clear(setup: ExperimentSetup, folder: TrialFolder, trial: str) -> None:

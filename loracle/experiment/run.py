@@ -59,7 +59,7 @@ def run(plan: Plan, out: Path | None, view: View, base: BaseModel | None = None)
     Raises:
         UserError: the plan, the data, the model or the run folder cannot be used.
     """
-    planned = _read(plan, out, base)
+    planned = read_planned(plan, out, base)
     root, plan_fingerprint = planned.root, planned.data.plan_fingerprint
     tracked = Experiment(root.absolute().name, root.absolute(), plan_fingerprint)
     listeners = listen(plan.trackers, tracked, planned.frozen)
@@ -68,9 +68,9 @@ def run(plan: Plan, out: Path | None, view: View, base: BaseModel | None = None)
         Reporter(folder, view, listeners) as report,
     ):
         started = time.perf_counter()
-        _announce(planned, report)
+        announce(planned, report)
         _keep_held_out(planned.data.holdout, folder)
-        prepared = _prepare(planned, folder, report, base)
+        prepared = prepare_planned(planned, folder, report, base)
         _keep_questions(prepared.setup, folder)
         outcomes = _attempt_all(planned, prepared, folder)
         results = _results(planned, prepared, outcomes)
@@ -86,7 +86,7 @@ def run(plan: Plan, out: Path | None, view: View, base: BaseModel | None = None)
     return results
 
 
-class _Planned(NamedTuple):
+class Planned(NamedTuple):
     """The plan, frozen, and the data it names, read."""
 
     data: RunData
@@ -102,7 +102,7 @@ class _Planned(NamedTuple):
         return places([candidate.name for candidate in plan.candidates], plan.seeds)
 
 
-class _Prepared(NamedTuple):
+class Prepared(NamedTuple):
     """The base model, loaded and tested, and what it is to learn. refusals: by candidate, why it
     may not be trained on."""
 
@@ -112,7 +112,7 @@ class _Prepared(NamedTuple):
     refusals: Mapping[str, str]
 
 
-def _read(plan: Plan, out: Path | None, base: BaseModel | None) -> _Planned:
+def read_planned(plan: Plan, out: Path | None, base: BaseModel | None) -> Planned:
     """Find whatever is wrong without a model, read the data, and freeze the plan over them."""
     lora = check_plan(plan)
     check_trackers(plan.trackers)
@@ -135,16 +135,22 @@ def _read(plan: Plan, out: Path | None, base: BaseModel | None) -> _Planned:
     model_folder = fetched.model.folder if fetched.model else None
     tokenizing = tokenizing_of(base) if base is not None else None
     data = RunData(plan, plan_fingerprint, datasets, holdout, model_folder, tokenizing)
-    return _Planned(data, lora, frozen, model_commit, root)
+    return Planned(data, lora, frozen, model_commit, root)
 
 
-def _announce(planned: _Planned, report: Reporter) -> None:
+def announce(planned: Planned, report: Reporter) -> None:
+    """Say what is about to run."""
     report.emit(
         "run_started",
         run=str(planned.root),
         num_trials=len(planned.trials),
         candidates=[candidate.name for candidate in planned.data.plan.candidates],
     )
+    announce_data(planned, report)
+
+
+def announce_data(planned: Planned, report: Reporter) -> None:
+    """Say how each file was read."""
     for dataset in planned.data.datasets:
         report.emit("dataset_read", name=dataset.name, description=dataset.description)
 
@@ -154,15 +160,15 @@ def _keep_held_out(holdout: Holdout | None, folder: RunFolder) -> None:
         write_atomically(folder.root / HELD_OUT_FILE, holdout.content)
 
 
-def _prepare(
-    planned: _Planned, folder: RunFolder, report: Reporter, base: BaseModel | None
-) -> _Prepared:
+def prepare_planned(
+    planned: Planned, folder: RunFolder, report: Reporter, base: BaseModel | None
+) -> Prepared:
     """Check the data, load the model. The rows as lists end here: training has them packed."""
     data = planned.data
     ready = check_run(data, folder, report)
     base = base or load_model(data.plan, data.model_folder)
     prepared = prepare(data.plan, ready, base, planned.lora, report, data.plan_fingerprint)
-    return _Prepared(*prepared, ready.refusals)
+    return Prepared(*prepared, ready.refusals)
 
 
 def _keep_questions(setup: ExperimentSetup, folder: RunFolder) -> None:
@@ -170,7 +176,7 @@ def _keep_questions(setup: ExperimentSetup, folder: RunFolder) -> None:
         keep_questions(folder, evaluation.name, evaluation.examples)
 
 
-def _attempt_all(planned: _Planned, prepared: _Prepared, folder: RunFolder) -> list[Outcome]:
+def _attempt_all(planned: Planned, prepared: Prepared, folder: RunFolder) -> list[Outcome]:
     """The base's outcome, then that of every trial."""
     setup, candidates = prepared.setup, planned.data.plan.candidates
 
@@ -241,7 +247,7 @@ def _metric_names(plan: Plan) -> list[str]:
     return [*(name for asked in plan.asked for name in asked.metrics), plan.decision.metric]
 
 
-def _results(planned: _Planned, prepared: _Prepared, outcomes: Sequence[Outcome]) -> dict[str, Any]:
+def _results(planned: Planned, prepared: Prepared, outcomes: Sequence[Outcome]) -> dict[str, Any]:
     plan, root = planned.data.plan, planned.root
     base_summary = outcomes[0].summary
     assert base_summary is not None, "the base's failure ends the run"
@@ -257,7 +263,7 @@ def _results(planned: _Planned, prepared: _Prepared, outcomes: Sequence[Outcome]
     return build_results(facts, rows, judgement_record(judge(read_evidence(root))))
 
 
-def _model_facts(planned: _Planned, prepared: _Prepared) -> ModelFacts:
+def _model_facts(planned: Planned, prepared: Prepared) -> ModelFacts:
     plan, setup = planned.data.plan, prepared.setup
     return ModelFacts(
         name=setup.base.name,

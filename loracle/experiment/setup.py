@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from loracle.data.clusters import question_clusters
 from loracle.data.conversation import Example
@@ -34,11 +34,22 @@ from loracle.model.source import model_source
 from loracle.model.tokenizer import Tokenizing
 from loracle.plan import GenerationPlan, Plan, TrainingPlan
 from loracle.run_folder.reporter import Reporter
+from loracle.text import seconds_of
 from loracle.training.loop import AUTO_BUDGET_TOKENS, TrainingSettings
+from loracle.training.saving import BY_COST, CheckpointInterval
 
 NLL_METRIC = "answer_nll"
 
 _PREFILL_BUDGET_TOKENS = {"cpu": 2048, "mps": 2048, "cuda": 32768}
+
+
+@dataclass(frozen=True)
+class Place:
+    """A trial's name and its place among the others, from 1."""
+
+    trial: str
+    index: int
+    num_trials: int
 
 
 @dataclass(frozen=True)
@@ -113,7 +124,7 @@ class ExperimentSetup:
     training: TrainingSettings
     generation: GenerationSettings
     evaluation_dtype: str
-    use_drafts: bool
+    drafts_from: Literal["references", "all", "off"]
     forest_generation: bool
     drafts: DraftPool
     reporter: Reporter
@@ -170,7 +181,8 @@ def prepare(
     The training sets are those of the candidates that may be trained on, by name.
     """
     training_sets, evaluations = _rendered(plan, ready)
-    require_trainable(base.model)
+    if training_sets:
+        require_trainable(base.model)
     self_test = run_self_test(base)
     for note in self_test.notes:
         report.emit("warning", message=note)
@@ -190,7 +202,7 @@ def prepare(
             plan.generation, base.device.type, answer_nll=wants_nll or plan.generation.answer_nll
         ),
         evaluation_dtype=plan.generation.dtype,
-        use_drafts=plan.generation.drafts,
+        drafts_from=plan.generation.drafts,
         forest_generation=self_test.passed,
         drafts=DraftPool(),
         reporter=report,
@@ -220,7 +232,14 @@ def training_settings(plan: TrainingPlan, device_type: str, *, forest: bool) -> 
         budget_tokens=AUTO_BUDGET_TOKENS[device_type] if budget == "auto" else budget,
         gradient_checkpointing=plan.gradient_checkpointing,
         seed=0,
+        checkpoint_every=_checkpoint_interval(plan.checkpoint_every),
     )
+
+
+def _checkpoint_interval(every: int | str) -> CheckpointInterval:
+    if isinstance(every, int):
+        return CheckpointInterval(steps=every)
+    return CheckpointInterval(seconds=seconds_of(every)) if every != "auto" else BY_COST
 
 
 def generation_settings(

@@ -26,13 +26,14 @@ from loracle.forest.trie import IntArray
 from loracle.generation.prefill import Start, Verified, penalise
 from loracle.generation.types import GenerationSettings, GenerationStatistics
 from loracle.model.base import BaseModel, packed_hidden_states
+from loracle.run_folder import signals
 
 # Tokens a step may carry before it costs notably more than one alone (weights are read once).
 _TOKENS_PER_STEP = {"cpu": 24, "cuda": 256}
 _MAX_GUESS_TOKENS = 8
 _MAX_MATCH_TOKENS = 3
 
-# The batch is packed anew once this share of it has finished.
+# The batch is packed again once this share of it has finished.
 _FINISHED_SHARE = 0.25
 
 
@@ -78,6 +79,7 @@ def decode(
         return done
     state = _State.gather(base, verified, live, settings.max_new_tokens)
     while live:
+        signals.stop_if_urgent()
         guesses = _guesses(live, settings, base.device.type)
         choices = state.step(base, live, guesses, settings.repetition_penalty)
         statistics.num_decode_steps += 1

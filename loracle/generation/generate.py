@@ -9,15 +9,17 @@ draft's token counts only where greedy decoding chooses it too.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from typing import Any
 
 import torch
 
 from loracle.forest.attention.interface import ATTENTION_NAME, attention_implementation
 from loracle.generation.decoding import decode
-from loracle.generation.plain import generate_plainly
-from loracle.generation.prefill import verify
+from loracle.generation.memory import AnsweringMemory, AnsweringMemoryEvent
+from loracle.generation.plain import answer_plainly
+from loracle.generation.prefill import drafts_of, verify
 from loracle.generation.types import Answer, GenerationSettings, GenerationStatistics, Question
 from loracle.model.base import BaseModel, answering
 
@@ -31,41 +33,111 @@ def generate(
     *,
     forest: bool = True,
     statistics: GenerationStatistics | None = None,
+    answered: Sequence[Sequence[int]] = (),
+    on_memory: Callable[[AnsweringMemoryEvent], None] = lambda event: None,
 ) -> Iterator[list[Answer]]:
     """Answer the questions batch by batch, in their order.
 
+    Which questions share a batch depends on their order and `settings.batch_size` alone.
+
     adapted: the attached adapter (its layers sit in `base.model`), or None for the base alone.
     forest: False where the self-test failed; then, too, transformers' `generate` answers.
+    answered: token ids of the answers to the first questions, whole batches of them (see
+        `num_in_whole_batches`), given earlier: the answers after them are yielded.
+    on_memory: told when memory runs out, and less is computed at once.
+
+    Raises:
+        OutOfMemoryError: not even one question at a time fits.
     """
     statistics = statistics if statistics is not None else GenerationStatistics()
-    if settings.sampling is not None or not forest:
-        yield from generate_plainly(base, adapted, questions, settings, can_pad=forest)
-        return
+    plainly = settings.sampling is not None or not forest
+    memory = AnsweringMemory(settings, on_memory)
     for start in range(0, len(questions), settings.batch_size):
         batch = questions[start : start + settings.batch_size]
-        with attention_implementation(base.model, ATTENTION_NAME), answering(base, adapted):
-            answers = _answer_batch(base, batch, settings, statistics)
-        yield answers
+        if start < len(answered):
+            if not plainly:
+                _note_again(batch, answered[start : start + len(batch)], settings, statistics)
+        elif plainly:
+            yield memory.answered(
+                batch,
+                partial(_plain_part, base, adapted, start, can_pad=forest),
+            )
+        else:
+            batch = _with_useful_drafts(batch, statistics)
+            with attention_implementation(base.model, ATTENTION_NAME), answering(base, adapted):
+                answers = memory.answered(batch, partial(_forest_part, base, statistics))
+            yield answers
 
 
-def _answer_batch(
-    base: BaseModel,
-    batch: Sequence[Question],
-    settings: GenerationSettings,
-    statistics: GenerationStatistics,
-) -> list[Answer]:
-    batch = [
+def num_in_whole_batches(num_answers: int, num_questions: int, batch_size: int) -> int:
+    """How many of the first answers are whole batches: with the others, their batch is redone."""
+    if num_answers >= num_questions:
+        return num_questions
+    return num_answers - num_answers % batch_size
+
+
+def _with_useful_drafts(
+    batch: Sequence[Question], statistics: GenerationStatistics
+) -> list[Question]:
+    return [
         question._replace(drafts={s: d for s, d in question.drafts.items() if statistics.useful(s)})
         for question in batch
     ]
-    verified = verify(base, batch, settings)
+
+
+def _note_again(
+    batch: Sequence[Question],
+    answers: Sequence[Sequence[int]],
+    settings: GenerationSettings,
+    statistics: GenerationStatistics,
+) -> None:
+    """Count what a batch's drafts were worth, as when it was answered.
+
+    The counts decide which drafts later batches try.
+    """
+    for question, answer in zip(_with_useful_drafts(batch, statistics), answers, strict=True):
+        for source, draft in drafts_of(question, settings.max_new_tokens):
+            statistics.proposed[source] += len(draft)
+            statistics.accepted[source] += _num_common(draft, answer)
+
+
+def _num_common(a: Sequence[int], b: Sequence[int]) -> int:
+    """The length of their common beginning."""
+    return next(
+        (i for i, (x, y) in enumerate(zip(a, b, strict=False)) if x != y), min(len(a), len(b))
+    )
+
+
+def _plain_part(
+    base: BaseModel,
+    adapted: Any | None,
+    batch_start: int,
+    part_start: int,
+    part: Sequence[Question],
+    settings: GenerationSettings,
+    *,
+    can_pad: bool,
+) -> list[Answer]:
+    seed = settings.seed + batch_start + part_start
+    return answer_plainly(base, adapted, part, settings, seed, can_pad=can_pad)
+
+
+def _forest_part(
+    base: BaseModel,
+    statistics: GenerationStatistics,
+    part_start: int,
+    part: Sequence[Question],
+    settings: GenerationSettings,
+) -> list[Answer]:
+    verified = verify(base, part, settings)
+    decoded = decode(base, verified, settings, statistics)
+    # Counted at the end: memory may run out before it, and the part come again.
     for source, (proposed, accepted) in verified.draft_use.items():
         statistics.proposed[source] += proposed
         statistics.accepted[source] += accepted
-    statistics.num_prompt_tokens += sum(len(question.prompt_ids) for question in batch)
+    statistics.num_prompt_tokens += sum(len(question.prompt_ids) for question in part)
     statistics.num_prefill_nodes += verified.num_nodes
     statistics.num_finished_by_drafts += sum(start.finished for start in verified.starts)
-    decoded = decode(base, verified, settings, statistics)
     return [
         Answer(tuple(token_ids), "stop" if stopped else "length", nll)
         for (token_ids, stopped), nll in zip(decoded, verified.nlls, strict=True)

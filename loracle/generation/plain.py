@@ -3,37 +3,38 @@ forest. Plain batches, no drafts."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import torch
 
 from loracle.generation.types import Answer, GenerationSettings, Question
 from loracle.model.base import BaseModel, answering
+from loracle.run_folder import signals
 
 
-def generate_plainly(
+def answer_plainly(
     base: BaseModel,
     adapted: Any | None,
-    questions: Sequence[Question],
+    batch: Sequence[Question],
     settings: GenerationSettings,
+    seed: int,
     *,
     can_pad: bool,
-) -> Iterator[list[Answer]]:
-    """Answer in batches, in order.
+) -> list[Answer]:
+    """Answer a batch, in order.
 
     can_pad: False where left padding could change answers (memory outside attention); prompts of
     one length then share a call, and no other.
     """
-    for start in range(0, len(questions), settings.batch_size):
-        batch = questions[start : start + settings.batch_size]
-        torch.manual_seed(settings.seed + start)
-        answers: dict[int, Answer] = {}
-        for places in _calls(batch, can_pad):
-            prompts = [list(batch[place].prompt_ids) for place in places]
-            with answering(base, adapted):
-                answers.update(zip(places, _call(base, prompts, settings), strict=True))
-        yield [answers[place] for place in range(len(batch))]
+    torch.manual_seed(seed)
+    answers: dict[int, Answer] = {}
+    for places in _calls(batch, can_pad):
+        signals.stop_if_urgent()
+        prompts = [list(batch[place].prompt_ids) for place in places]
+        with answering(base, adapted):
+            answers.update(zip(places, _call(base, prompts, settings), strict=True))
+    return [answers[place] for place in range(len(batch))]
 
 
 def _calls(batch: Sequence[Question], can_pad: bool) -> list[list[int]]:

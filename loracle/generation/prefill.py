@@ -24,6 +24,7 @@ from loracle.forest.limits import MAX_ROW_TOKENS
 from loracle.forest.trie import Forest, IntArray, Sequences, build_forest
 from loracle.generation.types import GenerationSettings, Question
 from loracle.model.base import BaseModel, forest_hidden_states
+from loracle.run_folder import signals
 
 _CHUNK_NODES = 256
 
@@ -107,18 +108,26 @@ def penalise(logits_MV: Tensor, seen_ids: Sequence[Sequence[int]], penalty: floa
     logits_MV.scatter_(1, seen, torch.where(scores < 0, scores * penalty, scores / penalty))
 
 
+def drafts_of(question: Question, max_new_tokens: int) -> list[tuple[str, tuple[int, ...]]]:
+    """The drafts that are tried, each with its source: no longer than an answer, none twice."""
+    return [
+        (source, draft[:max_new_tokens])
+        for source, drafts in question.drafts.items()
+        for draft in dict.fromkeys(map(tuple, drafts))
+        if draft
+    ]
+
+
 def _plant(batch: Sequence[Question], settings: GenerationSettings) -> tuple[list[_Branch], Forest]:
     planned: list[tuple[int, str | None, tuple[int, ...], int | None]] = []
     for i, question in enumerate(batch):
         planned.append((i, None, (), None))
         if settings.answer_nll:
             planned += [(i, None, tuple(ids[:-1]), ids[-1]) for ids in question.references]
-        for source, drafts in question.drafts.items():
-            planned += [
-                (i, source, tuple(draft[: settings.max_new_tokens]), None)
-                for draft in dict.fromkeys(map(tuple, drafts))
-                if len(draft)
-            ]
+        planned += [
+            (i, source, draft, None)
+            for source, draft in drafts_of(question, settings.max_new_tokens)
+        ]
     sequences = Sequences.of([[*batch[i].prompt_ids, *ids] for i, _, ids, _ in planned])
     forest = build_forest(sequences, max_row_tokens=min(MAX_ROW_TOKENS, settings.budget_tokens))
     branches = [
@@ -156,6 +165,7 @@ def _prefill(
     head = base.model.get_output_embeddings()
     start = 0
     for micro_batch in forest.micro_batches(budget_tokens):
+        signals.stop_if_urgent()
         keys_values: dict[int, KeysValues] = {}
         context = RowAttention.of(micro_batch, base.device, keep=keys_values)
         hidden = forest_hidden_states(base.model, micro_batch, context)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -71,3 +72,9 @@ class GenerationStatistics:
         """Whether drafts of this source are still worth their tokens."""
         proposed = self.proposed[source]
         return proposed < _MIN_PROPOSED_TOKENS or self.accepted[source] >= _MIN_ACCEPTED * proposed
+
+    def copy(self) -> GenerationStatistics:
+        """Another account of the same numbers."""
+        return dataclasses.replace(
+            self, proposed=Counter(self.proposed), accepted=Counter(self.accepted)
+        )

@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+import json
+import secrets
+import shutil
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -11,10 +15,13 @@ import torch
 from torch import nn
 
 from loracle.errors import ModelError, PlanError
+from loracle.files import UNFINISHED_PREFIX, read_json, sync_folder, synced_sha256, write_json
 from loracle.model.base import fingerprint
 from loracle.model.lora_linear import use_fused_layers
+from loracle.model.token_dropout import use_token_dropout
 from loracle.plan import nearest
 
+_FACTS_FILE = "loracle.json"
 _SHORT_NAMES = {"alpha": "lora_alpha", "dropout": "lora_dropout"}
 
 
@@ -57,6 +64,7 @@ def attach(model: nn.Module, config: Any, seed: int) -> Any:
             adapted = get_peft_model(model, config)
         except (ValueError, TypeError, AttributeError) as error:
             raise ModelError(f"lora: the adapter does not fit this model: {error}") from error
+    use_token_dropout(adapted)
     use_fused_layers(adapted)
     return adapted
 
@@ -70,13 +78,89 @@ def detach(adapted: Any) -> Any:
     return base
 
 
-def save(adapted: Any, folder: Path) -> None:
-    """Write adapter_model.safetensors and adapter_config.json, in PEFT's format."""
-    adapted.save_pretrained(str(folder), safe_serialization=True)
+@contextmanager
+def attached(model: nn.Module, config: Any, seed: int) -> Iterator[Any]:
+    """A fresh adapter for a while; afterwards the base has the very weights it had before."""
+    with _biases_put_back(model):
+        adapted = attach(model, config, seed)
+        try:
+            yield adapted
+        finally:
+            detach(adapted)
 
 
-def load(model: nn.Module, folder: Path) -> Any:
-    """Attach an adapter saved by `save`, for evaluation.
+@contextmanager
+def loaded(model: nn.Module, folder: Path) -> Iterator[Any]:
+    """An adapter saved by `save`, for a while; afterwards the base is as it was before.
+
+    Raises:
+        ModelError: the folder holds no adapter, or one of another model.
+    """
+    with _biases_put_back(model):
+        adapted = load(model, folder)
+        try:
+            yield adapted
+        finally:
+            detach(adapted)
+
+
+@contextmanager
+def _biases_put_back(model: nn.Module) -> Iterator[None]:
+    """`bias: all` and `bias: lora_only` train the base's own biases in place."""
+    biases = [
+        (parameter, parameter.detach().clone())
+        for name, parameter in model.named_parameters()
+        if name.endswith("bias")
+    ]
+    try:
+        yield
+    finally:
+        with torch.no_grad():
+            for parameter, before in biases:
+                parameter.copy_(before)
+                parameter.requires_grad_(False)
+
+
+def save(adapted: Any, folder: Path, facts: Mapping[str, Any] | None = None) -> None:
+    """Write adapter_model.safetensors and adapter_config.json, in PEFT's format.
+
+    The same adapter gives the same bytes, and the folder is there as a whole or not at all.
+    facts: what the adapter belongs to, kept beside it in loracle.json.
+    """
+    unfinished = folder.with_name(f"{UNFINISHED_PREFIX}{secrets.token_hex(8)}")
+    try:
+        adapted.save_pretrained(str(unfinished), safe_serialization=True)
+        _sort_sets(unfinished / "adapter_config.json", adapted)
+        if facts is not None:
+            write_json(unfinished / _FACTS_FILE, dict(facts))
+        for path in unfinished.iterdir():
+            synced_sha256(path)
+        if folder.exists():
+            shutil.rmtree(folder)
+        unfinished.rename(folder)
+        sync_folder(folder.parent)
+    finally:
+        shutil.rmtree(unfinished, ignore_errors=True)
+
+
+def saved_facts(folder: Path) -> dict[str, Any]:
+    """What `save` was told of the adapter; empty if nothing."""
+    path = folder / _FACTS_FILE
+    return dict(read_json(path)) if path.exists() else {}
+
+
+def _sort_sets(path: Path, adapted: Any) -> None:
+    """peft writes its sets of names in the order of the day."""
+    config = adapted.peft_config[adapted.active_adapter]
+    values = json.loads(path.read_text(encoding="utf-8"))
+    for name in values:
+        if isinstance(getattr(config, name, None), set):
+            values[name] = sorted(values[name])
+    write_json(path, values)
+
+
+def load(model: nn.Module, folder: Path, *, trainable: bool = False) -> Any:
+    """Attach an adapter saved by `save`, for evaluation, or to be trained further.
 
     Raises:
         ModelError: the folder holds no adapter, or one of another model.
@@ -86,9 +170,10 @@ def load(model: nn.Module, folder: Path) -> Any:
     if not (folder / "adapter_config.json").is_file():
         raise ModelError(f"{folder}: no adapter_config.json; name a folder in PEFT's format")
     try:
-        adapted = PeftModel.from_pretrained(model, str(folder))
+        adapted = PeftModel.from_pretrained(model, str(folder), is_trainable=trainable)
     except (ValueError, RuntimeError, OSError) as error:
         raise ModelError(f"{folder}: the adapter does not fit this model: {error}") from error
+    use_token_dropout(adapted)
     use_fused_layers(adapted)
     return adapted
 
@@ -99,5 +184,8 @@ def trainable(adapted: Any) -> list[tuple[str, nn.Parameter]]:
 
 
 def adapter_fingerprint(adapted: Any) -> str:
-    """The fingerprint of the adapter's weights."""
-    return fingerprint(trainable(adapted))
+    """The fingerprint of the adapter's weights: of all that `save` writes."""
+    from peft import get_peft_model_state_dict
+
+    state = get_peft_model_state_dict(adapted, save_embedding_layers=False)
+    return fingerprint(sorted(state.items()))

@@ -11,13 +11,13 @@ Shape suffixes: N tokens, I input size, O output size, R the adapter's rank, K d
 
 from __future__ import annotations
 
-import math
 from types import MethodType
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor, nn
+
+from loracle.model.token_dropout import TokenDropout
 
 
 def use_fused_layers(adapted: Any) -> int:
@@ -47,7 +47,7 @@ def _is_plain(layer: Any) -> bool:
         and type(layer.lora_B[names[0]]) is nn.Linear
         and layer.lora_A[names[0]].bias is None
         and layer.lora_B[names[0]].bias is None
-        and type(layer.lora_dropout[names[0]]) in (nn.Identity, nn.Dropout)
+        and type(layer.lora_dropout[names[0]]) in (nn.Identity, TokenDropout)
     )
 
 
@@ -67,14 +67,16 @@ def _forward(layer: Any, x: Tensor, *arguments: Any, **options: Any) -> Tensor:
         output: Tensor = type(layer).forward(layer, x, *arguments, **options)
         return output
     dropout = layer.lora_dropout[name]
-    p = dropout.p if layer.training and isinstance(dropout, nn.Dropout) else 0.0
+    p = dropout.p if layer.training and isinstance(dropout, TokenDropout) else 0.0
     weights = (base.weight, base.bias, update_a.weight, update_b.weight)
     scaling = layer.scaling[name]
     if not p and not torch.is_grad_enabled():
         # Decoding calls this for a few tokens: the graph's own bookkeeping would show.
         x_NI = x.reshape(-1, x.shape[-1])
         return _product(x_NI, x_NI, *weights, scaling)[0].view(*x.shape[:-1], -1)
-    fused: Tensor = _LoraLinear.apply(x, *weights, scaling, p)  # type: ignore[no-untyped-call]
+    num_features = x.shape[-1]
+    dropped_K = dropout.dropped_places(x.numel() // num_features, num_features) if p else None
+    fused: Tensor = _LoraLinear.apply(x, *weights, scaling / (1.0 - p), dropped_K)  # type: ignore[no-untyped-call]
     return fused
 
 
@@ -103,12 +105,10 @@ class _LoraLinear(torch.autograd.Function):
         bias_O: Tensor | None,
         a_RI: Tensor,
         b_OR: Tensor,
-        scaling: float,
-        p: float,
+        scale: float,
+        dropped_K: Tensor | None,
     ) -> Tensor:
         x_NI = x.reshape(-1, x.shape[-1])
-        dropped_K = _dropped_places(x_NI.numel(), p) if p else None
-        scale = scaling / (1.0 - p)
         output_NO, update_NR = _product(
             x_NI, _dropped(x_NI, dropped_K), weight_OI, bias_O, a_RI, b_OR, scale
         )
@@ -134,20 +134,6 @@ class _LoraLinear(torch.autograd.Function):
                 d_x_NI.add_(_drop_in_place(d_update_NR @ a, dropped_K))
             d_x = d_x_NI.view(*gradients[0].shape[:-1], -1)
         return d_x, None, None, d_a_RI, d_b_OR, None, None
-
-
-def _dropped_places(num_values: int, p: float) -> Tensor:
-    """Flat places to set to zero, so that each value is dropped with probability p, independently.
-
-    A Poisson number of uniform places hits each value a Poisson number of times, independently of
-    the others; at a mean of -log(1 - p) a value is missed with probability 1 - p exactly. That
-    draws p random numbers a value; torch draws one a value, on one core, which took a quarter of a
-    training step. Seeded from torch's generator: a fixed seed, and recomputation under gradient
-    checkpointing, give the same places.
-    """
-    generator = np.random.Generator(np.random.SFC64(int(torch.randint(1 << 62, ()))))
-    num_hits = generator.poisson(-math.log1p(-p) * num_values)
-    return torch.from_numpy(generator.integers(0, num_values, num_hits))
 
 
 def _dropped(x_NI: Tensor, dropped_K: Tensor | None) -> Tensor:

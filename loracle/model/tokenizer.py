@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 from dataclasses import dataclass
 from typing import Any
 
@@ -46,3 +48,8 @@ def load_tokenizing(source: str, *, trust_remote_code: bool = False) -> Tokenizi
         declared_end_token_ids(generation, text_config, tokenizer),
         getattr(text_config, "max_position_embeddings", None),
     )
+
+
+def chat_template_sha256(tokenizer: Any) -> str:
+    """The hash of the template that conversations are rendered with, in hex."""
+    return hashlib.sha256(json.dumps(tokenizer.chat_template).encode()).hexdigest()

@@ -18,6 +18,8 @@ from loracle.plan.sections import DataFilePlan
 
 # Sections that decide no result.
 _FOLLOWERS = frozenset({"trackers"})
+# Keys of other sections that decide none.
+_WITHOUT_EFFECT = {"training": frozenset({"checkpoint_every"})}
 # Where a file lies does not decide a result; its content (sha256) and its name do.
 _LOCATION_KEYS = frozenset({"path", "size_bytes", "hub", "commit", "config", "split", "files"})
 SHOWN_HASH_CHARACTERS = 12
@@ -172,6 +174,9 @@ def _deciding(frozen: Mapping[str, Any]) -> dict[str, Any]:
             {key: value for key, value in entry.items() if key not in _LOCATION_KEYS}
             for entry in frozen.get(section, [])
         ]
+    for section, names in _WITHOUT_EFFECT.items():
+        values = frozen.get(section, {})
+        kept[section] = {key: value for key, value in values.items() if key not in names}
     return kept
 
 

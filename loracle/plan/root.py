@@ -37,6 +37,8 @@ FILE_SECTIONS = ("candidates", "evaluation")
 
 # Set in the context of validation where nothing is measured, as for `loracle inspect`.
 EVALUATION_OPTIONAL = "evaluation_optional"
+# The same where nothing is trained.
+CANDIDATES_OPTIONAL = "candidates_optional"
 
 
 class Asked(NamedTuple):
@@ -79,7 +81,9 @@ class Plan(Section):
 
     @field_validator("candidates")
     @classmethod
-    def _check_candidates(cls, candidates: list[CandidatePlan]) -> list[CandidatePlan]:
+    def _check_candidates(
+        cls, candidates: list[CandidatePlan], info: ValidationInfo
+    ) -> list[CandidatePlan]:
         refuse(*location_problems("candidates", candidates))
         named = with_distinct_names(candidates)
         problems = name_problems("candidates", named)
@@ -89,7 +93,7 @@ class Plan(Section):
             for index, entry in enumerate(named)
             if entry.name.casefold() == BASE_NAME
         ]
-        if not candidates:
+        if not candidates and CANDIDATES_OPTIONAL not in (info.context or ()):
             problems.append("candidates: found none; name at least one training file")
         refuse(*problems)
         return named

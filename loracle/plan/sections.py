@@ -8,6 +8,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import (
     BaseModel,
+    BeforeValidator,
     ConfigDict,
     Field,
     JsonValue,
@@ -19,6 +20,7 @@ from pydantic import (
 from loracle.plan.locations import BadLocation, parse_model
 from loracle.plan.messages import is_text_encoding, refuse, show
 from loracle.plan.paths import data_name
+from loracle.text import seconds_of
 
 # Strict: without it `batch_size: yes` would be read as 1 and `epochs: "3"` as a number.
 Count = Annotated[int, Field(strict=True, gt=0)]
@@ -249,6 +251,10 @@ class TrainingPlan(Section):
     machine, and halved where memory runs out."""
     gradient_checkpointing: StrictBool = False
     """Compute activations again in the backward pass: slower, with less memory."""
+    checkpoint_every: Count | Text = "auto"
+    """Optimizer steps (100) or time (`10 min`, `30 s`, `1 h`) between checkpoints, from which a
+    training that was stopped resumes with the same result. auto: as often as it costs at most 2 %
+    of the time, and every 10 minutes at least. Decides no result."""
     train_on: Literal["assistant", "last"] = "assistant"
     """Which turns carry loss: every assistant turn, or the last one alone."""
     max_length: Count | None = None
@@ -259,6 +265,16 @@ class TrainingPlan(Section):
     question, the answer or the template, and a row too long without its passage is dropped; drop:
     it is left out; error: nothing is trained. Such rows are listed with file and line."""
 
+    @field_validator("checkpoint_every")
+    @classmethod
+    def _check_checkpoint_every(cls, every: int | str) -> int | str:
+        if isinstance(every, str) and every != "auto" and not seconds_of(every):
+            refuse(
+                f"training.checkpoint_every: found {show(every)}; expected auto, a number of "
+                "steps, or a time such as 10 min, 30 s or 1 h"
+            )
+        return every
+
     @model_validator(mode="after")
     def _one_length(self) -> Self:
         if self.max_steps is not None and self.max_tokens is not None:
@@ -267,6 +283,11 @@ class TrainingPlan(Section):
                 f"{self.max_steps}; expected at most one of the two"
             )
         return self
+
+
+def _drafts_by_name(value: object) -> object:
+    """YAML reads `off` as false."""
+    return {True: "all", False: "off"}[value] if isinstance(value, bool) else value
 
 
 class GenerationPlan(Section):
@@ -290,9 +311,15 @@ class GenerationPlan(Section):
     """Beam search ends when num_beams answers are complete. Needs num_beams above 1."""
     seed: Seed = 0
     """Seed of sampling. Needs do_sample."""
-    drafts: StrictBool = True
-    """Verify reference answers and answers of earlier trials in the prompt's pass. Saves steps and
-    never changes an answer; used by greedy decoding only."""
+    drafts: Annotated[Literal["references", "all", "off"], BeforeValidator(_drafts_by_name)] = (
+        "references"
+    )
+    """Guesses of the answer that are verified in the prompt's pass, which saves steps; used by
+    greedy decoding only. references: the reference answers; all: also the answers of earlier
+    trials, which is faster where candidates answer alike. A draft counts only where greedy
+    decoding chooses the same, but it changes what is computed together: where two tokens are
+    equally likely but for rounding, `all` lets the answer depend on which trials came before.
+    off: none. true is read as all, false as off."""
     prompt_lookup: StrictBool = True
     """Take further drafts from the prompt's own text; used by greedy decoding only."""
     dtype: Literal["auto", "float32", "bfloat16"] = "auto"

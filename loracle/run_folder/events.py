@@ -55,6 +55,11 @@ EVENTS: Mapping[str, Event] = {
     "trial_skipped": Event(
         ("trial", "index", "num_trials", "reason"), (_PIPELINE,), "{place} skipped: {reason}"
     ),
+    "trial_resumed": Event(
+        ("trial", "step", "num_steps"),
+        (_PIPELINE, _TRAINING),
+        "{place} resumes after step {step:,}/{num_steps:,}",
+    ),
     "step": Event(
         ("trial", "num_steps", *STEP_RECORD_FIELDS),
         (_TRAINING,),

@@ -2,7 +2,8 @@
 
 The loss of a step is a sum over its targets divided by their total weight, so any cut of the
 batch into rows and micro-batches gives the same gradient. That is also the answer to running out
-of memory: drop the step's gradient, halve the budget, do the same step again.
+of memory: drop the step's gradient, halve the budget, do the same step again. Checkpoints are
+written between steps; a training that resumes from one ends with the same bytes.
 """
 
 from __future__ import annotations
@@ -27,6 +28,11 @@ from loracle.forest.ordering import Ordering
 from loracle.forest.trie import Forest, IntArray, Sequences, build_forest
 from loracle.model import adapter
 from loracle.model.base import BaseModel, computing, forest_hidden_states, input_casting_off
+from loracle.model.out_of_memory import is_out_of_memory, release_cached_memory
+from loracle.model.token_dropout import KeyArray, keyed, token_dropouts, token_keys
+from loracle.run_folder import signals
+from loracle.training.checkpoint import Checkpoint, CheckpointFolder
+from loracle.training.saving import BY_COST, CheckpointInterval, Saving
 
 _MIN_BUDGET_TOKENS = 16
 
@@ -57,6 +63,7 @@ class TrainingSettings:
     budget_tokens: int
     gradient_checkpointing: bool
     seed: int
+    checkpoint_every: CheckpointInterval = BY_COST
 
 
 @dataclass(frozen=True)
@@ -90,36 +97,48 @@ def train(
     settings: TrainingSettings,
     on_step: Callable[[StepRecord], None],
     on_memory: Callable[[MemoryEvent], None],
+    checkpoints: CheckpointFolder | None = None,
+    resume_from: Checkpoint | None = None,
 ) -> None:
     """Train the adapter in place.
 
     sequences: token ids with loss weights; groups: the prefix group of each, shape (S,).
+    resume_from: the checkpoint whose step was the last one done; None starts with the first.
 
     Raises:
         NonFiniteError: the loss or the gradient is not finite.
         OutOfMemoryError: a single sequence does not fit.
+        Stopped: a signal asked for it; the last step done is in a checkpoint.
     """
     ordering = _ordering(groups, settings)
     num_steps = num_training_steps(ordering, sequences.lengths, settings)
-    parameters = [parameter for _, parameter in adapter.trainable(adapted)]
+    parameters = dict(adapter.trainable(adapted))
     optimizer = torch.optim.AdamW(
-        parameters,
+        parameters.values(),
         lr=settings.learning_rate,
         betas=settings.betas,
         eps=settings.eps,
         weight_decay=settings.weight_decay,
     )
     memory = _Memory(settings.budget_tokens, on_memory)
-    with _training_mode(base, adapted, settings):
-        for step in range(num_steps):
+    saving = Saving(checkpoints, settings.checkpoint_every, parameters, optimizer)
+    first_step = 0
+    if resume_from is not None:
+        first_step, memory.budget_tokens = saving.resume(resume_from)
+    with (
+        _training_mode(base, adapted, settings),
+        signals.held("the step under way, then a checkpoint"),
+    ):
+        for step in range(first_step, num_steps):
             started = time.perf_counter()
             batch = take(sequences, ordering.batch(step))
             learning_rate = learning_rate_at(step, num_steps, settings)
             for group in optimizer.param_groups:
                 group["lr"] = learning_rate
-            loss, tokens_computed = _gradient(base, adapted, batch, step, settings, memory)
+            with saving.if_stopped(step, memory.budget_tokens):
+                loss, tokens_computed = _gradient(base, adapted, batch, step, settings, memory)
             max_norm = settings.max_grad_norm or math.inf
-            gradient_norm = float(torch.nn.utils.clip_grad_norm_(parameters, max_norm))
+            gradient_norm = float(torch.nn.utils.clip_grad_norm_(parameters.values(), max_norm))
             _require_finite(step, loss, gradient_norm)
             optimizer.step()
             on_step(
@@ -134,6 +153,8 @@ def train(
                     seconds=time.perf_counter() - started,
                 )
             )
+            ends_epoch = (step + 1) % ordering.steps_per_epoch == 0
+            saving.after_step(step + 1, memory.budget_tokens, ends_epoch=ends_epoch)
 
 
 @dataclass
@@ -147,8 +168,7 @@ class _Memory:
         """Raises the error where it is another one, OutOfMemoryError where no half is left."""
         if not is_out_of_memory(error):
             raise error
-        if torch.cuda.is_available():
-            torch.cuda.empty_cache()
+        release_cached_memory()
         # No row is longer than the budget unless one sequence is: halving goes on until then.
         if self.budget_tokens <= _MIN_BUDGET_TOKENS:
             raise OutOfMemoryError(
@@ -171,11 +191,17 @@ def _gradient(
     """The step's gradient, loss and computed tokens: again with half the budget if need be."""
     while True:
         adapted.zero_grad(set_to_none=True)
-        # Seeded by the step, so that dropout needs no replay when training resumes.
-        torch.manual_seed(step_seed(settings.seed, step))
+        seed = step_seed(settings.seed, step)
+        # LoRA's dropout has keys of its own; this is for a base with random parts.
+        torch.manual_seed(seed)
         try:
             return accumulate_gradient(
-                base, adapted, batch, budget_tokens=memory.budget_tokens, forest=settings.forest
+                base,
+                adapted,
+                batch,
+                budget_tokens=memory.budget_tokens,
+                forest=settings.forest,
+                seed=seed,
             )
         except (RuntimeError, MemoryError) as error:
             memory.halve(error, step, batch)
@@ -240,19 +266,31 @@ def take(sequences: Sequences, rows: IntArray) -> Sequences:
 
 
 def accumulate_gradient(
-    base: BaseModel, adapted: Any, batch: Sequences, *, budget_tokens: int, forest: bool
+    base: BaseModel,
+    adapted: Any,
+    batch: Sequences,
+    *,
+    budget_tokens: int,
+    forest: bool,
+    seed: int,
 ) -> tuple[float, int]:
-    """Add the gradient of the batch's mean loss; return that loss and the tokens computed."""
+    """Add the gradient of the batch's mean loss; return that loss and the tokens computed.
+
+    seed: of the dropout, whatever the budget is.
+    """
     assert batch.weights is not None, "training needs loss weights"
     total_weight = float(batch.weights.sum(dtype=np.float64))
     loss_sum, tokens_computed = 0.0, 0
+    dropouts = token_dropouts(adapted)
     for micro_batch in _micro_batches(batch, budget_tokens, forest):
-        with computing(base.dtype, base.device, adapted):
-            if isinstance(micro_batch, Forest):
-                loss, num_tokens = forest_loss(base, micro_batch), micro_batch.num_nodes
-            else:
-                loss, num_tokens = padded_loss(base.model, micro_batch, base.device)
-        (loss / total_weight).backward()  # type: ignore[no-untyped-call]
+        signals.stop_if_urgent()
+        with keyed(dropouts, _dropout_keys(micro_batch, seed)):
+            with computing(base.dtype, base.device, adapted):
+                if isinstance(micro_batch, Forest):
+                    loss, num_tokens = forest_loss(base, micro_batch), micro_batch.num_nodes
+                else:
+                    loss, num_tokens = padded_loss(base.model, micro_batch, base.device)
+            (loss / total_weight).backward()  # type: ignore[no-untyped-call]
         loss_sum += float(loss.detach())
         tokens_computed += num_tokens
     return loss_sum / total_weight, tokens_computed
@@ -265,6 +303,19 @@ def _micro_batches(
         rows_tokens = min(MAX_ROW_TOKENS, budget_tokens)
         return build_forest(batch, max_row_tokens=rows_tokens).micro_batches(budget_tokens)
     return (take(batch, rows) for rows in _padded_rows(batch.lengths, budget_tokens))
+
+
+def _dropout_keys(micro_batch: Forest | Sequences, seed: int) -> KeyArray:
+    """The dropout key of every token as it stands in the computation, flat; 0 for padding."""
+    if isinstance(micro_batch, Forest):
+        return token_keys(micro_batch.token_ids, micro_batch.depths, seed)
+    lengths = micro_batch.lengths
+    places = np.arange(int(lengths.max()))
+    is_token = places < lengths[:, None]
+    keys = np.zeros(is_token.shape, np.uint64)
+    depths = np.broadcast_to(places, is_token.shape)[is_token]
+    keys[is_token] = token_keys(micro_batch.token_ids, depths, seed)
+    return keys.reshape(-1)
 
 
 def forest_loss(base: BaseModel, micro_batch: Forest) -> Tensor:
@@ -314,11 +365,3 @@ def _checkpointing(model: Any, switch: Literal["enable", "disable"]) -> Callable
     new, old = f"activation_checkpointing_{switch}", f"gradient_checkpointing_{switch}"
     method: Callable[..., None] = getattr(model, new if hasattr(model, new) else old)
     return method
-
-
-def is_out_of_memory(error: BaseException) -> bool:
-    """Whether an exception says that memory ran out, on a GPU or on the CPU."""
-    if isinstance(error, (torch.OutOfMemoryError, MemoryError)):
-        return True
-    message = str(error)
-    return "DefaultCPUAllocator" in message or "out of memory" in message

@@ -14,6 +14,7 @@ import pytest
 from loracle import cli
 from loracle.data.reading.dataset import read_examples
 from loracle.data.rendering.renderer import Rendered
+from loracle.experiment import answering
 from loracle.experiment import run as experiment
 from loracle.experiment.attempt import attempt_base
 from loracle.model import adapter
@@ -109,11 +110,13 @@ def test_the_same_command_runs_no_finished_trial_again(model_folder, data, monke
     assert run(model_folder, monkeypatch) == 0
     before = files(data / "run/trials")
     (data / "run/trials/b--s0/DONE").unlink()
-    monkeypatch.setattr(adapter, "save", forbid_after(adapter.save, 1))
+    # Trained before, and its questions answered: neither is done again.
+    monkeypatch.setattr(adapter, "save", forbid_after(adapter.save, 0))
+    monkeypatch.setattr(answering, "_prediction", forbid_after(answering._prediction, 0))
     assert run(model_folder, monkeypatch) == 0
     shown = capsys.readouterr().err
     assert "finished before" in shown
-    assert "starting over" in shown
+    assert "starting over" not in shown
     after = files(data / "run/trials")
     assert after.keys() == before.keys()
     same = [name for name in before if name.endswith((".safetensors", "predictions/test.jsonl"))]

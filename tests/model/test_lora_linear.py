@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import math
-
 import pytest
 import torch
 from peft import LoraConfig, get_peft_model
 from peft.tuners.lora import Linear
 from torch import Tensor, nn
 
-from loracle.model import lora_linear
 from loracle.model.lora_linear import use_fused_layers
+from loracle.model.token_dropout import use_token_dropout
 
 NUM_TOKENS = 37
 
@@ -32,6 +30,7 @@ def layer(*, bias: bool = True, dtype: torch.dtype = torch.float32, **options) -
     config = LoraConfig(r=4, lora_alpha=12, target_modules=["proj"], **options)
     model = OneLayer(bias).to(dtype)
     adapted = get_peft_model(model, config, autocast_adapter_dtype=True)
+    use_token_dropout(adapted)
     for name, parameter in adapted.named_parameters():
         if "lora_B" in name:
             nn.init.normal_(parameter, std=0.3)
@@ -93,9 +92,9 @@ def test_dropout_drops_the_same_values_in_output_and_gradients():
     x = torch.randn(NUM_TOKENS, 24)
     output, d_x, d_a, d_b = run(adapted, x)
     torch.manual_seed(3)
-    dropped = lora_linear._dropped_places(x.numel(), 0.5)
-    kept = torch.ones(x.numel()).index_fill(0, dropped, 0.0).view_as(x) / 0.5
     module = adapted.base_model.model.proj
+    dropped = module.lora_dropout["default"].dropped_places(NUM_TOKENS, 24)
+    kept = torch.ones(x.numel()).index_fill(0, dropped, 0.0).view_as(x) / 0.5
     a = module.lora_A["default"].weight.detach().clone().requires_grad_()
     b = module.lora_B["default"].weight.detach().clone().requires_grad_()
     inputs = x.clone().requires_grad_()
@@ -108,21 +107,7 @@ def test_dropout_drops_the_same_values_in_output_and_gradients():
         torch.testing.assert_close(found, value, rtol=1e-5, atol=1e-4)
 
 
-@pytest.mark.parametrize("p", [0.05, 0.3, 0.9])
-def test_each_value_is_dropped_with_the_probability_asked_for(p):
-    num_values, num_draws = 5_000, 400
-    torch.manual_seed(0)
-    hits = torch.zeros(num_values)
-    for _ in range(num_draws):
-        hits[lora_linear._dropped_places(num_values, p).unique()] += 1
-    share = hits / num_draws
-    standard_error = math.sqrt(p * (1 - p) / num_draws)
-    assert abs(float(share.mean()) - p) < 5 * standard_error / math.sqrt(num_values)
-    # As far apart as independent draws are: neither the same each time nor spread too evenly.
-    assert float(share.std()) == pytest.approx(standard_error, rel=0.1)
-
-
-def test_dropout_is_seeded_by_torch_and_off_in_evaluation():
+def test_dropout_without_keys_is_seeded_by_torch_and_off_in_evaluation():
     adapted = layer(lora_dropout=0.3)
     use_fused_layers(adapted)
     x = torch.randn(NUM_TOKENS, 24)

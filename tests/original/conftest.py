@@ -20,7 +20,7 @@ def question_rows(num_passages: int = 4, num_questions: int = 3) -> list[dict[st
         {
             "id": f"p{p}q{q}",
             "context": f"Box {p} holds {p + 3} red pens and {p} cups.",
-            "question": f"How many in {'abc'[q]}?",
+            "question": f"How many in {'abcdefghi'[q]}?",
             "answer": f"{p} of {q}",
         }
         for p in range(num_passages)
@@ -31,6 +31,13 @@ def question_rows(num_passages: int = 4, num_questions: int = 3) -> list[dict[st
 def write_rows(path: Path, rows: list[dict[str, Any]]) -> Path:
     path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
     return path
+
+
+@pytest.fixture(autouse=True)
+def working_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The functions write their logs into the working folder."""
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
 
 
 @pytest.fixture

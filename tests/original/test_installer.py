@@ -78,14 +78,15 @@ def test_the_environment_installs_this_project_with_the_tested_versions() -> Non
     pinned = (ENVIRONMENT.parent / constraints).resolve()
     assert any(line.startswith("torch==") for line in pinned.read_text().splitlines())
     assert (ENVIRONMENT.parent / project / "pyproject.toml").is_file()
-    assert environment["name"] == "qwen-gpu"
+    assert environment["name"] == "qwen_gpu_env"
+    assert any(line.startswith("bitsandbytes") for line in pip)
 
 
 def test_a_dry_run_prints_the_commands_and_runs_none(machine: Machine) -> None:
     outcome = machine.install("--dry-run", "--download", "modelscope")
     assert outcome.returncode == 0, outcome.stderr
     shown = [line for line in outcome.stdout.splitlines() if line.startswith("+ ")]
-    assert shown[0] == f"+ conda env create --name qwen-gpu --file {ENVIRONMENT}"
+    assert shown[0] == f"+ conda env create --name qwen_gpu_env --file {ENVIRONMENT}"
     assert shown[-1].endswith("download_qwen.py --hub modelscope")
     assert machine.commands == ["conda env list"]
 
@@ -95,11 +96,11 @@ def test_a_dry_run_reports_every_check_that_fails(machine: Machine) -> None:
         (machine.programs / name).unlink()
     machine.add("df", "#!/bin/sh\necho Avail\necho 3G\n")
     outcome = machine.install("--dry-run")
-    assert outcome.returncode == 0
+    assert outcome.returncode == 2, "as its help says"
     failed = [line for line in outcome.stderr.splitlines() if line.startswith("check failed")]
     assert len(failed) == 3
     assert "Miniforge" in failed[0]
-    assert "--cpu-ok" in failed[1]
+    assert "--cpu" in failed[1]
     assert "3 GB free; the environment needs 20" in failed[2]
 
 
@@ -119,16 +120,16 @@ def test_it_creates_the_environment_then_checks_it(machine: Machine) -> None:
 
 
 def test_an_environment_that_is_there_is_updated(machine: Machine) -> None:
-    outcome = machine.install(ENVIRONMENTS="base\nqwen-gpu")
+    outcome = machine.install(ENVIRONMENTS="base\nqwen_gpu_env")
     assert outcome.returncode == 0, outcome.stderr
-    assert machine.commands[1].startswith("conda env update --name qwen-gpu")
+    assert machine.commands[1].startswith("conda env update --name qwen_gpu_env")
 
 
 def test_a_command_that_fails_ends_it_with_its_name(machine: Machine) -> None:
     outcome = machine.install(FAILING="pip check")
     assert outcome.returncode == 1
     assert (
-        "error: this command failed: conda run --name qwen-gpu python -m pip check"
+        "error: this command failed: conda run --name qwen_gpu_env python -m pip check"
         in outcome.stderr
     )
     assert "done" not in outcome.stdout
@@ -157,5 +158,6 @@ def test_without_a_card_nothing_is_installed_unless_that_is_wanted(machine: Mach
     assert refused.returncode == 2
     assert "error: found no nvidia-smi" in refused.stderr
     assert machine.commands == []
-    assert machine.install("--cpu-ok").returncode == 0
+    for option in ("--cpu", "--cpu-ok"):
+        assert machine.install(option).returncode == 0
     assert not any("torch.cuda" in command for command in machine.commands)

@@ -15,8 +15,12 @@ from typing import Any
 import pytest
 from peft import PeftModel
 
-from loracle.errors import ModelError, PlanError
+from loracle.errors import DataError, ModelError, PlanError
+from loracle.experiment import attempt
+from loracle.experiment import run as experiment
+from loracle.report.run_record import read_run
 from tests import tiny
+from tests.data.audit.test_leakage import unlike
 from tests.original.conftest import GENERATION_KWARGS, TRAINING_ARGS, question_rows, write_rows
 from training import pipeline
 from training.pipeline_module import (
@@ -51,7 +55,13 @@ def run(model_folder: Path, config_dir: Path, tmp_path: Path) -> Callable[..., d
 @pytest.mark.parametrize("function", [run_training_evaluation_pipeline, run_pipeline_with_progress])
 def test_the_signature_is_that_of_the_original_system(function: Callable[..., Any]) -> None:
     parameters = inspect.signature(function).parameters.values()
-    assert [(p.name, p.default) for p in parameters] == [
+    by_position = [p for p in parameters if p.kind is not inspect.Parameter.KEYWORD_ONLY]
+    assert [(p.name, p.default) for p in parameters if p not in by_position] == [
+        ("log_dir", None),
+        ("quantization", None),
+        ("device_map", None),
+    ]
+    assert [(p.name, p.default) for p in by_position] == [
         ("dataset_paths", inspect.Parameter.empty),
         ("model_path", inspect.Parameter.empty),
         ("lora_config_dir", inspect.Parameter.empty),
@@ -76,9 +86,13 @@ def test_every_dataset_is_trained_scored_and_written(
         assert entry["evaluation"]["source"] == "file"
         assert entry["scores"]["num_examples"] == 4
         assert entry["lift"]["f1"] == entry["scores"]["f1"] - entry["base"]["f1"]
-        rows = Path(entry["predictions_path"]).read_text().splitlines()
+        rows = Path(entry["scores_path"]).read_text().splitlines()
         mean = sum(json.loads(row)["f1"] for row in rows) / len(rows)
-        assert entry["scores"]["f1"] == mean
+        assert entry["scores"]["f1"] == pytest.approx(100 * mean)
+        assert entry["scores"]["em"] == entry["scores"]["exact_match"]
+        assert len(Path(entry["predictions_path"]).read_text().splitlines()) == 4
+        low, high = entry["lift"]["intervals"]["f1"]
+        assert low <= entry["lift"]["f1"] <= high
         steps = Path(entry["adapter_path"]).parent / "steps.jsonl"
         assert len(steps.read_text().splitlines()) == entry["training"]["num_steps"]
         PeftModel.from_pretrained(
@@ -91,7 +105,8 @@ def test_a_dataset_scores_the_same_alone_and_after_others(
 ) -> None:
     other = write_rows(tmp_path / "other.jsonl", question_rows(2, 2))
     together = run([(other, eval_path), (train_path, eval_path)])["datasets"][1]
-    alone = run([(train_path, eval_path)])["datasets"][0]
+    elsewhere = tmp_path / "alone" / "results.json"
+    alone = run([(train_path, eval_path)], result_output_path=elsewhere)["datasets"][0]
     assert together["training"]["losses"] == alone["training"]["losses"]
     assert together["base"] == alone["base"]
     for key in ("exact_match", "f1", "finish_reasons"):
@@ -99,13 +114,40 @@ def test_a_dataset_scores_the_same_alone_and_after_others(
 
 
 def test_a_plain_path_is_measured_on_a_held_out_part_and_says_so(
-    run: Callable[..., dict[str, Any]], train_path: Path
+    run: Callable[..., dict[str, Any]], tmp_path: Path
 ) -> None:
+    rows = [{**row, "context": unlike(row["id"][1])[:90]} for row in question_rows(9, 2)]
+    train_path = write_rows(tmp_path / "nine.jsonl", rows)
     (entry,) = run([train_path])["datasets"]
     assert entry["evaluation"]["source"] == "held_out"
     assert entry["evaluation"]["path"] == str(train_path)
     assert entry["evaluation"]["share"] == 0.1
+    assert "1 of 9 such groups are asked; no passage asked about" in entry["evaluation"]["rule"]
+    assert entry["training"]["num_examples"] + entry["evaluation"]["num_examples"] == 18
+
+
+def test_of_few_rows_a_larger_share_is_held_out_and_stated(
+    run: Callable[..., dict[str, Any]], train_path: Path
+) -> None:
+    (entry,) = run([train_path])["datasets"]
+    assert entry["evaluation"]["share"] == 0.2
     assert entry["training"]["num_examples"] + entry["evaluation"]["num_examples"] == 12
+
+
+def test_what_is_said_of_shared_passages_holds_for_nine_rows_of_one_passage(
+    run: Callable[..., dict[str, Any]], tmp_path: Path
+) -> None:
+    (entry,) = run([write_rows(tmp_path / "one.jsonl", question_rows(1, 9))])["datasets"]
+    assert "1 of the rows asked are about a passage that is trained" in entry["evaluation"]["rule"]
+    assert entry["training"]["num_examples"] + entry["evaluation"]["num_examples"] == 9
+
+
+def test_a_single_row_cannot_be_split_and_the_way_out_is_named(
+    run: Callable[..., dict[str, Any]], tmp_path: Path
+) -> None:
+    path = write_rows(tmp_path / "one.jsonl", question_rows(1, 1))
+    with pytest.raises(DataError, match=r"name an evaluation file: \(train, eval\)"):
+        run([path])
 
 
 def test_the_file_is_written_after_every_dataset(
@@ -120,8 +162,8 @@ def test_the_file_is_written_after_every_dataset(
         pipeline, "write_json", lambda path, value: (written.append(value), write(path, value))
     )
     run([(train_path, eval_path), (train_path, eval_path)])
-    assert [value["status"] for value in written] == ["running", "completed"]
-    assert [len(value["datasets"]) for value in written] == [1, 2]
+    assert [value["status"] for value in written] == ["running"] * 3 + ["completed"]
+    assert [len(value["datasets"]) for value in written] == [0, 1, 2, 2]
 
 
 def test_a_failing_dataset_is_recorded_and_the_others_go_on(
@@ -134,14 +176,14 @@ def test_a_failing_dataset_is_recorded_and_the_others_go_on(
     broken = tmp_path / "broken.jsonl"
     broken.write_text('{"question": "Who?"}\n')
     bad_luck = write_rows(tmp_path / "bad_luck.jsonl", question_rows(2, 2))
-    train_adapter = pipeline.train_adapter
+    run_trial = attempt.run_trial
 
-    def sometimes(base: Any, training_set: Any, *rest: Any) -> Any:
+    def sometimes(setup: Any, training_set: Any, *rest: Any) -> Any:
         if training_set.name == "bad_luck":
             raise RuntimeError("the driver is gone")
-        return train_adapter(base, training_set, *rest)
+        return run_trial(setup, training_set, *rest)
 
-    monkeypatch.setattr(pipeline, "train_adapter", sometimes)
+    monkeypatch.setattr(attempt, "run_trial", sometimes)
     results = run([(path, eval_path) for path in (broken, bad_luck, train_path)])
     assert results["status"] == "completed_with_failures"
     assert [e["status"] for e in results["datasets"]] == ["failed", "failed", "completed"]
@@ -149,7 +191,7 @@ def test_a_failing_dataset_is_recorded_and_the_others_go_on(
     assert results["datasets"][1]["reason"] == "RuntimeError: the driver is gone"
     assert results["summary"]["num_failed"] == 2
     log = (tmp_path / "out" / "pipeline.log").read_text()
-    assert "[2/3 bad_luck] failed: RuntimeError: the driver is gone" in log
+    assert "[1/2 bad_luck] failed: RuntimeError: the driver is gone" in log
 
 
 def test_after_a_changed_base_nothing_more_is_trained(
@@ -161,14 +203,14 @@ def test_after_a_changed_base_nothing_more_is_trained(
     write_config(init_lora_weights="pissa")
     results = run([(train_path, eval_path), (train_path, eval_path)])
     reasons = [entry["reason"] for entry in results["datasets"]]
-    assert "training on boxes changed the base's weights" in reasons[0]
-    assert "an earlier dataset's training changed the base's weights" in reasons[1]
+    assert "the base's weights changed during this trial" in reasons[0]
+    assert "neither it nor a later trial can be trusted" in reasons[1]
 
 
 def test_where_no_dataset_can_be_read_no_model_is_loaded(
     run: Callable[..., dict[str, Any]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(pipeline, "load_model", lambda path: pytest.fail("it was loaded"))
+    monkeypatch.setattr(experiment, "load_model", lambda *_: pytest.fail("it was loaded"))
     results = run([tmp_path / "a.jsonl", tmp_path / "b.jsonl"])
     assert results["status"] == "failed"
     assert results["summary"]["best_dataset"] is None
@@ -193,15 +235,15 @@ def test_the_three_logs_lie_beside_the_results(
     assert logs["pipeline"].count("temperature: 0.1 has no effect") == 1
 
 
-def test_what_an_earlier_run_left_is_removed_with_a_word(
+def test_the_run_folder_lies_beside_the_results_and_is_one_of_loracle(
     run: Callable[..., dict[str, Any]], train_path: Path, eval_path: Path, tmp_path: Path
 ) -> None:
-    stale = tmp_path / "out" / "trials" / "boxes" / "adapter" / "old.safetensors"
-    stale.parent.mkdir(parents=True)
-    stale.write_text("old")
-    run([(train_path, eval_path)])
-    assert not stale.exists()
-    assert "1 files of an earlier run removed" in (tmp_path / "out" / "pipeline.log").read_text()
+    results = run([(train_path, eval_path)])
+    root = Path(results["run_folder"])
+    assert root == tmp_path / "out" / "results_run"
+    assert (root / "report.html").is_file()
+    assert results["decision"] == read_run(root).results["decisions"][0]
+    assert results["summary"]["reason"] == results["decision"]["sentence"]["en"]
 
 
 @pytest.mark.parametrize(
@@ -222,7 +264,7 @@ def test_wrong_arguments_are_refused_before_a_model_is_loaded(
     changes: dict[str, Any],
     message: str,
 ) -> None:
-    monkeypatch.setattr(pipeline, "load_model", lambda path: pytest.fail("it was loaded"))
+    monkeypatch.setattr(experiment, "load_model", lambda *_: pytest.fail("it was loaded"))
     with pytest.raises(PlanError, match=message):
         run(**{"dataset_paths": [train_path], **changes})
     assert not (tmp_path / "out").exists()

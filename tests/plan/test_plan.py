@@ -117,7 +117,26 @@ def test_a_number_with_an_exponent_is_a_number(written: str) -> None:
 def test_yaml_booleans_may_be_on_and_no() -> None:
     generation = plan_of("generation: {drafts: no, do_sample: on}").generation
 
-    assert (generation.drafts, generation.do_sample) == (False, True)
+    assert (generation.drafts, generation.do_sample) == ("off", True)
+
+
+@pytest.mark.parametrize(
+    ("written", "drafts"),
+    [("true", "all"), ("false", "off"), ("off", "off"), ("all", "all"), ("references",) * 2],
+)
+def test_drafts_are_named_and_may_still_be_true_or_false(written: str, drafts: str) -> None:
+    assert plan_of(f"generation: {{drafts: {written}}}").generation.drafts == drafts
+    assert plan_of("").generation.drafts == "references"
+
+
+@pytest.mark.parametrize("every", ["auto", "100", "10 min", "30 s", "1.5 h"])
+def test_checkpoints_are_asked_for_in_steps_or_time_and_decide_no_result(every: str) -> None:
+    plan = plan_of(f"training: {{checkpoint_every: {every}}}")
+    assert str(plan.training.checkpoint_every) == every
+    frozen, usual = freeze(plan), freeze(plan_of(""))
+    assert frozen["training"]["checkpoint_every"] == plan.training.checkpoint_every
+    assert fingerprint(frozen) == fingerprint(usual)
+    assert difference(frozen, usual) == []
 
 
 def test_paths_of_a_plan_file_start_at_its_folder(folder: Path) -> None:
@@ -285,7 +304,12 @@ def test_an_unknown_key_names_the_nearest_known_one(text: str, message: str) -> 
         ("training: {order: random}", "found \"random\"; expected 'grouped' or 'shuffled'"),
         ("training: {micro_batch_tokens: all}", "found \"all\"; expected a whole number or 'auto'"),
         ("training: 3", "training: found 3; expected a mapping of settings"),
-        ("generation: {drafts: 1}", "generation.drafts: found 1; expected true or false"),
+        ("generation: {drafts: 1}", "found 1; expected 'references', 'all' or 'off'"),
+        (
+            "training: {checkpoint_every: often}",
+            'training.checkpoint_every: found "often"; expected auto, a number of steps, or a time',
+        ),
+        ("training: {checkpoint_every: 0 s}", 'training.checkpoint_every: found "0 s"; expected'),
         ("model: {name: 1e5}", "model.name: found 100000.0; expected text (in quotes"),
         ('model: ""', 'model.name: found ""; expected text that is not empty'),
         ("model: {chat_template_kwargs: 3}", "chat_template_kwargs: found 3; expected a mapping"),

@@ -61,7 +61,7 @@ def test_the_quiet_view_shows_warnings_and_failures_alone() -> None:
     stream = io.StringIO()
     with Reporter(None, QuietView(stream)) as reporter:
         emit_all(reporter)
-    assert stream.getvalue().splitlines() == LINES[12:14]
+    assert stream.getvalue().splitlines() == LINES[13:15]
 
 
 # Bars
@@ -80,8 +80,8 @@ def rich_output(
 def test_the_bars_show_the_trials_and_the_stage_and_results_stay() -> None:
     output = rich_output(emit_all, clock=itertools.count().__next__)
     assert "1 of 5 trials" in output
-    assert LINES[7] in output
-    for kept in (LINES[0], LINES[5], *LINES[10:14], LINES[15]):
+    assert LINES[8] in output
+    for kept in (LINES[0], LINES[5], *LINES[11:15], LINES[16]):
         assert f"{kept}\n" in output
 
 

@@ -23,6 +23,7 @@ from loracle.forest.trie import Sequences
 from loracle.model import adapter
 from loracle.model.base import BaseModel, base_fingerprint, wrap_base
 from loracle.model.self_test import run_self_test
+from loracle.model.token_dropout import keyed, token_dropouts, token_keys
 from loracle.training import loop as training
 from loracle.training.loop import (
     MemoryEvent,
@@ -55,6 +56,9 @@ SETTINGS = TrainingSettings(
 )
 
 
+SEED = 11
+
+
 def rows() -> TrainingSet:
     base = tiny_base()
     renderer = Renderer(base.tokenizer, base.end_token_ids)
@@ -65,9 +69,14 @@ def tiny_base(kind: str = "llama") -> BaseModel:
     return wrap_base(kind, tiny.model(kind), tiny.tokenizer())
 
 
-def attached(base: BaseModel, seed: int = 0, dropout: float = 0.0):
+def attached(base: BaseModel, seed: int = 0, dropout: float = 0.0, **options):
     config = LoraConfig(
-        r=4, lora_alpha=8, lora_dropout=dropout, target_modules="all-linear", task_type="CAUSAL_LM"
+        r=4,
+        lora_alpha=8,
+        lora_dropout=dropout,
+        target_modules="all-linear",
+        task_type="CAUSAL_LM",
+        **options,
     )
     return adapter.attach(base.model, config, seed)
 
@@ -86,21 +95,23 @@ def gradient_of(base, adapted, batch: Sequences, *, budget: int, forest: bool) -
     adapted.train()
     name = ATTENTION_NAME if forest else "sdpa"
     with attention_implementation(base.model, name):
-        accumulate_gradient(base, adapted, batch, budget_tokens=budget, forest=forest)
+        accumulate_gradient(base, adapted, batch, budget_tokens=budget, forest=forest, seed=SEED)
     return torch.cat([p.grad.flatten() for _, p in adapter.trainable(adapted)])
 
 
 def one_by_one(base, adapted, batch: Sequences) -> torch.Tensor:
     """The gradient of separate sequences, through the model's own forward and loss."""
+    dropouts = token_dropouts(adapted)
     adapted.zero_grad()
     adapted.train()
     total = float(batch.weights.sum())
     for i in range(batch.num_sequences):
         one = take(batch, np.array([i]))
         token_ids = torch.from_numpy(one.token_ids).long()[None]
-        logits = base.model(input_ids=token_ids, use_cache=False).logits[0, :-1]
-        losses = torch.nn.functional.cross_entropy(logits, token_ids[0, 1:], reduction="none")
-        ((losses * torch.from_numpy(one.weights[1:])).sum() / total).backward()
+        with keyed(dropouts, token_keys(one.token_ids, np.arange(len(one.token_ids)), SEED)):
+            logits = base.model(input_ids=token_ids, use_cache=False).logits[0, :-1]
+            losses = torch.nn.functional.cross_entropy(logits, token_ids[0, 1:], reduction="none")
+            ((losses * torch.from_numpy(one.weights[1:])).sum() / total).backward()
     return torch.cat([p.grad.flatten() for _, p in adapter.trainable(adapted)])
 
 
@@ -171,6 +182,78 @@ def test_the_padded_path_has_the_same_gradient():
     adapted = awake(attached(base))
     found = gradient_of(base, adapted, data.sequences, budget=500, forest=False)
     assert relative_error(found, one_by_one(base, adapted, data.sequences)) <= 1e-5
+
+
+@pytest.mark.parametrize("dropout", [0.1, 0.5])
+@pytest.mark.parametrize("use_dora", [False, True])
+@pytest.mark.parametrize("forest", [True, False])
+@pytest.mark.parametrize("budget", [1, 130, 100_000])
+def test_with_dropout_any_cut_has_the_gradient_of_separate_sequences(
+    forest, budget, dropout, use_dora
+):
+    base, data = tiny_base(), rows()
+    adapted = awake(attached(base, dropout=dropout, use_dora=use_dora))
+    batch = take(data.sequences, Ordering(tuple(data.groups.tolist()), 12, 0, True).batch(0))
+    expected = one_by_one(base, adapted, batch)
+    found = gradient_of(base, adapted, batch, budget=budget, forest=forest)
+    assert relative_error(found, expected) <= 1e-5
+    for module in token_dropouts(adapted):
+        module.p = 0.0
+    assert relative_error(gradient_of(base, adapted, batch, budget=130, forest=forest), found) > 0.1
+
+
+@pytest.mark.parametrize("dropout", [0.1, 0.5])
+@pytest.mark.parametrize("step", [0, 2, 5])
+def test_memory_that_runs_out_at_any_step_leaves_the_same_adapter_with_dropout(
+    step, dropout, monkeypatch
+):
+    base, data = tiny_base(), rows()
+    expected = trained(base, data, dropout=dropout)
+    steps = iter(range(1000))
+    gradient = training._gradient
+
+    def run_short(base, adapted, batch, at_step, settings, memory):
+        if next(steps) == step:
+            fail_once(monkeypatch, at_call=1)
+        return gradient(base, adapted, batch, at_step, settings, memory)
+
+    monkeypatch.setattr(training, "_gradient", run_short)
+    events: list[MemoryEvent] = []
+    found = trained(base, data, dropout=dropout, on_memory=events.append)
+    assert [(event.step, event.budget_tokens) for event in events] == [(step + 1, 200)]
+    assert relative_error(found, expected) <= 1e-5
+
+
+def trained(base, data, *, dropout: float, on_memory=None) -> torch.Tensor:
+    """The weights of an adapter after a whole training, flat."""
+    adapted = attached(base, dropout=dropout)
+    settings = dataclasses.replace(SETTINGS, learning_rate=1e-3)
+    try:
+        train(
+            base,
+            adapted,
+            data.sequences,
+            data.groups,
+            settings,
+            lambda record: None,
+            on_memory or no_memory_event,
+        )
+        return torch.cat([p.detach().flatten() for _, p in adapter.trainable(adapted)])
+    finally:
+        adapter.detach(adapted)
+
+
+def fail_once(monkeypatch, at_call: int) -> None:
+    """Run out of memory at the `at_call`th micro-batch from now, and never after it."""
+    calls = iter(range(1, 1000))
+    forest_loss = training.forest_loss
+
+    def short_of_memory(base, micro_batch):
+        if next(calls) == at_call:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return forest_loss(base, micro_batch)
+
+    monkeypatch.setattr(training, "forest_loss", short_of_memory)
 
 
 def test_gradient_checkpointing_changes_no_gradient():

@@ -1,0 +1,114 @@
+"""What SIGINT and SIGTERM do: end the process at once, or where nothing is lost.
+
+    anywhere                        at once: exit code 130 or 143
+    inside `held` (training,        SIGINT: after the step or batch under way; twice: at once
+    answering)                      SIGTERM: the same, or sooner if that takes long
+
+Code inside `held` calls `stop_if_asked` where stopping loses nothing, and `stop_if_urgent` where
+it costs only what is under way. The process exits through SystemExit, so that every `with` and
+`finally` on the way is run.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from types import FrameType
+
+# Whoever sends SIGTERM often sends SIGKILL 10 seconds later. The rest of them is for a checkpoint.
+_PATIENCE_SECONDS = 4.0
+_STANDARD_ERROR = 2
+
+
+class Stopped(SystemExit):
+    """The process was asked to stop. `code` is 128 plus the signal's number.
+
+    at_once: nothing is to be finished before.
+    """
+
+    def __init__(self, number: int, *, at_once: bool) -> None:
+        super().__init__(128 + number)
+        self.at_once = at_once
+
+
+class _Request:
+    """The signal that waits to be answered. A process has one, as it has one set of handlers."""
+
+    def __init__(self) -> None:
+        self.holding = False
+        self.what = ""
+        self.number: int | None = None
+        self.since = 0.0
+
+
+_request = _Request()
+
+
+def install() -> None:
+    """Take over SIGINT and SIGTERM. Only a program's main thread may do that."""
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, _receive)
+
+
+@contextmanager
+def held(what_is_finished: str) -> Iterator[None]:
+    """Inside, a first signal waits for `stop_if_asked`. On leaving, one that waits stops the run.
+
+    what_is_finished: said to the user at the signal: "the step under way, then a checkpoint".
+    """
+    if threading.current_thread() is not threading.main_thread() or _request.holding:
+        yield
+        return
+    _request.holding, _request.what = True, what_is_finished
+    try:
+        yield
+        stop_if_asked()
+    except Exception:
+        # What failed fails again on resuming; what was asked for is not forgotten.
+        stop_if_asked()
+        raise
+    finally:
+        _request.holding, _request.number = False, None
+
+
+def asked_to_stop() -> bool:
+    """Whether a signal waits to be answered."""
+    return _request.number is not None
+
+
+def stop_if_asked() -> None:
+    """Raises Stopped if a signal waits."""
+    if _request.number is not None:
+        raise _stopped(_request.number, at_once=False)
+
+
+def stop_if_urgent() -> None:
+    """Raises Stopped if SIGTERM has waited for so long that the work under way must be dropped."""
+    if _request.number == signal.SIGTERM and time.monotonic() - _request.since > _PATIENCE_SECONDS:
+        raise _stopped(_request.number, at_once=False)
+
+
+def _receive(number: int, frame: FrameType | None) -> None:
+    if not _request.holding or (_request.number == number == signal.SIGINT):
+        raise _stopped(number, at_once=True)
+    if _request.number != number:
+        _request.number, _request.since = number, time.monotonic()
+        again = "; Ctrl-C again stops at once" if number == signal.SIGINT else ""
+        name = signal.Signals(number).name
+        _say(f"{name}: finishing {_request.what}{again}")
+
+
+def _stopped(number: int, *, at_once: bool) -> Stopped:
+    name = signal.Signals(number).name
+    _say(f"{name}: stopped. Run the same command again to resume.")
+    return Stopped(number, at_once=at_once)
+
+
+def _say(text: str) -> None:
+    # Past sys.stderr, which the code that was interrupted may be writing to.
+    with suppress(OSError):
+        os.write(_STANDARD_ERROR, f"\n{text}\n".encode())

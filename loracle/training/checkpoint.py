@@ -1,0 +1,223 @@
+"""Checkpoints of a training under way: written so that a kill at any moment leaves a valid one.
+
+    TRIAL/checkpoint/step-00000120/
+      adapter.safetensors · optimizer.safetensors
+      state.json   step, seconds, budget, whose training it is, versions, size and sha256 of each
+
+A checkpoint is written under another name, put on disk, renamed, read again and compared with its
+hashes; only then are older ones removed. Nothing random is in it: batches depend on the seed and
+the epoch, dropout on the seed and the step.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import secrets
+import shutil
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from loracle.errors import RunFolderError
+from loracle.files import UNFINISHED_PREFIX, read_json, sha256, sync_folder, write_atomically
+
+VERSION = 1
+
+_STEP_PREFIX = "step-"
+_ADAPTER, _OPTIMIZER, _STATE = "adapter.safetensors", "optimizer.safetensors", "state.json"
+
+
+@dataclass(frozen=True)
+class Progress:
+    """How far a training has come. budget_tokens: what memory allowed so far; seconds: spent."""
+
+    step: int
+    budget_tokens: int
+    seconds: float
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """A checkpoint that was read: tensors on the CPU. optimizer: as "PARAMETER/KEY"."""
+
+    progress: Progress
+    adapter: Mapping[str, Tensor]
+    optimizer: Mapping[str, Tensor]
+
+    def restore(
+        self, parameters: Mapping[str, nn.Parameter], optimizer: torch.optim.Optimizer
+    ) -> None:
+        """Put the weights and the optimizer's state back.
+
+        Raises:
+            RunFolderError: it holds other parameters than these.
+        """
+        if self.adapter.keys() != parameters.keys():
+            raise RunFolderError("the checkpoint holds an adapter of another form")
+        with torch.no_grad():
+            for name, parameter in parameters.items():
+                parameter.copy_(self.adapter[name])
+        for place, tensor in self.optimizer.items():
+            name, _, key = place.rpartition("/")
+            parameter = parameters[name]
+            on_device = tensor if tensor.dim() == 0 else tensor.to(parameter.device)
+            optimizer.state[parameter][key] = on_device
+
+
+class CheckpointFolder:
+    """The checkpoints of one training.
+
+    identity: whose training it is (fingerprints); a checkpoint of another one is not used.
+    on_problem: told, in a sentence, of each checkpoint that cannot be used or written.
+    """
+
+    def __init__(
+        self, root: Path, identity: Mapping[str, Any], on_problem: Callable[[str], None]
+    ) -> None:
+        self.root = root
+        self._identity = dict(identity)
+        self._on_problem = on_problem
+        self.before_write: Callable[[], None] = lambda: None
+        """Puts on disk what must not lag behind a checkpoint."""
+
+    def newest(self) -> Checkpoint | None:
+        """The newest one that is whole. Damaged ones are named to `on_problem` and passed over."""
+        for folder in reversed(self._folders()):
+            try:
+                return self._read(folder)
+            except RunFolderError as error:
+                self._on_problem(f"{error}; it is not used")
+        return None
+
+    def write(
+        self,
+        progress: Progress,
+        parameters: Mapping[str, nn.Parameter],
+        optimizer: torch.optim.Optimizer,
+    ) -> None:
+        """Write one, check it, and remove the older ones.
+
+        What a disk refuses ends no training: the checkpoint before stays, and `on_problem` is told.
+        """
+        folder = self.root / f"{_STEP_PREFIX}{progress.step:08}"
+        unfinished = self.root / f"{UNFINISHED_PREFIX}{secrets.token_hex(8)}"
+        older = [path for path in self._folders() if path != folder]
+        try:
+            self.before_write()
+            unfinished.mkdir(parents=True)
+            self._write_files(unfinished, progress, parameters, optimizer)
+            if folder.exists():
+                shutil.rmtree(folder)
+            unfinished.rename(folder)
+            sync_folder(self.root)
+            _verified_state(folder)
+        except (OSError, RunFolderError) as error:
+            kept = f"; {older[-1].name} stays the newest" if older else ""
+            self._on_problem(f"no checkpoint of step {progress.step} in {self.root}: {error}{kept}")
+            return
+        finally:
+            shutil.rmtree(unfinished, ignore_errors=True)
+        for path in older:
+            shutil.rmtree(path, ignore_errors=True)
+
+    def remove(self) -> None:
+        """Remove all of them: the training is finished, or starts over."""
+        shutil.rmtree(self.root, ignore_errors=True)
+
+    def _folders(self) -> list[Path]:
+        """Oldest first."""
+        return sorted(self.root.glob(f"{_STEP_PREFIX}*"))
+
+    def _write_files(
+        self,
+        folder: Path,
+        progress: Progress,
+        parameters: Mapping[str, nn.Parameter],
+        optimizer: torch.optim.Optimizer,
+    ) -> None:
+        adapter = {name: parameter.detach() for name, parameter in parameters.items()}
+        moments = {
+            f"{name}/{key}": value
+            for name, parameter in parameters.items()
+            for key, value in optimizer.state.get(parameter, {}).items()
+        }
+        state = {
+            "version": VERSION,
+            **asdict(progress),
+            "identity": self._identity,
+            "versions": _versions(),
+            "files": {
+                name: _write_tensors(folder / name, tensors)
+                for name, tensors in ((_ADAPTER, adapter), (_OPTIMIZER, moments))
+            },
+        }
+        state["sha256"] = _digest(state)
+        write_atomically(folder / _STATE, json.dumps(state, indent=2) + "\n")
+
+    def _read(self, folder: Path) -> Checkpoint:
+        from safetensors.torch import load
+
+        state = _verified_state(folder)
+        if state["identity"] != self._identity:
+            raise RunFolderError(f"{folder} belongs to another training")
+        if state["versions"] != _versions():
+            self._on_problem(
+                f"{folder} was written with {_listed(state['versions'])}, this is "
+                f"{_listed(_versions())}: the adapter may differ in its last digits"
+            )
+        # Not mapped from the files, which go when the next checkpoint is written.
+        tensors = (load((folder / name).read_bytes()) for name in (_ADAPTER, _OPTIMIZER))
+        progress = Progress(state["step"], state["budget_tokens"], state["seconds"])
+        return Checkpoint(progress, *tensors)
+
+
+def _write_tensors(path: Path, tensors: Mapping[str, Tensor]) -> dict[str, Any]:
+    """Write a safetensors file and put it on disk; its size and the hash it should have."""
+    from safetensors.torch import save
+
+    data = save({name: tensor.cpu().contiguous() for name, tensor in tensors.items()})
+    with path.open("xb") as file:
+        file.write(data)
+        file.flush()
+        os.fsync(file.fileno())
+    return {"size_bytes": len(data), "sha256": hashlib.sha256(data).hexdigest()}
+
+
+def _verified_state(folder: Path) -> dict[str, Any]:
+    """state.json, if it and the files it lists are as they were written; else RunFolderError."""
+    state = read_json(folder / _STATE)
+    if not isinstance(state, dict) or state.get("version") != VERSION:
+        raise RunFolderError(f"{folder / _STATE} is not of version {VERSION}")
+    if state.pop("sha256", None) != _digest(state):
+        raise RunFolderError(f"{folder / _STATE} has changed since it was written")
+    for name, facts in state["files"].items():
+        path = folder / name
+        if not path.is_file():
+            raise RunFolderError(f"{path} is missing")
+        if sha256(path) != facts["sha256"]:
+            raise RunFolderError(f"{path} has changed since it was written")
+    return state
+
+
+def _digest(state: Mapping[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(state, sort_keys=True).encode()).hexdigest()
+
+
+def _versions() -> dict[str, str]:
+    import peft
+    import transformers
+
+    import loracle
+
+    modules = (loracle, torch, transformers, peft)
+    return {module.__name__: str(module.__version__) for module in modules}
+
+
+def _listed(versions: Mapping[str, str]) -> str:
+    return ", ".join(f"{name} {version}" for name, version in versions.items())

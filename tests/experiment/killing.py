@@ -1,0 +1,138 @@
+"""A program that runs `loracle` in child processes which are stopped at a chosen moment.
+
+Started by test_kills.py. It imports everything once and forks for every run, so that a run starts
+within milliseconds. Reads a JSON object a line from standard input:
+
+    {"arguments": ["run", ...], "folder": "/where/to/stand", "log": "/where/output/goes",
+     "moment": "mid-step", "delay": null, "signal": 9}
+
+and answers {"code": -9, "left_running": false} when the child has ended. moment: a key of MOMENTS,
+or null; delay: seconds after which the signal is sent from outside, or null.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import sys
+import time
+import traceback
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import peft  # noqa: F401
+import torch
+import transformers  # noqa: F401
+
+from loracle import cli
+from loracle.experiment import answering, learning
+from loracle.experiment import run as experiment
+from loracle.generation import prefill
+from loracle.model import adapter
+from loracle.training import checkpoint, saving
+from loracle.training import loop as training
+
+STEPS_PER_EPOCH = 3
+
+
+def before(module: Any, name: str, call: int, action: Callable[[], None]) -> None:
+    """Act just before the `call`th call (from 1) of a function."""
+    function = getattr(module, name)
+    calls: list[None] = []
+
+    def counted(*arguments: Any, **options: Any) -> Any:
+        calls.append(None)
+        if len(calls) == call:
+            action()
+        return function(*arguments, **options)
+
+    setattr(module, name, counted)
+
+
+def half_a_file(action: Callable[[], None]) -> None:
+    """Act when half of a tensor file of the second checkpoint is written."""
+    write = checkpoint._write_tensors
+    calls: list[None] = []
+
+    def write_half(path: Path, tensors: Any) -> Any:
+        calls.append(None)
+        if len(calls) == 4:
+            path.write_bytes(b"half of a file")
+            action()
+            path.unlink()
+        return write(path, tensors)
+
+    checkpoint._write_tensors = write_half
+
+
+MOMENTS: dict[str, Callable[[Callable[[], None]], None]] = {
+    "loading": lambda act: before(experiment, "load_model", 1, act),
+    "first step": lambda act: before(training, "forest_loss", 1, act),
+    # With several micro-batches a step, this is inside one of the first epoch.
+    "mid-step": lambda act: before(training, "forest_loss", 8, act),
+    "a checkpoint is written": half_a_file,
+    "a checkpoint was written": lambda act: before(checkpoint, "_verified_state", 1, act),
+    "between epochs": lambda act: before(saving.Saving, "after_step", STEPS_PER_EPOCH, act),
+    "the adapter is saved": lambda act: before(adapter, "_sort_sets", 1, act),
+    "the training is recorded": lambda act: before(learning, "_record", 2, act),
+    "checkpoints are removed": lambda act: before(checkpoint.CheckpointFolder, "remove", 1, act),
+    "answering": lambda act: before(prefill, "_accept", 4, act),
+    "predictions are written": lambda act: before(answering, "_prediction", 7, act),
+    "scoring": lambda act: before(answering, "_score", 2, act),
+    "report writing": lambda act: before(experiment, "write_report", 1, act),
+}
+
+
+def main() -> None:
+    torch.set_num_threads(1)
+    for line in sys.stdin:
+        sys.stdout.write(json.dumps(run_child(json.loads(line))) + "\n")
+        sys.stdout.flush()
+
+
+def run_child(asked: dict[str, Any]) -> dict[str, Any]:
+    child = os.fork()
+    if child == 0:
+        be_child(asked)
+    if asked["delay"] is not None:
+        time.sleep(asked["delay"])
+        # It may have ended before.
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(child, asked["signal"])
+    _, status = os.waitpid(child, 0)
+    try:
+        os.killpg(child, 0)
+        left_running = True
+    except ProcessLookupError:
+        left_running = False
+    return {"code": os.waitstatus_to_exitcode(status), "left_running": left_running}
+
+
+def be_child(asked: dict[str, Any]) -> None:
+    code = 70
+    try:
+        os.setsid()
+        os.chdir(asked["folder"])
+        log = os.open(asked["log"], os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+        nothing = os.open(os.devnull, os.O_RDONLY)
+        for descriptor, stream in ((nothing, 0), (log, 1), (log, 2)):
+            os.dup2(descriptor, stream)
+        if asked["moment"] is not None:
+            MOMENTS[asked["moment"]](lambda: os.kill(os.getpid(), asked["signal"]))
+        sys.argv = ["loracle", *asked["arguments"]]
+        cli.main()
+    except SystemExit as ended:
+        code = ended.code if isinstance(ended.code, int) else 1 if ended.code else 0
+    except BaseException:  # noqa: BLE001
+        traceback.print_exc()
+    finally:
+        with contextlib.suppress(Exception):
+            sys.stdout.flush()
+            sys.stderr.flush()
+        os._exit(code)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,80 @@
+"""The folder training/ as the description uses it: from within, and without an installation."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import shutil
+import subprocess
+import sys
+from importlib.metadata import packages_distributions
+from pathlib import Path
+
+import pytest
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+FOLDER = REPOSITORY / "training"
+
+
+def python(
+    *arguments: str | Path, folder: Path = FOLDER, **settings: str
+) -> subprocess.CompletedProcess[str]:
+    environment = {key: value for key, value in os.environ.items() if key != "PYTHONPATH"}
+    return subprocess.run(
+        [sys.executable, *arguments],
+        cwd=folder,
+        env={**environment, "OMP_NUM_THREADS": "1", "PYTHONDONTWRITEBYTECODE": "1", **settings},
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+    )
+
+
+@pytest.mark.parametrize(
+    ("module", "function"),
+    [
+        ("train_module", "train_model_on_dataset_with_progress"),
+        ("evaluate_module", "evaluate_model_on_dataset_with_progress"),
+        ("pipeline_module", "run_training_evaluation_pipeline, run_pipeline_with_progress"),
+    ],
+)
+def test_a_module_is_imported_from_its_own_folder(module: str, function: str) -> None:
+    outcome = python("-c", f"from {module} import {function}")
+    assert outcome.returncode == 0, outcome.stderr
+
+
+def test_without_loracle_s_requirements_the_command_to_install_it_is_named(tmp_path: Path) -> None:
+    copy = tmp_path / "training"
+    shutil.copytree(FOLDER, copy)
+    # -S: without the packages of this environment.
+    outcome = python("-S", "-c", "import train_module", folder=copy)
+    assert outcome.returncode == 1
+    assert "Loracle cannot be imported (No module named " in outcome.stderr
+    assert f"-m pip install -c {tmp_path / 'constraints.txt'} -e " in outcome.stderr
+
+
+def test_no_module_of_the_folder_hides_a_library() -> None:
+    known = {*packages_distributions(), *sys.stdlib_module_names, "datasets"} - {"training"}
+    ours = {path.stem for path in FOLDER.glob("*.py")} - {"__init__"}
+    assert not ours & known
+    outcome = python("-c", "from datasets import load_dataset; import train_module")
+    assert outcome.returncode == 0, outcome.stderr
+
+
+def test_pytest_collects_the_smoke_tests_there_and_they_pass(model_folder: Path) -> None:
+    outcome = python(
+        *("-m", "pytest", "-q", "-p", "no:cacheprovider", "test_pipeline.py"),
+        LORACLE_SMOKE_MODEL=str(model_folder),
+    )
+    assert outcome.returncode == 0, outcome.stdout
+    assert "3 passed" in outcome.stdout
+
+
+@pytest.mark.parametrize("module", ["black", "flake8"])
+def test_the_folder_agrees_with_the_formatters_that_the_description_names(module: str) -> None:
+    if importlib.util.find_spec(module) is None:
+        pytest.skip(f"{module} is not installed")
+    command = {"black": ["--check", "."], "flake8": ["."]}[module]
+    outcome = python("-m", module, *command)
+    assert outcome.returncode == 0, outcome.stdout + outcome.stderr
