@@ -19,6 +19,7 @@ Shape suffixes: N tokens, I input size, O output size.
 from __future__ import annotations
 
 import importlib.util
+import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import MethodType
@@ -50,6 +51,8 @@ def quantization_config(quantization: str, dtype: torch.dtype) -> Any | None:
             f"model.quantization: {quantization} needs {' and '.join(missing)}; "
             "run: pip install 'loracle[quant]'"
         )
+    # At import it says that it lacks a kernel for weights repacked as `use_exact_products` forbids.
+    logging.getLogger("bitsandbytes.backends.cpu.ops").setLevel(logging.ERROR)
     from transformers import BitsAndBytesConfig
 
     if quantization == "int8":
