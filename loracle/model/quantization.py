@@ -32,6 +32,9 @@ from loracle.errors import MissingExtraError, ModelError
 
 NONE = "none"
 
+PACKED_SHARE = {NONE: 1.0, "int8": 0.5, "nf4": 0.25}
+"""About how much of the weights in half precision is left by each quantisation of a plan."""
+
 
 def quantization_config(quantization: str, dtype: torch.dtype) -> Any | None:
     """transformers' configuration that loads a model quantised; None for `none`.
