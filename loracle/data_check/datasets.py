@@ -262,9 +262,11 @@ def _length_limit(
 ) -> LengthLimit:
     if training.max_length is not None:
         return LengthLimit(training.max_length, "training.max_length")
-    from loracle.model.base import chosen_dtype, preferred_device
+    from loracle.model.base import chosen_dtype
+    from loracle.model.placement import chosen_device
+    from loracle.model.quantization import PACKED_SHARE
 
-    device = preferred_device()
+    device = chosen_device(model.device)
     shape = shape_of(
         loaded.config,
         chosen_dtype(model.dtype, device).itemsize,
@@ -275,6 +277,10 @@ def _length_limit(
     if in_memory and free is not None and shape is not None:
         # What is free lacks the weights already, and the limit's estimate counts them.
         free = free._replace(num_bytes=free.num_bytes + shape.weight_bytes)
+    elif free is not None and shape is not None:
+        # The estimate counts whole weights, and quantised ones take less.
+        saved = int(shape.weight_bytes * (1.0 - PACKED_SHARE[model.quantization]))
+        free = free._replace(num_bytes=free.num_bytes + saved)
     return length_limit(
         loaded.max_length_tokens,
         shape,

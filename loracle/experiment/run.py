@@ -38,7 +38,10 @@ from loracle.experiment.space import require_disk, warn_of_memory
 from loracle.experiment.trial import Place
 from loracle.experiment.unchanged import keep_inputs, metric_names
 from loracle.model.adapter import lora_config
-from loracle.model.base import BaseModel, SelfTest, preferred_device, require_local_folder
+from loracle.model.base import BaseModel, require_local_folder
+from loracle.model.placement import chosen_device
+from loracle.model.quantization import PACKED_SHARE
+from loracle.model.self_test import SelfTest
 from loracle.plan import EMBEDDED, EntryKey, Plan, fingerprint, freeze, recorded_commits
 from loracle.plan.locations import parse_model
 from loracle.report.page import write_report
@@ -85,7 +88,9 @@ def run(
             report.emit("warning", message=repair)
         if base is None:
             source = keep_inputs(folder, planned.data.plan, planned.data.model_folder, report)
-            warn_of_memory(source, preferred_device().type, report)
+            device_type = chosen_device(plan.model.device).type
+            share = PACKED_SHARE[plan.model.quantization]
+            warn_of_memory(source, device_type, report, share)
         _keep_held_out(planned.data.holdout, folder)
         prepared = prepare_planned(planned, folder, report, base)
         _keep_questions(prepared.setup, folder)
@@ -318,6 +323,7 @@ def _model_facts(planned: Planned, prepared: Prepared) -> ModelFacts:
         name=setup.base.name,
         revision=planned.model_commit or plan.model.revision,
         dtype=str(setup.base.dtype).removeprefix("torch."),
+        quantization=setup.base.quantization,
         num_parameters=setup.base.num_parameters,
         base_fingerprint=setup.base_fingerprint,
         batching="forest" if setup.training.forest else "padded",

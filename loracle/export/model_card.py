@@ -132,6 +132,7 @@ def _settings(record: RunRecord, seed: int | None, trained: TrainingOutcome) -> 
         "seed": seed,
         "steps": trained.num_steps,
         "adapter fingerprint": trained.adapter_fingerprint,
+        "base weights": record.results["model"].get("quantization") if record.results else None,
         "base fingerprint": record.results["model"]["base_fingerprint"] if record.results else None,
     }
     return _table(["setting", "value"], [[key, f"`{value}`"] for key, value in values.items()])

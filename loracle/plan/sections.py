@@ -85,10 +85,28 @@ class ModelPlan(Section):
     """Branch, tag or commit on the hub. None: the hub's default branch."""
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
     """Precision of the weights. auto: bfloat16 where the processor has it, else float32."""
+    quantization: Literal["none", "int8", "nf4"] = "none"
+    """How the frozen weights of linear layers are packed, for the base's row and every candidate.
+    int8: 8 bits, half the memory of bfloat16; nf4: 4 bits with double quantisation, a quarter.
+    Products run in `dtype`. Needs `pip install 'loracle[quant]'`."""
+    device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
+    """Where the model runs. auto: a GPU if torch can use one, else the CPU."""
+    device_map: Literal["auto"] | None = None
+    """auto: layers are spread over all GPUs by accelerate, for a model larger than one. None: the
+    whole model is on `device`."""
     trust_remote_code: StrictBool = False
     """Whether code that comes with the model may run on this machine."""
     chat_template_kwargs: dict[str, JsonValue] = {}
     """Further arguments of the chat template, as `enable_thinking: false`."""
+
+    @model_validator(mode="after")
+    def _one_placement(self) -> Self:
+        if self.device_map is not None and self.device != "auto":
+            refuse(
+                f"model.device: found {self.device} beside model.device_map: {self.device_map}, "
+                "which chooses the devices; remove one of the two"
+            )
+        return self
 
     @model_validator(mode="after")
     def _one_hub_and_revision(self) -> Self:

@@ -49,6 +49,8 @@ class ModelFacts:
     batching: Literal["forest", "padded"]
     batching_reason: str
     """Why it was that one: what the self-test found, or that the plan asked for it."""
+    quantization: str = "none"
+    """What packs the frozen weights: none, int8, nf4, ...; `dtype` is then the products'."""
 
 
 @dataclass(frozen=True)

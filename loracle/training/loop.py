@@ -36,7 +36,7 @@ from loracle.training.saving import BY_COST, CheckpointInterval, Saving
 
 _MIN_BUDGET_TOKENS = 16
 
-AUTO_BUDGET_TOKENS = {"cpu": 2048, "cuda": 16384}
+AUTO_BUDGET_TOKENS = {"cpu": 2048, "mps": 2048, "cuda": 16384}
 
 
 @dataclass(frozen=True)
