@@ -3,6 +3,7 @@
     shell.py      the application and what its commands share
     init.py       init
     running.py    run, fetch
+    planning.py   plan, recommend, doctor
     data.py       check, inspect, split, convert
     results.py    decide, compare, report, serve, export, score
 
@@ -19,6 +20,7 @@ import sys
 # isort: off
 from loracle.cli import init
 from loracle.cli import running
+from loracle.cli import planning
 from loracle.cli import data
 from loracle.cli import results
 
@@ -27,7 +29,7 @@ from loracle.cli.shell import EXIT_BAD_INPUT, EXIT_FAILED, app, print_problems
 from loracle.errors import UserError
 from loracle.run_folder import signals
 
-__all__ = ["app", "data", "init", "main", "results", "running"]
+__all__ = ["app", "data", "init", "main", "planning", "results", "running"]
 
 
 def main() -> None:

@@ -8,6 +8,7 @@ from typing import Annotated
 
 import typer
 
+from loracle.cli.planning import show_forecast
 from loracle.cli.shell import EXIT_FAILED, app, print_json, quiet_libraries
 
 
@@ -43,6 +44,9 @@ def run(
     as_json: Annotated[
         bool, typer.Option("--json", help="Print results.json instead of the table.")
     ] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Tell what it would take, as `plan`; start nothing.")
+    ] = False,
 ) -> None:
     """Train on every candidate from the same base, evaluate all, and rank them.
 
@@ -58,6 +62,9 @@ def run(
         model=model,
         overrides=overrides or (),
     )
+    if dry_run:
+        show_forecast(loaded, out, as_json=as_json)
+        return
     quiet_libraries()
     from loracle.experiment import run as experiment
 

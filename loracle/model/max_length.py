@@ -6,7 +6,7 @@ Memory binds where one row alone, forward and backward, would not fit into what 
 
 A training step never holds less than one row, however small its micro-batches, so a longer one
 would end the trial. The estimate is made from the model's shape, before its weights are loaded, and
-errs on the careful side (step_memory.py; docs/log.md has it beside measured steps). It only ever lowers the limit.
+errs on the careful side (step_memory.py; docs/log.md has measured steps). It only ever lowers the limit.
 What it says is settled when a run begins, and a later start keeps to it.
 """
 
