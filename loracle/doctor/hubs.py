@@ -68,8 +68,8 @@ def answer_of(address: str) -> tuple[bool, str]:
     """Whether a place answers at all, and how fast or why not."""
     started = time.perf_counter()
     try:
-        request = urllib.request.Request(address, method="HEAD")  # noqa: S310
-        with urllib.request.urlopen(request, timeout=_TIMEOUT_SECONDS):  # noqa: S310
+        request = urllib.request.Request(address, method="HEAD")
+        with urllib.request.urlopen(request, timeout=_TIMEOUT_SECONDS):
             pass
     except urllib.error.HTTPError as error:
         # It answered, if with a refusal to be asked like this.

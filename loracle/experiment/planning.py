@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from loracle.data.hubs.fetching import fetch_plan
 from loracle.data_check.cached import lost_rows, refuse_unreadable
 from loracle.data_check.datasets import read_plan_data, renderer_of
 from loracle.data_check.examine import ready_sets, render_all
-from loracle.data.hubs.fetching import fetch_plan
 from loracle.errors import DataError, ModelError, PlanError
 from loracle.experiment.foreseeing import foreseen
 from loracle.experiment.run import check_plan

@@ -19,7 +19,7 @@ from loracle.plan import nearest
 USED_SHARE = {"cpu": 0.5, "cuda": 0.4}
 """The share of the products' rate that a training step reaches. On a CPU measured: 0.45 to 0.55
 (docs/log.md). On a GPU not measured yet: LoRA trainings report 0.35 to 0.5."""
-PROCESS_BYTES = {"cpu": 420_000_000, "cuda": 900_000_000}
+PROCESS_BYTES = {"cpu": 500_000_000, "cuda": 900_000_000}
 """Python with its libraries; on a GPU, CUDA's context and the kernels' workspace (estimated)."""
 
 

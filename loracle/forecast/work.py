@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import NamedTuple
 
 import numpy as np
@@ -69,7 +70,7 @@ class AnsweringBatch(NamedTuple):
 
 
 def training_work(rows: Rows, settings: TrainingSettings) -> TrainingWork:
-    """Count the steps of one training: which rows meet in them, what they share, how they are cut."""
+    """Count the steps of one training: which rows meet, what they share, how they are cut."""
     ordering = Ordering(
         tuple(rows.groups.tolist()), settings.batch_size, settings.seed, settings.grouped
     )
@@ -144,7 +145,7 @@ def measured(forest: Forest) -> MicroBatch:
     if longest <= MAX_EXPLICIT_TOKENS:
         num_pairs = sum(
             (span.stop - span.start) * len(span.keys)
-            for start, stop in zip(starts[:-1], starts[1:], strict=True)
+            for start, stop in pairwise(starts)
             for span in cut_into_spans(start, stop, forest.subtree_ends, SPAN_PAIRS)
         )
     return MicroBatch(forest.num_nodes, num_pairs, len(forest.target_nodes), longest)

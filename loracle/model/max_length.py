@@ -5,9 +5,9 @@ Memory binds where one row alone, forward and backward, would not fit into what 
     (1 - SPARE_SHARE) of what is free >= weights + logits + attention(row) + row x bytes a token
 
 A training step never holds less than one row, however small its micro-batches, so a longer one
-would end the trial. The estimate is made from the model's shape, before its weights are loaded, and
-errs on the careful side (step_memory.py; docs/log.md has measured steps). It only ever lowers the limit.
-What it says is settled when a run begins, and a later start keeps to it.
+would end the trial. The estimate is made from the model's shape (step_memory.py), before its
+weights are loaded, and errs on the careful side (docs/log.md has it beside measured steps). It only
+ever lowers the limit. What it says is settled when a run begins, and a later start keeps to it.
 """
 
 from __future__ import annotations

@@ -26,6 +26,8 @@ and outputs) in the model's precision. Measured on a CPU: 1.55 to 1.9. On a GPU,
 layers are peft's own and keep more, it is not measured yet."""
 _LOGIT_TARGETS, _LOGIT_BYTES = 512, 12
 """Targets whose logits exist at once, in float32 and three copies (losses.py)."""
+_ATTENTION_COPIES = 3
+"""One layer's scores, gradients and their products while its attention goes back."""
 _ADAPTER_BYTES = 16
 """Weight, gradient and two moments of each trained number, in float32."""
 _QUANTISED_BYTES = {"int8": 1.0, "nf4": 0.516}
@@ -135,7 +137,9 @@ class ModelShape:
     def _attention_bytes(self, batch: MicroBatch, num_kept_layers: int) -> int:
         explicit = 0
         if self.device_type == "cpu" or self.kept_token_bytes is None:
-            explicit = batch.num_pairs * self.num_heads * num_kept_layers * self.value_bytes
+            counted = self.kept_token_bytes is not None
+            layers = num_kept_layers + (_ATTENTION_COPIES if counted else 0)
+            explicit = batch.num_pairs * self.num_heads * layers * self.value_bytes
         # Beyond, one layer's mask at a time: spread over the heads, and its parts.
         mask = batch.longest_row**2 * (self.num_heads * self.value_bytes + 8)
         if self.kept_token_bytes is not None and self.device_type == "cpu":

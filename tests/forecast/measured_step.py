@@ -81,7 +81,8 @@ def main() -> None:
         base, adapted, rows, np.arange(rows.num_sequences), settings_of(case),
         lambda record: seconds.append(record.seconds), lambda event: None,
     )  # fmt: skip
-    print(json.dumps({"before": before, "peak": memory_bytes("VmHWM"), "seconds": seconds}))
+    found = {"before": before, "peak": memory_bytes("VmHWM"), "seconds": seconds}
+    sys.stdout.write(json.dumps(found))
 
 
 if __name__ == "__main__":
