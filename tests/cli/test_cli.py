@@ -291,7 +291,16 @@ def test_bad_rows_are_named_before_a_model_is_loaded(
 
 
 OPTIONS = {
-    "run": {"candidates", "--eval", "--model", "--out", "--plan", "--set", "--json"},
+    "run": {
+        "candidates",
+        "--eval",
+        "--model",
+        "--out",
+        "--plan",
+        "--set",
+        "--json",
+        "--dry-run",
+    },
     "decide": {"run_folder", "--metric", "--confidence", "--language", "--json"},
     "compare": {"run_a", "run_b", "--metric", "--confidence", "--json"},
 }
