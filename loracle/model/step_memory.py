@@ -33,7 +33,7 @@ _ADAPTER_BYTES = 16
 _QUANTISED_BYTES = {"int8": 1.0, "nf4": 0.516}
 """Bytes of one number of a quantised linear layer: nf4 with double quantisation has 4 bits, and
 0.127 bits for the scales (QLoRA, arXiv 2305.14314)."""
-_PIECES = {(2, False): 0.26, (2, True): 0.24, (4, False): 0.44, (4, True): 0.78}
+_PIECES = {(2, False): 0.26, (2, True): 0.24, (4, False): 0.44, (4, True): 0.65}
 """Freed memory that glibc cannot use again within a step, as a share of the activations of all
 layers, by (bytes of a number, gradient checkpointing). Measured (docs/log.md): the C library
 aligns every tensor, and a piece of exactly the same size is then too small for the next one."""
