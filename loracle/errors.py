@@ -6,6 +6,7 @@
     │   ├── DataError                  a data file or a row in it
     │   ├── ModelError                 the model or its tokenizer
     │   ├── RunFolderError             the run folder belongs to another plan, or is damaged
+    │   ├── StorageError               the system refused to read or write a file
     │   └── MissingExtraError          an optional package is not installed
     └── TrialError                     one trial failed while it ran: recorded, the others go on
         ├── NonFiniteError             loss or gradient is NaN or infinite
@@ -18,6 +19,7 @@ check travel together in one error: `problems` holds them one by one.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 
 class LoracleError(Exception):
@@ -34,7 +36,7 @@ class UserError(LoracleError, ValueError):
         assert self.problems, "a UserError needs at least one problem"
         super().__init__("\n".join(self.problems))
 
-    def __reduce__(self) -> tuple[type[UserError], tuple[tuple[str, ...]]]:
+    def __reduce__(self) -> tuple[Any, ...]:
         return type(self), (self.problems,)
 
 
@@ -52,6 +54,24 @@ class ModelError(UserError):
 
 class RunFolderError(UserError):
     """The run folder holds another plan, is locked by another process, or is damaged."""
+
+
+class StorageError(UserError, OSError):
+    """The system refused to read or write a file: the disk is full, it fails, no permission.
+
+    is_passing: whether the same attempt may succeed later without a change of the plan.
+    """
+
+    def __init__(self, problems: str | Sequence[str], *, is_passing: bool = False) -> None:
+        super().__init__(problems)
+        self.is_passing = is_passing
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _storage_error, (self.problems, self.is_passing)
+
+
+def _storage_error(problems: tuple[str, ...], is_passing: bool) -> StorageError:
+    return StorageError(problems, is_passing=is_passing)
 
 
 class MissingExtraError(UserError):

@@ -1,6 +1,7 @@
 """Files that a kill never spoils.
 
 A file is either rows that are appended one by one, or it is replaced as a whole, never half.
+Whatever the system refuses becomes a StorageError that names the file (storage_errors.py).
 """
 
 from __future__ import annotations
@@ -11,13 +12,21 @@ import mmap
 import os
 import secrets
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, NamedTuple, Self
 
-from loracle.errors import RunFolderError
+from loracle.errors import RunFolderError, StorageError
+from loracle.storage_errors import reading, writing
 
 # Files under way. The name is our own, so that remains of a killed process can be removed.
 UNFINISHED_PREFIX = ".loracle-unfinished-"
+
+
+def sync_file(path: Path) -> None:
+    """Put on disk what was written to a file so far."""
+    with path.open("rb") as file:
+        os.fsync(file.fileno())
 
 
 def write_atomically(path: Path, data: bytes | str) -> None:
@@ -25,18 +34,23 @@ def write_atomically(path: Path, data: bytes | str) -> None:
 
     Folders above are made. The file is on disk when this returns.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    # A short random name: the final one may be as long as the file system allows.
-    unfinished = path.with_name(f"{UNFINISHED_PREFIX}{secrets.token_hex(8)}")
-    try:
-        with unfinished.open("xb") as file:
-            file.write(data.encode() if isinstance(data, str) else data)
-            file.flush()
-            os.fsync(file.fileno())
-        unfinished.replace(path)
-    finally:
-        unfinished.unlink(missing_ok=True)
-    sync_folder(path.parent)
+    content = data.encode() if isinstance(data, str) else data
+    with writing(path, needed_bytes=len(content)):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        # A short random name: the final one may be as long as the file system allows.
+        unfinished = path.with_name(f"{UNFINISHED_PREFIX}{secrets.token_hex(8)}")
+        try:
+            with unfinished.open("xb") as file:
+                file.write(content)
+                file.flush()
+                os.fsync(file.fileno())
+            unfinished.replace(path)
+        except BaseException:
+            # A disk that refused the file may refuse this too: the next start removes it.
+            with suppress(OSError):
+                unfinished.unlink(missing_ok=True)
+            raise
+        sync_folder(path.parent)
 
 
 def write_json(path: Path, value: Any) -> None:
@@ -44,24 +58,47 @@ def write_json(path: Path, value: Any) -> None:
 
     Raises ValueError where the value holds NaN or infinity, which JSON does not have.
     """
-    write_atomically(path, _json_bytes(value, indent=2) + b"\n")
+    write_atomically(path, json_bytes(value))
+
+
+def json_bytes(value: Any) -> bytes:
+    """A JSON file's content. Raises ValueError if the value holds NaN or infinity."""
+    return _json_bytes(value, indent=2) + b"\n"
 
 
 def write_json_lines(path: Path, rows: Iterable[Mapping[str, Any]]) -> None:
     """Write a JSONL file atomically. Raises ValueError where a row holds NaN or infinity."""
-    write_atomically(path, b"".join(_json_bytes(row, indent=None) + b"\n" for row in rows))
+    write_atomically(path, json_lines_bytes(rows))
+
+
+def json_lines_bytes(rows: Iterable[Mapping[str, Any]]) -> bytes:
+    """A JSONL file's content. Raises ValueError if a row holds NaN or infinity."""
+    return b"".join(_json_bytes(row, indent=None) + b"\n" for row in rows)
 
 
 def read_json(path: Path) -> Any:
     """Read a JSON file of the run folder. Raises RunFolderError where it is missing or damaged."""
+    content = _content(path)
     try:
-        return json.loads(path.read_bytes())
-    except OSError as error:
-        raise RunFolderError(f"{path} cannot be read: {error.strerror}") from error
-    except ValueError as error:
+        return json.loads(content)
+    # RecursionError: brackets within brackets without end.
+    except (ValueError, RecursionError) as error:
         raise RunFolderError(
             f"{path} is not valid JSON ({error}): it was damaged or changed by hand"
         ) from error
+
+
+def _content(path: Path) -> bytes:
+    """The file's bytes. Raises RunFolderError where there is none, StorageError where it cannot
+    be read."""
+    try:
+        with reading(path):
+            return path.read_bytes()
+    except StorageError as error:
+        if isinstance(error.__cause__, FileNotFoundError | IsADirectoryError | NotADirectoryError):
+            reason = error.__cause__.strerror
+            raise RunFolderError(f"{path} cannot be read: {reason}") from error
+        raise
 
 
 class JsonLines(NamedTuple):
@@ -77,10 +114,7 @@ def read_json_lines(path: Path, *, allow_torn_end: bool = False) -> JsonLines:
     With `allow_torn_end` an incomplete last row is handed back beside the rows, for the caller to
     report. Raises RunFolderError for it otherwise, and for any other damage, with its line.
     """
-    try:
-        *lines, end = path.read_bytes().split(b"\n")
-    except OSError as error:
-        raise RunFolderError(f"{path} cannot be read: {error.strerror}") from error
+    *lines, end = _content(path).split(b"\n")
     rows = []
     for number, line in enumerate(lines, start=1):
         row = _parsed_row(line)
@@ -99,28 +133,35 @@ def read_json_lines(path: Path, *, allow_torn_end: bool = False) -> JsonLines:
     return JsonLines(rows, end.decode(errors="replace"))
 
 
-class JsonLinesWriter:
-    """Appends rows to a JSONL file, each handed to the system before `write` returns.
+class AppendedFile:
+    """A file that grows. Each piece is handed to the system before `append` returns, as a whole:
+    of a piece that the system refuses, nothing stays."""
 
-    resume: keep the rows that are there, else start anew. A last row that a killed writer left
-    incomplete is cut off then; `torn_end` holds it, for the caller to report.
-    """
+    def __init__(self, path: Path, *, resume: bool = True) -> None:
+        self._path = path
+        with writing(path):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            # Unbuffered: what was refused must not be tried again when the file is closed.
+            self._file = path.open("ab" if resume else "wb", buffering=0)
 
-    def __init__(self, path: Path, *, resume: bool = False) -> None:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        self.torn_end = _mend_end(path) if resume and path.exists() else None
-        self._file = path.open("ab" if resume else "wb")
-
-    def write(self, row: Mapping[str, Any]) -> None:
-        """Append one row. Raises ValueError where it holds NaN or infinity."""
-        self._file.write(_json_bytes(row, indent=None) + b"\n")
-        self._file.flush()
+    def append(self, data: bytes) -> None:
+        """Add to the file's end. Raises StorageError if the system refuses."""
+        with writing(self._path, needed_bytes=len(data)):
+            end = self._file.seek(0, os.SEEK_END)
+            try:
+                rest = memoryview(data)
+                while rest:
+                    rest = rest[self._file.write(rest) or 0 :]
+            except BaseException:
+                # Best effort: what stays is cut off by the next start, as after a kill.
+                with suppress(OSError):
+                    self._file.truncate(end)
+                raise
 
     def close(self) -> None:
-        """Put the rows on disk and close the file. A second call does nothing."""
+        """Put the file on disk and close it. A second call does nothing."""
         if not self._file.closed:
-            with self._file:
-                self._file.flush()
+            with writing(self._path), self._file:
                 os.fsync(self._file.fileno())
 
     def __enter__(self) -> Self:
@@ -130,24 +171,77 @@ class JsonLinesWriter:
         self.close()
 
 
+class JsonLinesWriter(AppendedFile):
+    """Appends rows to a JSONL file, each handed to the system before `write` returns.
+
+    resume: keep the rows that are there, else start anew. A last row that a killed writer left
+    incomplete is cut off then; `torn_end` holds it, for the caller to report.
+    """
+
+    def __init__(self, path: Path, *, resume: bool = False) -> None:
+        with writing(path):
+            self.torn_end = _mend_end(path) if resume and path.exists() else None
+        super().__init__(path, resume=resume)
+
+    def write(self, row: Mapping[str, Any]) -> None:
+        """Append one row. Raises ValueError where it holds NaN or infinity."""
+        self.append(_json_bytes(row, indent=None) + b"\n")
+
+
+class Seal(NamedTuple):
+    """What a file was when it was written: its hash in hex, and its size."""
+
+    sha256: str
+    num_bytes: int
+
+    @classmethod
+    def of(cls, content: bytes) -> Seal:
+        return cls(hashlib.sha256(content).hexdigest(), len(content))
+
+
 def sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+    """The file's hash in hex."""
+    return seal(path).sha256
+
+
+def seal(path: Path, *, sync: bool = False) -> Seal:
+    """The file's hash and size. sync: put it on disk first."""
+    with reading(path), path.open("rb") as file:
+        if sync:
+            os.fsync(file.fileno())
+        digest = hashlib.file_digest(file, "sha256").hexdigest()
+        return Seal(digest, file.tell())
 
 
 def synced_sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        os.fsync(file.fileno())
-        return hashlib.file_digest(file, "sha256").hexdigest()
+    """Put the file on disk; its hash in hex."""
+    return seal(path, sync=True).sha256
 
 
 def sync_folder(folder: Path) -> None:
     """Put a folder's list of names on disk, without which a rename may be lost with the power."""
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+    with writing(folder):
+        descriptor = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+
+
+def sealed(record: Mapping[str, Any]) -> dict[str, Any]:
+    """The record with the hash of all its values as `seal`, so that any change to it shows."""
+    return {**record, "seal": _hash_of_values(record)}
+
+
+def seal_is_whole(record: Mapping[str, Any]) -> bool:
+    """Whether a record that `sealed` made is as it was then."""
+    rest = {key: value for key, value in record.items() if key != "seal"}
+    return record.get("seal") == _hash_of_values(rest)
+
+
+def _hash_of_values(record: Mapping[str, Any]) -> str:
+    canonical = json.dumps(record, sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(canonical.encode("ascii")).hexdigest()
 
 
 def _json_bytes(value: Any, indent: int | None) -> bytes:
@@ -161,7 +255,7 @@ def _json_bytes(value: Any, indent: int | None) -> bytes:
 def _parsed_row(line: bytes) -> dict[str, Any] | None:
     try:
         row = json.loads(line)
-    except ValueError:
+    except (ValueError, RecursionError):
         return None
     return row if isinstance(row, dict) else None
 

@@ -118,7 +118,8 @@ def _of_hub(location: HubLocation, commit: str) -> dict[str, str]:
 
     try:
         entries = HfApi().list_repo_tree(location.repository, revision=commit, recursive=True)
-        return {entry.path: entry.lfs.sha256 for entry in entries if getattr(entry, "lfs", None)}
+        large = {entry.path: getattr(entry, "lfs", None) for entry in entries}
+        return {path: lfs.sha256 for path, lfs in large.items() if lfs is not None}
     except (HfHubHTTPError, OSError) as error:
         print(f"the hub's hashes cannot be had ({error}); sizes were checked", file=sys.stderr)
         return {}

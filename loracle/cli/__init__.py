@@ -4,6 +4,7 @@
     init.py       init
     running.py    run, fetch
     planning.py   plan, recommend, doctor
+    runs.py       resume, status, verify
     data.py       check, inspect, split, convert
     results.py    decide, compare, report, serve, export, score
 
@@ -21,15 +22,18 @@ import sys
 from loracle.cli import init
 from loracle.cli import running
 from loracle.cli import planning
+from loracle.cli import runs
 from loracle.cli import data
 from loracle.cli import results
 
 # isort: on
 from loracle.cli.shell import EXIT_BAD_INPUT, EXIT_FAILED, app, print_problems
-from loracle.errors import UserError
+from loracle.errors import StorageError, UserError
 from loracle.run_folder import signals
+from loracle.secrecy import without_secrets
+from loracle.storage_errors import storage_error
 
-__all__ = ["app", "data", "init", "main", "planning", "results", "running"]
+__all__ = ["app", "data", "init", "main", "planning", "results", "running", "runs"]
 
 
 def main() -> None:
@@ -37,10 +41,19 @@ def main() -> None:
     signals.install()
     try:
         sys.exit(app())
+    except StorageError as error:
+        print_problems(error.problems)
+        sys.exit(EXIT_FAILED)
     except UserError as error:
         print_problems(error.problems)
         sys.exit(EXIT_BAD_INPUT)
     except BrokenPipeError:
         # The reader of our output left (`| head`); Python would complain again at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(EXIT_FAILED)
+    except OSError as error:
+        # A library's own file, or one that has no door of its own yet.
+        name = error.filename if error.filename is not None else "a file"
+        found = storage_error(name, "used", error.errno or 0)
+        print_problems(found.problems if error.errno else (without_secrets(str(error)),))
         sys.exit(EXIT_FAILED)

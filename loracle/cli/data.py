@@ -21,6 +21,10 @@ _Columns = Annotated[
     list[str] | None,
     typer.Option("--column", help="A field under another name, question=query; repeatable."),
 ]
+_Ignored = Annotated[
+    list[str] | None,
+    typer.Option("--ignore-column", help="A column that is meant to be left out; repeatable."),
+]
 _Split = Annotated[str | None, typer.Option(help="The split, where there are several.")]
 _Encoding = Annotated[
     str | None, typer.Option(help="Encoding of text, where it is not UTF-8: gb18030, say.")
@@ -50,6 +54,7 @@ def check(
     ] = None,
     form: _Format = None,
     columns: _Columns = None,
+    ignored: _Ignored = None,
     split: _Split = None,
     encoding: _Encoding = None,
     unanswerable: _Unanswerable = None,
@@ -70,7 +75,7 @@ def check(
         model=model,
         plan=plan,
         overrides=overrides or (),
-        settings=_settings(form, columns, split, encoding, unanswerable),
+        settings=_settings(form, columns, ignored, split, encoding, unanswerable),
     )
     if as_json:
         print_json(checked.to_dict())
@@ -95,6 +100,7 @@ def inspect(
     ] = None,
     form: _Format = None,
     columns: _Columns = None,
+    ignored: _Ignored = None,
     split: _Split = None,
     encoding: _Encoding = None,
     unanswerable: _Unanswerable = None,
@@ -112,7 +118,7 @@ def inspect(
         model=model,
         plan=plan,
         overrides=overrides or (),
-        settings=_settings(form, columns, split, encoding, unanswerable),
+        settings=_settings(form, columns, ignored, split, encoding, unanswerable),
     )
     console = Console(highlight=False)
     for line in inspected_lines(found, colours=console.color_system is not None, ids=ids):
@@ -127,6 +133,7 @@ def split_in_two(
     out: Annotated[Path, typer.Option(help="The folder to write to.")] = Path(),
     form: _Format = None,
     columns: _Columns = None,
+    ignored: _Ignored = None,
     split: _Split = None,
     encoding: _Encoding = None,
     unanswerable: _Unanswerable = None,
@@ -136,7 +143,7 @@ def split_in_two(
     from loracle.data.reading.options import named_options
     from loracle.data.split_file import split_file
 
-    options = named_options(path, _settings(form, columns, split, encoding, unanswerable))
+    options = named_options(path, _settings(form, columns, ignored, split, encoding, unanswerable))
     separated = split_file(path, holdout, seed, out, options)
     if as_json:
         print_json(separated.to_dict())
@@ -152,6 +159,7 @@ def convert(
     out: Annotated[Path, typer.Option(help="The JSONL file to write.")],
     form: _Format = None,
     columns: _Columns = None,
+    ignored: _Ignored = None,
     split: _Split = None,
     encoding: _Encoding = None,
     unanswerable: _Unanswerable = None,
@@ -162,12 +170,16 @@ def convert(
     Rows that cannot be used are left out and listed; then the exit code is 1.
     """
     from loracle.data.converting import convert as convert_dataset
+    from loracle.data.reading.fields import columns_line
     from loracle.data.reading.options import named_options
 
-    settings = _settings(form, columns, split, encoding, unanswerable)
+    settings = _settings(form, columns, ignored, split, encoding, unanswerable)
     options = named_options(path, settings if limit is None else {**settings, "limit": limit})
     conversion = convert_dataset(path, out, options)
     print(f"{path}: {conversion.description}", file=sys.stderr)
+    print(f"{path}: {columns_line(conversion.fields)}", file=sys.stderr)
+    for note in conversion.notes:
+        print(f"{path}: {note}", file=sys.stderr)
     for drop in conversion.drops:
         print_problems(tuple(drop.problems), "left out")
     print(f"{conversion.num_written} rows written to {out}")
@@ -178,6 +190,7 @@ def convert(
 def _settings(
     form: str | None,
     columns: list[str] | None,
+    ignored: list[str] | None,
     split: str | None,
     encoding: str | None,
     unanswerable: str | None,
@@ -187,6 +200,7 @@ def _settings(
     return named_settings(
         columns=columns or (),
         format=form,
+        ignore_columns=ignored or None,
         split=split,
         encoding=encoding,
         unanswerable=unanswerable,

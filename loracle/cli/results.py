@@ -170,16 +170,24 @@ def export(
 
 @app.command()
 def score(
-    file: Annotated[Path, typer.Argument(help="JSONL rows of {prediction, answers}.")],
+    file: Annotated[Path, typer.Argument(help="Rows of {prediction, answers}.")],
     metrics: Annotated[str, typer.Option(help="Names, separated by commas.")] = "em,f1",
     per_row: Annotated[
         Path | None, typer.Option(help="Write the rows with their scores to this JSONL file.")
     ] = None,
+    columns: Annotated[
+        list[str] | None,
+        typer.Option("--column", help="A key under another name, prediction=output; repeatable."),
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
-    """Score predictions in a file, without a model."""
+    """Score predictions in a file, without a model.
+
+    Reads also what LLaMA-Factory, ms-swift, lm-evaluation-harness and OpenCompass write.
+    """
+    from loracle.data.reading.prediction_files import named_columns
     from loracle.metrics.score_file import format_scores, score_file, to_json
 
     names = [name.strip() for name in metrics.split(",") if name.strip()]
-    scores = score_file(file, names, per_row=per_row)
+    scores = score_file(file, names, per_row=per_row, columns=named_columns(columns or ()))
     print(to_json(scores) if as_json else format_scores(scores))

@@ -72,7 +72,7 @@ def run(
     if as_json:
         print_json(results)
     else:
-        _print_results(results)
+        print_results(results)
     if results["num_failed"]:
         raise typer.Exit(EXIT_FAILED)
 
@@ -96,7 +96,8 @@ def fetch(
         print(fetched_line(files))
 
 
-def _print_results(results: dict[str, object]) -> None:
+def print_results(results: dict[str, object]) -> None:
+    """The table of a run, with its decision."""
     from rich.console import Console
 
     from loracle.report.table import decision_line, results_table, summary_lines

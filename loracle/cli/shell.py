@@ -11,6 +11,8 @@ from typing import Any
 
 import typer
 
+from loracle.secrecy import without_secrets
+
 EXIT_FAILED = 1
 EXIT_BAD_INPUT = 2
 
@@ -36,7 +38,7 @@ def print_json(value: Any) -> None:
 
 def print_problems(problems: tuple[str, ...], label: str = "error") -> None:
     for problem in problems:
-        print(f"{label}: {problem}", file=sys.stderr)
+        print(f"{label}: {without_secrets(problem)}", file=sys.stderr)
 
 
 def quiet_libraries() -> None:

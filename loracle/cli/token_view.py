@@ -26,6 +26,7 @@ def inspected_lines(found: Inspected, *, colours: bool, ids: bool) -> list[Text]
     if found.overlong is not None:
         done = "shortened" if found.tokens else "dropped"
         lines.append(Text(visible(f"{done}: {found.overlong.reason}"), style="red"))
+    lines += [Text(visible(mark)) for mark in found.marks]
     if found.tokens:
         lines.append(
             Text(f"{found.num_tokens:,} tokens, {found.num_supervised:,} supervised: ")

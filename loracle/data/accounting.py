@@ -15,6 +15,7 @@ from typing import Any, Literal
 import numpy as np
 
 from loracle.data.conversation import Example
+from loracle.data.faults import Reason
 from loracle.data.reading.dataset import Drop
 from loracle.data.rendering.renderer import OverlongRow, Rendered, RenderedPrompt
 from loracle.data.scripts import language_shares, script_shares
@@ -50,7 +51,16 @@ class RowNote:
     def of_unasked(cls, example: Example) -> RowNote:
         """A row that was held out and cannot be asked: no text can be held against its end."""
         detail = "ends on a tool call without text, and a call cannot be compared"
+        if not example.has_reference:
+            detail = "ends on a reply that is marked as not to be learned, which is no reference"
         return cls(example.id, example.file, example.line, UNASKED, detail, by_policy=True)
+
+    @classmethod
+    def of_no_reference(cls, example: Example) -> RowNote:
+        """A row of an evaluation set whose only reference is marked as not to be learned."""
+        detail = "the last reply is marked as not to be learned, so that it is no reference answer"
+        advice = "add answers, or leave the row out"
+        return cls(example.id, example.file, example.line, str(Reason.MARK), f"{detail}; {advice}")
 
     @classmethod
     def of(cls, row: OverlongRow) -> RowNote:
@@ -151,4 +161,4 @@ def account(
 
 def _num_assistant_characters(example: Example) -> int:
     turns = example.conversation.messages
-    return sum(len(turn.content) for turn in turns if turn.role == "assistant")
+    return sum(len(turn.content) for turn in turns if turn.role == "assistant" and turn.weight)

@@ -41,6 +41,7 @@ class Message:
 
     reasoning: what the assistant thought before its content; templates of thinking models take it.
     tool_call_id, name: which call a tool's turn answers, where the row says so.
+    weight: the loss weight of an assistant's turn; 0 where the row marks it as not to be learned.
     """
 
     role: Role
@@ -49,6 +50,7 @@ class Message:
     reasoning: str | None = None
     tool_call_id: str | None = None
     name: str | None = None
+    weight: float = 1.0
 
     def as_json(self) -> dict[str, object]:
         """As chat templates and OpenAI's format take it; what is not there is left out."""
@@ -79,9 +81,14 @@ class Conversation:
         return replace(self, messages=self.messages[:last])
 
     @property
+    def last_reply(self) -> Message:
+        """The last assistant turn."""
+        return next(m for m in reversed(self.messages) if m.role == "assistant")
+
+    @property
     def reply(self) -> str:
         """The content of the last assistant turn."""
-        return next(m.content for m in reversed(self.messages) if m.role == "assistant")
+        return self.last_reply.content
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,6 +114,11 @@ class Example:
     def references(self) -> tuple[str, ...]:
         """The reference answers: `answers`, or the last assistant turn where there are none."""
         return self.answers or (self.conversation.reply,)
+
+    @property
+    def has_reference(self) -> bool:
+        """Whether something says what is right: not a reply that is marked as not to be learned."""
+        return bool(self.answers) or self.conversation.last_reply.weight > 0
 
     @property
     def where(self) -> str:

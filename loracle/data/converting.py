@@ -10,25 +10,29 @@ import os
 from pathlib import Path
 from typing import NamedTuple
 
-from loracle.data.conversation import Example
+from loracle.data.conversation import Example, Message
 from loracle.data.reading.dataset import Drop, Reading
+from loracle.data.reading.fields import FieldUse
+from loracle.data.reading.notes import Note
 from loracle.data.reading.options import ReadOptions
 from loracle.errors import DataError
 
 
 class Conversion(NamedTuple):
-    """What was written, and what was left out and why."""
+    """What was written, and what was left out and why; fields and notes: as reading gave them."""
 
     description: str
     num_written: int
     drops: tuple[Drop, ...]
+    fields: tuple[FieldUse, ...] = ()
+    notes: tuple[Note, ...] = ()
 
 
 def row_of(example: Example) -> dict[str, object]:
     """An example as a row of messages; what it does not have is left out."""
     row: dict[str, object] = {
         "id": example.id,
-        "messages": [message.as_json() for message in example.conversation.messages],
+        "messages": [_turn_of(message) for message in example.conversation.messages],
     }
     optional = {
         "answers": list(example.answers),
@@ -38,6 +42,12 @@ def row_of(example: Example) -> dict[str, object]:
         "group": example.group,
     }
     return row | {key: value for key, value in optional.items() if value}
+
+
+def _turn_of(message: Message) -> dict[str, object]:
+    """A turn with its loss weight, under the key that OpenAI has for it, where it is not 1."""
+    turn = message.as_json()
+    return turn if message.weight == 1 else {**turn, "weight": message.weight}
 
 
 def convert(location: str, out: Path, options: ReadOptions) -> Conversion:
@@ -67,4 +77,6 @@ def convert(location: str, out: Path, options: ReadOptions) -> Conversion:
     finally:
         partial.unlink(missing_ok=True)
     account = reading.account([])
-    return Conversion(account.description, num_written, account.drops)
+    return Conversion(
+        account.description, num_written, account.drops, account.fields, account.notes
+    )

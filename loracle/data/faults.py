@@ -20,7 +20,6 @@ class Reason(StrEnum):
     BAD_CHARACTER = "NUL or half of a surrogate pair"
     TOO_LARGE = "row too large"
     DUPLICATE_KEY = "key given twice"
-    DUPLICATE_ID = "id given twice"
     CELLS = "wrong number of cells"
     MISSING = "field missing"
     WRONG_KIND = "field of the wrong kind"
@@ -30,6 +29,10 @@ class Reason(StrEnum):
     NO_REPLY = "no assistant turn"
     TOOLS = "unusable tools or tool calls"
     UNANSWERABLE = "unanswerable question"
+    CHOICE = "answer that is none of the choices"
+    MEDIA = "images, sound or video"
+    PREFERENCE = "preference data"
+    MARK = "marked as not to be learned"
 
 
 class Fault(NamedTuple):
@@ -108,6 +111,8 @@ def kind_of(value: object) -> str:
     if isinstance(value, bool | int | float):
         # A number of over 4,300 digits cannot be written; one read from JSON is shorter.
         return json.dumps(value)[:40]
+    if type(value).__name__ == "Undecoded":
+        return "a value that cannot be decoded"
     return f"a value of type {type(value).__name__}"
 
 

@@ -58,7 +58,8 @@ class Holdout:
     """What was held out, and what is left to train on.
 
     kept: the rows left, by candidate. num_held_out: the rows taken from each. unasked: those of
-    them that end on a tool call, which no text can be compared with.
+    them that end on a tool call, which no text can be compared with, or on a reply that is marked
+    as not to be learned.
     """
 
     share: float
@@ -136,7 +137,7 @@ def hold_out(candidates: Mapping[str, Sequence[Example]], share: float, seed: in
     for (name, example), group in zip(rows, groups.tolist(), strict=True):
         if not held[group]:
             kept[name].append(example)
-        elif not any(reference.strip() for reference in example.references):
+        elif not example.has_reference or not any(map(str.strip, example.references)):
             unasked.append(example)
         else:
             asked[_prompt_key(example)].append(_HeldRow(name, example, group))

@@ -10,6 +10,7 @@ from loracle.data.audit import FINDING_MEANINGS, AuditedSet, Finding, RowReferen
 from loracle.data.audit.likeness import differences
 from loracle.data.conversation import Example
 from loracle.data.holdout import Holdout
+from loracle.data.reading.notes import Note
 from loracle.data.sharing import Sharing
 from loracle.data_check.result import Intake, Problem, RenderedSet, Severity
 from loracle.metrics import advised_metric, better_metric, get_metric, unreadable_references
@@ -47,6 +48,11 @@ def holdout_problems(holdout: Holdout) -> list[Problem]:
         text = f"no row of {', '.join(without)} is asked: its rows share passages with too many"
         problems.append(Problem("warning", text, "choose another holdout.share or holdout.seed"))
     return problems
+
+
+def note_problem(note: Note) -> Problem:
+    """What to say of something that was done with rows that stay."""
+    return Problem("warning" if note.is_warning else "note", note.message, note.outcome)
 
 
 def joined_problem(num_replies: int) -> Problem:

@@ -26,7 +26,7 @@ from loracle.data_check.datasets import load_renderer, renderer_of, unused_holdo
 from loracle.data_check.examine import FittedSet, examine, ready_sets, render_all
 from loracle.data_check.result import CHECK_VERSION, Intake, Ready
 from loracle.errors import DataError, RunFolderError
-from loracle.files import read_json, write_json
+from loracle.files import read_json
 from loracle.model.max_length import LengthLimit
 from loracle.model.tokenizer import Tokenizing
 from loracle.plan import Plan
@@ -99,7 +99,7 @@ def _check(
     checked = replace(
         examine(fitted, renderer), holdout=data.holdout, remarks=unused_holdout(data.plan)
     )
-    write_json(folder.check, {**checked.to_dict(), "made_from": made_from})
+    folder.write_json(folder.check, {**checked.to_dict(), "made_from": made_from})
     if checked.errors:
         raise DataError(checked.errors)
     for line in summary_lines(checked):
@@ -113,7 +113,8 @@ def _check(
 
 def _recorded(folder: RunFolder, plan_fingerprint: str) -> dict[str, Any] | None:
     """check.json of an earlier start with the same plan; None where there is none to be used."""
-    if not folder.check.is_file():
+    # Damaged: the check is made again, and says all it finds.
+    if not folder.check.is_file() or folder.damage(folder.check):
         return None
     try:
         recorded = read_json(folder.check)

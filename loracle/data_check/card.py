@@ -15,6 +15,7 @@ from rich.text import Text
 
 from loracle.data.accounting import Accounting
 from loracle.data.audit import LEAK_MEANINGS, Leak, Leakage, RowReference
+from loracle.data.reading.fields import columns_line
 from loracle.data.sharing import Sharing
 from loracle.data_check.result import Check, DatasetReport, Problem
 from loracle.text import visible
@@ -83,6 +84,11 @@ def _facts(report: DatasetReport) -> dict[str, str]:
     facts = {"file": report.path}
     if report.description:
         facts["found"] = report.description
+    if report.fields:
+        facts["columns"] = columns_line(report.fields)
+    if report.num_unlearned:
+        num = report.num_unlearned
+        facts["marks"] = f"{num:,} {'reply' if num == 1 else 'replies'} marked as not to be learned"
     if report.accounting:
         facts["rows"] = _rows_line(report.accounting)
         facts["length"] = _length_line(report.accounting)

@@ -13,7 +13,7 @@ from loracle.data.holdout import Holdout, hold_out
 from loracle.data.reading.dataset import Reading, read_dataset
 from loracle.data.reading.options import named_options, options_of
 from loracle.data.rendering.renderer import Renderer
-from loracle.data_check.advice import holdout_problems
+from loracle.data_check.advice import holdout_problems, note_problem
 from loracle.data_check.examine import check
 from loracle.data_check.inspection import Inspected, inspect_row
 from loracle.data_check.result import Check, Intake, Kind
@@ -171,7 +171,11 @@ def inspect_file(
         )
         chosen, training = loaded.model, loaded.training
         options = options_of(loaded.candidates[0])
-    examples = list(islice(Reading(path, options), max(row, 1)))
+    reading = Reading(path, options)
+    examples = list(islice(reading, max(row, 1)))
+    reading.check_fields(is_whole=False)
+    if not examples and reading.drops:
+        raise DataError([problem for drop in reading.drops[:20] for problem in drop.problems])
     return inspect_row(examples, row, load_renderer(chosen, training))
 
 
@@ -190,14 +194,21 @@ def _read(entry: CandidatePlan | EvaluationPlan, kind: Kind) -> Intake:
         read = read_dataset(entry.path, options_of(entry))
     except UserError as error:
         return Intake(entry.name, entry.path, kind, error=error.problems)
+    examples = read.examples
+    dropped = [RowNote.of_drop(drop) for drop in read.drops]
+    if kind == "evaluation":
+        dropped += [RowNote.of_no_reference(one) for one in examples if not one.has_reference]
+        examples = [example for example in examples if example.has_reference]
     return Intake(
         entry.name,
         entry.path,
         kind,
-        read.examples,
+        examples,
         read.description,
-        [RowNote.of_drop(drop) for drop in read.drops],
+        dropped,
         entry.max_dropped,
+        remarks=[*map(note_problem, read.notes)],
+        fields=read.fields,
         metrics=entry.metrics if isinstance(entry, EvaluationPlan) else (),
     )
 

@@ -235,4 +235,6 @@ def _report(
         extractive,
         found,
         [*problems, *map(finding_problem, found), *sharing_hints(sharing)],
+        dataset.fields,
+        dataset.num_unlearned,
     )

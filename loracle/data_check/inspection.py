@@ -37,6 +37,18 @@ class Inspected:
     overlong: OverlongRow | None
 
     @property
+    def marks(self) -> list[str]:
+        """The loss weights that the data gives its replies, other than 1, in words."""
+        turns = self.example.conversation.messages
+        return [
+            f"turn {number} of {len(turns)} is marked as not to be learned"
+            if not turn.weight
+            else f"turn {number} of {len(turns)} has the loss weight {turn.weight:g}"
+            for number, turn in enumerate(turns, 1)
+            if turn.role == "assistant" and turn.weight != 1
+        ]
+
+    @property
     def num_tokens(self) -> int:
         return sum(token.id is not None for token in self.tokens)
 

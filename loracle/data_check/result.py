@@ -19,6 +19,7 @@ from loracle.data.accounting import Accounting, RowNote
 from loracle.data.audit import Extractiveness, Finding, Leakage
 from loracle.data.conversation import Example
 from loracle.data.holdout import Holdout
+from loracle.data.reading.fields import FieldUse
 from loracle.data.rendering.renderer import Rendered, RenderedPrompt
 from loracle.data.rendering.shortening import Overlong
 from loracle.data.sharing import Sharing
@@ -54,6 +55,7 @@ class Intake:
     error: why nothing could be read, one problem each.
     num_held_out: rows that were read and are asked in place of being trained on.
     remarks: what is to be said of it whatever its rows hold.
+    fields: what each of its columns is used as.
     metrics: the names of those that score an evaluation set.
     """
 
@@ -68,6 +70,16 @@ class Intake:
     num_held_out: int = 0
     remarks: Sequence[Problem] = ()
     metrics: Sequence[str] = ()
+    fields: Sequence[FieldUse] = ()
+
+    @property
+    def num_unlearned(self) -> int:
+        """Replies that the rows mark as not to be learned."""
+        return sum(
+            turn.role == "assistant" and not turn.weight
+            for example in self.examples
+            for turn in example.conversation.messages
+        )
 
 
 @dataclass(frozen=True)
@@ -75,7 +87,8 @@ class DatasetReport:
     """One dataset's card.
 
     description: the form and the container found. accounting, sharing, extractiveness: None where
-    nothing could be read.
+    nothing could be read. fields: what each column is used as. num_unlearned: replies marked as not
+    to be learned.
     """
 
     name: str
@@ -87,6 +100,8 @@ class DatasetReport:
     extractiveness: Extractiveness | None
     findings: Sequence[Finding]
     problems: Sequence[Problem]
+    fields: Sequence[FieldUse] = ()
+    num_unlearned: int = 0
 
     @property
     def refusal(self) -> str | None:
@@ -112,6 +127,8 @@ class DatasetReport:
             and {**asdict(self.extractiveness), "share": self.extractiveness.share},
             "findings": [finding.to_dict() for finding in self.findings],
             "problems": [asdict(problem) for problem in self.problems],
+            "fields": [use._asdict() for use in self.fields],
+            "num_unlearned": self.num_unlearned,
         }
 
 

@@ -66,7 +66,7 @@ def read_evidence(root: Path | str) -> Evidence:
     if not folder.base.done.exists():
         raise RunFolderError(
             f"{folder.base.root} is not finished: without the base's scores nothing can be "
-            "compared; go on with the run first"
+            f"compared; `loracle resume {folder.root}` finishes the run"
         )
     trials = {BASE_NAME: [folder.base]}
     names = [str(candidate["name"]) for candidate in plan["candidates"]]

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from typing import NamedTuple
 
-from loracle.errors import LoracleError
+from loracle.errors import LoracleError, StorageError
 from loracle.experiment.setup import ExperimentSetup, TrainingSet
 from loracle.experiment.trial import Place, TrialModel, run_base, run_trial
 from loracle.files import read_json_lines
@@ -16,6 +16,11 @@ from loracle.plan import BASE_NAME
 from loracle.run_folder.folder import TrialFolder
 from loracle.run_folder.leftovers import take_up
 from loracle.run_folder.trial_record import TrialSummary
+from loracle.secrecy import without_secrets
+from loracle.text import duration
+
+# Before each further attempt at a trial whose files were refused.
+_PAUSES_SECONDS = (1.0, 10.0)
 
 
 class Outcome(NamedTuple):
@@ -48,20 +53,38 @@ def attempt_trial(
             "trial_skipped", **asdict(place), reason="finished before, hashes match"
         )
         return _finished_before(setup, folder, place.trial, training_set.name, seed)
-    take_up_trial(setup, folder, place.trial)
     started = time.perf_counter()
     try:
-        summary = run_trial(setup, training_set, seed, folder, place)
+        summary = _tried(setup, training_set, seed, folder, place)
     # Whatever a model, a driver or a disk throws must not take the other trials with it.
     except Exception as error:  # noqa: BLE001
         known = isinstance(error, LoracleError)
-        reason = str(error) if known else f"{type(error).__name__}: {error}"
+        # Of a client or a library it may hold an address with its password.
+        reason = without_secrets(str(error) if known else f"{type(error).__name__}: {error}")
         folder.fail(reason)
         setup.reporter.emit("trial_failed", **asdict(place), reason=reason)
         return Outcome(training_set.name, seed, None, reason)
     seconds = time.perf_counter() - started
     setup.reporter.emit("trial_finished", **asdict(place), seconds=seconds)
     return Outcome(training_set.name, seed, summary, None)
+
+
+def _tried(
+    setup: ExperimentSetup, training_set: TrainingSet, seed: int, folder: TrialFolder, place: Place
+) -> TrialSummary:
+    """Run the trial, again with the same seed where a disk refused a file for a moment."""
+    for pause in _PAUSES_SECONDS:
+        take_up_trial(setup, folder, place.trial)
+        try:
+            return run_trial(setup, training_set, seed, folder, place)
+        except StorageError as error:
+            if not error.is_passing:
+                raise
+            message = f"{place.trial}: {error}; trying again in {duration(pause)}"
+            setup.reporter.emit("warning", message=message)
+            time.sleep(pause)
+    take_up_trial(setup, folder, place.trial)
+    return run_trial(setup, training_set, seed, folder, place)
 
 
 def refuse_trial(

@@ -26,6 +26,7 @@ from loracle.forest.trie import Sequences
 from loracle.model.base import BaseModel
 from loracle.model.step_memory import ModelShape
 from loracle.plan import Plan
+from loracle.run_folder.folder import RunFolder
 from loracle.run_folder.reporter import Reporter
 from loracle.training.loop import TrainingSettings
 
@@ -37,14 +38,14 @@ def settled(
     plan: Plan,
     setup: ExperimentSetup,
     training_sets: Mapping[str, TrainingSet],
-    root: Path,
+    folder: RunFolder,
     report: Reporter,
 ) -> ExperimentSetup:
     """The setup with what `auto` stands for, and forecast.json written when a run first starts.
 
     A later start takes what the first one chose, so that a resumed run cuts its steps the same.
     """
-    recorded = read_forecast(root)
+    recorded = read_forecast(folder.root)
     if recorded is not None and recorded.plan_fingerprint == setup.plan_fingerprint:
         found = recorded.forecast
         return _with(setup, Chosen(found.micro_batch_tokens, found.gradient_checkpointing))
@@ -59,17 +60,25 @@ def settled(
     rows = _rows(training_sets)
     choice = _choice(plan, shape, machine, rows)
     made = foreseen(
-        plan, rows, setup.evaluations, shape, machine, forest=setup.training.forest, root=root
+        plan,
+        rows,
+        setup.evaluations,
+        shape,
+        machine,
+        forest=setup.training.forest,
+        root=folder.root,
     )
-    write_forecast(root, ForecastRecord(setup.plan_fingerprint, made))
+    record = ForecastRecord(setup.plan_fingerprint, made)
+    write_forecast(folder.root, record, folder.write_json)
     return _with(setup, choice)
 
 
-def note_measured(root: Path, device_type: str, seconds: float) -> None:
+def note_measured(folder: RunFolder, device_type: str, seconds: float) -> None:
     """Write what this start took beside what was foreseen."""
-    recorded = read_forecast(root)
+    recorded = read_forecast(folder.root)
     if recorded is not None:
-        write_forecast(root, recorded.with_measured(peak_memory_bytes(device_type), seconds))
+        measured = recorded.with_measured(peak_memory_bytes(device_type), seconds)
+        write_forecast(folder.root, measured, folder.write_json)
 
 
 def peak_memory_bytes(device_type: str) -> int:

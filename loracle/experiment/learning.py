@@ -17,7 +17,14 @@ from torch import Tensor
 
 from loracle.errors import RunFolderError, TrialError
 from loracle.experiment.setup import ExperimentSetup, Place, TrainingSet
-from loracle.files import JsonLinesWriter, read_json, read_json_lines, sha256, write_json
+from loracle.files import (
+    JsonLinesWriter,
+    read_json,
+    read_json_lines,
+    sha256,
+    sync_file,
+    write_json,
+)
 from loracle.model import adapter
 from loracle.model.guards import (
     probe_logits,
@@ -28,7 +35,7 @@ from loracle.model.guards import (
 from loracle.model.native_memory import return_freed_memory
 from loracle.model.tokenizer import chat_template_sha256
 from loracle.run_folder.folder import TrialFolder
-from loracle.run_folder.leftovers import keep_first_rows, sync_file
+from loracle.run_folder.leftovers import keep_first_rows
 from loracle.run_folder.trial_record import TrainingOutcome
 from loracle.training.checkpoint import Checkpoint, CheckpointFolder
 from loracle.training.loop import (

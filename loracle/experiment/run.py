@@ -21,9 +21,10 @@ from loracle.data_check.cached import RunData, check_run, refuse_unreadable
 from loracle.data_check.datasets import read_plan_data
 from loracle.decision.evidence import read_evidence
 from loracle.decision.judge import judge, judgement_record
-from loracle.errors import PlanError, UserError
+from loracle.errors import PlanError, RunFolderError, UserError
 from loracle.experiment.attempt import Outcome, attempt_base, attempt_trial, places, refuse_trial
 from loracle.experiment.foreseeing import note_measured, settled
+from loracle.experiment.selection import Selection, left_alone
 from loracle.experiment.setup import (
     NLL_METRIC,
     ExperimentSetup,
@@ -33,10 +34,11 @@ from loracle.experiment.setup import (
     prepare,
     tokenizing_of,
 )
+from loracle.experiment.space import require_disk, warn_of_memory
 from loracle.experiment.trial import Place
-from loracle.files import write_atomically, write_json
+from loracle.experiment.unchanged import keep_inputs, metric_names
 from loracle.model.adapter import lora_config
-from loracle.model.base import BaseModel, SelfTest
+from loracle.model.base import BaseModel, SelfTest, preferred_device
 from loracle.plan import EntryKey, Plan, fingerprint, freeze, recorded_commits
 from loracle.report.page import write_report
 from loracle.report.results import EvaluationFacts, ModelFacts, ResultRow, RunFacts, build_results
@@ -48,13 +50,20 @@ from loracle.trackers import check_trackers, listen
 from loracle.trackers.client import Experiment
 
 
-def run(plan: Plan, out: Path | None, view: View, base: BaseModel | None = None) -> dict[str, Any]:
+def run(
+    plan: Plan,
+    out: Path | None,
+    view: View,
+    base: BaseModel | None = None,
+    selection: Selection = Selection(),  # noqa: B008
+) -> dict[str, Any]:
     """Run the experiment, or resume it; returns what results.json holds.
 
     out: the run folder; None puts it under `runs/`, named by the plan, so that the same command
     finds it again.
     base: a model that is loaded already, in place of the plan's. The frozen plan then holds its
     fingerprint and its tokenizer's, and the run is resumed when the same ones are given again.
+    selection: which trials to make; without it all, those that failed before included.
 
     Raises:
         UserError: the plan, the data, the model or the run folder cannot be used.
@@ -69,14 +78,20 @@ def run(plan: Plan, out: Path | None, view: View, base: BaseModel | None = None)
     ):
         started = time.perf_counter()
         announce(planned, report)
+        for repair in folder.repairs:
+            report.emit("warning", message=repair)
+        if base is None:
+            source = keep_inputs(folder, planned.data.plan, planned.data.model_folder, report)
+            warn_of_memory(source, preferred_device().type, report)
         _keep_held_out(planned.data.holdout, folder)
         prepared = prepare_planned(planned, folder, report, base)
         _keep_questions(prepared.setup, folder)
-        outcomes = _attempt_all(planned, prepared, folder)
+        require_disk(prepared.setup, folder, _num_unfinished(planned, folder), report)
+        outcomes = _attempt_all(planned, prepared, folder, selection)
         results = _results(planned, prepared, outcomes)
-        write_json(folder.results, results)
+        folder.write_json(folder.results, results)
         _announce_decisions(results, report)
-        note_measured(folder.root, prepared.setup.base.device.type, time.perf_counter() - started)
+        note_measured(folder, prepared.setup.base.device.type, time.perf_counter() - started)
         _write_report(folder, report)
         report.emit(
             "run_finished",
@@ -127,7 +142,7 @@ def read_planned(plan: Plan, out: Path | None, base: BaseModel | None) -> Planne
         fetched.data,
         model_commit,
         holdout.file if holdout else None,
-        metrics.module_hashes(_metric_names(plan)),
+        metrics.module_hashes(metric_names(plan)),
     )
     if base is not None:
         frozen["model"] |= given_base_facts(base)
@@ -158,7 +173,7 @@ def announce_data(planned: Planned, report: Reporter) -> None:
 
 def _keep_held_out(holdout: Holdout | None, folder: RunFolder) -> None:
     if holdout is not None:
-        write_atomically(folder.root / HELD_OUT_FILE, holdout.content)
+        folder.write(folder.root / HELD_OUT_FILE, holdout.content)
 
 
 def prepare_planned(
@@ -171,7 +186,7 @@ def prepare_planned(
     setup, training_sets, self_test = prepare(
         data.plan, ready, base, planned.lora, report, data.plan_fingerprint
     )
-    setup = settled(data.plan, setup, training_sets, folder.root, report)
+    setup = settled(data.plan, setup, training_sets, folder, report)
     return Prepared(setup, training_sets, self_test, ready.refusals)
 
 
@@ -180,7 +195,15 @@ def _keep_questions(setup: ExperimentSetup, folder: RunFolder) -> None:
         keep_questions(folder, evaluation.name, evaluation.examples)
 
 
-def _attempt_all(planned: Planned, prepared: Prepared, folder: RunFolder) -> list[Outcome]:
+def _num_unfinished(planned: Planned, folder: RunFolder) -> int:
+    names = [candidate.name for candidate in planned.data.plan.candidates]
+    folders = (folder.trial(names[index], seed) for index, seed, _ in planned.trials)
+    return sum(not trial.done.exists() for trial in folders)
+
+
+def _attempt_all(
+    planned: Planned, prepared: Prepared, folder: RunFolder, selection: Selection
+) -> list[Outcome]:
     """The base's outcome, then that of every trial."""
     setup, candidates = prepared.setup, planned.data.plan.candidates
 
@@ -188,6 +211,8 @@ def _attempt_all(planned: Planned, prepared: Prepared, folder: RunFolder) -> lis
         index, seed, place = trial
         name = candidates[index].name
         trial_folder = folder.trial(name, seed)
+        if selection.leaves(name, trial_folder):
+            return left_alone(name, seed, trial_folder, planned.data.plan_fingerprint)
         if reason := prepared.refusals.get(name):
             return refuse_trial(setup, name, seed, trial_folder, place, reason)
         return attempt_trial(setup, prepared.training_sets[name], seed, trial_folder, place)
@@ -218,7 +243,11 @@ def _recorded_commits(plan: Plan, out: Path | None) -> tuple[dict[EntryKey, str]
     """The commits that the run folder's plan holds, where there is one to go on with."""
     if out is None or not RunFolder(out).plan.is_file():
         return {}, None
-    return recorded_commits(RunFolder(out).frozen_plan(), plan)
+    try:
+        return recorded_commits(RunFolder(out).frozen_plan(), plan)
+    # Damaged: the folder is opened, and mended where that can be, once the plan is frozen.
+    except RunFolderError:
+        return {}, None
 
 
 def check_plan(plan: Plan) -> Any:
@@ -227,7 +256,7 @@ def check_plan(plan: Plan) -> Any:
     Returns the peft.LoraConfig. Raises PlanError with all problems.
     """
     problems: list[str] = []
-    names = _metric_names(plan)
+    names = metric_names(plan)
     for name in dict.fromkeys(names):
         try:
             metrics.check_usable(name)
@@ -245,10 +274,6 @@ def check_plan(plan: Plan) -> Any:
     if problems:
         raise PlanError(problems)
     return config
-
-
-def _metric_names(plan: Plan) -> list[str]:
-    return [*(name for asked in plan.asked for name in asked.metrics), plan.decision.metric]
 
 
 def _results(planned: Planned, prepared: Prepared, outcomes: Sequence[Outcome]) -> dict[str, Any]:

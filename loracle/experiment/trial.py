@@ -28,12 +28,17 @@ def run_trial(
     Raises:
         TrialError: it failed while it ran; the base is as it was all the same.
     """
-    trained = trained_adapter(setup, training_set, seed, folder, place)
-    with adapter.loaded(setup.base.model, folder.adapter) as adapted:
-        require_as_trained(setup, trained, folder, adapted)
-        started = time.perf_counter()
-        evaluations = evaluate(setup, TrialModel(place.trial, adapted, folder))
-        seconds = time.perf_counter() - started
+    try:
+        trained = trained_adapter(setup, training_set, seed, folder, place)
+        with adapter.loaded(setup.base.model, folder.adapter) as adapted:
+            require_as_trained(setup, trained, folder, adapted)
+            started = time.perf_counter()
+            evaluations = evaluate(setup, TrialModel(place.trial, adapted, folder))
+            seconds = time.perf_counter() - started
+    except TrialError:
+        # A base that was changed is the reason for whatever else went wrong.
+        require_unchanged(setup)
+        raise
     require_unchanged(setup)
     summary = TrialSummary(training_set.name, seed, trained.outcome, evaluations, seconds)
     folder.finish(summary, plan_fingerprint=setup.plan_fingerprint)

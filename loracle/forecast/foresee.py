@@ -12,6 +12,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from loracle.forecast.advice import advice_for
+from loracle.forecast.disk import trial_disk
 from loracle.forecast.machines import PROCESS_BYTES, USED_SHARE, Machine
 from loracle.forecast.record import CandidateForecast, Forecast
 from loracle.forecast.work import AnsweringBatch, AnsweringWork, TrainingWork
@@ -23,9 +24,6 @@ _LOGIT_NODES, _LOGIT_BYTES = 256, 8
 _GATHERED = 2
 """While answers are decoded, the keys of their prompts are there a second time (decoding.py)."""
 _GUESS_TOKENS = 9
-_PREDICTION_BYTES = 600
-"""Of one line of predictions/ and of scores/, beside the answer's tokens."""
-_CHECKPOINT_COPIES = 3
 MAX_BATCH_SIZE = 256
 
 
@@ -198,13 +196,13 @@ def _answering_seconds(work: AnsweringWork, shape: ModelShape, machine: Machine)
 
 
 def _disk_bytes(request: Request) -> int:
-    adapter = 4 * request.shape.num_adapter_parameters
-    rows = sum(
-        w.num_questions * _PREDICTION_BYTES + 8 * w.num_new_tokens for w in request.answering
-    )
+    num_questions = sum(work.num_questions for work in request.base_answering)
+    num_new_tokens = max(work.batch.num_new_tokens for work in request.base_answering)
+    num_parameters = request.shape.num_adapter_parameters
+    kept, checkpoints = trial_disk(num_parameters, num_questions, num_new_tokens)
     num_trials = request.num_seeds * len(request.training)
-    # One training at a time has a checkpoint, and the one before it while it is replaced.
-    return num_trials * (adapter + rows) + 2 * _CHECKPOINT_COPIES * adapter + rows
+    answers_of_base = trial_disk(0, num_questions, num_new_tokens).kept
+    return num_trials * kept + checkpoints + answers_of_base
 
 
 def _price(seconds: float, machine: Machine, per_hour: float | None) -> float | None:

@@ -9,7 +9,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -119,10 +119,12 @@ class ForecastRecord:
         return replace(self, measured=Measured(peak, before.seconds + seconds))
 
 
-def write_forecast(run: Path, record: ForecastRecord) -> None:
-    """Write RUN/forecast.json."""
+def write_forecast(
+    run: Path, record: ForecastRecord, write: Callable[[Path, Any], None] = write_json
+) -> None:
+    """Write RUN/forecast.json. write: how the run's folder writes its files."""
     measured = asdict(record.measured) if record.measured else None
-    write_json(
+    write(
         run / FORECAST_NAME,
         {
             "version": _VERSION,

@@ -12,11 +12,17 @@ from __future__ import annotations
 import codecs
 import json
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import BinaryIO, NamedTuple
+from types import MappingProxyType
+from typing import NamedTuple
 
+from loracle.data.reading.prediction_files import (
+    likelihood_fault,
+    numbered_rows,
+    with_own_names,
+)
 from loracle.errors import DataError, PlanError, UserError
 from loracle.files import write_atomically
 from loracle.metrics import Scorer, check_usable, get_metric, unreadable_references
@@ -74,9 +80,15 @@ class _Tally:
 
 
 def score_file(
-    path: str | Path, metrics: Sequence[str], per_row: str | Path | None = None
+    path: str | Path,
+    metrics: Sequence[str],
+    per_row: str | Path | None = None,
+    columns: Mapping[str, str] = MappingProxyType({}),
 ) -> FileScores:
-    """Score a JSONL file of predictions; write each row with its scores to `per_row` if given.
+    """Score a file of predictions; write each row with its scores to `per_row` if given.
+
+    columns: the keys of `prediction` and `answers`, where they are neither Loracle's own nor those
+    of another program that data/reading/prediction_files.py knows.
 
     Blank lines are counted. A `scores` that a row already has is replaced in `per_row`, which
     appears whole or not at all.
@@ -91,7 +103,7 @@ def score_file(
     tally = _Tally()
     try:
         with path.open("rb") as lines:
-            _read_lines(lines, path, metrics, tally)
+            _read_lines(numbered_rows(path) or lines, path, metrics, columns, tally)
     except OSError as error:
         raise DataError(f"{path} cannot be read: {error.strerror}") from error
     _raise_problems(path, tally)
@@ -196,14 +208,20 @@ def _write_rows(path: Path, rows: Sequence[bytes]) -> None:
         raise DataError(f"{path} cannot be written: {error.strerror}") from error
 
 
-def _read_lines(lines: BinaryIO, path: Path, metrics: Sequence[str], tally: _Tally) -> None:
+def _read_lines(
+    lines: Iterable[bytes],
+    path: Path,
+    metrics: Sequence[str],
+    columns: Mapping[str, str],
+    tally: _Tally,
+) -> None:
     # Iterating over bytes ends lines at \n alone; text mode would also break at U+2028.
     for number, line in enumerate(lines, start=1):
         stripped = (line.removeprefix(codecs.BOM_UTF8) if number == 1 else line).strip(b" \t\r\n")
         if not stripped:
             tally.num_blank_lines += 1
             continue
-        row = _row(stripped)
+        row = _row(stripped, columns)
         if isinstance(row, str):
             tally.add_problem(f"{path}:{number}: {row}")
             continue
@@ -214,6 +232,12 @@ def _read_lines(lines: BinaryIO, path: Path, metrics: Sequence[str], tally: _Tal
                     f"{row.references[0][:_NUM_SHOWN_CHARACTERS]!r}; use another metric, or mend it"
                 )
         tally.rows.append(row)
+    filters = sorted({str(row.content["filter"]) for row in tally.rows if "filter" in row.content})
+    if len(filters) > 1:
+        tally.add_problem(
+            f"{path}: the rows are of several filters ({', '.join(filters)}), so that questions "
+            "count more than once; keep the rows of one"
+        )
 
 
 def _raise_problems(path: Path, tally: _Tally) -> None:
@@ -227,7 +251,7 @@ def _raise_problems(path: Path, tally: _Tally) -> None:
         )
 
 
-def _row(line: bytes) -> _Row | str:
+def _row(line: bytes, columns: Mapping[str, str]) -> _Row | str:
     """The row of a line, or what is wrong with it."""
     try:
         content = json.loads(line.decode("utf-8"))
@@ -241,6 +265,9 @@ def _row(line: bytes) -> _Row | str:
         return f"bad JSON ({error}); a line must be one whole JSON object"
     if not isinstance(content, dict):
         return f"found {_kind(content)}; expected an object with prediction and answers"
+    if fault := likelihood_fault(content):
+        return fault
+    content = with_own_names(content, columns)
     if faults := [*_prediction_faults(content), *_answers_faults(content)]:
         return "; ".join(faults)
     answers = content["answers"]

@@ -15,11 +15,12 @@ import torch
 from torch import nn
 
 from loracle.errors import ModelError, PlanError
-from loracle.files import UNFINISHED_PREFIX, read_json, sync_folder, synced_sha256, write_json
+from loracle.files import UNFINISHED_PREFIX, read_json, sync_file, sync_folder, write_json
 from loracle.model.base import fingerprint
 from loracle.model.lora_linear import use_fused_layers
 from loracle.model.token_dropout import use_token_dropout
 from loracle.plan import nearest
+from loracle.storage_errors import writing
 
 _FACTS_FILE = "loracle.json"
 _SHORT_NAMES = {"alpha": "lora_alpha", "dropout": "lora_dropout"}
@@ -128,19 +129,34 @@ def save(adapted: Any, folder: Path, facts: Mapping[str, Any] | None = None) -> 
     facts: what the adapter belongs to, kept beside it in loracle.json.
     """
     unfinished = folder.with_name(f"{UNFINISHED_PREFIX}{secrets.token_hex(8)}")
+    num_bytes = sum(parameter.nbytes for _, parameter in trainable(adapted))
+    with writing(folder, needed_bytes=num_bytes), _learning_afterwards(adapted):
+        try:
+            adapted.save_pretrained(str(unfinished), safe_serialization=True)
+            _sort_sets(unfinished / "adapter_config.json", adapted)
+            if facts is not None:
+                write_json(unfinished / _FACTS_FILE, dict(facts))
+            for path in unfinished.iterdir():
+                sync_file(path)
+            if folder.exists():
+                shutil.rmtree(folder)
+            unfinished.rename(folder)
+            sync_folder(folder.parent)
+        finally:
+            shutil.rmtree(unfinished, ignore_errors=True)
+
+
+@contextmanager
+def _learning_afterwards(adapted: Any) -> Iterator[None]:
+    """peft marks the adapter as one that only answers while it saves it, and leaves it so where
+    saving fails: the next adapter of the same configuration would learn nothing."""
+    configs = list(adapted.peft_config.values())
+    modes = [config.inference_mode for config in configs]
     try:
-        adapted.save_pretrained(str(unfinished), safe_serialization=True)
-        _sort_sets(unfinished / "adapter_config.json", adapted)
-        if facts is not None:
-            write_json(unfinished / _FACTS_FILE, dict(facts))
-        for path in unfinished.iterdir():
-            synced_sha256(path)
-        if folder.exists():
-            shutil.rmtree(folder)
-        unfinished.rename(folder)
-        sync_folder(folder.parent)
+        yield
     finally:
-        shutil.rmtree(unfinished, ignore_errors=True)
+        for config, mode in zip(configs, modes, strict=True):
+            config.inference_mode = mode
 
 
 def saved_facts(folder: Path) -> dict[str, Any]:

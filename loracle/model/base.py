@@ -130,6 +130,7 @@ def load_base(
 
     bound_kernel_cache()
     _require_local_folder(folder_or_id)
+    _require_safetensors(folder_or_id)
     device = preferred_device()
     torch_dtype = chosen_dtype(dtype, device)
     try:
@@ -138,6 +139,7 @@ def load_base(
             revision=revision,
             dtype=torch_dtype,
             trust_remote_code=trust_remote_code,
+            use_safetensors=True,
             low_cpu_mem_usage=True,
         )
     except (OSError, ValueError, KeyError) as error:
@@ -357,6 +359,21 @@ def _require_local_folder(folder_or_id: str) -> None:
     if looks_local and not (path / "config.json").is_file():
         found = "the folder has no config.json" if path.is_dir() else "there is no such folder"
         raise ModelError(f"model {folder_or_id}: {found}; name a model folder or a hub id")
+
+
+def _require_safetensors(folder: str) -> None:
+    """Refuse a folder whose weights are pickles: loading one may run any program."""
+    path = Path(folder)
+    if not path.is_dir() or any(path.glob("*.safetensors")):
+        return
+    pickles = sorted(p.name for p in path.iterdir() if p.suffix in (".bin", ".pt", ".pth"))
+    if pickles:
+        raise ModelError(
+            f"model {folder}: its weights are in {', '.join(pickles[:3])} alone, and such a file "
+            "may run any program when it is loaded. If you trust where it is from, convert it "
+            'once:\n  python -c "from transformers import AutoModelForCausalLM as Model; '
+            f'Model.from_pretrained({folder!r}).save_pretrained({folder!r})"'
+        )
 
 
 def _not_loadable(what: str, folder_or_id: str, error: Exception) -> str:

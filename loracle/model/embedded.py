@@ -157,6 +157,8 @@ def _damage(folder: Path) -> str | None:
         manifest = json.loads((folder / MANIFEST_NAME).read_text(encoding="utf-8"))
         hashes: dict[str, str] = manifest["files"]
         for name, expected in hashes.items():
+            if not (folder / name).is_file():
+                return f"{name} is missing"
             if sha256(folder / name) != expected:
                 return f"{name} has changed since it was written"
     except (FileNotFoundError, NotADirectoryError) as error:

@@ -25,6 +25,7 @@ from loracle.plan.freezing import (
     difference,
     fingerprint,
     freeze,
+    plan_of,
     recorded_commits,
 )
 from loracle.plan.loading import load_plan, named_files
@@ -95,5 +96,6 @@ __all__ = [
     "load_plan",
     "named_files",
     "nearest",
+    "plan_of",
     "recorded_commits",
 ]

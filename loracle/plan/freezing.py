@@ -9,12 +9,15 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
-from loracle.errors import DataError
+from pydantic import ValidationError
+
+from loracle.errors import DataError, PlanError
 from loracle.files import sha256
 from loracle.plan.locations import HubFiles
 from loracle.plan.messages import file_problem, show
+from loracle.plan.problems import problems_of
 from loracle.plan.root import FILE_SECTIONS, Plan
-from loracle.plan.sections import DataFilePlan
+from loracle.plan.sections import CandidatePlan, DataFilePlan, EvaluationPlan, ModelPlan
 
 # Sections that decide no result.
 _FOLLOWERS = frozenset({"trackers"})
@@ -102,6 +105,27 @@ def freeze(
             }
         ]
     return frozen
+
+
+def plan_of(frozen: Mapping[str, Any]) -> Plan:
+    """The plan that was frozen: frozen again over the same data, it is the same."""
+    tree = {key: value for key, value in frozen.items() if key in Plan.model_fields}
+    for section in FILE_SECTIONS:
+        entry_type = CandidatePlan if section == "candidates" else EvaluationPlan
+        tree[section] = [
+            {key: value for key, value in entry.items() if key in entry_type.model_fields}
+            for entry in frozen[section]
+        ]
+    tree["model"] = {
+        key: value for key, value in frozen["model"].items() if key in ModelPlan.model_fields
+    }
+    if tree.get("holdout") is not None:
+        # The rows that were held out are what the plan's own evaluation came to.
+        tree["evaluation"] = []
+    try:
+        return Plan.model_validate(tree)
+    except ValidationError as error:
+        raise PlanError([f"plan.json: {problem}" for problem in problems_of(error)]) from error
 
 
 def recorded_commits(

@@ -19,6 +19,8 @@ from loracle.plan.names import name_problems, repeated, with_distinct_names
 from loracle.plan.problems import problems_of
 from loracle.plan.root import EVALUATION_OPTIONAL, FILE_SECTIONS, Plan, written_out
 from loracle.plan.sections import CandidatePlan, EvaluationPlan
+from loracle.secrecy import has_secret, values_without_secrets, without_secrets
+from loracle.text import size
 
 DataFile = str | Path | Mapping[str, object]
 """A path, or a plan's entry with one."""
@@ -60,9 +62,30 @@ def load_plan(
         plan = Plan.model_validate(tree, context=context)
     except ValidationError as error:
         problems += problems_of(error)
+    else:
+        problems += _secrets_in("", plan.model_dump(mode="json"))
     if problems:
-        raise PlanError(problems)
+        raise PlanError([without_secrets(problem) for problem in problems])
     return plan
+
+
+def _secrets_in(place: str, value: Any) -> list[str]:
+    """The places of passwords and access tokens: the plan is kept, hashed and shown to others."""
+    if isinstance(value, str):
+        if not has_secret(value):
+            return []
+        return [
+            f"{place}: found {show(values_without_secrets(value))}, which holds a password or an "
+            "access token; the plan is kept and shown, so give it by the environment (HF_TOKEN, "
+            "MODELSCOPE_API_TOKEN) instead"
+        ]
+    items: Any = ()
+    if isinstance(value, Mapping):
+        items = value.items()
+    elif isinstance(value, list):
+        items = enumerate(value)
+    above = f"{place}." if place else ""
+    return [line for key, item in items for line in _secrets_in(f"{above}{key}", item)]
 
 
 def named_files(
@@ -105,6 +128,12 @@ class _PlanLoader(yaml.SafeLoader):
         return node
 
 
+# A plan that a person writes is far below both. Values that stand once and are named often (`*a`)
+# count as often as they are named: a few lines can stand for billions.
+_MAX_PLAN_BYTES = 4 << 20
+_MAX_YAML_VALUES = 200_000
+
+
 _PlanLoader.add_implicit_resolver(
     "tag:yaml.org,2002:float",
     re.compile(r"[-+]?(?:[0-9]+(?:\.[0-9]*)?|\.[0-9]+)[eE][-+]?[0-9]+\Z"),
@@ -117,7 +146,11 @@ def _read_plan_file(path: Path) -> dict[str, Any]:
     if problem := file_problem(path):
         raise PlanError(problem)
     try:
-        text = path.read_text(encoding="utf-8-sig")
+        with path.open("rb") as file:
+            content = file.read(_MAX_PLAN_BYTES + 1)
+        if len(content) > _MAX_PLAN_BYTES:
+            raise PlanError(f"{path}: it has more than {size(_MAX_PLAN_BYTES)}; is it a plan?")
+        text = content.decode("utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
         raise PlanError(f"{path}: cannot be read as UTF-8 text: {error}") from error
     if tool := tool_of_command(text):
@@ -132,8 +165,18 @@ def _read_plan_file(path: Path) -> dict[str, Any]:
 
 def parse_yaml(text: str, where: str) -> Any:
     """The tree of a YAML text. Raises PlanError, with `where` and the line, if it is none."""
+    loader = None
     try:
-        return yaml.load(text, Loader=_PlanLoader)
+        loader = _PlanLoader(text)
+        node = loader.get_single_node()
+        if node is None:
+            return None
+        if _num_values(node, {}) > _MAX_YAML_VALUES:
+            raise PlanError(
+                f"{where}: its aliases (*name) stand for more than {_MAX_YAML_VALUES:,} values; "
+                "write out what is meant"
+            )
+        return loader.construct_document(node)
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         line = mark.line + 1 if mark else 1
@@ -142,6 +185,24 @@ def parse_yaml(text: str, where: str) -> Any:
     # ValueError: a date or a number in a form that Python refuses, as 2024-13-01.
     except (yaml.YAMLError, ValueError, RecursionError) as error:
         raise PlanError(f"{where}: not YAML: {str(error).strip()}") from error
+    finally:
+        if loader is not None:
+            loader.dispose()
+
+
+def _num_values(node: yaml.Node, known: dict[int, int]) -> int:
+    """How many values a node stands for, with everything that its aliases name."""
+    if id(node) in known:
+        return known[id(node)]
+    # A node that holds itself is without end; so it counts until the sum below is known.
+    known[id(node)] = _MAX_YAML_VALUES
+    below: list[yaml.Node] = []
+    if isinstance(node, yaml.MappingNode):
+        below = [part for pair in node.value for part in pair]
+    elif isinstance(node, yaml.SequenceNode):
+        below = list(node.value)
+    known[id(node)] = 1 + sum(_num_values(part, known) for part in below)
+    return known[id(node)]
 
 
 def _from_folder(tree: dict[str, Any], folder: Path) -> dict[str, Any]:

@@ -33,7 +33,9 @@ def file_problem(path: str | Path) -> str | None:
             return f"{path} is not a regular file; write its content to a file and name that"
         if not path.parent.is_dir():
             return f"there is no file {path}: its folder {path.parent} does not exist"
-        near = nearest(path.name, (entry.name for entry in path.parent.iterdir()))
+        # By the stem: two names of one ending are alike already for that.
+        by_stem = {entry.stem: entry.name for entry in path.parent.iterdir()}
+        near = by_stem.get(nearest(path.stem, by_stem) or "")
     except OSError as error:
         return f"{path} cannot be reached: {error.strerror}"
     hint = f"did you mean {path.parent / near}?" if near else "check the path"

@@ -32,7 +32,7 @@ Seed = Annotated[int, Field(strict=True, ge=0, lt=2**32)]
 Text = Annotated[str, Field(min_length=1)]
 
 FormatName = Literal[
-    "messages", "sharegpt", "alpaca", "prompt_completion", "question_answer", "squad"
+    "messages", "sharegpt", "alpaca", "prompt_completion", "question_answer", "choice", "squad"
 ]
 FieldName = Literal[
     "id",
@@ -51,6 +51,7 @@ FieldName = Literal[
     "question",
     "answer",
     "answers",
+    "options",
 ]
 Unanswerable = Literal["answer", "drop", "error"]
 
@@ -125,6 +126,9 @@ class DataFilePlan(Section):
     """The form of the rows. auto: by the keys of the rows; two forms in one file are an error."""
     columns: dict[FieldName, Text] = {}
     """Columns under other names: the form's field, then the file's column, `question: query`."""
+    ignore_columns: list[Text] = []
+    """Columns that are meant to be left out. One that is not used, and whose name says that it
+    tells of what is asked (`options`, `passage`, `images`), is an error otherwise."""
     encoding: Text | None = None
     """Encoding of text files, as Python names it, `gb18030`. None: UTF-8, or what a byte-order
     mark says."""

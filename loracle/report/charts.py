@@ -3,7 +3,7 @@
 Colours are CSS variables of the page (`var(--ink)`), so a chart follows its light and dark theme.
 Words stand in the page, in its two languages; a chart holds numbers and the names of candidates,
 which vl-convert escapes: hence `Markup`. Altair describes a chart (Vega-Lite), vl-convert draws
-it, both without a browser.
+it (drawing.py), both without a browser. A chart that cannot be drawn is an `Undrawn`.
 """
 
 from __future__ import annotations
@@ -15,6 +15,8 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from markupsafe import Markup
+
+from loracle.report.drawing import UndrawnError, draw
 
 if TYPE_CHECKING:
     import altair
@@ -32,6 +34,12 @@ _MAX_LABEL_WIDTH = 26
 NUM_COLOURS = 8
 _DASHES = ([1, 0], [6, 3], [2, 2])
 _SIZE = re.compile(r'^<svg([^>]*?) width="[^"]*" height="[^"]*"')
+
+
+class Undrawn(NamedTuple):
+    """Stands in the place of a chart that could not be drawn."""
+
+    reason: str
 
 
 class PointRow(NamedTuple):
@@ -61,7 +69,7 @@ def colour(series: int | None) -> str:
     return "var(--base)" if series is None else f"var(--c{series % NUM_COLOURS})"
 
 
-def estimates_chart(rows: Sequence[PointRow]) -> Markup:
+def estimates_chart(rows: Sequence[PointRow]) -> Markup | Undrawn:
     """Every mean with its interval, one line each in the given order; the base's as a rule."""
     import altair as alt
 
@@ -117,7 +125,7 @@ def _width(text: str) -> int:
     return sum(2 if unicodedata.east_asian_width(char) in "WF" else 1 for char in text)
 
 
-def loss_chart(lines: Sequence[LineRow]) -> Markup:
+def loss_chart(lines: Sequence[LineRow]) -> Markup | Undrawn:
     """The loss of every training by step. Long ones are shown by means of equal spans."""
     import altair as alt
 
@@ -182,9 +190,7 @@ def _data(rows: Sequence[Mapping[str, Any]]) -> altair.InlineData:
     return alt.InlineData(values=[dict(row) for row in rows])
 
 
-def _svg(chart: altair.Chart | altair.LayerChart | altair.FacetChart) -> Markup:
-    import vl_convert
-
+def _svg(chart: altair.Chart | altair.LayerChart | altair.FacetChart) -> Markup | Undrawn:
     configured = (
         chart.configure(aria=False, background="transparent", padding=_PADDING)
         .configure_view(stroke=None)
@@ -198,6 +204,9 @@ def _svg(chart: altair.Chart | altair.LayerChart | altair.FacetChart) -> Markup:
         )
         .configure_axisY(labelColor="var(--ink)", labelPadding=10)
     )
-    svg: str = vl_convert.vegalite_to_svg(configured.to_json())
+    try:
+        svg = draw(configured.to_json())
+    except UndrawnError as error:
+        return Undrawn(str(error))
     # Its size is the page's to say; the viewBox keeps the proportions.
     return Markup(_SIZE.sub(r"<svg\1", svg))

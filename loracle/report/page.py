@@ -21,6 +21,7 @@ from loracle import __version__
 from loracle.errors import RunFolderError
 from loracle.files import write_atomically
 from loracle.report import sections
+from loracle.report.drawing import drawing
 from loracle.report.results import read_results
 from loracle.report.run_record import OLDEST_RESULTS, RunRecord, read_run
 from loracle.run_folder.folder import RunFolder
@@ -60,7 +61,8 @@ def build_page(record: RunRecord, *, live_version: str | None = None) -> Page:
     the run's files. The page may be of an unfinished run then.
     """
     scripts = ["head", "answers"] + (["live"] if live_version is not None else [])
-    values = sections.all_sections(record) | {"live_version": live_version}
+    with drawing():
+        values = sections.all_sections(record) | {"live_version": live_version}
     return _page("report.html.j2", values, scripts)
 
 
@@ -70,6 +72,7 @@ def decision_of(root: Path) -> tuple[str, str] | None:
     if not path.is_file():
         return None
     try:
+        RunFolder(root).require_whole(path)
         decisions = read_results(path, oldest=OLDEST_RESULTS).get("decisions")
     except RunFolderError as error:
         return str(error), str(error)

@@ -43,7 +43,11 @@ class Questions(NamedTuple):
 
 @dataclass(frozen=True)
 class TrialRecord:
-    """One trial, or the base model, as its folder holds it. Rows are read when asked for."""
+    """One trial, or the base model, as its folder holds it. Rows are read when asked for.
+
+    Of a finished one every file is held against its DONE first: RunFolderError, where it is not
+    as the trial left it.
+    """
 
     candidate: str
     seed: int | None
@@ -61,7 +65,8 @@ class TrialRecord:
 
     @cached_property
     def summary(self) -> TrialSummary:
-        """trial.json. Raises RunFolderError if the trial is not finished."""
+        """trial.json. Raises RunFolderError if the trial is not finished, or it is damaged."""
+        self._is_there(self.folder.trial_json)
         return read_summary(self.folder.trial_json)
 
     @property
@@ -72,16 +77,26 @@ class TrialRecord:
     @cached_property
     def steps(self) -> list[dict[str, Any]]:
         """The rows of steps.jsonl; a row that is being written is left for the next reading."""
-        path = self.folder.steps
-        return read_json_lines(path, allow_torn_end=True).rows if path.is_file() else []
+        return self._rows(self.folder.steps) or []
 
     def predictions(self, evaluation: str) -> list[dict[str, Any]] | None:
         """The answers to one evaluation, or None where there are none."""
-        return _rows(self.folder.predictions(evaluation))
+        return self._rows(self.folder.predictions(evaluation))
 
     def scores(self, evaluation: str) -> list[dict[str, Any]] | None:
         """The scores of those answers, row by row, or None where there are none."""
-        return _rows(self.folder.scores(evaluation))
+        return self._rows(self.folder.scores(evaluation))
+
+    def _rows(self, path: Path) -> list[dict[str, Any]] | None:
+        """An unfinished trial's writer may be in the middle of a row: that one is left out."""
+        if not self._is_there(path):
+            return None
+        return read_json_lines(path, allow_torn_end=not self.is_done).rows
+
+    def _is_there(self, path: Path) -> bool:
+        if self.is_done and self.folder.vouches_for(path):
+            self.folder.require_unchanged([path])
+        return path.is_file()
 
 
 @dataclass(frozen=True)
@@ -106,8 +121,10 @@ class RunRecord:
 
     def questions(self, evaluation: str) -> Questions:
         """What was asked. The folder's own copy comes first, else the data file if unchanged."""
-        kept = RunFolder(self.root).questions(evaluation)
+        folder = RunFolder(self.root)
+        kept = folder.questions(evaluation)
         if kept.is_file():
+            folder.require_whole(kept)
             rows = read_json_lines(kept).rows
             return Questions(
                 {row["id"]: tuple(Turn(*turn) for turn in row["prompt"]) for row in rows}, None
@@ -126,32 +143,31 @@ def read_run(root: Path | str, *, unfinished: bool = False) -> RunRecord:
     folder = RunFolder(root)
     plan = folder.frozen_plan()
     has_results = folder.results.is_file()
+    for path in (folder.results, folder.check):
+        folder.require_whole(path)
     if not has_results and not unfinished:
         raise RunFolderError(
-            f"{folder.root} has no results.json: the run is not finished; go on with it by the "
-            "same `loracle run` command"
+            f"{folder.root} has no results.json: the run is not finished; "
+            f"`loracle resume {folder.root}` finishes it"
         )
     return RunRecord(
         root=folder.root,
         plan=plan,
-        environment=read_json(folder.environment) if folder.environment.is_file() else [],
+        environment=folder.environments(),
         results=read_results(folder.results, oldest=OLDEST_RESULTS) if has_results else None,
-        check=read_json(checked) if (checked := folder.root / "check.json").is_file() else None,
-        trials=tuple(_trials(folder, plan)),
+        check=read_json(folder.check) if folder.check.is_file() else None,
+        trials=tuple(trial_records(folder, plan)),
     )
 
 
-def _trials(folder: RunFolder, plan: Mapping[str, Any]) -> Iterator[TrialRecord]:
+def trial_records(folder: RunFolder, plan: Mapping[str, Any]) -> Iterator[TrialRecord]:
+    """The base, then every trial in the plan's order, whether it has run or not."""
     yield TrialRecord(BASE_NAME, None, BASE_NAME, folder.base)
     seeds = plan["seeds"]
     for entry in plan["candidates"]:
         for seed in seeds:
             label = entry["name"] if len(seeds) == 1 else f"{entry['name']} · seed {seed}"
             yield TrialRecord(entry["name"], seed, label, folder.trial(entry["name"], seed))
-
-
-def _rows(path: Path) -> list[dict[str, Any]] | None:
-    return read_json_lines(path, allow_torn_end=True).rows if path.is_file() else None
 
 
 def _questions_of_data_file(entry: Mapping[str, Any]) -> Questions:

@@ -5,11 +5,13 @@ from __future__ import annotations
 import importlib.metadata
 import os
 import platform
-import re
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
+
+from loracle.secrecy import arguments_without_secrets
 
 _PACKAGES = (
     "loracle",
@@ -28,7 +30,8 @@ def environment() -> dict[str, Any]:
     """What this process runs on: versions, machine, command line without secrets."""
     return {
         "time": datetime.now(UTC).isoformat(timespec="seconds"),
-        "command": without_secrets(sys.argv),
+        "command": arguments_without_secrets(sys.argv),
+        "folder": str(Path.cwd()),
         "python": platform.python_version(),
         "platform": platform.platform(),
         "num_cpus": _num_cpus(),
@@ -36,26 +39,18 @@ def environment() -> dict[str, Any]:
     }
 
 
-_HIDDEN = "[hidden]"
-_SECRET = r"(?:token|secret|password|passwd|credentials?|(?:api|access|secret)[-_]?key)"
-_SECRET_OPTION = re.compile(rf"-[^=]*?[-_.]?{_SECRET}", re.IGNORECASE)
-_SECRET_SETTING = re.compile(rf"((?:^|[-_.=]){_SECRET}=).+", re.IGNORECASE)
-# Access tokens of known services by their first letters, and the user of a URL.
-_SECRET_VALUE = re.compile(
-    r"\b(?:hf_|sk-|gh[pousr]_|github_pat_|glpat-|AKIA)[\w-]{16,}|(?<=://)[^/@\s]+(?=@)"
-)
+# Whose version may change a result.
+_DECIDING = ("loracle", "torch", "transformers", "tokenizers", "peft", "safetensors", "numpy")
 
 
-def without_secrets(arguments: Sequence[str]) -> list[str]:
-    """The arguments with passwords and access tokens hidden: by their option's name or form."""
-    kept = []
-    previous = ""
-    for argument in arguments:
-        shown = _SECRET_SETTING.sub(rf"\1{_HIDDEN}", argument)
-        shown = _SECRET_VALUE.sub(_HIDDEN, shown)
-        kept.append(_HIDDEN if _SECRET_OPTION.fullmatch(previous) else shown)
-        previous = argument
-    return kept
+def version_changes(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
+    """Which libraries that decide results differ between two processes: "torch 2.6.0 → 2.7.1"."""
+    old, new = before["packages"], now["packages"]
+    return [
+        f"{name} {old.get(name)} → {new.get(name)}"
+        for name in _DECIDING
+        if old.get(name) != new.get(name)
+    ]
 
 
 def _num_cpus() -> int | None:

@@ -3,6 +3,8 @@
     RUN/
       plan.json  {"version": 1, "fingerprint": "9f2c...", "plan": {...}}
       environment.json · pipeline.log · training.log · evaluation.log · events.jsonl · results.json
+      inputs.json            the files of the model when the run began (inputs.py)
+      MANIFEST.json          size and sha256 of the files above, but logs and events (manifest.py)
       questions/EVAL.jsonl   what each evaluation asks, as the reports show it
       report.html            made from all the others
       base/                  a trial folder without training
@@ -10,44 +12,49 @@
         trial.json · steps.jsonl · checkpoint/ · adapter/
         predictions/EVAL.jsonl · scores/EVAL.jsonl
         FAILED.json          why the last attempt ended early
-        DONE                 written last: the sha256 of every other file, and trial.json's record
+        DONE                 written last: size and sha256 of every other file, and the summary
 
-One process works in a run folder at a time; it holds RUN/.lock.
+One process works in a run folder at a time; it holds RUN/.lock (lock.py).
 """
 
 from __future__ import annotations
 
-import fcntl
-import os
-import platform
 import shutil
-import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import IO, Any, Self
+from typing import Any, Self
 
 from loracle.errors import RunFolderError
 from loracle.files import (
     UNFINISHED_PREFIX,
+    Seal,
+    json_bytes,
     read_json,
-    sha256,
+    seal,
+    seal_is_whole,
+    sealed,
     sync_folder,
-    synced_sha256,
     write_json,
 )
 from loracle.plan import difference
 from loracle.run_folder.environment import environment
+from loracle.run_folder.inputs import INPUTS_VERSION
+from loracle.run_folder.lock import HOLDER_NAME, LOCK_NAME, FolderLock, Holder
+from loracle.run_folder.manifest import MANIFEST_NAME, Manifest
 from loracle.run_folder.trial_record import (
     TrialSummary,
     summary_of_record,
     summary_record,
     write_summary,
 )
+from loracle.secrecy import without_secrets
+from loracle.storage_errors import writing
 
 PLAN_VERSION = 1
-DONE_VERSION = 1
-_LOCK_NAME = ".lock"
+DONE_VERSION = 2
+# Version 1 has hashes without sizes, and no seal.
+_OLDEST_DONE = 1
 
 
 class TrialFolder:
@@ -71,8 +78,17 @@ class TrialFolder:
         return self.root / "scores" / f"{evaluation}.jsonl"
 
     def fail(self, reason: str) -> None:
-        """Record why the attempt ended early."""
-        write_json(self.failed, {"time": _now(), "reason": reason})
+        """Record why the attempt ended early. Passwords and access tokens in it are hidden."""
+        write_json(self.failed, {"time": _now(), "reason": without_secrets(reason)})
+
+    def failure(self) -> str | None:
+        """Why the last attempt failed; None where it did not."""
+        if not self.failed.exists():
+            return None
+        try:
+            return str(read_json(self.failed)["reason"])
+        except (RunFolderError, LookupError, TypeError):
+            return f"it failed, and {self.failed.name} is damaged"
 
     def finish(self, summary: TrialSummary, *, plan_fingerprint: str) -> None:
         """Write trial.json, put every file on disk, then write DONE, which lists them."""
@@ -81,17 +97,15 @@ class TrialFolder:
         write_summary(self.trial_json, summary)
         for folder in (path for path in self.root.rglob("*") if path.is_dir()):
             sync_folder(folder)
-        hashes = {name: synced_sha256(self.root / name) for name in self._files()}
-        hashes.pop(self.done.name, None)
-        write_json(
-            self.done,
-            {
-                "version": DONE_VERSION,
-                "plan_fingerprint": plan_fingerprint,
-                "summary": summary_record(summary),
-                "files": hashes,
-            },
-        )
+        seals = {name: seal(self.root / name, sync=True) for name in self._files()}
+        seals.pop(self.done.name, None)
+        record = {
+            "version": DONE_VERSION,
+            "plan_fingerprint": plan_fingerprint,
+            "summary": summary_record(summary),
+            "files": {name: found._asdict() for name, found in seals.items()},
+        }
+        write_json(self.done, sealed(record))
 
     def verify(self, plan_fingerprint: str) -> str | None:
         """Why the trial has to run (again); None where it is finished and whole."""
@@ -104,13 +118,14 @@ class TrialFolder:
             return str(error)
         if done["plan_fingerprint"] != plan_fingerprint:
             return "it was made under another plan"
-        for name, expected in done["files"].items():
-            path = self.root / name
-            if not path.is_file():
-                return f"{name} is missing"
-            if sha256(path) != expected:
-                return f"{name} has changed since it was written"
-        return None
+        return next(iter(self.damages()), None)
+
+    def damages(self) -> list[str]:
+        """What is wrong with the files that DONE lists. Raises RunFolderError if DONE is damaged
+        itself, or absent."""
+        files = self._read_done()["files"]
+        found = (self._problem(name, known) for name, known in files.items())
+        return [problem for problem in found if problem is not None]
 
     def summary(self) -> TrialSummary:
         """What `finish` was given. Raises RunFolderError if the trial is not finished."""
@@ -118,32 +133,33 @@ class TrialFolder:
 
     def require_unchanged(self, paths: Iterable[Path]) -> None:
         """Raise RunFolderError unless the trial is finished and these files are as it left them."""
-        hashes = self._read_done()["files"]
+        files = self._read_done()["files"]
         problems = []
         for path in paths:
             name = path.relative_to(self.root).as_posix()
-            if name not in hashes:
+            if name not in files:
                 problems.append(f"{self.done} does not list {name}")
-            elif not path.is_file():
-                problems.append(f"{path} is missing")
-            elif sha256(path) != hashes[name]:
-                problems.append(
-                    f"{path} has changed since it was written; the command that made the run "
-                    "makes it again"
-                )
+            elif problem := self._problem(name, files[name]):
+                problems.append(f"{self.root}/{problem}; {self.how_to_redo()}")
         if problems:
             raise RunFolderError(problems)
+
+    def vouches_for(self, path: Path) -> bool:
+        """Whether the trial is finished and DONE lists the file."""
+        return path.relative_to(self.root).as_posix() in self._read_done()["files"]
 
     def clear(self) -> list[str]:
         """Remove what an attempt left; return the removed files' paths within the folder."""
         # First of all, so that a kill in between leaves nothing that looks finished.
-        self.done.unlink(missing_ok=True)
+        with writing(self.done):
+            self.done.unlink(missing_ok=True)
         removed = self._files()
-        for path in self.root.iterdir() if self.root.exists() else ():
-            if path.is_dir() and not path.is_symlink():
-                shutil.rmtree(path)
-            else:
-                path.unlink()
+        with writing(self.root):
+            for path in self.root.iterdir() if self.root.exists() else ():
+                if path.is_dir() and not path.is_symlink():
+                    shutil.rmtree(path)
+                else:
+                    path.unlink()
         return removed
 
     def _files(self) -> list[str]:
@@ -155,15 +171,56 @@ class TrialFolder:
             return "it failed before"
         return "it was not finished" if self._files() else "it has not run yet"
 
+    def num_listed_files(self) -> int:
+        """How many files DONE lists, itself included; 1 where it is damaged."""
+        try:
+            return 1 + len(self._read_done()["files"])
+        except RunFolderError:
+            return 1
+
+    def _problem(self, name: str, known: Seal) -> str | None:
+        path = self.root / name
+        if not path.is_file():
+            return f"{name} is missing"
+        found = seal(path)
+        # Version 1 does not know the size.
+        if known.num_bytes not in (found.num_bytes, _UNKNOWN_SIZE):
+            return (
+                f"{name} has changed since it was written: it has {found.num_bytes} bytes, and "
+                f"{known.num_bytes} were written"
+            )
+        return None if found.sha256 == known.sha256 else f"{name} has changed since it was written"
+
+    def how_to_redo(self) -> str:
+        """The command that makes the trial again."""
+        # RUN/trials/NAME--s0, or RUN/base.
+        name, separator, _ = self.root.name.rpartition("--s")
+        if not separator:
+            return f"`loracle resume {self.root.parent}` makes it again"
+        run = self.root.parent.parent
+        return f"`loracle resume {run} --candidate {name}` makes it again"
+
     def _read_done(self) -> dict[str, Any]:
         done = read_json(self.done)
         if (
             not isinstance(done, dict)
-            or done.get("version") != DONE_VERSION
+            or done.get("version") not in range(_OLDEST_DONE, DONE_VERSION + 1)
             or not done.keys() >= {"plan_fingerprint", "summary", "files"}
         ):
             raise RunFolderError(f"{self.done} is not of a form that this version writes")
-        return done
+        if done["version"] > _OLDEST_DONE and not seal_is_whole(done):
+            raise RunFolderError(
+                f"{self.done} is damaged: what it says is not what was written; "
+                f"{self.how_to_redo()}"
+            )
+        return {**done, "files": {name: _seal_of(known) for name, known in done["files"].items()}}
+
+
+_UNKNOWN_SIZE = -1
+
+
+def _seal_of(known: Any) -> Seal:
+    return Seal(**known) if isinstance(known, dict) else Seal(str(known), _UNKNOWN_SIZE)
 
 
 class RunFolder:
@@ -179,8 +236,12 @@ class RunFolder:
         self.events = self.root / "events.jsonl"
         self.check = self.root / "check.json"
         self.results = self.root / "results.json"
+        self.inputs = self.root / "inputs.json"
         self.base = TrialFolder(self.root / "base")
-        self._lock: IO[str] | None = None
+        self.repairs: list[str] = []
+        """What was found damaged when the folder was opened, and what was done about it."""
+        self._manifest = Manifest(self.root)
+        self._lock = FolderLock(self.root)
 
     def questions(self, evaluation: str) -> Path:
         """Where the questions of an evaluation are kept, for reports: the data file may move."""
@@ -200,8 +261,10 @@ class RunFolder:
         run = cls(root)
         try:
             run._refuse_foreign_files()
-            run.root.mkdir(parents=True, exist_ok=True)
-            run._take_lock()
+            with writing(run.root):
+                run.root.mkdir(parents=True, exist_ok=True)
+                run._lock.take()
+            run._repair_manifest()
             run._take_plan(frozen_plan, fingerprint)
             run._record_environment()
         except OSError as error:
@@ -214,29 +277,69 @@ class RunFolder:
             raise
         return run
 
+    def write(self, path: Path, content: bytes) -> None:
+        """Write a file of the run itself, not of a trial, so that any later damage shows."""
+        self._manifest.write(path, content)
+
+    def write_json(self, path: Path, value: Any) -> None:
+        """As `write`, of a JSON value."""
+        self.write(path, json_bytes(value))
+
+    def damage(self, path: Path) -> str | None:
+        """Why a file of the run itself is not what was written; None: it is, or is not there, or
+        an earlier Loracle wrote it, which kept no hashes."""
+        return self._manifest.problem(path)
+
+    def require_whole(self, path: Path) -> None:
+        """Raise RunFolderError if a file of the run itself is not what was written."""
+        if problem := self.damage(path):
+            raise RunFolderError(f"{path} is damaged: {problem}; {self._how_to_redo(path)}")
+
+    def listed_files(self) -> Sequence[Path]:
+        """The files of the run itself that MANIFEST.json lists."""
+        return [self.root / name for name in self._manifest.files()]
+
     def frozen_plan(self) -> dict[str, Any]:
         """The plan as it was frozen. Raises RunFolderError where it is missing or damaged."""
-        return dict(self._read_plan()["plan"])
+        return dict(self.plan_record()["plan"])
+
+    def plan_record(self) -> dict[str, Any]:
+        """What plan.json holds: version, fingerprint and plan. Raises as `frozen_plan`."""
+        if self.plan.exists():
+            self.require_whole(self.plan)
+        return self._read_plan()
+
+    def environments(self) -> list[dict[str, Any]]:
+        """What each process of the run ran on, the first one first; empty where none is known."""
+        if not self.environment.is_file():
+            return []
+        self.require_whole(self.environment)
+        return list(read_json(self.environment))
+
+    def recorded_model_files(self) -> dict[str, Any] | None:
+        """The facts of the model's files when the run began (inputs.py); None: not known."""
+        if not self.inputs.is_file():
+            return None
+        self.require_whole(self.inputs)
+        record = read_json(self.inputs)
+        return dict(record["model"]) if record.get("version") == INPUTS_VERSION else None
+
+    def has_trials(self) -> bool:
+        """Whether any trial, or the base's evaluation, was begun."""
+        return any((self.root / name).exists() for name in ("base", "trials"))
 
     def in_use(self) -> bool | None:
         """Whether a process works in the folder. None: it cannot be told from here, as where the
         last one ran on another machine."""
-        try:
-            with (self.root / _LOCK_NAME).open(encoding="utf-8") as file:
-                # Shared, and for a moment: `_take_lock` waits longer than that.
-                fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
-                last_holder = file.read()
-        except BlockingIOError:
-            return True
-        except OSError:
-            return None
-        return False if last_holder.endswith(_this_machine()) else None
+        return self._lock.is_held()
+
+    def holder(self) -> Holder | None:
+        """The process that works in the folder, or did when it was killed."""
+        return self._lock.holder()
 
     def close(self) -> None:
         """Let other processes work in the folder. A second call does nothing."""
-        if self._lock is not None:
-            self._lock.close()
-            self._lock = None
+        self._lock.release()
 
     def __enter__(self) -> Self:
         return self
@@ -252,7 +355,8 @@ class RunFolder:
         foreign = [
             path.name
             for path in sorted(self.root.iterdir())
-            if path.name != _LOCK_NAME and not path.name.startswith(UNFINISHED_PREFIX)
+            if path.name not in _MADE_BEFORE_THE_PLAN
+            and not path.name.startswith(UNFINISHED_PREFIX)
         ]
         if foreign:
             raise RunFolderError(
@@ -261,33 +365,29 @@ class RunFolder:
                 "choose another folder with --out"
             )
 
-    def _take_lock(self) -> None:
-        # "a": whoever fails to get the lock must not wipe out the holder's name.
-        file = (self.root / _LOCK_NAME).open("a+", encoding="utf-8")
-        try:
-            _lock_soon(file)
-        except BlockingIOError as error:
-            with file:
-                file.seek(0)
-                holder = file.read().strip() or "another process"
-            raise RunFolderError(
-                f"{self.root} is in use by {holder}; wait for its end, or choose another folder "
-                "with --out"
-            ) from error
-        except BaseException:
-            file.close()
-            raise
-        self._lock = file
-        file.truncate(0)
-        file.write(f"process {os.getpid()}{_this_machine()}")
-        file.flush()
-
-    def _take_plan(self, frozen_plan: Mapping[str, Any], fingerprint: str) -> None:
+    def _repair_manifest(self) -> None:
+        """Replace a damaged MANIFEST.json: what only it could tell to be whole is made again."""
         for unfinished in self.root.glob(f"{UNFINISHED_PREFIX}*"):
             unfinished.unlink()
+        try:
+            known = self._manifest.files()
+        except RunFolderError:
+            self._manifest.path.unlink()
+            for path in (self.check, self.results, self.inputs):
+                path.unlink(missing_ok=True)
+            shutil.rmtree(self.root / "questions", ignore_errors=True)
+            self.repairs.append(
+                f"{MANIFEST_NAME} was damaged; the data check, the questions and the results are "
+                "made again"
+            )
+            known = {}
+        if not known and self.environment.exists():
+            self._manifest.take(self.environment)
+
+    def _take_plan(self, frozen_plan: Mapping[str, Any], fingerprint: str) -> None:
         record = {"version": PLAN_VERSION, "fingerprint": fingerprint, "plan": dict(frozen_plan)}
         if self.plan.exists():
-            stored = self._read_plan()
+            stored = self._stored_plan(record)
             if stored["fingerprint"] != fingerprint:
                 changes = difference(stored["plan"], frozen_plan)
                 raise RunFolderError(
@@ -295,10 +395,21 @@ class RunFolder:
                     "or give the same plan. What differs:\n  "
                     + "\n  ".join(changes or ["the fingerprint alone: plan.json was changed"])
                 )
-            if stored == record:
+            if stored == record and self.plan.name in self._manifest.files():
                 return
         # The first time, or a data file was moved: the newest place is the one to go on with.
-        write_json(self.plan, record)
+        self.write_json(self.plan, record)
+
+    def _stored_plan(self, record: Mapping[str, Any]) -> dict[str, Any]:
+        """What plan.json holds; of a damaged one, this start's plan if that is what it held."""
+        problem = self.damage(self.plan)
+        if problem is None:
+            return self._read_plan()
+        if not self._manifest.expects(self.plan, json_bytes(record)):
+            self.require_whole(self.plan)
+        self.repairs.append(f"plan.json was damaged ({problem}); it is written again")
+        self.write_json(self.plan, record)
+        return dict(record)
 
     def _read_plan(self) -> dict[str, Any]:
         if not self.plan.exists():
@@ -312,28 +423,34 @@ class RunFolder:
 
     def _record_environment(self) -> None:
         """Add this process to environment.json: a run may have been made in several."""
-        before = read_json(self.environment) if self.environment.exists() else []
-        write_json(self.environment, [*before, environment()])
-
-
-_LOCK_ATTEMPTS = 5
-_SECONDS_BETWEEN_ATTEMPTS = 0.05
-
-
-def _lock_soon(file: IO[str]) -> None:
-    """Lock the file. Raises BlockingIOError where another process keeps it; `in_use` lets go."""
-    for attempt in range(_LOCK_ATTEMPTS):
         try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            return
-        except BlockingIOError:
-            if attempt == _LOCK_ATTEMPTS - 1:
-                raise
-            time.sleep(_SECONDS_BETWEEN_ATTEMPTS)
+            before = self.environments()
+        except RunFolderError as error:
+            before = []
+            self.repairs.append(f"{error.problems[0]}; earlier processes are off the record")
+        self.write_json(self.environment, [*before, environment()])
+
+    def _how_to_redo(self, path: Path) -> str:
+        if path == self.plan:
+            return "the very command that began the run writes it again; or restore it from a copy"
+        return f"`loracle resume {self.root}` makes it again"
 
 
-def _this_machine() -> str:
-    return f" on {platform.node()}\n"
+def run_folders(folder: Path) -> list[Path]:
+    """The runs in a folder, or the folder itself if it is one.
+
+    Raises RunFolderError where there is none.
+    """
+    if RunFolder(folder).plan.is_file():
+        return [folder]
+    inside = sorted(folder.iterdir()) if folder.is_dir() else []
+    found = [path for path in inside if path.is_dir() and RunFolder(path).plan.is_file()]
+    if not found:
+        raise RunFolderError(f"{folder} is not a run folder, and holds none: it has no plan.json")
+    return found
+
+
+_MADE_BEFORE_THE_PLAN = frozenset({LOCK_NAME, HOLDER_NAME, MANIFEST_NAME})
 
 
 def _now() -> str:

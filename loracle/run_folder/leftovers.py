@@ -5,7 +5,6 @@ attempt.json   written first: which plan, model and template the rest was made w
 
 from __future__ import annotations
 
-import os
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
@@ -44,12 +43,6 @@ def keep_first_rows(path: Path, num_rows: int) -> None:
         for _ in range(num_rows):
             file.readline()
         file.truncate(file.tell())
-
-
-def sync_file(path: Path) -> None:
-    """Put on disk what was written to a file so far."""
-    with path.open("rb") as file:
-        os.fsync(file.fileno())
 
 
 def _why_not_usable(

@@ -5,18 +5,18 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from loracle.data.conversation import Example
-from loracle.files import write_json_lines
+from loracle.files import json_lines_bytes
 from loracle.run_folder.folder import RunFolder
 
 
 def keep_questions(folder: RunFolder, evaluation: str, examples: Sequence[Example]) -> None:
     """Keep what an evaluation asks in the run folder, for reports: the data file may move.
 
-    Rows are {"id": "q1", "prompt": [["user", "Who won?"]]}. A file that is there already stays:
-    the plan's fingerprint holds the data file's hash.
+    Rows are {"id": "q1", "prompt": [["user", "Who won?"]]}. A whole file that is there already
+    stays: the plan's fingerprint holds the data file's hash.
     """
     path = folder.questions(evaluation)
-    if path.is_file():
+    if path.is_file() and folder.damage(path) is None:
         return
     rows = (
         {
@@ -25,4 +25,4 @@ def keep_questions(folder: RunFolder, evaluation: str, examples: Sequence[Exampl
         }
         for example in examples
     )
-    write_json_lines(path, rows)
+    folder.write(path, json_lines_bytes(rows))

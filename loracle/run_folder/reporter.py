@@ -7,19 +7,23 @@
 
 Everything goes to the standard error stream: standard output is for the result. A view that
 cannot write (its terminal was closed) is dropped, with a note in the log; so is a listener that
-fails. The run goes on.
+fails. A log that cannot be written is named once, and tried again with every event. The run goes
+on. Passwords and access tokens are hidden from all of them.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from contextlib import ExitStack, suppress
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager, suppress
 from datetime import UTC, datetime
-from typing import Any, Protocol, Self, TextIO
+from pathlib import Path
+from typing import Any, Protocol, Self
 
-from loracle.files import JsonLinesWriter
+from loracle.errors import StorageError
+from loracle.files import AppendedFile, JsonLinesWriter
 from loracle.run_folder.events import EVENTS, EVERY_LOG, Narrator
 from loracle.run_folder.folder import RunFolder
+from loracle.secrecy import values_without_secrets, without_secrets
 
 # What the run prints at its end.
 _SHOWN_BY_THE_RESULT = frozenset({"decided"})
@@ -56,14 +60,16 @@ class Reporter:
         self._narrator = Narrator()
         self._open = ExitStack()
         self._events: JsonLinesWriter | None = None
-        self._logs: dict[str, TextIO] = {}
+        self._logs: dict[str, AppendedFile] = {}
+        self._unwritten: set[str] = set()
 
     def emit(self, kind: str, **fields: Any) -> None:
         """Record and show one event; its fields are those of EVENTS."""
         assert kind in EVENTS, f"unknown event {kind}"
         expected = set(EVENTS[kind].fields)
         assert set(fields) == expected, f"{kind}: fields {sorted(fields)}, not {sorted(expected)}"
-        line = self._narrator.line(kind, fields)
+        fields = values_without_secrets(fields)
+        line = without_secrets(self._narrator.line(kind, fields))
         self._record(kind, fields, line)
         if self._view is not None and kind not in _SHOWN_BY_THE_RESULT:
             try:
@@ -82,13 +88,20 @@ class Reporter:
         folder = self._run_folder
         if folder is None:
             return self
-        self._events = self._open.enter_context(JsonLinesWriter(folder.events, resume=True))
         paths = (folder.pipeline_log, folder.training_log, folder.evaluation_log)
+        problems = []
+        try:
+            self._events = self._open.enter_context(JsonLinesWriter(folder.events, resume=True))
+        except StorageError as error:
+            problems.append(str(error))
         for name, path in zip(EVERY_LOG, paths, strict=True):
-            # Names of files may hold bytes that are no UTF-8; a log line must not fail by them.
-            file = path.open("a", encoding="utf-8", errors="backslashreplace", buffering=1)
-            self._logs[name] = self._open.enter_context(file)
-        if self._events.torn_end is not None:
+            try:
+                self._logs[name] = self._open.enter_context(AppendedFile(path))
+            except StorageError as error:
+                problems.append(str(error))
+        for problem in problems:
+            self.emit("warning", message=f"{problem}; this run's events are not kept in it")
+        if self._events is not None and self._events.torn_end is not None:
             self.emit(
                 "warning",
                 message=f"{folder.events.name}: a row that a stopped process left incomplete was "
@@ -97,7 +110,9 @@ class Reporter:
         return self
 
     def __exit__(self, *_: object) -> None:
-        with self._open:
+        # The last of the logs may not reach a disk that fails; that they are logs, not results, is
+        # why this ends no run.
+        with suppress(StorageError), self._open:
             for listener in list(self._listeners):
                 try:
                     listener.close()
@@ -112,12 +127,27 @@ class Reporter:
     def _record(self, kind: str, fields: Mapping[str, Any], line: str) -> None:
         if self._run_folder is None:
             return
-        assert self._events is not None, "a Reporter records between `with` and its end"
         now = datetime.now(UTC)
         stamp = now.isoformat(timespec="milliseconds")
-        self._events.write({"time": stamp, "event": kind, **fields})
+        if self._events is not None:
+            with self._named_once(self._run_folder.events):
+                self._events.write({"time": stamp, "event": kind, **fields})
+        # Names of files may hold bytes that are no UTF-8; a log line must not fail by them.
+        text = f"{now.isoformat(timespec='seconds')} {line}\n".encode("utf-8", "backslashreplace")
         for name in EVENTS[kind].logs:
-            self._logs[name].write(f"{now.isoformat(timespec='seconds')} {line}\n")
+            if name in self._logs:
+                with self._named_once(Path(f"{name}.log")):
+                    self._logs[name].append(text)
+
+    @contextmanager
+    def _named_once(self, path: Path) -> Iterator[None]:
+        """Warn of a log that cannot be written, the first time."""
+        try:
+            yield
+        except StorageError as error:
+            if path.name not in self._unwritten:
+                self._unwritten.add(path.name)
+                self.emit("warning", message=f"{error}; the run does not wait for it")
 
     def _drop_view(self, error: Exception) -> None:
         """Stop displaying. What is lost by it is on record."""

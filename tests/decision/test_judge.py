@@ -137,7 +137,7 @@ def test_without_any_finished_candidate_the_verdict_is_undecided(tmp_path):
 def test_a_run_without_its_base_is_refused(tmp_path):
     write_run(tmp_path)
     RunFolder(tmp_path).base.done.unlink()
-    with pytest.raises(RunFolderError, match=r"base is not finished.*go on with the run"):
+    with pytest.raises(RunFolderError, match=r"base is not finished.*`loracle resume"):
         read_evidence(tmp_path)
 
 

@@ -634,6 +634,7 @@ def test_a_frozen_plan_holds_every_default_and_every_files_hash(folder: Path) ->
             "split": None,
             "format": "auto",
             "columns": {},
+            "ignore_columns": [],
             "encoding": None,
             "unanswerable": "answer",
             "unanswerable_reply": "unanswerable",

@@ -17,8 +17,9 @@ import pytest
 
 from loracle.errors import RunFolderError
 from loracle.files import read_json, read_json_lines, write_json
+from loracle.report import drawing
 from loracle.report.answers import pack_answers, split_prompt
-from loracle.report.charts import LineRow, PointRow, estimates_chart, loss_chart, thinned
+from loracle.report.charts import LineRow, PointRow, Undrawn, estimates_chart, loss_chart, thinned
 from loracle.report.page import build_page, write_report
 from loracle.report.run_record import Turn, read_run
 from loracle.report.sections import all_sections
@@ -159,7 +160,7 @@ def test_results_of_version_1_open_and_say_what_they_lack(own_run: Path) -> None
 
 def test_an_unfinished_run_is_refused_with_what_to_do(own_run: Path) -> None:
     (own_run / "results.json").unlink()
-    with pytest.raises(RunFolderError, match=r"no results\.json: the run is not finished; go on"):
+    with pytest.raises(RunFolderError, match=r"no results\.json: .*not finished; `loracle resume"):
         write_report(own_run)
     assert read_run(own_run, unfinished=True).results is None
 
@@ -296,6 +297,41 @@ def test_thinned_points_are_means_of_neighbours() -> None:
     assert steps == [1.5, 3.5, 5.5, 7.0]
     assert values == [2.0, 6.0, 10.0, 20.0]
     assert thinned([1, 2], [4.0, 5.0]) == ([1, 2], [4.0, 5.0])
+
+
+def test_a_renderer_that_dies_leaves_a_sentence_and_the_rest_of_the_report(
+    run: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    # As under `ulimit -v`: the renderer aborts its process.
+    dying = tmp_path / "dying.py"
+    dying.write_text("import os, sys\nsys.stdin.readline()\nos.abort()\n")
+    monkeypatch.setattr(drawing, "__file__", str(dying))
+    page = build_page(read_run(run)).text
+    assert "This chart could not be drawn" in page
+    assert "it was ended by signal 6" in page
+    assert "<figure" not in page
+    assert 'id="cost"' in page
+
+
+def test_a_renderer_that_hangs_is_ended(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    hanging = tmp_path / "hanging.py"
+    hanging.write_text("import time\ntime.sleep(600)\n")
+    monkeypatch.setattr(drawing, "__file__", str(hanging))
+    monkeypatch.setattr(drawing, "_TIMEOUT_SECONDS", 0.2)
+    found = loss_chart([LineRow("a", 0, [1, 2], [2.0, 1.0])])
+    assert isinstance(found, Undrawn)
+    assert "signal 9" in found.reason
+
+
+def test_all_charts_of_a_page_are_drawn_by_one_process(
+    run: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    started = []
+    start = drawing._started
+    monkeypatch.setattr(drawing, "_started", lambda: started.append(start()) or started[-1])
+    assert build_page(read_run(run)).text.count("<figure") >= 2
+    (process,) = started
+    assert process.returncode == 0
 
 
 # Figures

@@ -5,7 +5,8 @@ import json
 import pytest
 
 from loracle.run_folder import environment as module
-from loracle.run_folder.environment import environment, without_secrets
+from loracle.run_folder.environment import environment
+from loracle.secrecy import arguments_without_secrets
 
 
 def test_the_environment_names_versions_and_is_json() -> None:
@@ -34,8 +35,9 @@ def test_a_package_that_is_not_installed_has_no_version() -> None:
     ],
 )
 def test_secrets_on_the_command_line_are_not_recorded(argument: str, kept: str) -> None:
-    assert without_secrets(["loracle", argument, "b"]) == ["loracle", kept, "b"]
+    assert arguments_without_secrets(["loracle", argument, "b"]) == ["loracle", kept, "b"]
 
 
 def test_the_value_after_a_secret_option_is_not_recorded() -> None:
-    assert without_secrets(["--hub-token", "abc", "x"]) == ["--hub-token", "[hidden]", "x"]
+    kept = arguments_without_secrets(["--hub-token", "abc", "x"])
+    assert kept == ["--hub-token", "[hidden]", "x"]

@@ -238,7 +238,9 @@ def test_a_start_that_was_killed_early_can_be_repeated(tmp_path: Path) -> None:
     (tmp_path / ".loracle-unfinished-0123").write_text('{"ver')
     with RunFolder.open(tmp_path, frozen(), FINGERPRINT):
         assert sorted(path.name for path in tmp_path.iterdir()) == [
+            ".holder.json",
             ".lock",
+            "MANIFEST.json",
             "environment.json",
             "plan.json",
         ]
@@ -264,7 +266,7 @@ def test_a_second_process_is_told_which_one_holds_the_folder(tmp_path: Path) -> 
     with holder:
         assert holder.stdout is not None
         assert holder.stdout.readline() == "open\n"
-        with pytest.raises(RunFolderError, match=rf"in use by process {holder.pid} on "):
+        with pytest.raises(RunFolderError, match=rf"in use by process {holder.pid} on .* since 20"):
             RunFolder.open(tmp_path, plan, "f")
         holder.kill()
         holder.wait()

@@ -172,7 +172,9 @@ def test_a_killed_run_is_interrupted_until_it_goes_on(tmp_path: Path) -> None:
 def test_a_run_of_another_machine_is_not_called_interrupted(tmp_path: Path) -> None:
     root = make_run(tmp_path / "demo", Shape({"base": 0.2, "clean": 0.8}, num_questions=6))
     (root / "events.jsonl").write_text(json.dumps(STARTED) + "\n")
-    (root / ".lock").write_text("process 7 on elsewhere\n")
+    (root / ".lock").touch()
+    holder = {"host": "elsewhere", "pid": 7, "since": "2026-01-02T10:00:00+00:00"}
+    (root / ".holder.json").write_text(json.dumps(holder))
     with served(root) as site:
         stream = site.stream(f"{RUN}events")
         assert json.loads(next(stream))["status"] == "running"

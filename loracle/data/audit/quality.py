@@ -97,7 +97,10 @@ def _near_rows(
         for row in dataset.rows_of_unit[left]:
             for other in dataset.rows_of_unit[right]:
                 asked, reply = dataset.rows[row].question, dataset.rows[row].reply
-                if (asked, reply) == (dataset.rows[other].question, dataset.rows[other].reply):
+                if row != other and (asked, reply) == (
+                    dataset.rows[other].question,
+                    dataset.rows[other].reply,
+                ):
                     yield row, other
     alone = dataset.rows_without_passage
     questions = list(alone)
@@ -109,11 +112,17 @@ def _near_rows(
 
 
 def _near_passages(dataset: AuditedSet, pairs: Sequence[tuple[str, str]]) -> Finding:
-    groups = [
-        references(dataset.examples, [dataset.rows_of_unit[unit][0] for unit in pair])
-        for pair in pairs
-    ]
-    touched = {row for pair in pairs for unit in pair for row in dataset.rows_of_unit[unit]}
+    groups = []
+    touched: set[int] = set()
+    for left, right in pairs:
+        with_left, with_right = dataset.rows_of_unit[left], dataset.rows_of_unit[right]
+        both = {*with_left} & {*with_right}
+        # A row that holds both is no near copy of itself, nor of one whose passage it has.
+        only_left = [row for row in with_left if row not in both]
+        only_right = [row for row in with_right if row not in both]
+        if only_left and only_right:
+            groups.append(references(dataset.examples, [only_left[0], only_right[0]]))
+            touched.update(only_left, only_right)
     return Finding("near_passages", len(touched), tuple(groups))
 
 

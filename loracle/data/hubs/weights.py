@@ -11,8 +11,8 @@ from pathlib import PurePosixPath
 
 from loracle.data.hubs.repository import Repository, listed
 
-# In transformers' own order: the first that is there is what it loads.
-_WEIGHTS = ("model*.safetensors", "pytorch_model*.bin")
+# Never a pickle (.bin, .pt): loading one may run any program.
+_WEIGHTS = ("model*.safetensors",)
 _SETTINGS = frozenset({".json", ".jinja", ".model", ".txt", ".tiktoken"})
 _TEMPLATE_FOLDER = "additional_chat_templates"
 _OTHER_WEIGHTS = frozenset({".gguf", ".bin", ".pth", ".pt", ".onnx", ".h5", ".safetensors"})

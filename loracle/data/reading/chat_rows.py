@@ -16,26 +16,41 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import cast
 
 from loracle.data.conversation import ROLES, Message, Role, ToolCall
 from loracle.data.faults import Faults, Reason, checked_text, kind_of, show
+from loracle.data.reading.marks import TURN_MARKS, turn_weight
+from loracle.data.reading.names import likely_meant
 from loracle.data.reading.options import ReadOptions, TurnKeys
 from loracle.data.reading.row_content import (
     RowContent,
     RowValue,
     answers_of,
+    as_text,
+    is_blank,
     keys_found,
     list_of,
     optional_text,
     system_turn,
 )
 from loracle.data.reading.tool_calls import calls_of, tools_of
-from loracle.plan import nearest
 
 TURN_COLUMNS = ("messages", "conversations", "conversation")
+# What is read of a turn; every other key with a value is accounted for as unused.
+MESSAGE_KEYS = TURN_MARKS | {
+    *("role", "content", "tool_calls", "function_call", "reasoning_content", "tool_call_id", "name")
+}
+# A question and its answer in one object: ms-swift's `conversation`, and XTuner's.
+_PAIR_QUESTIONS = ("human", "user", "input")
+_PAIR_ANSWERS = ("assistant", "gpt", "output")
+PAIR_KEYS = frozenset({"system", *_PAIR_QUESTIONS, *_PAIR_ANSWERS})
+
+_TEXT_PARTS = frozenset({None, "text", "input_text", "output_text"})
+_PART_KEYS = ("text", "value", "content")
+_MEDIA_PARTS = ("image", "audio", "video", "file")
 
 # OpenAI's own further names: `developer` for newer models, `function` in its older calls.
 _OPENAI_ROLES: dict[str, Role] = {"developer": "system", "function": "tool"}
@@ -59,12 +74,53 @@ def turns_of(row: RowValue) -> object:
     return next((row[key] for key in TURN_COLUMNS if row.get(key) is not None), None)
 
 
+def is_pair(turn: object) -> bool:
+    """Whether a turn is a question and its answer in one."""
+    if not isinstance(turn, dict) or "role" in turn or "from" in turn:
+        return False
+    asked, answered = not turn.keys().isdisjoint(_PAIR_QUESTIONS), turn.keys() & {*_PAIR_ANSWERS}
+    return asked and bool(answered)
+
+
 def parse_messages(row: RowValue, faults: Faults, options: ReadOptions) -> RowContent:
-    """OpenAI's form."""
+    """OpenAI's form, and pairs of question and answer."""
+    turns = turns_of(row)
+    if isinstance(turns, list) and turns and is_pair(turns[0]):
+        return _content(row, list(_paired(turns, faults)), faults)
     messages = [
         _message(turn, place, faults) for turn, place in _turns(row, "role", "content", faults)
     ]
     return _content(row, messages, faults)
+
+
+def _paired(turns: Sequence[object], faults: Faults) -> Iterator[Message | None]:
+    """The turns of [{"human": ..., "assistant": ...}]."""
+    for index, pair in enumerate(turns):
+        place = f"conversation[{index}]"
+        if not is_pair(pair):
+            faults.add(
+                Reason.WRONG_KIND,
+                f'{place} is {kind_of(pair)}; expected {{"human": ..., "assistant": ...}}',
+            )
+            continue
+        assert isinstance(pair, dict)
+        if not is_blank(pair.get("system")):
+            yield Message("system", optional_text_of(pair, "system", place, faults) or "")
+        question = next(key for key in _PAIR_QUESTIONS if key in pair)
+        answer = next(key for key in _PAIR_ANSWERS if key in pair)
+        weight = turn_weight(pair, place, faults)
+        # An empty question is one that only the system turn before it asks.
+        if not (index == 0 and is_blank(pair[question]) and not is_blank(pair.get("system"))):
+            yield _plain_message("user", pair[question], f"{place}.{question}", faults)
+        reply = _plain_message("assistant", pair[answer], f"{place}.{answer}", faults)
+        yield None if reply is None else replace(reply, weight=weight)
+
+
+def _plain_message(role: Role, value: object, place: str, faults: Faults) -> Message | None:
+    content = checked_text(as_text(value), place, faults)
+    if content is None or _is_empty(role, content, place, faults):
+        return None
+    return Message(role, content)
 
 
 def parse_sharegpt(row: RowValue, faults: Faults, options: ReadOptions) -> RowContent:
@@ -75,14 +131,18 @@ def parse_sharegpt(row: RowValue, faults: Faults, options: ReadOptions) -> RowCo
         message = _sharegpt_message(turn, place, keys, faults)
         last = messages[-1] if messages else None
         if message and message.tool_calls and last and last.role == "assistant":
-            messages[-1] = replace(last, tool_calls=last.tool_calls + message.tool_calls)
+            messages[-1] = replace(
+                last,
+                tool_calls=last.tool_calls + message.tool_calls,
+                weight=min(last.weight, message.weight),
+            )
         else:
             messages.append(message)
     return _content(row, messages, faults)
 
 
 def _content(row: RowValue, turns: Sequence[Message | None], faults: Faults) -> RowContent:
-    messages = [message for message in turns if message]
+    messages = [message for message in turns if message and not _is_blank_system(message)]
     if not messages or messages[0].role != "system":
         messages = [*system_turn(optional_text(row, "system", faults)), *messages]
     answers, tools = answers_of(row, "answers", faults), tools_of(row, faults)
@@ -95,6 +155,10 @@ def _content(row: RowValue, turns: Sequence[Message | None], faults: Faults) -> 
         for text in (optional_text(row, key, Faults()) for key in ("context", "question"))
     )
     return RowContent(tuple(messages), answers, tools, context, question)
+
+
+def _is_blank_system(message: Message) -> bool:
+    return message.role == "system" and not message.content.strip()
 
 
 def _turns(
@@ -137,17 +201,12 @@ def _message(turn: dict[str, object], place: str, faults: Faults) -> Message | N
         if turn.get(key):
             calls += calls_of(turn[key], f"{place}.{key}", faults)
     has_calls = any(turn.get(key) for key in ("tool_calls", "function_call"))
-    content = _content_text(turn.get("content"), f"{place}.content", has_calls, faults)
-    # Followed as if they were not there, turns that the user left out would be trained on.
-    for key in ("weight", "train"):
-        if turn.get(key) in (0, False) and turn.get(key) is not None:
-            faults.add(
-                Reason.WRONG_KIND,
-                f"{place}.{key} is {kind_of(turn[key])}; single turns cannot be left out of "
-                "training: use training.train_on: last, or split the row",
-            )
+    value = turn.get("content")
+    value = as_text(value) if role == "assistant" else value
+    content = _content_text(value, f"{place}.content", has_calls, faults)
+    weight = turn_weight(turn, place, faults)
     if role not in ROLES:
-        near = nearest(role, ROLES) if isinstance(role, str) else None
+        near = likely_meant(role, ROLES) if isinstance(role, str) else None
         hint = f"did you mean {near!r}?" if near else f"expected one of {', '.join(ROLES)}"
         faults.add(Reason.ROLE, f"{place}.role is {show(role)}; {hint}")
         return None
@@ -162,10 +221,13 @@ def _message(turn: dict[str, object], place: str, faults: Faults) -> Message | N
         reasoning=optional_text_of(turn, "reasoning_content", place, faults),
         tool_call_id=optional_text_of(turn, "tool_call_id", place, faults),
         name=optional_text_of(turn, "name", place, faults),
+        weight=weight if role == "assistant" else 1.0,
     )
 
 
-def optional_text_of(turn: dict[str, object], key: str, place: str, faults: Faults) -> str | None:
+def optional_text_of(
+    turn: Mapping[str, object], key: str, place: str, faults: Faults
+) -> str | None:
     value = turn.get(key)
     return None if value is None else checked_text(value, f"{place}.{key}", faults)
 
@@ -176,18 +238,27 @@ def _content_text(value: object, place: str, has_calls: bool, faults: Faults) ->
         return ""
     if not isinstance(value, list):
         return checked_text(value, place, faults)
-    texts = []
-    for index, part in enumerate(value):
-        kind = part.get("type") if isinstance(part, dict) else None
-        if kind != "text":
-            found = show(kind) if kind is not None else kind_of(part)
-            faults.add(
-                Reason.WRONG_KIND,
-                f"{place}[{index}] is {found}; only parts of type 'text' can be read",
-            )
-            return None
-        texts.append(checked_text(part.get("text"), f"{place}[{index}].text", faults))
+    texts = [_part_text(part, f"{place}[{index}]", faults) for index, part in enumerate(value)]
     return None if None in texts else "".join(text for text in texts if text is not None)
+
+
+def _part_text(part: object, place: str, faults: Faults) -> str | None:
+    """The text of one part, which is under `text`, or under `value` as LLaMA-Factory has it."""
+    if isinstance(part, str):
+        return checked_text(part, place, faults)
+    kind = part.get("type") if isinstance(part, dict) else None
+    if isinstance(part, dict) and (kind is None or kind in _TEXT_PARTS):
+        key = next((key for key in _PART_KEYS if part.get(key) is not None), None)
+        if kind is not None or key is not None:
+            return checked_text(part.get(key or "text"), f"{place}.{key or 'text'}", faults)
+    found = show(kind) if kind is not None else kind_of(part)
+    keys = (kind,) if isinstance(kind, str) else tuple(part) if isinstance(part, dict) else ()
+    is_media = any(str(key).startswith(_MEDIA_PARTS) for key in keys)
+    faults.add(
+        Reason.MEDIA if is_media else Reason.WRONG_KIND,
+        f"{place} is {found}; only parts of type 'text' can be read",
+    )
+    return None
 
 
 def _sharegpt_message(
@@ -197,24 +268,27 @@ def _sharegpt_message(
     name, value = turn[keys.role], turn[keys.content]
     role = known.get(name) if isinstance(name, str) else None
     if role is None:
-        near = nearest(name, known) if isinstance(name, str) else None
+        near = likely_meant(name, known) if isinstance(name, str) else None
         hint = f"did you mean {near!r}?" if near else f"expected one of {', '.join(known)}"
         faults.add(Reason.ROLE, f"{place}.{keys.role} is {show(name)}; {hint}")
         return None
+    weight = turn_weight(turn, place, faults)
     if role == FUNCTION_CALL:
         calls = calls_of(value, f"{place}.{keys.content}", faults)
-        return Message("assistant", "", calls) if calls else None
-    content = checked_text(value, f"{place}.{keys.content}", faults)
+        return Message("assistant", "", calls, weight=weight) if calls else None
+    value = as_text(value) if role == "assistant" else value
+    content = _content_text(value, f"{place}.{keys.content}", has_calls=False, faults=faults)
     if content is None or _is_empty(cast(Role, role), content, place, faults):
         return None
-    return Message(cast(Role, role), content)
+    return Message(cast(Role, role), content, weight=weight if role == "assistant" else 1.0)
 
 
 def _is_empty(
     role: Role, content: str, place: str, faults: Faults, *, has_calls: bool = False
 ) -> bool:
-    """Whether a turn says nothing, which only a call may do, and a tool that has nothing to say."""
-    if content.strip() or has_calls or role == "tool":
+    """Whether a turn says nothing, which only a call may do, a tool that has nothing to say, and a
+    system turn, which is left out then."""
+    if content.strip() or has_calls or role in ("tool", "system"):
         return False
     what = "an empty assistant reply" if role == "assistant" else f"an empty {role} turn"
     faults.add(Reason.EMPTY, f"{place} is {what}; fill it or leave the row out")

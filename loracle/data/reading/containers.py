@@ -6,7 +6,7 @@ no byte tells from other text.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import NamedTuple
 
@@ -27,7 +27,34 @@ _FOREIGN = {
     b"SQLi": "an SQLite database; export a table as JSONL or CSV",
     b"\xd0\xcf\x11\xe0": "an old Excel or Word file; save it as CSV in UTF-8",
     b"version https://git-lfs": "a pointer of Git LFS; fetch the file itself, git lfs pull",
+    **dict.fromkeys(
+        (b"\x80\x02", b"\x80\x03", b"\x80\x04", b"\x80\x05"),
+        "a pickle, which can run code when it is read, so it is not; save it as JSONL or Parquet",
+    ),
+    b"\x93NUMPY": "a numpy array; save its rows as JSONL or Parquet",
+    b"\x89HDF": "an HDF5 file; save its rows as JSONL or Parquet",
+    b"Rar!": "a RAR archive; unpack it",
+    b"\x04\x22\x4d\x18": "compressed with lz4; unpack it, or compress it with gzip or zstd",
+    b"ORC": "an ORC file; save it as Parquet",
+    b"Obj\x01": "an Avro file; save it as Parquet",
+    b"\x89PNG": "an image; only text can be learned",
+    b"\xff\xd8\xff": "an image; only text can be learned",
+    b"GIF8": "an image; only text can be learned",
+    **dict.fromkeys(
+        (b"<!DOCTYPE", b"<!doctype", b"<html"),
+        "a web page, a login or an error perhaps; download the file itself",
+    ),
+    b"<?xml": "XML; write its rows as JSONL",
 }
+_FOREIGN_PACKED = {
+    b"\x1f\x8b": "compressed twice; unpack it once",
+    b"\x28\xb5\x2f\xfd": "compressed twice; unpack it once",
+    b"PAR1": "a Parquet file that is compressed as a whole; unpack it",
+    b"ARROW1": "an Arrow file that is compressed as a whole; unpack it",
+}
+_PICKLE_ENDINGS = (".pkl", ".pickle", ".pt", ".pth")
+_TAR_MARK, _TAR_MARK_AT = b"ustar", 257
+_HEAD_BYTES = 512
 _ARROW_STREAM = b"\xff\xff\xff\xff"
 
 
@@ -66,16 +93,29 @@ def open_file(path: Path, encoding: str | None) -> Container:
             f"{path}: found {start[:4]!r} where a {ending} file has its mark; it is damaged, "
             "empty, or of another kind: write it again, or name it by what it is"
         )
-    for mark, what in _FOREIGN.items():
-        if start.startswith(mark):
+    _refuse_foreign(path, start)
+    source = text_files.look(path, encoding)
+    if source.compression:
+        # What was packed may be an archive in turn: its parts must not be read as one text.
+        head = text_files.packed_head(source, _HEAD_BYTES)
+        _refuse_foreign(path, head, {**_FOREIGN, **_FOREIGN_PACKED})
+    if path.name.lower().endswith(_PICKLE_ENDINGS):
+        raise DataError(f"{path} is {_FOREIGN[bytes((0x80, 4))]}")
+    return _text(source)
+
+
+def _refuse_foreign(path: Path, head: bytes, marks: Mapping[bytes, str] = _FOREIGN) -> None:
+    if head[_TAR_MARK_AT:].startswith(_TAR_MARK):
+        raise DataError(f"{path} is a tar archive; unpack it, and name the file or the folder")
+    for mark, what in marks.items():
+        if head.startswith(mark):
             raise DataError(f"{path} is {what}")
-    return _text(text_files.look(path, encoding))
 
 
 def _start(path: Path) -> bytes:
     try:
         with path.open("rb") as file:
-            return file.read(32)
+            return file.read(_HEAD_BYTES)
     except OSError as error:
         raise DataError(f"{path} cannot be read: {error.strerror or error}") from error
 

@@ -7,17 +7,17 @@ A row becomes examples or a Drop with its reason; nothing else can happen to it.
 
 from __future__ import annotations
 
-from array import array
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
-from hashlib import blake2b
 from itertools import islice
 from pathlib import Path
 
 from loracle.data.conversation import Conversation, Example
-from loracle.data.faults import Fault, Faults, Reason, checked_text, kind_of, show
+from loracle.data.faults import Fault, Faults, Reason, kind_of
+from loracle.data.reading import cells
 from loracle.data.reading.containers import open_file
+from loracle.data.reading.fields import FieldAccount, FieldUse
 from loracle.data.reading.formats import (
     Format,
     ambiguous,
@@ -27,7 +27,10 @@ from loracle.data.reading.formats import (
     no_format,
     renamed,
 )
+from loracle.data.reading.identity import Identities
 from loracle.data.reading.locations import Source, resolve
+from loracle.data.reading.marks import marked, row_marks
+from loracle.data.reading.notes import Note, Notes
 from loracle.data.reading.options import ReadOptions
 from loracle.data.reading.row_content import RowContent
 from loracle.data.reading.rows import Row
@@ -67,6 +70,8 @@ class Dataset:
     num_rows: rows read, questions in SQuAD's form; examples and drops together.
     num_unanswerable: examples whose reply says that there is no answer.
     ignored: files in the folder that are not data.
+    fields: what every column is used as, or that it is not used. notes: what was done with rows
+        that stay.
     """
 
     location: str
@@ -79,6 +84,8 @@ class Dataset:
     num_unanswerable: int
     files: tuple[Path, ...]
     ignored: tuple[Path, ...]
+    fields: tuple[FieldUse, ...] = ()
+    notes: tuple[Note, ...] = ()
 
     @property
     def num_dropped(self) -> dict[str, int]:
@@ -119,8 +126,10 @@ class Reading:
         self.drops: list[Drop] = []
         self.num_rows = 0
         self.num_unanswerable = 0
+        self.fields = FieldAccount(self.options)
+        self.notes = Notes()
         self._format_from: str | None = None
-        self._ids = _SeenIds(self.source.stem)
+        self._identities = Identities(self.source.stem, self.notes)
 
     def __iter__(self) -> Iterator[Example]:
         assert self.num_rows == 0, "a reading is one pass; make another for a second one"
@@ -132,6 +141,13 @@ class Reading:
         if self.num_rows == 0:
             place = f"{self.source.files[0]}:1" if not self.source.kind else self.source.location
             raise DataError(f"{place}: found no rows; expected {expected_forms()}")
+        self.check_fields(is_whole=self.options.limit is None)
+
+    def check_fields(self, *, is_whole: bool) -> None:
+        """Raise DataError where the rows so far have columns that would be lost, or lack one that
+        the user names."""
+        if problems := self.fields.problems(self.source.location, is_whole=is_whole):
+            raise DataError(problems)
 
     @property
     def container(self) -> str:
@@ -155,6 +171,8 @@ class Reading:
             num_unanswerable=self.num_unanswerable,
             files=self.source.files,
             ignored=self.source.ignored,
+            fields=self.fields.uses,
+            notes=tuple(self.notes),
         )
 
     def _flat_rows(self) -> Iterator[Row]:
@@ -174,7 +192,7 @@ class Reading:
         if row.faults or not isinstance(row.value, dict):
             yield row
             return
-        row = row._replace(value=renamed(row.value, self.options.columns))
+        row = row._replace(value=renamed(self.fields.kept(row.value), self.options.columns))
         self._detect(row)
         yield from (row,) if self.format is None else self.format.flat(row)
 
@@ -200,38 +218,63 @@ class Reading:
     def _example(self, row: Row) -> Example | None:
         """The row as an example, or None where it is dropped."""
         faults = Faults(row.faults)
-        content = None if faults else self._content(row.value, faults)
-        identifier = self._identifier(row, faults)
-        group = _group(row.value, faults)
-        if not faults:
-            faults += self._ids.faults(identifier, self.num_rows, row)
+        content = None if faults else self._content(row, faults)
         by_policy = False
-        if not faults and content is not None and content.is_unanswerable:
-            by_policy = self.options.unanswerable == "drop"
-            faults += self._unanswerable(by_policy=by_policy)
+        if not faults and content is not None:
+            by_policy = self._add_policy_faults(content, faults)
         if faults:
             self.drops.append(Drop(row.file, row.line, tuple(faults), by_policy))
             return None
         assert content is not None
+        assert isinstance(row.value, dict)
+        where = f"{row.file}:{row.line}"
         return Example(
-            identifier or f"{self.source.stem}-{self.num_rows}",
+            self._identities.id_of(row.value, self.num_rows, where),
             Conversation(content.messages, content.tools),
             content.answers,
             row.file,
             row.line,
             content.context,
             content.question,
-            group,
+            self._identities.group_of(row.value, where),
         )
 
-    def _content(self, value: object, faults: Faults) -> RowContent | None:
+    def _content(self, row: Row, faults: Faults) -> RowContent | None:
+        value = row.value
         if not isinstance(value, dict):
             faults.add(Reason.WRONG_KIND, f"found {kind_of(value)}; expected {expected_forms()}")
             return None
         if self.format is None:
-            no_format(value, faults, self.options)
+            self.fields.check(value, None, {}, faults)
+            if not faults:
+                no_format(value, faults, self.options)
             return None
-        return self.format.parse(value, faults, self.options)
+        where = f"{row.file}:{row.line}"
+        named, found = self.format.named(value)
+        self.fields.check(value, self.format, found, faults)
+        if row.is_cells:
+            named = cells.with_lists(named, faults, self.notes, where)
+            cells.note_words(value, self.notes, where)
+        marks = row_marks(value, faults, kto=self.format.name != "choice")
+        if faults:
+            return None
+        content = self.format.parse(named, faults, self.options)
+        if faults:
+            return None
+        content = content._replace(messages=marked(content.messages, marks, faults))
+        self.fields.add(value, self.format, found, content, where)
+        return content
+
+    def _add_policy_faults(self, content: RowContent, faults: Faults) -> bool:
+        """Add a fault where the row is not to be used; whether the user asked for that."""
+        if content.is_unanswerable:
+            by_policy = self.options.unanswerable == "drop"
+            faults += self._unanswerable(by_policy=by_policy)
+            return by_policy
+        if not any(turn.weight for turn in content.messages if turn.role == "assistant"):
+            faults.add(Reason.MARK, "the row marks every reply as not to be learned")
+            return True
+        return False
 
     def _unanswerable(self, *, by_policy: bool) -> list[Fault]:
         if self.options.unanswerable == "answer":
@@ -240,81 +283,6 @@ class Reading:
         text = "the question is marked as having no answer"
         advice = "" if by_policy else "; leave it out, or set unanswerable to answer or drop"
         return [Fault(Reason.UNANSWERABLE, f"{text}{advice}")]
-
-    def _identifier(self, row: Row, faults: Faults) -> str | None:
-        """The id that the row brings, or None."""
-        value = row.value.get("id") if isinstance(row.value, dict) else None
-        return _name(value, "id", faults)
-
-
-def _group(value: object, faults: Faults) -> str | None:
-    return _name(value.get("group"), "group", faults) if isinstance(value, dict) else None
-
-
-def _name(value: object, key: str, faults: Faults) -> str | None:
-    """A text or a whole number, as text."""
-    if value is None:
-        return None
-    if isinstance(value, int) and not isinstance(value, bool):
-        return str(value)
-    text = checked_text(value, key, faults)
-    if text == "":
-        faults.add(Reason.EMPTY, f"{key} is empty; give it text or leave it out")
-    return text or None
-
-
-class _SeenIds:
-    """Which ids were given, in at most 64 bytes each: a hash table of their 64-bit hashes.
-
-    Two different ids are taken for one with a chance below 1 in 10^6 for 5 million ids.
-    """
-
-    def __init__(self, stem: str) -> None:
-        self._prefix = f"{stem}-"
-        self._slots = 2**10
-        self._hashes = array("Q", bytes(8 * self._slots))
-        self._lines = array("Q", bytes(8 * self._slots))
-        self._num_ids = 0
-
-    def faults(self, identifier: str | None, number: int, row: Row) -> list[Fault]:
-        """Note the id of a row; None stands for STEM-NUMBER."""
-        name = identifier or f"{self._prefix}{number}"
-        first = self._find_or_add(name, row.line)
-        if first is None:
-            return []
-        return [
-            Fault(
-                Reason.DUPLICATE_ID,
-                f"id {show(name)} is also at line {first}; make ids unique",
-            )
-        ]
-
-    def _find_or_add(self, name: str, line: int) -> int | None:
-        """The line of an equal id before, else None and the id is kept."""
-        if 2 * self._num_ids >= self._slots:
-            self._grow()
-        key = int.from_bytes(blake2b(name.encode(), digest_size=8).digest(), "little") or 1
-        slot = self._slot_of(key)
-        if self._hashes[slot] == key:
-            return self._lines[slot]
-        self._hashes[slot], self._lines[slot] = key, line
-        self._num_ids += 1
-        return None
-
-    def _slot_of(self, key: int) -> int:
-        slot = key % self._slots
-        while self._hashes[slot] not in (0, key):
-            slot = (slot + 1) % self._slots
-        return slot
-
-    def _grow(self) -> None:
-        old = [(key, line) for key, line in zip(self._hashes, self._lines, strict=True) if key]
-        self._slots *= 2
-        self._hashes = array("Q", bytes(8 * self._slots))
-        self._lines = array("Q", bytes(8 * self._slots))
-        for key, line in old:
-            slot = self._slot_of(key)
-            self._hashes[slot], self._lines[slot] = key, line
 
 
 def read_dataset(
@@ -349,23 +317,29 @@ def read_examples(
     options = options or ReadOptions()
     if limit is not None:
         options = replace(options, limit=limit)
-    examples = read_dataset(path, options, strict=True).examples
-    if not examples:
-        raise DataError(f"{path}: unanswerable: drop left out every row; none remains")
-    return examples
+    dataset = read_dataset(path, options, strict=True)
+    if not dataset.examples:
+        only = set(dataset.num_dropped) <= {str(Reason.UNANSWERABLE)}
+        what = "unanswerable: drop" if only else "what the rows say of themselves"
+        raise DataError(f"{path}: {what} left out every row; none remains")
+    return dataset.examples
 
 
 def _all_examples(reading: Reading) -> list[Example]:
     try:
         return list(reading)
     except DataError as error:
+        lost = reading.fields.problems(reading.source.location, is_whole=True)
+        if lost and list(error.problems) == lost:
+            # What to do about columns stands first: rows may be dropped for it.
+            raise _error(reading, first=lost) from error
         if not reading.drops:
             raise
         raise _error(reading, error.problems) from error
 
 
-def _error(reading: Reading, last: Iterable[str] = ()) -> DataError:
-    """The rows' problems, the first ones in words, then what ended the reading."""
+def _error(reading: Reading, last: Iterable[str] = (), first: Iterable[str] = ()) -> DataError:
+    """What is said first, the rows' problems, the first ones in words, what ended the reading."""
     lost = [drop for drop in reading.drops if not drop.by_policy]
     # A wrong encoding breaks most lines of a file in the same way: a few of them say it all.
     undecoded = [drop for drop in lost if drop.reason == Reason.BAD_ENCODING]
@@ -378,4 +352,4 @@ def _error(reading: Reading, last: Iterable[str] = ()) -> DataError:
         shown.append(f"{location}: and {len(left_out):,} more rows {Reason.BAD_ENCODING}")
     if len(problems) > NUM_SHOWN_PROBLEMS:
         shown.append(f"{location}: and {len(problems) - NUM_SHOWN_PROBLEMS} more")
-    return DataError([*shown, *last])
+    return DataError([*first, *shown, *last])

@@ -8,6 +8,7 @@ import json
 import re
 from collections.abc import Callable, Iterator
 
+from loracle.data.reading.json_reasons import cause_of, reason_of
 from loracle.data.reading.rows import MAX_ROW_BYTES
 
 _SPACE = re.compile(r"[ \t\r\n]*")
@@ -18,11 +19,12 @@ _MAX_CUT_CHARACTERS = 16
 
 
 class JsonError(ValueError):
-    """The text is not JSON. `line` from 1; `text` says why, to be put behind "bad JSON"."""
+    """The text is not JSON. `line` from 1; `text` says why, to be put behind "bad JSON"; `cause`
+    is what people write there, and what to do; "" where it is unknown."""
 
-    def __init__(self, line: int, text: str) -> None:
-        super().__init__(line, text)
-        self.line, self.text = line, text
+    def __init__(self, line: int, text: str, cause: str = "") -> None:
+        super().__init__(line, text, cause)
+        self.line, self.text, self.cause = line, text, cause
 
 
 class Decoder(json.JSONDecoder):
@@ -88,7 +90,8 @@ class Cursor:
         if not found or found not in characters:
             wanted = " or ".join(characters)
             what = f"found {found!r}" if found else "the file ends"
-            raise JsonError(self.line, f": {what} {where}; expected {wanted}")
+            cause = cause_of(self._text, self._position)
+            raise JsonError(self.line, f": {what} {where}; expected {wanted}", cause)
         self._position += 1
         return found
 
@@ -177,14 +180,8 @@ class Cursor:
         last_break = before.rfind("\n")
         column = error.pos - last_break if last_break >= 0 else self._column + error.pos
         line = self._line + before.count("\n")
-        return JsonError(line, f" at column {column} ({error.msg})")
-
-
-def reason_of(error: ValueError | RecursionError) -> str:
-    """What json says is wrong, to be put behind "bad JSON"."""
-    if isinstance(error, json.JSONDecodeError):
-        return f" at column {error.colno} ({error.msg})"
-    return " (nested too deeply)" if isinstance(error, RecursionError) else f" ({error})"
+        cause = cause_of(error.doc, error.pos)
+        return JsonError(line, f" at column {column} ({error.msg})", cause)
 
 
 def incremental_reader(

@@ -21,8 +21,8 @@ from loracle.data.reading.json_cursor import (
     Decoder,
     JsonError,
     incremental_reader,
-    reason_of,
 )
+from loracle.data.reading.json_reasons import reason_of, without_leading_comments
 from loracle.data.reading.rows import MAX_ROW_BYTES, Row
 from loracle.data.reading.squad_nesting import NESTING_KEYS, question_lines
 from loracle.data.reading.text_files import BUFFER_BYTES, Line, TextFile, not_utf8
@@ -40,7 +40,7 @@ def layout_of(source: TextFile) -> Layout:
         head = content.read(BUFFER_BYTES)
         is_whole = len(head) < BUFFER_BYTES
     text = head.decode("utf-8", errors="replace").lstrip(_SPACE)
-    if text.startswith("["):
+    if without_leading_comments(text).startswith("["):
         return "array"
     first_line, _, rest = text.partition("\n")
     is_row = _is_object(first_line)
@@ -60,7 +60,8 @@ def rows_of(source: TextFile, layout: Layout) -> Iterator[Row]:
         try:
             yield from _rows_of_array(cursor, file, layout)
         except JsonError as error:
-            raise DataError(f"{file}:{error.line}: bad JSON{error.text}") from error
+            cause = f": {error.cause}" if error.cause else ""
+            raise DataError(f"{file}:{error.line}: bad JSON{error.text}{cause}") from error
         except UnicodeDecodeError as error:
             line, fault = _first_bad_line(source, error)
             raise DataError(f"{file}:{line}: {fault.text}") from error
@@ -77,8 +78,9 @@ def _rows_of_array(cursor: Cursor, file: str, layout: Layout) -> Iterator[Row]:
         yield from _items(cursor, file)
     if after := cursor.peek():
         end = "]" if layout == "array" else "}"
+        cause = "several lists, one after the other; join them into one" if after == "[" else ""
         raise JsonError(
-            cursor.line, f": found {after!r} after the closing {end}; expected nothing more"
+            cursor.line, f": found {after!r} after the closing {end}; expected nothing more", cause
         )
 
 
@@ -90,7 +92,7 @@ def _items(cursor: Cursor, file: str) -> Iterator[Row]:
             value = cursor.value()
         except JsonError as error:
             place = f", in the row that starts at line {line}"
-            raise JsonError(error.line, f"{error.text}{place}") from error
+            raise JsonError(error.line, f"{error.text}{place}", error.cause) from error
         yield _row(file, line, value, cursor.decoder, cursor.taken_text)
 
 
@@ -118,9 +120,9 @@ def _row_of_line(
     try:
         value = decoder.decode(line.text)
     except (ValueError, RecursionError) as error:
-        if is_first and _is_one_object(source):
+        if is_first and (found := _objects_over_lines(source)):
             raise DataError(
-                f"{file}:{line.number}: found one JSON object over several lines; write one "
+                f"{file}:{line.number}: found {found} over several lines; write one "
                 f"object a line, or an array of rows, or an object with its rows under {ROWS_KEY!r}"
             ) from error
         text = _why_no_row(line.text, error, is_last=is_last)
@@ -161,10 +163,21 @@ def _is_object(text: str) -> bool:
         return False
 
 
-def _is_one_object(source: TextFile) -> bool:
+def _objects_over_lines(source: TextFile) -> str:
+    """What a file is that has objects of several lines in place of lines; "" where it is not."""
     with source.open() as content:
         data = content.read(MAX_ROW_BYTES + 1)
-    return len(data) <= MAX_ROW_BYTES and _is_object(data.decode("utf-8", errors="replace"))
+    text = data.decode("utf-8", errors="replace").lstrip(_SPACE)
+    try:
+        value, end = json.JSONDecoder().raw_decode(text)
+    except (ValueError, RecursionError):
+        return ""
+    if not isinstance(value, dict) or "\n" not in text[:end]:
+        return ""
+    rest = text[end:].lstrip(_SPACE)
+    if not rest:
+        return "one JSON object" if len(data) <= MAX_ROW_BYTES else ""
+    return "JSON objects one after the other, each" if rest.startswith(("{", ",")) else ""
 
 
 def _has_rows_inside(head: str) -> bool:

@@ -27,6 +27,7 @@ class ReadOptions:
 
     format: None is detected from the rows.
     columns: a format's field -> the column that holds it, as {"question": "query"}.
+    ignore_columns: columns that are meant to be left out, whatever they are called.
     limit: how many rows to read, from the first; None is all.
     split: which one of a folder with several splits is read.
     encoding: of text files, as Python names it. None: UTF-8, or UTF-16 by its byte-order mark.
@@ -43,6 +44,7 @@ class ReadOptions:
     unanswerable: Unanswerable = "answer"
     unanswerable_reply: str = UNANSWERABLE_REPLY
     turn_keys: TurnKeys = field(default_factory=TurnKeys)
+    ignore_columns: tuple[str, ...] = ()
 
 
 def named_settings(*, columns: Sequence[str] = (), **settings: object) -> dict[str, object]:
@@ -86,4 +88,5 @@ def options_of(entry: DataFilePlan) -> ReadOptions:
         encoding=entry.encoding,
         unanswerable=entry.unanswerable,
         unanswerable_reply=entry.unanswerable_reply,
+        ignore_columns=tuple(entry.ignore_columns),
     )

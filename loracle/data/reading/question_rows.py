@@ -3,6 +3,7 @@
     {"instruction": "Translate.", "input": "Hund", "output": "dog",          alpaca
      "system": "Be brief.", "history": [["Translate. Katze", "cat"]]}
     {"prompt": "Who won?", "completion": "The Broncos"}                      prompt_completion
+    {"query": "Who won?", "response": "The Broncos", "history": [...]}       the same, of ms-swift
     {"context": "The Broncos won.", "question": "Who won?",                  question_answer
      "answers": {"text": ["The Broncos"], "answer_start": [0]}}
 
@@ -16,10 +17,13 @@ from loracle.data.conversation import Message
 from loracle.data.faults import Faults, Reason, filled_text, kind_of
 from loracle.data.reading.chat_rows import add_order_faults, parse_messages
 from loracle.data.reading.options import ReadOptions
+from loracle.data.reading.passages import passage_of
 from loracle.data.reading.row_content import (
     RowContent,
     RowValue,
     answers_of,
+    as_text,
+    is_blank,
     keys_found,
     list_of,
     optional_text,
@@ -35,24 +39,29 @@ def parse_alpaca(row: RowValue, faults: Faults, options: ReadOptions) -> RowCont
         optional_text(row, "input", faults),
     ]
     prompt = "\n".join(part for part in parts if part is not None)
-    output = _required_text(row, "output", faults)
+    output = required_text(row, "output", faults)
     if not prompt and not faults:
         faults.add(
             Reason.MISSING,
             f"no instruction and no input (keys found: {keys_found(row)}); fill one of the two",
         )
     messages = (
-        *system_turn(optional_text(row, "system", faults)),
-        *_history(row.get("history"), faults),
+        *turns_before(row, faults),
         Message("user", prompt),
         Message("assistant", output or ""),
     )
     return RowContent(messages, answers_of(row, "answers", faults), tools_of(row, faults))
 
 
+def turns_before(row: RowValue, faults: Faults) -> list[Message]:
+    """The turns before the row's own question: the system's, and those of `history`."""
+    system = system_turn(optional_text(row, "system", faults))
+    return [*system, *_history(row.get("history"), faults)]
+
+
 def _history(value: object, faults: Faults) -> list[Message]:
-    """Turns before the row's own: a list of [question, answer]."""
-    if value is None or value == "":
+    """A list of [question, answer]."""
+    if is_blank(value):
         return []
     expected = "a list of [question, answer]"
     turns: list[Message] = []
@@ -74,10 +83,10 @@ def parse_prompt_completion(row: RowValue, faults: Faults, options: ReadOptions)
     if isinstance(prompt, list) and isinstance(completion, list):
         others = {key: value for key, value in row.items() if key not in ("prompt", "completion")}
         return parse_messages({**others, "messages": [*prompt, *completion]}, faults, options)
-    question = _required_text(row, "prompt", faults)
-    reply = _required_text(row, "completion", faults)
+    question = required_text(row, "prompt", faults)
+    reply = required_text(row, "completion", faults)
     messages = (
-        *system_turn(optional_text(row, "system", faults)),
+        *turns_before(row, faults),
         Message("user", question or ""),
         Message("assistant", reply or ""),
     )
@@ -92,8 +101,8 @@ def parse_question(row: RowValue, faults: Faults, options: ReadOptions) -> RowCo
     The reply is `answer`, or else the first of `answers`; the references are `answers`, or
     `answer` where it is a list.
     """
-    question = _required_text(row, "question", faults)
-    context = optional_text(row, "context", faults)
+    question = required_text(row, "question", faults)
+    context = passage_of(row, faults)
     unanswerable = is_unanswerable(row)
     answers: tuple[str, ...]
     if unanswerable:
@@ -101,16 +110,19 @@ def parse_question(row: RowValue, faults: Faults, options: ReadOptions) -> RowCo
     else:
         replies = _answers(row, "answer", faults)
         answers = _answers(row, "answers", faults) or (replies if len(replies) > 1 else ())
+        if answers and not any(reply.strip() for reply in replies):
+            replies = ()
         reply = _first_reply((*replies, *answers), row, faults)
     prompt = f"Context: {context}\nQuestion: {question}" if context else f"{question}"
     messages = (
-        *system_turn(optional_text(row, "system", faults)),
+        *turns_before(row, faults),
         Message("user", prompt),
         Message("assistant", reply),
     )
     return RowContent(
         messages,
         answers,
+        tools_of(row, faults),
         context=context,
         question=question,
         is_unanswerable=unanswerable,
@@ -151,7 +163,7 @@ def _answers(row: RowValue, key: str, faults: Faults) -> tuple[str, ...]:
     return tuple(dict.fromkeys(answers_of({key: value}, key, faults)))
 
 
-def _required_text(row: RowValue, key: str, faults: Faults) -> str | None:
+def required_text(row: RowValue, key: str, faults: Faults) -> str | None:
     value = row.get(key)
     if value is None:
         faults.add(
@@ -160,4 +172,4 @@ def _required_text(row: RowValue, key: str, faults: Faults) -> str | None:
             f"columns: {{{key}: ...}}",
         )
         return None
-    return filled_text(value, key, faults)
+    return filled_text(as_text(value), key, faults)

@@ -17,6 +17,7 @@ class Row(NamedTuple):
     line: where it starts, from 1; the row's number in files without lines.
     value: a JSON value, or None where `faults` says why there is none.
     question_lines: of a row in SQuAD's nested form, where each of its questions starts.
+    is_cells: whether it is a row of CSV or TSV, whose values are all text.
     """
 
     file: str
@@ -24,3 +25,4 @@ class Row(NamedTuple):
     value: object
     faults: tuple[Fault, ...] = ()
     question_lines: tuple[int, ...] = ()
+    is_cells: bool = False

@@ -57,8 +57,9 @@ def flat_rows(row: Row) -> Iterator[Row]:
 
 def _flat(row: Row, article: Mapping[str, object]) -> Iterator[Row]:
     if "paragraphs" not in article:
-        yield from _flat_paragraph(row, article, "")
+        yield from _flat_paragraph(row, article, "", {})
         return
+    beside = _beside(article, "data[].")
     paragraphs = article["paragraphs"]
     if not isinstance(paragraphs, list):
         yield _broken(row, f"paragraphs is {kind_of(paragraphs)}; expected a list")
@@ -66,20 +67,29 @@ def _flat(row: Row, article: Mapping[str, object]) -> Iterator[Row]:
     for index, paragraph in enumerate(paragraphs):
         place = f"paragraphs[{index}]"
         if isinstance(paragraph, dict):
-            yield from _flat_paragraph(row, paragraph, f"{place}.")
+            yield from _flat_paragraph(row, paragraph, f"{place}.", beside)
         else:
             yield _broken(row, f"{place} is {kind_of(paragraph)}; expected an object")
 
 
-def _flat_paragraph(row: Row, paragraph: Mapping[str, object], place: str) -> Iterator[Row]:
+def _beside(nested: Mapping[str, object], prefix: str) -> dict[str, object]:
+    """What an article or a paragraph has beside its nesting, to be accounted for."""
+    taken = (*NESTING_KEYS, "context")
+    return {f"{prefix}{key}": nested[key] for key in nested if key not in taken}
+
+
+def _flat_paragraph(
+    row: Row, paragraph: Mapping[str, object], place: str, beside: Mapping[str, object]
+) -> Iterator[Row]:
     questions = paragraph.get("qas")
     if not isinstance(questions, list):
         yield _broken(row, f"{place}qas is {kind_of(questions)}; expected a list of questions")
         return
+    context = paragraph.get("context")
+    rest = {**beside, **_beside(paragraph, "paragraphs[].")}
     for index, question in enumerate(questions):
         if isinstance(question, dict):
-            context = {"context": paragraph.get("context")}
-            yield row._replace(value={**question, **context}, question_lines=())
+            yield row._replace(value={**rest, **question, "context": context}, question_lines=())
         else:
             yield _broken(row, f"{place}qas[{index}] is {kind_of(question)}; expected an object")
 

@@ -1,7 +1,9 @@
 """Rows of tables: CSV and TSV with a header, Parquet, Arrow.
 
-CSV cells are text, and an empty one is no value. Rows of Parquet and Arrow are read a few hundred
-at a time and have their number in place of a line.
+CSV cells are text, and an empty one is no value; the empty columns and rows that spreadsheets
+write at the end are none. Rows of Parquet and Arrow are read a few hundred at a time and have their
+number in place of a line; a value that cannot be decoded comes as Undecoded, and is a fault where
+it is used.
 """
 
 from __future__ import annotations
@@ -66,7 +68,7 @@ def rows_of_csv(source: TextFile, delimiter: str) -> Iterator[Row]:
             ) from error
         if cells is None:
             return
-        if not cells:
+        if not any(cell and not cell.isspace() for cell in cells):
             continue
         if header is None:
             header = _header(cells, f"{file}:{line}")
@@ -83,13 +85,19 @@ def _csv_lines(source: TextFile) -> Iterator[str]:
 
 
 def _header(cells: list[str], where: str) -> list[str]:
+    """The columns' names; those without one at the end are none, others get their number."""
     names = [cell.strip() for cell in cells]
+    while names and not names[-1]:
+        names.pop()
+    names = [name or f"column {number}" for number, name in enumerate(names, 1)]
     if twice := repeated(names):
         raise DataError(f"{where}: the header names {show(twice[0])} twice; rename one")
     return names
 
 
 def _row_of_cells(file: str, line: int, header: list[str], cells: list[str]) -> Row:
+    while len(cells) > len(header) and not cells[-1].strip():
+        cells.pop()
     if len(cells) != len(header):
         text = (
             f"found {len(cells)} cells, the header has {len(header)}; put a text that holds the "
@@ -99,7 +107,11 @@ def _row_of_cells(file: str, line: int, header: list[str], cells: list[str]) -> 
     value: dict[str, object] = {
         name: cell for name, cell in zip(header, cells, strict=True) if cell != ""
     }
-    return Row(file, line, value)
+    return Row(file, line, value, is_cells=True)
+
+
+class Undecoded:
+    """A value of a table that cannot be had: a timestamp out of range, text that is not UTF-8."""
 
 
 def rows_of_parquet(path: Path) -> Iterator[Row]:
@@ -135,15 +147,71 @@ def _rows_of_batches(path: Path, batches: Iterable[Any]) -> Iterator[Row]:
     )
     number = 0
     for part in slices:
-        for value in part.to_pylist():
+        for value in _values(part):
             number += 1
             yield Row(str(path), number, value)
 
 
 def _validated(batch: Any) -> Any:
-    # Arrow trusts offsets and UTF-8 in a file; unchecked, a damaged one ends the process.
-    batch.validate(full=True)
+    """The batch with null in place of columns that cannot be read; they are marked by their type.
+
+    Arrow trusts offsets and UTF-8 in a file; unchecked, a damaged one ends the process.
+    """
+    import pyarrow as pa
+
+    try:
+        batch.validate(full=True)
+    except pa.ArrowException:
+        bad = [index for index, column in enumerate(batch.columns) if not _is_valid(column)]
+        if not bad or len(bad) == batch.num_columns:
+            raise
+        columns = list(batch.columns)
+        for index in bad:
+            # A type that no file has: its values are Undecoded.
+            columns[index] = pa.nulls(batch.num_rows, pa.null())
+        names = [f"{n}{_BAD}" if i in bad else n for i, n in enumerate(batch.schema.names)]
+        batch = pa.RecordBatch.from_arrays(columns, names=names)
     return batch
+
+
+_BAD = "\0bad"
+
+
+def _is_valid(column: Any) -> bool:
+    import pyarrow as pa
+
+    try:
+        column.validate(full=True)
+    except pa.ArrowException:
+        return False
+    return True
+
+
+def _values(part: Any) -> list[dict[str, object]]:
+    """The rows of a few hundred as objects."""
+    if not any(name.endswith(_BAD) for name in part.schema.names):
+        try:
+            values: list[dict[str, object]] = part.to_pylist()
+        except (ValueError, OverflowError, ArithmeticError):
+            # One value that Python cannot hold; which one is found column by column.
+            pass
+        else:
+            return values
+    columns: dict[str, list[object]] = {}
+    for name, column in zip(part.schema.names, part.columns, strict=True):
+        if name.endswith(_BAD):
+            columns[name.removesuffix(_BAD)] = [Undecoded()] * part.num_rows
+        else:
+            columns[name] = [_value(cell) for cell in column]
+    return [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]
+
+
+def _value(cell: Any) -> object:
+    try:
+        value: object = cell.as_py()
+    except (ValueError, OverflowError, ArithmeticError):
+        return Undecoded()
+    return value
 
 
 @contextmanager

@@ -12,15 +12,21 @@ import gzip
 import io
 import zlib
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import BinaryIO, NamedTuple, cast
+from typing import Any, BinaryIO, NamedTuple, cast
 
 from loracle.data.faults import Fault, Reason
 from loracle.data.reading.rows import MAX_ROW_BYTES
 from loracle.errors import DataError
 
 BUFFER_BYTES = 2**20
+# A file that unpacks to more than this, and to more than so many times its size, is no data: text
+# of people and models packs to a tenth.
+_MAX_UNPACKED_BYTES = 64 * 2**20
+_MAX_UNPACKED_TIMES = 100
+# A line that is too large is skipped and counted; one without end is not waited for.
+_MAX_SKIPPED_BYTES = 2**30
 
 _GZIP_MAGIC = b"\x1f\x8b"
 _ZSTD_MAGIC = b"\x28\xb5\x2f\xfd"
@@ -75,6 +81,11 @@ class TextFile(NamedTuple):
                 number += 1
                 if len(raw) > MAX_ROW_BYTES and not raw.endswith(b"\n"):
                     size = len(raw) + _skip_line(content)
+                    if size > _MAX_SKIPPED_BYTES:
+                        raise DataError(
+                            f"{self.path}:{number}: the line has more than 1 GiB without an end; "
+                            "this is no file of rows"
+                        )
                     yield Line(number, None, too_large(size))
                 else:
                     yield _decoded(number, raw.removesuffix(b"\n"))
@@ -90,9 +101,25 @@ def look(path: Path, encoding: str | None) -> TextFile:
             compression = ""
         with _decompressed(path, compression) as raw:
             head = raw.read(4) or b""
+    if compression:
+        _refuse_bomb(path, compression)
     by_mark = next((name for mark, name in _MARKS if head.startswith(mark)), None)
     chosen = encoding or by_mark or "utf-8"
     return TextFile(path, compression, codecs.lookup(chosen).name)
+
+
+def packed_head(source: TextFile, num_bytes: int) -> bytes:
+    """The first bytes of what is packed in a file."""
+    with _readable(source.path), _decompressed(source.path, source.compression) as raw:
+        return raw.read(num_bytes) or b""
+
+
+def _refuse_bomb(path: Path, compression: str) -> None:
+    """Unpack the file once without looking at it, before its rows fill time and memory."""
+    # Damage is said by whoever reads the rows, with what can be read before it.
+    with suppress(EOFError, zlib.error, OSError), _decompressed(path, compression) as raw:
+        while raw.read(BUFFER_BYTES):
+            pass
 
 
 def too_large(num_bytes: int) -> Fault:
@@ -138,7 +165,7 @@ def _skip_line(content: io.BufferedReader) -> int:
     num_bytes = 0
     while part := content.readline(BUFFER_BYTES):
         num_bytes += len(part)
-        if part.endswith(b"\n"):
+        if part.endswith(b"\n") or num_bytes > _MAX_SKIPPED_BYTES:
             break
     return num_bytes
 
@@ -160,12 +187,12 @@ def _readable(path: Path) -> Iterator[None]:
 def _decompressed(path: Path, compression: str) -> Iterator[BinaryIO]:
     if compression == "gz":
         with gzip.open(path, "rb") as file:
-            yield cast(BinaryIO, file)
+            yield cast(BinaryIO, _Bounded(file, path))
     elif compression == "zst":
         import pyarrow as pa
 
         with pa.input_stream(str(path), compression="zstd") as stream:
-            yield cast(BinaryIO, _Readable(stream))
+            yield cast(BinaryIO, _Bounded(_Readable(stream), path))
     else:
         with path.open("rb", buffering=0) as file:
             yield cast(BinaryIO, file)
@@ -185,6 +212,31 @@ class _Readable(io.RawIOBase):
         data: bytes = self._stream.read(len(view))  # type: ignore[attr-defined]
         view[: len(data)] = data
         return len(data)
+
+
+class _Bounded(io.RawIOBase):
+    """What a compressed file unpacks to, up to what data can be."""
+
+    def __init__(self, source: Any, path: Path) -> None:
+        self._source = source
+        self._path = path
+        self._packed_bytes = path.stat().st_size
+        self._num_bytes = 0
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: object) -> int:
+        num_bytes: int = self._source.readinto(buffer) or 0
+        self._num_bytes += num_bytes
+        limit = max(_MAX_UNPACKED_BYTES, _MAX_UNPACKED_TIMES * self._packed_bytes)
+        if self._num_bytes > limit:
+            raise DataError(
+                f"{self._path} unpacks to more than {_MAX_UNPACKED_TIMES} times its "
+                f"{self._packed_bytes:,} bytes, as no data does; if it is meant, unpack it and "
+                "name the unpacked file"
+            )
+        return num_bytes
 
 
 class _Transcoder(io.RawIOBase):

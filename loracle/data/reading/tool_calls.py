@@ -12,8 +12,8 @@ import json
 
 from loracle.data.conversation import JsonObject, ToolCall
 from loracle.data.faults import Faults, Reason, checked_json, checked_text, kind_of
-from loracle.data.reading.json_cursor import reason_of
-from loracle.data.reading.row_content import RowValue, list_of
+from loracle.data.reading.json_reasons import reason_of
+from loracle.data.reading.row_content import RowValue, is_blank, list_of
 
 _TOOL = '{"type": "function", "function": {"name": ..., "parameters": ...}}'
 _CALL = '{"function": {"name": ..., "arguments": {...}}}'
@@ -25,7 +25,7 @@ def tools_of(row: RowValue, faults: Faults) -> tuple[JsonObject, ...]:
     tools = []
     for key in TOOL_KEYS:
         value = row.get(key)
-        if value is None or value == "":
+        if (is_blank(value) and value != {}) or value == "null":
             continue
         items = list_of(value, key, f"a list of {_TOOL}", faults)
         tools += [_tool(item, f"{key}[{i}]", faults) for i, item in enumerate(items or [])]

@@ -15,8 +15,9 @@ from typing import Any, Generic, Literal, NamedTuple, TypeVar
 
 from loracle.data.conversation import Conversation, Example, JsonObject, Message, ToolCall
 from loracle.data.reasoning import without_empty_block
+from loracle.data.rendering.limits import TemplateLimitError, check_output, limited
 from loracle.data.rendering.shortening import Cut, Overlong, shorten
-from loracle.errors import DataError
+from loracle.errors import DataError, ModelError
 
 _MAX_SHOWN = 20
 _PROBE = "loracle_probe"
@@ -86,7 +87,8 @@ class Renderer:
     """Renders with one tokenizer.
 
     end_token_ids: the ids that may end a turn, as the model declares them.
-    train_on: "assistant" supervises every assistant turn, "last" only the last one.
+    train_on: "assistant" supervises every assistant turn, "last" only the last one; one that the
+        data marks as not to be learned is context alone.
     max_length: longest row allowed, in tokens; None is no limit. max_length_reason: why it is
         that, as it is shown.
     overlong: what `fit_training` and `fit_prompts` do with a longer one (see shortening.py).
@@ -200,10 +202,17 @@ class Renderer:
         messages = conversation.messages
         self._check_tools(conversation)
         turns = [i for i, message in enumerate(messages) if message.role == "assistant"]
+        learned = turns if self.train_on == "assistant" else turns[-1:]
+        learned = [i for i in learned if messages[i].weight]
+        if not learned:
+            raise _RowError(
+                "every reply that would be learned is marked as not to be learned; leave the row "
+                "out, or set training.train_on to assistant where an earlier one is meant"
+            )
         token_ids: list[int] = []
         weights: list[float] = []
         num_prompt_tokens = 0
-        for i in turns if self.train_on == "assistant" else turns[-1:]:
+        for i in learned:
             turn = self._turn(messages, i, conversation.tools)
             prompt_ids, reply_ids = self._split(turn)
             if prompt_ids[: len(token_ids)] != token_ids:
@@ -212,7 +221,8 @@ class Renderer:
                     "trained on; set training.train_on to last"
                 )
             num_prompt_tokens = len(prompt_ids)
-            weights += [0.0] * (num_prompt_tokens - len(weights)) + [1.0] * len(reply_ids)
+            weights += [0.0] * (num_prompt_tokens - len(weights))
+            weights += [messages[i].weight] * len(reply_ids)
             token_ids = prompt_ids + reply_ids
         self._check_length(len(token_ids))
         return Rendered(token_ids, weights, num_prompt_tokens)
@@ -225,6 +235,11 @@ class Renderer:
             raise _RowError(
                 "the last assistant turn is a tool call without text, and a call cannot be "
                 "compared; add answers, or end the row on text"
+            )
+        if not example.has_reference:
+            raise _RowError(
+                "the last assistant turn is marked as not to be learned, so that it is no "
+                "reference answer; add answers, or leave the row out"
             )
         references = [
             self._split(
@@ -302,13 +317,21 @@ class Renderer:
 
         turns = [message.as_json() for message in messages]
         try:
-            text: str = self.tokenizer.apply_chat_template(
-                turns,
-                tools=list(tools) or None,
-                tokenize=False,
-                add_generation_prompt=add_generation_prompt,
-                **self.template_kwargs,
-            )
+            with limited():
+                text: str = self.tokenizer.apply_chat_template(
+                    turns,
+                    tools=list(tools) or None,
+                    tokenize=False,
+                    add_generation_prompt=add_generation_prompt,
+                    **self.template_kwargs,
+                )
+            check_output(text, len(str(turns)) + len(str(tools)))
+        # Not this row's fault: every other one would take as long.
+        except TemplateLimitError as error:
+            raise ModelError(
+                f"the model's chat template cannot be used: {error}; use the model's original "
+                "files, or another model"
+            ) from error
         except (TemplateError, ValueError, TypeError) as error:
             raise _RowError(f"the model's chat template refuses this row: {error}") from error
         return text

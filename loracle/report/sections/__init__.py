@@ -63,6 +63,11 @@ def _warnings(record: RunRecord, findings: Findings) -> Iterator[Said]:
     recommended = findings.decisions[0]["recommended"] if findings.decisions else None
     yield from audited.holdout_warnings(record)
     yield from audited.leakage_warnings(record, recommended)
+    if record.plan["model"].get("trust_remote_code"):
+        yield (
+            "Code that came with the model ran on this machine (model.trust_remote_code: true).",
+            "模型自带的代码曾在本机运行（model.trust_remote_code: true）。",
+        )
     assert record.results is not None
     if num_failed := record.results["num_failed"]:
         yield (

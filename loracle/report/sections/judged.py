@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from markupsafe import Markup
+
 from loracle.plan import BASE_NAME
-from loracle.report.charts import PointRow, estimates_chart
+from loracle.report.charts import PointRow, Undrawn, estimates_chart
 from loracle.report.run_record import RunRecord
 from loracle.report.sections.lookup import (
     Findings,
@@ -229,7 +231,9 @@ def estimates(record: RunRecord, findings: Findings) -> dict[str, Any]:
     }
 
 
-def _chart(record: RunRecord, findings: Findings, scope: Scope, places: Mapping[str, int]) -> str:
+def _chart(
+    record: RunRecord, findings: Findings, scope: Scope, places: Mapping[str, int]
+) -> Markup | Undrawn:
     assert record.results is not None
     metric = findings.metric
     rows = []

@@ -23,6 +23,7 @@ import pyarrow.parquet
 
 from loracle.data.converting import row_of
 from loracle.data.reading.dataset import read_dataset
+from loracle.data.reading.fields import columns_line
 from loracle.data.reading.options import ReadOptions
 from loracle.errors import DataError
 from tests.data.files import lines, row, turn
@@ -57,6 +58,36 @@ SHAREGPT = [
     }
 ]
 ALPACA = [{"instruction": "a", "input": "", "output": "b", "history": [["c", "d"]]}]
+CHOICES = [
+    {"question": "Q?", "A": "x", "B": 2, "C": "", "answer": "B", "subject": "s"},
+    {"article": "P.", "question": "Q?", "options": ["x", "y"], "answer": 1},
+    {"question": "Q?", "choices": {"text": ["x", "y"], "label": ["1", "2"]}, "answerKey": "2"},
+    {"question": "Q?", "options": {"A": "x", "B": "y"}, "answer": "y", "answer_idx": "B"},
+]
+RACE = [{"article": "P.", "questions": ["Q?"], "options": [["x", "y"]], "answers": ["B"], "id": 1}]
+MARKED = [
+    {**row("a", "b"), "loss_mask": [0, 1], "label": True, "images": []},
+    {
+        "messages": [
+            turn("user", "a", loss=False),
+            turn("assistant", "b", weight=0),
+            turn("user", [{"type": "text", "value": "c"}]),
+            turn("assistant", 5, loss_weight=0.5),
+        ],
+        "system": "",
+    },
+]
+PAIRS = [{"system": "S", "conversation": [{"human": "a", "assistant": "b"}] * 2}]
+PREFERENCES = [{"prompt": "p", "chosen": "c", "rejected": "r"}, {"query": "p", "response": 1.5}]
+PASSAGES = [
+    {
+        "question": "Q?",
+        "documents": [{"title": "T", "paragraphs": ["p"]}],
+        "answers": [True, 3],
+        "passage": "T",
+    },
+    {"question": "Q?", "context": {"title": ["T"], "sentences": [["s"]]}, "answer": 7},
+]
 SQUAD = {
     "version": "v2.0",
     "data": [
@@ -74,6 +105,7 @@ SQUAD = {
         }
     ],
 }
+CHOICE_CSV = 'question,options,answer,\nQ?,"[""x"", ""y""]",B,\n,,,\nQ?,"A. x\nB. y",A,\n'
 CSV = 'id,question,answer\na,"Who, then?",A\nb,"two\nlines","say ""no"""\n'
 
 # What breaks JSON, CSV and encodings; spliced into files at random.
@@ -81,6 +113,8 @@ _PIECES = (
     *(b"\0", b"\xff", b"\n", b"\r", b'"', b"\\", b"{", b"}", b"[", b"]", b",", b":"),
     *(b"\xef\xbb\xbf", b"\xff\xfe", b"\xb0\xa1", b"\\ud83d", b"\\u0000"),
     *(b"NaN", b"-Infinity", b"1e999", b"null", b"true", b'""', b"[]", b"{}"),
+    *(b"//", b"#", b"'", b"None", b'"weight":0,', b'"loss":false,', b'"label":false,'),
+    *(b'"options":', b'"choices":', b'"A":', b'"answer":', b'"images":', b'"passage":', b'"id":'),
     *(b'"messages":', b'"question":', b'"role":"user"', b"9" * 5000, b"[" * 2000),
 )
 
@@ -108,7 +142,8 @@ def _parquet(rows: list[dict[str, object]]) -> bytes:
 def good_files() -> list[tuple[str, bytes]]:
     """A file of every form and container, to be damaged."""
     chats = [row(), row("a", "b")]
-    texts = [lines(*values).encode() for values in (QUESTIONS, CHATS, SHAREGPT, ALPACA)]
+    forms = (QUESTIONS, CHATS, SHAREGPT, ALPACA, CHOICES, RACE, MARKED, PAIRS, PREFERENCES)
+    texts = [lines(*values).encode() for values in (*forms, PASSAGES)]
     squads = [json.dumps(SQUAD, indent=indent).encode() for indent in (None, 1)]
     arrays = [json.dumps(values, indent=1).encode() for values in (CHATS, SHAREGPT)]
     questions = [{**value, "id": str(value["id"])} for value in QUESTIONS]
@@ -119,6 +154,7 @@ def good_files() -> list[tuple[str, bytes]]:
         ("a.jsonl.gz", gzip.compress(texts[0], mtime=0)),
         ("a.jsonl.zst", bytes(pa.Codec("zstd").compress(texts[1], asbytes=True))),
         ("a.csv", CSV.encode()),
+        ("a.csv", CHOICE_CSV.encode()),
         ("a.tsv", CSV.replace(",", "\t").encode()),
         ("a.parquet", _parquet(questions)),
         ("a.parquet", _parquet(chats)),
@@ -149,13 +185,19 @@ def damaged(data: bytes, chance: random.Random) -> bytes:
     return bytes(content)
 
 
-def check(name: str, content: bytes, folder: Path) -> int:
+_PLAIN = ReadOptions()
+_NAMED = ReadOptions(
+    columns={"answer": "answers", "context": "passage"}, ignore_columns=("images", "options")
+)
+
+
+def check(name: str, content: bytes, folder: Path, options: ReadOptions = _PLAIN) -> int:
     """Read a file; how many examples it gave. Raises AssertionError, or what the reader must not
     raise, where the promise is broken."""
     path = folder / name
     path.write_bytes(content)
     try:
-        dataset = read_dataset(path, ReadOptions())
+        dataset = read_dataset(path, options)
     except DataError as error:
         _check_messages(error.problems, path)
         return 0
@@ -167,6 +209,10 @@ def check(name: str, content: bytes, folder: Path) -> int:
         json.dumps(row_of(example), allow_nan=False, ensure_ascii=False).encode()
     for drop in dataset.drops:
         assert drop.problems
+    assert len({example.id for example in dataset.examples}) == len(dataset.examples)
+    assert columns_line(dataset.fields) or not dataset.examples
+    for note in dataset.notes:
+        assert str(path) in str(note)
     return len(dataset.examples)
 
 
@@ -197,7 +243,8 @@ def main() -> None:
             name, content = case(files, arguments.seed, number)
             before = time.process_time()
             try:
-                num_read += check(name, content, Path(folder)) > 0
+                options = _NAMED if number % 5 == 4 else _PLAIN
+                num_read += check(name, content, Path(folder), options) > 0
             except Exception:
                 sys.stderr.write(f"case {number} of seed {arguments.seed}: {name}, {content!r}\n")
                 raise

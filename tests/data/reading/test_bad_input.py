@@ -166,12 +166,6 @@ BAD_ROWS = [
         "empty text",
         "messages[1] is an empty assistant reply",
     ),
-    (
-        "empty system turn",
-        json.dumps(messages(("system", ""), USER, REPLY)),
-        "empty text",
-        "messages[0] is an empty system turn",
-    ),
 ]
 
 
@@ -271,18 +265,21 @@ def test_gbk_is_read_where_it_is_named() -> None:
     assert dataset.encoding == "gb18030"
 
 
-def test_ids_given_twice_are_named_with_the_first_line() -> None:
+def test_ids_given_twice_are_replaced_and_counted_with_the_first_of_them() -> None:
     dataset = read_rows(row(id="x"), row(id=7), row(id="x"), row(id="7"), row())
-    assert [drop.problems for drop in dataset.drops] == [
-        ["rows.jsonl:3: id 'x' is also at line 1; make ids unique"],
-        ["rows.jsonl:4: id '7' is also at line 2; make ids unique"],
+    assert not dataset.drops
+    assert [value.id for value in dataset.examples] == ["x", "7", "rows-3", "rows-4", "rows-5"]
+    assert [str(note) for note in dataset.notes] == [
+        "2 ids that repeat or cannot be used (rows.jsonl:3: id 'x' is also row 1); rows are named "
+        "STEM-N in their place"
     ]
-    assert dataset.num_dropped == {"id given twice": 2}
 
 
 def test_many_ids_are_told_apart() -> None:
     rows = [{**row(), "id": f"row {i}"} for i in range(5000)]
-    assert len(read_rows(*rows, *rows[:3]).drops) == 3
+    dataset = read_rows(*rows, *rows[:3])
+    assert len({value.id for value in dataset.examples}) == len(dataset.examples) == 5003
+    assert dataset.examples[5000].id == "rows-5001"
 
 
 def test_a_drop_keeps_all_faults_and_counts_by_the_first() -> None:
@@ -296,10 +293,16 @@ def test_a_drop_keeps_all_faults_and_counts_by_the_first() -> None:
     )
 
 
-@pytest.mark.parametrize("group", ["", 3.5, [1]])
-def test_a_group_is_text_or_a_whole_number(group: object) -> None:
-    (problem,) = refused(lines({**row(), "group": group}))
-    assert problem.startswith("rows.jsonl:1: group is ")
+@pytest.mark.parametrize(
+    ("group", "read_as"), [("", None), (3.5, "3.5"), (2.0, "2"), (True, "true"), ([1], None)]
+)
+def test_a_group_is_text_and_one_that_is_not_loses_no_row(
+    group: object, read_as: str | None
+) -> None:
+    dataset = read_rows({**row(), "group": group})
+    assert [value.group for value in dataset.examples] == [read_as]
+    # A blank one is none, and nothing to tell.
+    assert len(dataset.notes) == isinstance(group, list)
 
 
 def test_a_policy_that_leaves_nothing_says_so() -> None:

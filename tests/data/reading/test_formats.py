@@ -412,12 +412,10 @@ def test_only_the_assistant_calls_tools() -> None:
     assert found == "rows.jsonl:1: messages[0] is 'user' and calls a tool; only the assistant can"
 
 
-def test_parts_that_are_no_text_and_turns_left_out_of_training_are_refused() -> None:
+def test_parts_that_are_no_text_are_refused() -> None:
     image = [{"type": "image_url", "image_url": {"url": "x"}}]
     (found,) = refused(lines({"messages": [turn("user", image), turn("assistant", "y")]}))
     assert found.endswith("content[0] is 'image_url'; only parts of type 'text' can be read")
-    (found,) = refused(lines({"messages": [turn("user", "x"), turn("assistant", "y", weight=0)]}))
-    assert "messages[1].weight is 0; single turns cannot be left out of training" in found
 
 
 @pytest.mark.parametrize(
@@ -445,8 +443,11 @@ def test_parts_that_are_no_text_and_turns_left_out_of_training_are_refused() -> 
             {"instruction": "x", "output": "y", "history": [["a", ""]]},
             "history[0][1] is empty; fill it or leave the row out",
         ),
-        ({"prompt": "x", "completion": 3}, "completion is 3; expected text"),
-        ({"prompt": "x", "completion": "y", "answers": [3]}, "answers[0] is 3; expected text"),
+        ({"prompt": "x", "completion": {}}, "completion is an object; expected text"),
+        (
+            {"prompt": "x", "completion": "y", "answers": [[]]},
+            "answers[0] is a list; expected text",
+        ),
     ],
 )
 def test_rows_of_other_forms_say_what_is_wrong(value: object, problem: str) -> None:

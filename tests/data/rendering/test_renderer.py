@@ -145,3 +145,39 @@ def test_a_prompt_needs_room_for_its_answer():
     renderer(max_length=60).prompts([example], 8)
     with pytest.raises(DataError, match="with 50 to generate, the limit is 60"):
         renderer(max_length=60).prompts([example], 50)
+
+
+def marked(*weights: float) -> Example:
+    """Turns whose replies "one", "two", ... have these loss weights."""
+    messages: list[Message] = []
+    for weight, reply in zip(weights, ("one", "two", "three"), strict=False):
+        messages += [Message("user", f"{reply}?"), Message("assistant", reply, weight=weight)]
+    return Example("q", Conversation(tuple(messages)), (), "data.jsonl", 7)
+
+
+def test_a_reply_marked_as_not_to_be_learned_is_context():
+    (row,) = renderer().training_rows([marked(1, 0, 1)])
+    assert supervised(row) == "one<|im_end|>three<|im_end|>"
+    (whole,) = renderer().training_rows([marked(1, 1, 1)])
+    assert row.token_ids == whole.token_ids, "the mark changes no token"
+
+
+def test_nothing_stands_behind_the_last_reply_that_is_learned():
+    (row,) = renderer().training_rows([marked(1, 0)])
+    assert row == renderer().training_rows([marked(1)])[0]
+
+
+def test_a_loss_weight_is_that_of_its_tokens():
+    (row,) = renderer().training_rows([marked(0.5, 1)])
+    assert {w for w in row.weights if w} == {0.5, 1.0}
+    assert sum(row.weights) == 0.5 * len("one.") + len("two.")
+
+
+def test_a_row_with_nothing_left_to_learn_is_refused():
+    with pytest.raises(DataError, match=r"data.jsonl:7: every reply that would be learned is mark"):
+        renderer(train_on="last").training_rows([marked(1, 0)])
+
+
+def test_a_reply_that_must_not_be_learned_is_no_reference():
+    with pytest.raises(DataError, match="marked as not to be learned, so that it is no reference"):
+        renderer().prompts([marked(1, 0)], 8)

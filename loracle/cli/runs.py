@@ -1,0 +1,114 @@
+"""Commands about a run as a whole: resume, status, verify."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from loracle.cli.running import print_results
+from loracle.cli.shell import EXIT_FAILED, app, print_json, print_problems, quiet_libraries
+
+if TYPE_CHECKING:
+    from loracle.report.status import RunStatus
+
+_Run = Annotated[Path, typer.Argument(metavar="RUN", help="The folder of a run.")]
+
+
+@app.command()
+def resume(
+    run_folder: _Run,
+    candidate: Annotated[
+        str | None, typer.Option(help="Make only this candidate's trials; the others stay.")
+    ] = None,
+    retry_failed: Annotated[
+        bool, typer.Option("--retry-failed", help="Make failed trials again, too.")
+    ] = False,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="Print results.json instead of the table.")
+    ] = False,
+) -> None:
+    """Finish a run from its folder, whatever state it is in. A finished one loads no model.
+
+    Its plan, data and model must be what they were when it began.
+    """
+    from loracle.experiment.resuming import resume as resume_run
+    from loracle.run_folder.views import choose_view
+
+    found = resume_run(
+        run_folder,
+        choose_view(json_output=as_json),
+        candidate=candidate,
+        retry_failed=retry_failed,
+        before_loading=quiet_libraries,
+    )
+    print_problems(tuple(found.notes), label="note")
+    if found.was_finished:
+        print(f"{run_folder} is finished; all its files are whole", file=sys.stderr)
+    if as_json:
+        print_json(found.results)
+    else:
+        print_results(dict(found.results))
+    if found.results["num_failed"]:
+        raise typer.Exit(EXIT_FAILED)
+
+
+@app.command()
+def status(
+    folder: Annotated[
+        Path, typer.Argument(metavar="RUN|FOLDER", help="A run's folder, or one that holds runs.")
+    ],
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """Show how far a run is, or every run of a folder, from files alone. Changes nothing."""
+    from loracle.report.status import run_status
+    from loracle.run_folder.folder import run_folders
+
+    found = [run_status(path) for path in run_folders(folder)]
+    if as_json:
+        print_json([run.record() for run in found])
+        return
+    for run in found:
+        _print_status(run)
+
+
+@app.command()
+def verify(
+    run_folder: _Run,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """Hold every file of a run against what was written. Exit code 1: something is damaged."""
+    from loracle.run_folder.verifying import verify_run
+
+    found = verify_run(run_folder)
+    if as_json:
+        print_json(found._asdict())
+    else:
+        print_problems(tuple(found.problems), label="damaged")
+        for name in found.unfinished:
+            print(f"note: {name} is not finished: nothing is known of its files", file=sys.stderr)
+        whole = "all as they were written" if not found.problems else "see above"
+        print(f"{found.num_files:,} files checked: {whole}")
+    if found.problems:
+        raise typer.Exit(EXIT_FAILED)
+
+
+def _print_status(run: RunStatus) -> None:
+    from loracle.text import duration, visible
+
+    left = "" if run.eta_seconds is None or run.state != "running" else duration(run.eta_seconds)
+    parts = [f"{run.percent:.0f} %", f"{duration(run.seconds)} spent"]
+    parts += [f"about {left} left"] if left else []
+    parts += [run.holder] if run.holder and run.state in ("running", "unknown") else []
+    print(f"{run.run}: {run.state} · {' · '.join(parts)}")
+    width = max(len(trial.name) for trial in run.trials)
+    for trial in run.trials:
+        detail = visible(trial.detail.split("\n")[0])
+        print(
+            f"  {visible(trial.name):<{width}}  {trial.state:<11}  {trial.percent:3.0f} %  "
+            f"{duration(trial.seconds):>10}  {detail}".rstrip()
+        )
+    if run.state in ("interrupted", "incomplete"):
+        print(f"  `loracle resume {run.run}` finishes it")

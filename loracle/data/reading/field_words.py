@@ -1,0 +1,144 @@
+"""What is said of columns that are absent, that would be lost, or that cannot be learned from."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from collections.abc import Set as AbstractSet
+
+from loracle.data.faults import show
+from loracle.data.reading.chat_rows import turns_of
+from loracle.data.reading.formats import Format
+from loracle.data.reading.meanings import Meaning
+from loracle.data.reading.names import likely_meant
+from loracle.data.reading.row_content import RowValue, is_blank, keys_found
+
+_NUM_SHOWN = 12
+_WHAT: dict[Meaning, str] = {
+    "choices": "choices to choose from",
+    "passage": "something that the question is about",
+    "asked": "a part of what is asked",
+    "system": "the system's turn",
+    "history": "earlier turns",
+    "media": "images, sound or video",
+    "rejected": "a reply that is not wanted",
+}
+# The forms in which a field for a meaning is read, and the field.
+_FIELDS: dict[Meaning, dict[str, str]] = {
+    "passage": {
+        "question_answer": "context",
+        "choice": "context",
+        "alpaca": "input",
+    },
+    "asked": {"question_answer": "context", "choice": "context", "alpaca": "input"},
+    "system": {
+        "*": "system",
+    },
+    "history": {
+        "alpaca": "history",
+        "prompt_completion": "history",
+        "question_answer": "history",
+        "choice": "history",
+    },
+}
+_REPLY_OF = {
+    "prompt": "completion",
+    "query": "response",
+    "instruction": "output",
+    "question": "answer",
+}
+
+
+def absent(location: str, field: str, column: str, seen: Collection[str]) -> str:
+    """A column that the user names, and no row has."""
+    near = likely_meant(column, seen)
+    names = ", ".join(show(name) for name in list(seen)[:_NUM_SHOWN])
+    hint = f"did you mean {near}?" if near else f"the columns are {names}"
+    return f"{location}: no row has a column {show(column)}, named for {field}; {hint}"
+
+
+def lost(
+    column: str, num_rows: int, meaning: Meaning, form: Format, row_keys: AbstractSet[str]
+) -> str:
+    """A column that tells of what is asked, and is not used."""
+    rows = f"{num_rows:,} row{'' if num_rows == 1 else 's'}"
+    text = f"column {column} is not used in {rows}; by its name it holds {_WHAT[meaning]}"
+    return f"{text}. {_use(column, meaning, form, row_keys)}{_ignore(column)}"
+
+
+def _use(column: str, meaning: Meaning, form: Format, row_keys: AbstractSet[str]) -> str:
+    """How a column can be used, where the form has a place for it."""
+    if "[]." in column or form.name == "squad":
+        return "To leave it out: "
+    if meaning == "choices" and form.name in ("question_answer", "choice"):
+        if form.name == "question_answer":
+            return (
+                "Multiple choice is a form of its own: --format choice, with --column "
+                "options=NAME where a list of choices has another name. To leave it out: "
+            )
+        return "To leave it out: "
+    if form.name == "prompt_completion" and meaning in ("passage", "asked"):
+        prompt = "prompt" if "prompt" in row_keys else "query"
+        reply = "completion" if "completion" in row_keys else "response"
+        named = {"question": prompt, "answer": reply, "context": column}
+        if meaning == "asked":
+            named = {"instruction": prompt, "input": column, "output": reply}
+        return f"To use it: {_columns(named)}. To leave it out: "
+    known = _FIELDS.get(meaning, {})
+    field = known.get(form.name, known.get("*"))
+    if field is not None and field not in row_keys and field != column:
+        return f"To use it: {_columns({field: column})}. To leave it out: "
+    return "Write it into what is asked to use it. To leave it out: "
+
+
+def _columns(named: dict[str, str]) -> str:
+    pairs = ", ".join(f"{field}: {column}" for field, column in named.items())
+    options = " ".join(f"--column {_quoted(f'{f}={column}')}" for f, column in named.items())
+    return f"{options} (in a plan: columns: {{{pairs}}})"
+
+
+def _ignore(column: str) -> str:
+    return f"--ignore-column {_quoted(column)} (in a plan: ignore_columns: [{column}])"
+
+
+def _quoted(text: str) -> str:
+    return f'"{text}"' if set(text) & set(" []()|&;<>*?$") else text
+
+
+def media(column: str) -> str:
+    """A row with a column of media."""
+    return (
+        f"{column} holds images, sound or video, and only text can be learned; leave the row out, "
+        f"or, to learn its text alone: {_ignore(column)}"
+    )
+
+
+def _ends_asking(row: RowValue) -> bool:
+    """Whether a row has turns of which the last is the user's."""
+    turns = turns_of(row)
+    last = turns[-1] if isinstance(turns, list) and turns else None
+    return isinstance(last, dict) and last.get("role", last.get("from")) in ("user", "human")
+
+
+def preference(row: RowValue, rejected: str, chosen: Sequence[str], form: Format | None) -> str:
+    """A row of two replies, one of which is not wanted."""
+    names = " and ".join((*chosen, rejected))
+    text = f"preference data ({names}), which is not learned from as such; "
+    if chosen and form is not None and _ends_asking(row):
+        return f"{text}append the wanted reply to the turns, which end on what it answers"
+    if form is not None or not chosen:
+        options = " ".join(f"--ignore-column {_quoted(name)}" for name in (*chosen, rejected))
+        listed = ", ".join((*chosen, rejected))
+        return f"{text}to learn the reply beside it: {options} (ignore_columns: [{listed}])"
+    asked = next((key for key in _REPLY_OF if not is_blank(row.get(key))), None)
+    value = row[chosen[0]]
+    if isinstance(value, list) and len(value) > 1:
+        field = "messages"
+    elif asked is not None:
+        field = _REPLY_OF[asked].replace("response", "completion")
+    elif isinstance(value, list):
+        field = "messages"
+    else:
+        return (
+            f"{text}write the wanted reply behind what it answers (keys found: {keys_found(row)})"
+        )
+    return f"{text}to learn the wanted reply alone: {_columns({field: chosen[0]})}"

@@ -1,0 +1,149 @@
+"""Marks of what must not be learned, as data writes them.
+
+    {"role": "assistant", "content": ..., "weight": 0}          OpenAI
+    {"role": "assistant", "content": ..., "loss": false}        ms-swift
+    {"from": "gpt", "value": ..., "train": false}               axolotl
+    {"messages": [...], "loss_mask": [0, 1, 0, 1]}              one a turn, or one a reply
+    {"prompt": ..., "completion": ..., "label": false}          TRL's KTO, a reply not wanted
+
+A mark is true, false, or a loss weight. Only replies carry loss, so that marks of other turns
+change nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import NamedTuple
+
+from loracle.data.conversation import Message
+from loracle.data.faults import Faults, Reason, kind_of
+from loracle.data.reading.row_content import RowValue, is_blank
+
+TURN_MARKS = frozenset(
+    {
+        *("weight", "loss", "loss_weight", "loss_scale", "loss_mask", "train", "training"),
+        *("trainable", "train_on", "train_on_turn", "trained", "learn", "supervised"),
+        *("compute_loss", "calculate_loss"),
+    }
+)
+# Of a whole row, a weight may be the weight of anything, and a loss what a model was measured at.
+ROW_MARKS = frozenset(
+    {"loss_weight", "loss_scale", "loss_mask", "sample_weight", "train", "training", "trainable"}
+)
+KTO_MARKS = frozenset({"label", "kto_tag"})
+_UNFOLLOWED = frozenset({"train_detail", "training_detail"})
+# 1 hides in some programs what it shows in others.
+_AMBIGUOUS = frozenset({"mask", "masked"})
+_REFUSED_MARKS = _UNFOLLOWED | _AMBIGUOUS
+_ALL_ROW_MARKS = ROW_MARKS | KTO_MARKS | {"weight", "weights", "loss"}
+_WORDS = {"true": 1.0, "false": 0.0, "yes": 1.0, "no": 0.0}
+_MAX_WEIGHT = 1000.0
+
+
+class RowMarks(NamedTuple):
+    """weight: of the whole row. turns: by the place of a turn or of a reply, None where the row
+    says nothing of them. is_left_out: the row says that it must not be learned."""
+
+    weight: float = 1.0
+    turns: tuple[float, ...] | None = None
+    is_left_out: bool = False
+
+
+_NO_MARKS = RowMarks()
+
+
+def turn_weight(turn: RowValue, place: str, faults: Faults) -> float:
+    """The loss weight of one turn: 1 where it has no mark, 0 where any says so."""
+    if TURN_MARKS.isdisjoint(turn) and _REFUSED_MARKS.isdisjoint(turn):
+        return 1.0
+    weight = 1.0
+    for key in sorted(TURN_MARKS & turn.keys()):
+        weight *= _weight(turn[key], f"{place}.{key}", faults)
+    for key in sorted(_UNFOLLOWED & turn.keys()):
+        if not is_blank(turn[key]):
+            text = f"{place}.{key} marks parts of a turn; only whole turns can be marked"
+            faults.add(Reason.MARK, f"{text}: split the turn, or remove the key")
+    for key in sorted(_AMBIGUOUS & turn.keys()):
+        if not is_blank(turn[key]):
+            text = f"{place}.{key} may mean to learn the turn or to hide it"
+            faults.add(Reason.MARK, f"{text}; write weight: 1 to learn it, weight: 0 not to")
+    return weight
+
+
+def row_marks(row: RowValue, faults: Faults, *, kto: bool) -> RowMarks:
+    """What a row says of itself. kto: whether `label` may be KTO's mark in this form."""
+    if _ALL_ROW_MARKS.isdisjoint(row):
+        return _NO_MARKS
+    weight, turns = 1.0, None
+    for key in sorted(ROW_MARKS & row.keys()):
+        value = row[key]
+        if isinstance(value, list) and value:
+            turns = tuple(_weight(item, f"{key}[{i}]", faults) for i, item in enumerate(value))
+        else:
+            weight *= _weight(value, key, faults)
+    if _is_zero(row.get("weight")) or row.get("loss") is False:
+        weight = 0.0
+    for key in KTO_MARKS & row.keys() if kto else ():
+        if _is_false(row[key]):
+            text = f"{key} is false, KTO's mark of a reply that must not be learned"
+            advice = (
+                f"leave the row out, or say that it means something else, ignore_columns: [{key}]"
+            )
+            faults.add(Reason.MARK, f"{text}; {advice}")
+    return RowMarks(weight, turns, is_left_out=weight == 0)
+
+
+def marked(messages: Sequence[Message], marks: RowMarks, faults: Faults) -> tuple[Message, ...]:
+    """The turns with the row's marks on their own."""
+    if marks.turns is None and marks.weight == 1:
+        return tuple(messages)
+    replies = [i for i, message in enumerate(messages) if message.role == "assistant"]
+    weights = dict.fromkeys(replies, marks.weight)
+    if marks.turns is not None:
+        if len(marks.turns) == len(messages):
+            weights = {i: marks.weight * marks.turns[i] for i in replies}
+        elif len(marks.turns) == len(replies):
+            named = zip(replies, marks.turns, strict=True)
+            weights = {i: marks.weight * weight for i, weight in named}
+        else:
+            text = f"the row marks {len(marks.turns)} turns and has {len(messages)}, "
+            text += f"{len(replies)} of them replies; give one mark a turn, or one a reply"
+            faults.add(Reason.MARK, text)
+    return tuple(
+        replace(message, weight=message.weight * weights.get(i, 1.0))
+        for i, message in enumerate(messages)
+    )
+
+
+def _weight(value: object, place: str, faults: Faults) -> float:
+    if is_blank(value):
+        return 1.0
+    if isinstance(value, str):
+        text = value.strip().lower()
+        try:
+            value = _WORDS[text] if text in _WORDS else float(text)
+        except ValueError:
+            value = text
+    if isinstance(value, bool | int | float) and 0 <= value <= _MAX_WEIGHT:
+        return float(value)
+    expected = f"true, false, or a loss weight from 0 to {_MAX_WEIGHT:g}"
+    faults.add(Reason.MARK, f"{place} is {kind_of(value)}; expected {expected}")
+    return 1.0
+
+
+def is_mark(column: str, value: object) -> bool:
+    """Whether a column that is a mark with some values only is one with this value."""
+    if column in KTO_MARKS:
+        return isinstance(value, bool)
+    return (column == "weight" and _is_zero(value)) or (column == "loss" and value is False)
+
+
+def _is_zero(value: object) -> bool:
+    if isinstance(value, str):
+        return value.strip() in ("0", "0.0")
+    return isinstance(value, bool | int | float) and value == 0
+
+
+def _is_false(value: object) -> bool:
+    return value is False or (isinstance(value, str) and value.strip().lower() == "false")

@@ -1,0 +1,75 @@
+"""Whether disk and memory will do, said before the work and with figures."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from loracle.errors import StorageError
+from loracle.experiment.setup import ExperimentSetup
+from loracle.forecast.disk import trial_disk
+from loracle.model.memory import free_memory
+from loracle.run_folder.folder import RunFolder
+from loracle.run_folder.reporter import Reporter
+from loracle.storage_errors import free_bytes
+from loracle.text import size
+
+
+def require_disk(
+    setup: ExperimentSetup, folder: RunFolder, num_trials: int, report: Reporter
+) -> None:
+    """Refuse to start where not even one more trial fits on the disk; warn where not all do.
+
+    Raises:
+        StorageError: with what is needed and what is free.
+    """
+    free = free_bytes(folder.root)
+    if free is None or num_trials == 0:
+        return
+    num_parameters = adapter_parameters(setup.base.model, setup.lora_config)
+    questions = sum(len(evaluation.examples) for evaluation in setup.evaluations)
+    kept, checkpoints = trial_disk(num_parameters, questions, setup.generation.max_new_tokens)
+    needed = checkpoints + kept
+    found = f"the disk of {folder.root} has {size(free)} free, and "
+    if free < needed:
+        raise StorageError(
+            f"{found}a trial needs about {size(needed)} while it trains; free space there, or "
+            "choose another folder with --out",
+            is_passing=True,
+        )
+    total = needed + (num_trials - 1) * kept
+    if free < total:
+        report.emit(
+            "warning",
+            message=f"{found}the {num_trials} trials that are left need about {size(total)}; "
+            "free space there, or the last ones fail",
+        )
+
+
+def warn_of_memory(source: Path | None, device_type: str, report: Reporter) -> None:
+    """Warn where a model's weights alone are larger than what memory is free for them."""
+    free = free_memory(device_type)
+    if source is None or free is None:
+        return
+    weights = sum(path.stat().st_size for path in source.glob("*.safetensors"))
+    if weights > free.num_bytes:
+        report.emit(
+            "warning",
+            message=f"the model's weights take {size(weights)}, and {size(free.num_bytes)} of "
+            f"{free.place} are free: end other programs, or take a smaller or quantized model",
+        )
+
+
+def adapter_parameters(model: Any, lora_config: Any) -> int:
+    """About how many parameters an adapter has; a pattern of names counts as all linear layers."""
+    targets = lora_config.target_modules
+    named = set(targets) if isinstance(targets, list | set | tuple) else None
+    return sum(
+        lora_config.r * sum(module.weight.shape)
+        for name, module in model.named_modules()
+        if hasattr(module, "weight")
+        and module.weight is not None
+        and module.weight.dim() == 2
+        and "embed" not in name
+        and (named is None or any(name == t or name.endswith(f".{t}") for t in named))
+    )

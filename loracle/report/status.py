@@ -1,0 +1,200 @@
+"""`loracle status`: how far a run is, from its files and its lock alone.
+
+    run.state     running | interrupted | finished | incomplete | waiting | unknown
+    trial.state   waiting | training | evaluating | done | failed | interrupted | damaged
+
+A run is interrupted where it is unfinished and its process is gone; unknown where its last process
+ran on another machine; incomplete where it ended with trials left out on purpose.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from loracle.errors import RunFolderError
+from loracle.files import read_json_lines
+from loracle.report.run_record import TrialRecord, trial_records
+from loracle.run_folder.folder import RunFolder
+
+
+@dataclass(frozen=True)
+class TrialStatus:
+    """One trial. percent: of its work, by time. detail: the step, the evaluation, or the reason."""
+
+    name: str
+    state: str
+    percent: float
+    seconds: float
+    detail: str = ""
+
+
+@dataclass(frozen=True)
+class RunStatus:
+    """One run. seconds: what all trials took so far; eta_seconds: what is left, None where nothing
+    is known yet to tell it by. holder: the process that works in it, or did when it was killed."""
+
+    run: str
+    state: str
+    percent: float
+    seconds: float
+    eta_seconds: float | None
+    holder: str | None
+    trials: Sequence[TrialStatus]
+
+    def record(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+def run_status(root: Path | str) -> RunStatus:
+    """How far a run is. Raises RunFolderError where it is no run folder, or its plan is damaged."""
+    folder = RunFolder(root)
+    plan = folder.frozen_plan()
+    in_use = folder.in_use()
+    records = list(trial_records(folder, plan))
+    planned_steps = _planned_steps(folder.events)
+    num_questions = {
+        entry["name"]: _num_rows(folder.questions(entry["name"])) for entry in plan["evaluation"]
+    }
+    answering = _answering_seconds(records[0])
+    trials = [
+        _trial_status(record, planned_steps, num_questions, answering, running=bool(in_use))
+        for record in records
+    ]
+    state = _run_state(folder, trials, in_use)
+    holder = folder.holder()
+    return RunStatus(
+        run=str(root),
+        state=state,
+        percent=_percent(trials, _weights(plan, records)),
+        seconds=sum(trial.seconds for trial in trials),
+        eta_seconds=None if state == "finished" else _remaining(trials, _weights(plan, records)),
+        holder=None if holder is None else str(holder),
+        trials=trials,
+    )
+
+
+def _run_state(folder: RunFolder, trials: Sequence[TrialStatus], in_use: bool | None) -> str:
+    if in_use:
+        return "running"
+    ended = all(trial.state in ("done", "failed") for trial in trials)
+    if folder.results.is_file():
+        return "finished" if ended else "incomplete"
+    if in_use is None and folder.holder() is not None:
+        return "unknown"
+    begun = folder.events.is_file() and folder.events.stat().st_size > 0
+    return "interrupted" if begun else "waiting"
+
+
+def _trial_status(
+    record: TrialRecord,
+    planned_steps: Mapping[str, int],
+    num_questions: Mapping[str, int],
+    answering_seconds: float,
+    *,
+    running: bool,
+) -> TrialStatus:
+    folder = record.folder
+    if record.is_done:
+        try:
+            seconds = sum(_summary_seconds(record))
+        except RunFolderError as error:
+            return TrialStatus(record.label, "damaged", 0.0, 0.0, str(error))
+        return TrialStatus(record.label, "done", 100.0, seconds)
+    if folder.failed.is_file():
+        return TrialStatus(record.label, "failed", 100.0, 0.0, folder.failure() or "")
+    if not folder.root.exists():
+        return TrialStatus(record.label, "waiting", 0.0, 0.0)
+    steps = _rows(folder.steps)
+    trained = sum(row.get("seconds", 0.0) for row in steps)
+    answered = {name: _num_rows(folder.predictions(name)) for name in num_questions}
+    share = sum(answered.values()) / (sum(num_questions.values()) or 1)
+    total_steps = max(planned_steps.get(_event_name(record), 0), len(steps))
+    if any(answered.values()) or record.is_base:
+        state, whole_training = "evaluating", trained
+        detail = ", ".join(
+            f"{name} {count}/{num_questions[name]}" for name, count in answered.items() if count
+        )
+    else:
+        state, detail = "training", f"step {len(steps)}/{total_steps}"
+        whole_training = trained * total_steps / len(steps) if steps else 0.0
+    spent = trained + share * answering_seconds
+    whole = whole_training + answering_seconds
+    percent = 100 * min(1.0, spent / whole) if whole else 100 * share
+    return TrialStatus(record.label, state if running else "interrupted", percent, spent, detail)
+
+
+def _weights(plan: Mapping[str, Any], records: Sequence[TrialRecord]) -> list[float]:
+    """How much work each trial is, about: the base little, the others by their data's size."""
+    sizes = {entry["name"]: float(entry.get("size_bytes") or 1) for entry in plan["candidates"]}
+    mean = sum(sizes.values()) / len(sizes)
+    return [0.1 * mean if record.is_base else sizes[record.candidate] for record in records]
+
+
+def _percent(trials: Sequence[TrialStatus], weights: Sequence[float]) -> float:
+    done = sum(trial.percent * weight for trial, weight in zip(trials, weights, strict=True))
+    return done / sum(weights)
+
+
+def _remaining(trials: Sequence[TrialStatus], weights: Sequence[float]) -> float | None:
+    """By the time that the work so far took. The base says nothing of training."""
+    pairs = list(zip(trials, weights, strict=True))
+    known = [(t, w) for t, w in pairs[1:] if t.seconds > 0 and t.percent > 0]
+    left = sum((100 - trial.percent) / 100 * weight for trial, weight in pairs)
+    if left == 0:
+        return 0.0
+    work = sum(trial.percent / 100 * weight for trial, weight in known)
+    return left * sum(trial.seconds for trial, _ in known) / work if work else None
+
+
+def _event_name(record: TrialRecord) -> str:
+    """As events name a trial: with its seed only where the plan has several."""
+    return record.candidate if record.label == record.candidate else record.folder.root.name
+
+
+def _planned_steps(events: Path) -> dict[str, int]:
+    """How many steps each trial was to take when it last started."""
+    found: dict[str, int] = {}
+    if not events.is_file():
+        return found
+    for line in events.read_bytes().split(b"\n"):
+        if b'"trial_started"' not in line:
+            continue
+        try:
+            event = json.loads(line)
+            found[event["trial"]] = int(event["num_steps"])
+        # A line that a kill or a disk left damaged: the others still say what they say.
+        except (ValueError, LookupError, TypeError):
+            continue
+    return found
+
+
+def _answering_seconds(base: TrialRecord) -> float:
+    try:
+        return _summary_seconds(base)[1]
+    # Said where the base's own state is.
+    except RunFolderError:
+        return 0.0
+
+
+def _summary_seconds(record: TrialRecord) -> tuple[float, float]:
+    """Of training and of evaluation; 0 where it is not done."""
+    if not record.is_done:
+        return 0.0, 0.0
+    summary = record.folder.summary()
+    training = 0.0 if summary.training is None else summary.training.seconds
+    return training, summary.evaluation_seconds
+
+
+def _rows(path: Path) -> list[dict[str, Any]]:
+    try:
+        return read_json_lines(path, allow_torn_end=True).rows
+    except RunFolderError:
+        return []
+
+
+def _num_rows(path: Path) -> int:
+    return path.read_bytes().count(b"\n") if path.is_file() else 0

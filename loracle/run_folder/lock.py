@@ -1,0 +1,109 @@
+"""Which process works in a run folder: RUN/.lock is held, RUN/.holder.json says by whom.
+
+    {"host": "node7", "pid": 4711, "since": "2026-01-02T10:00:00+00:00"}
+
+The lock itself is filelock's: the system lets go of it when its holder dies, however it dies. On a
+file system without such locks filelock falls back to a marker that names process and machine, and
+takes over one whose process is gone.
+"""
+
+from __future__ import annotations
+
+import os
+import platform
+from contextlib import suppress
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from filelock import FileLock, Timeout
+
+from loracle.errors import RunFolderError
+from loracle.files import read_json, write_json
+
+LOCK_NAME = ".lock"
+HOLDER_NAME = ".holder.json"
+
+# Whoever looks whether a folder is in use holds its lock for a moment.
+_PATIENCE_SECONDS = 0.25
+_POLL_SECONDS = 0.05
+
+
+class Holder(NamedTuple):
+    """The process that holds a lock, or held it when it was killed."""
+
+    host: str
+    pid: int
+    since: str
+
+    def __str__(self) -> str:
+        return f"process {self.pid} on {self.host} since {self.since}"
+
+    @property
+    def is_here(self) -> bool:
+        """Whether it is, or was, a process of this machine."""
+        return self.host == platform.node()
+
+
+class FolderLock:
+    """The lock of one run folder."""
+
+    def __init__(self, root: Path) -> None:
+        self._root = root
+        self._path = root / LOCK_NAME
+        self._holder_path = root / HOLDER_NAME
+        self._lock: Any = None
+
+    def take(self) -> None:
+        """Take the lock. Raises RunFolderError, with its holder, where another process has it."""
+        lock = _file_lock(self._path)
+        try:
+            lock.acquire(timeout=_PATIENCE_SECONDS, poll_interval=_POLL_SECONDS)
+        except Timeout as error:
+            raise RunFolderError(
+                f"{self._root} is in use by {self.holder() or 'another process'}; wait for its "
+                "end, or choose another folder with --out"
+            ) from error
+        self._lock = lock
+        since = datetime.now(UTC).isoformat(timespec="seconds")
+        holder = Holder(platform.node(), os.getpid(), since)
+        write_json(self._holder_path, holder._asdict())
+
+    def release(self) -> None:
+        """Let other processes work in the folder. A second call does nothing."""
+        if self._lock is None:
+            return
+        # A name that stays behind is that of a process which no longer holds the lock.
+        with suppress(OSError):
+            self._holder_path.unlink(missing_ok=True)
+        self._lock.release(force=True)
+        self._lock = None
+
+    def holder(self) -> Holder | None:
+        """Who took the lock last and did not let go of it in good order."""
+        try:
+            record = read_json(self._holder_path)
+            return Holder(str(record["host"]), int(record["pid"]), str(record["since"]))
+        # Nobody, or a name that a kill or a disk left unreadable.
+        except (RunFolderError, OSError, LookupError, TypeError, ValueError):
+            return None
+
+    def is_held(self) -> bool | None:
+        """Whether a process holds the lock. None: it cannot be told from here, as where the last
+        one ran on another machine."""
+        if not self._path.exists():
+            return None
+        lock = _file_lock(self._path)
+        try:
+            lock.acquire(timeout=0)
+        except Timeout:
+            return True
+        except OSError:
+            return None
+        holder = self.holder()
+        lock.release(force=True)
+        return False if holder is None or holder.is_here else None
+
+
+def _file_lock(path: Path) -> Any:
+    return FileLock(path, thread_local=False)

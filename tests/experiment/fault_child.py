@@ -1,0 +1,99 @@
+"""Runs in a child process under failing_writes.c: one run after another, each with one fault.
+
+    python -m tests.experiment.fault_child WORLD STEP
+
+Prints JSON: how many calls write, how many faults were tried, and what went wrong.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import errno
+import io
+import json
+import shutil
+import sys
+from pathlib import Path
+from typing import Any
+
+from loracle import cli
+from loracle.files import read_json
+from tests.small_run import SETTINGS, World, numbers
+
+NUMBERS = (errno.ENOSPC, errno.EIO, errno.EACCES)
+
+
+def run_once(world: World) -> tuple[int, str]:
+    """The run by its command: exit code, and what it wrote to standard error."""
+    settings = [part for setting in SETTINGS for part in ("--set", setting)]
+    data = [str(world.root / name) for name in ("a.jsonl", "b.jsonl")]
+    evaluation = ["--eval", str(world.root / "test.jsonl"), "--model", str(world.model)]
+    sys.argv = ["loracle", "run", *data, *evaluation, "--out", str(world.run), *settings]
+    errors = io.StringIO()
+    code = 70
+    with contextlib.redirect_stderr(errors), contextlib.redirect_stdout(io.StringIO()):
+        try:
+            cli.main()
+        except SystemExit as ended:
+            code = int(ended.code or 0)
+        # What a user would see as a traceback.
+        except BaseException as error:  # noqa: BLE001
+            errors.write(f"Traceback: {type(error).__name__}: {error}")
+    return code, errors.getvalue()
+
+
+def try_fault(shim: Any, world: World, n: int, number: int, expected: Any) -> tuple[str, list[str]]:
+    """How the run with the fault ended (as if nothing was, with failed trials, refused), and what
+    is wrong with that or with the run after it."""
+    shutil.rmtree(world.run, ignore_errors=True)
+    shim.arm_fault(str(world.run).encode(), n, number)
+    code, said = run_once(world)
+    was_reached = shim.seen_calls() >= n
+    shim.arm_fault(b"", 0, 0)
+    if not was_reached:
+        return "not reached", []
+    problems = []
+    name = errno.errorcode[number]
+    if "Traceback" in said or code not in (0, 1, 2):
+        problems.append(f"a traceback: {said[-400:]}")
+    elif code == 0 and numbers(read_json(world.run / "results.json")) != expected:
+        problems.append("other numbers, without a word")
+    elif code != 0 and (name not in said or str(world.run) not in said):
+        problems.append(f"the message names no file or no cause: {said[-400:]}")
+    code_after, said_after = run_once(world)
+    if code_after != 0:
+        problems.append(f"the run after it ended with {code_after}: {said_after[-400:]}")
+    elif numbers(read_json(world.run / "results.json")) != expected:
+        problems.append("other numbers after the next run")
+    if leftovers := [str(path) for path in world.run.rglob(".loracle-unfinished-*")]:
+        problems.append(f"left behind: {leftovers}")
+    ending = {0: "finished", 1: "trials failed or a file refused", 2: "refused"}.get(code, "else")
+    return ending, [f"call {n}, {name}: {problem}" for problem in problems]
+
+
+def main() -> None:
+    root, step = Path(sys.argv[1]), int(sys.argv[2])
+    world = World(root, root / "run")
+    shim = ctypes.CDLL(None)
+    shim.seen_calls.restype = ctypes.c_long
+    shim.arm_fault.argtypes = [ctypes.c_char_p, ctypes.c_long, ctypes.c_int]
+    shutil.rmtree(world.run, ignore_errors=True)
+    shim.arm_fault(str(world.run).encode(), -1, 0)
+    code, said = run_once(world)
+    num_calls = shim.seen_calls()
+    assert code == 0, said
+    expected = numbers(read_json(world.run / "results.json"))
+    endings: dict[str, int] = {}
+    problems = []
+    for turn, n in enumerate(range(1, num_calls + 1, step)):
+        for number in NUMBERS if step == 1 else NUMBERS[turn % 3 : turn % 3 + 1]:
+            ending, found = try_fault(shim, world, n, number, expected)
+            endings[ending] = endings.get(ending, 0) + 1
+            problems += found
+    record = {"num_calls": num_calls, "endings": endings, "problems": problems}
+    sys.stdout.write(json.dumps(record) + "\n")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,120 @@
+"""Files made to fill time or memory: each ends within 20 s and 2 GB, with one clear error."""
+
+from __future__ import annotations
+
+import gzip
+import json
+import os
+import re
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from tests import tiny
+
+SECONDS, BYTES = 20, 2 << 30
+TURNS = [{"role": "user", "content": "a?"}, {"role": "assistant", "content": "b"}]
+ROW = json.dumps({"messages": TURNS})
+LOOP = "{% for a in range(99999) %}{% for b in range(99999) %}{% endfor %}{% endfor %}"
+OUTPUT = (
+    "{% set ns = namespace(x='x' * 1000) %}"
+    "{% for a in range(40) %}{% set ns.x = ns.x ~ ns.x %}{% endfor %}{{ ns.x }}"
+)
+
+
+def bomb_in_template(template: str) -> Callable[[Path], list[str]]:
+    def make(folder: Path) -> list[str]:
+        tiny.save_model(folder / "model")
+        (folder / "model/chat_template.jinja").write_text(template + tiny.CHAT_TEMPLATE)
+        (folder / "a.jsonl").write_text(ROW + "\n")
+        return ["inspect", "a.jsonl", "--model", "model"]
+
+    return make
+
+
+def yaml_anchors(folder: Path) -> list[str]:
+    lines = ["a0: &a0 [x, x, x, x, x, x, x, x, x]"]
+    lines += [f"a{i}: &a{i} [{', '.join([f'*a{i - 1}'] * 9)}]" for i in range(1, 12)]
+    (folder / "plan.yaml").write_text("\n".join(lines))
+    return ["check", "--plan", "plan.yaml"]
+
+
+def packed_rows(folder: Path) -> list[str]:
+    with gzip.open(folder / "a.jsonl.gz", "wb") as file:
+        for _ in range(300):
+            file.write((ROW + "\n").encode() * 10_000)
+    return ["check", "a.jsonl.gz"]
+
+
+def packed_line(folder: Path) -> list[str]:
+    """As a zip bomb is: nothing but zeros."""
+    with gzip.open(folder / "a.jsonl.gz", "wb") as file:
+        for _ in range(1024):
+            file.write(bytes(1 << 20))
+    return ["check", "a.jsonl.gz"]
+
+
+def pipe(folder: Path) -> list[str]:
+    os.mkfifo(folder / "a.jsonl")
+    return ["check", "a.jsonl"]
+
+
+def endless(folder: Path) -> list[str]:
+    with (folder / "a.jsonl").open("wb") as file:
+        file.truncate(1 << 40)
+    return ["check", "a.jsonl"]
+
+
+def deep(folder: Path) -> list[str]:
+    (folder / "a.json").write_text("[" * 5_000_000)
+    return ["check", "a.json"]
+
+
+BOMBS = {
+    "template loop": (bomb_in_template(LOOP), "runs for more than 5 seconds on one row"),
+    "template output": (bomb_in_template(OUTPUT), "chat template cannot be used: it "),
+    "YAML anchors": (yaml_anchors, "its aliases (*name) stand for more than 200,000 values"),
+    "gz": (packed_rows, "unpacks to more than 100 times"),
+    "zip-like": (packed_line, "unpacks to more than 100 times"),
+    "FIFO": (pipe, "is not a regular file"),
+    "endless file": (endless, "more than 1 GiB without an end"),
+    "deep JSON": (deep, "nested too deeply"),
+}
+
+
+@pytest.mark.parametrize("bomb", BOMBS)
+def test_a_bomb_ends_soon_and_small_with_one_clear_error(bomb: str, tmp_path: Path) -> None:
+    make, message = BOMBS[bomb]
+    arguments = make(tmp_path)
+    # wait4's figure would hold what this process had when it forked.
+    peak = tmp_path / "peak"
+    code = (
+        "import atexit, pathlib\n"
+        f"atexit.register(lambda: pathlib.Path({str(peak)!r}).write_text("
+        "pathlib.Path('/proc/self/status').read_text()))\n"
+        "from loracle.cli import main; main()"
+    )
+    root = str(Path(__file__).parents[2])
+    child = subprocess.Popen(
+        [sys.executable, "-c", code, *arguments],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": root, "OMP_NUM_THREADS": "1"},
+        stdout=subprocess.PIPE,
+        # The card of a dataset is the result of `check`, and says what is wrong with it.
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+    assert child.stdout is not None
+    said = child.stdout.read()
+    _, status, usage = os.wait4(child.pid, 0)
+    child.returncode = os.waitstatus_to_exitcode(status)
+    assert child.returncode == 2, said[-2000:]
+    assert message in " ".join(said.split())
+    assert "Traceback" not in said
+    # The processor's time: how long it takes beside others says nothing.
+    assert usage.ru_utime + usage.ru_stime < SECONDS
+    [peak_kilobytes] = re.findall(r"VmHWM:\s+(\d+) kB", peak.read_text())
+    assert int(peak_kilobytes) * 1024 < BYTES
