@@ -4,6 +4,7 @@
     catalogue.py  help and messages in Chinese
     init.py       init
     running.py    run, fetch
+    planning.py   plan, recommend, doctor
     runs.py       resume, status, verify
     data.py       check, inspect, split, convert
     results.py    decide, compare, report, serve, score, export
@@ -21,6 +22,7 @@ import sys
 # isort: off
 from loracle.cli import init
 from loracle.cli import running
+from loracle.cli import planning
 from loracle.cli import runs
 from loracle.cli import data
 from loracle.cli import results
@@ -40,7 +42,7 @@ from loracle.run_folder import signals
 from loracle.secrecy import without_secrets
 from loracle.storage_errors import storage_error
 
-__all__ = ["app", "data", "init", "main", "results", "running", "runs"]
+__all__ = ["app", "data", "init", "main", "planning", "results", "running", "runs"]
 
 
 def main() -> None:

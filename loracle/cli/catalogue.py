@@ -41,6 +41,12 @@ _EXAMPLE = {"en": "Example", "zh": "示例"}
 
 # The help of a command: its first line, then further paragraphs.
 _COMMANDS = {
+    "Foresee a run: tokens, hours, memory, disk, money.": "预估一次运行：token、时间、内存、磁盘、费用。",
+    "Needs the model's config and tokenizer, not its weights. Exit code 1: it does not fit.": "只需要模型的配置和分词器，不需要权重。退出码 1：放不下。",
+    "Foresee training one model on one dataset: batches, hours.": "预估用一个模型在一个数据集上训练：批大小和时间。",
+    "The dataset's own rows stand for the questions. Exit code 1: it does not fit.": "用数据集自己的行充当评测题。退出码 1：放不下。",
+    "Tell what this machine has and lacks, and how to get it.": "说明这台机器有什么、缺什么，以及如何补上。",
+    "Exit code 1: something needs attention. With HF_HUB_OFFLINE=1 no connection is opened.": "退出码 1：有需要处理的问题。设置 HF_HUB_OFFLINE=1 时不建立任何连接。",
     "Tells which dataset is worth fine-tuning on.": "找出哪个数据集最值得用来微调。",
     "Fine-tune on every candidate and say which one to use.": "在每个候选数据集上微调，给出该用哪一个的结论。",
     "All candidates start from the same base and answer the same questions. Run the same command "
@@ -80,6 +86,16 @@ _COMMANDS = {
 
 # The help of an option or argument.
 _PARAMETERS = {
+    "Price of one card for an hour.": "一张卡一小时的价格。",
+    "Time two real training steps; loads the weights.": "实测两个训练步的时间；会加载权重。",
+    "A training set.": "一个训练集。",
+    "Plan for a card with this much memory: 24GB.": "按这么大显存的卡来预估：24GB。",
+    "Training sets to compare, as for `run`.": "要比较的训练集，与 `run` 相同。",
+    "Foresee the run, as `loracle plan` does; start nothing.": "像 `loracle plan` 一样预估，不启动任何东西。",
+    "The run folder to plan for.": "打算使用的运行目录。",
+    "How many such cards.": "这样的卡有几张。",
+    "Plan for this card, not this machine: rtx4090.": "按这种卡而不是本机来预估：rtx4090。",
+    "A model folder, a hub id, or `embedded`.": "模型目录、hub 名称或 `embedded`。",
     "Exit 1 if anything is listed under `Read this first`.": "只要“请先看”里有内容，就以 1 退出。",
     "Every reason as a sentence, not a table.": "用句子列出每条理由，而不是表格。",
     "Print the version and exit.": "打印版本号并退出。",

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from loracle.cli.catalogue import say
+from loracle.cli.planning import show_forecast
 from loracle.cli.shell import DATA, EXIT_FAILED, START, app, print_json, session
 from loracle.text import cell_width, visible
 
@@ -57,6 +58,10 @@ def run(
     strict: Annotated[
         bool, typer.Option("--strict", help="Exit 1 if anything is listed under `Read this first`.")
     ] = False,
+    dry_run: Annotated[
+        bool,
+        typer.Option("--dry-run", help="Foresee the run, as `loracle plan` does; start nothing."),
+    ] = False,
 ) -> None:
     """Fine-tune on every candidate and say which one to use.
 
@@ -65,6 +70,18 @@ def run(
     """
     import loracle
 
+    if dry_run:
+        from loracle.plan import load_plan
+
+        loaded = load_plan(
+            plan,
+            candidates=candidates or (),
+            evaluations=evaluation or (),
+            model=model,
+            overrides=overrides or (),
+        )
+        show_forecast(loaded, out, as_json=as_json)
+        return
     finished = loracle.run(
         candidates or (),
         evaluation or (),

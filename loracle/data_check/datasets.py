@@ -285,5 +285,6 @@ def _length_limit(
         loaded.max_length_tokens,
         shape,
         free,
-        gradient_checkpointing=training.gradient_checkpointing,
+        # auto turns it on where a row would not fit without it.
+        gradient_checkpointing=training.gradient_checkpointing is not False,
     )

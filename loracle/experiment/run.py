@@ -24,6 +24,7 @@ from loracle.decision.evidence import read_evidence
 from loracle.decision.judge import judge, judgement_record
 from loracle.errors import PlanError, RunFolderError, UserError
 from loracle.experiment.attempt import Outcome, attempt_base, attempt_trial, places, refuse_trial
+from loracle.experiment.foreseeing import note_measured, settled
 from loracle.experiment.selection import Selection, left_alone
 from loracle.experiment.setup import (
     NLL_METRIC,
@@ -100,6 +101,7 @@ def run(
         results = _results(planned, prepared, outcomes)
         folder.write_json(folder.results, results)
         _announce_decisions(results, report)
+        note_measured(folder, prepared.setup.base.device.type, time.perf_counter() - started)
         report_path = _write_report(folder, report)
         report.emit(
             "run_finished",
@@ -195,8 +197,11 @@ def prepare_planned(
     data = planned.data
     ready = check_run(data, folder, report)
     base = base or load_model(data.plan, data.model_folder)
-    prepared = prepare(data.plan, ready, base, planned.lora, report, data.plan_fingerprint)
-    return Prepared(*prepared, ready.refusals)
+    setup, training_sets, self_test = prepare(
+        data.plan, ready, base, planned.lora, report, data.plan_fingerprint
+    )
+    setup = settled(data.plan, setup, training_sets, folder, report)
+    return Prepared(setup, training_sets, self_test, ready.refusals)
 
 
 def _keep_questions(setup: ExperimentSetup, folder: RunFolder) -> None:

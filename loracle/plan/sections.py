@@ -251,10 +251,11 @@ class TrainingPlan(Section):
     """forest: shared prefixes are computed once; padded: plain padded batches; auto: forest where
     the model passes the self-test, else padded."""
     micro_batch_tokens: Count | Literal["auto"] = "auto"
-    """Tokens computed at once. Decides memory and speed, never the result. auto: chosen for the
-    machine, and halved where memory runs out."""
-    gradient_checkpointing: StrictBool = False
-    """Compute activations again in the backward pass: slower, with less memory."""
+    """Tokens computed at once. Decides memory and speed, never the result. auto: what the memory
+    forecast allows, and halved where memory runs out all the same."""
+    gradient_checkpointing: StrictBool | Literal["auto"] = False
+    """Compute activations again in the backward pass: slower, with less memory. auto: only if the
+    memory forecast says that it is needed."""
     checkpoint_every: Count | Text = "auto"
     """Optimizer steps (100) or time (`10 min`, `30 s`, `1 h`) between checkpoints, from which a
     training that was stopped resumes with the same result. auto: as often as it costs at most 2 %

@@ -14,9 +14,23 @@ from loracle.language import chosen_language
 
 READING = {"--format", "--column", "--ignore-column", "--split", "--encoding", "--unanswerable"}
 SHARED = {"--language", "--quiet", "-q", "--verbose", "-v"}
+FORESEEN = {"--set", "--device", "--memory", "--count", "--price", "--probe", "--json"}
 FLAGS = {
     "init": {"candidates", "--eval", "--from", "--out"},
-    "run": {"candidates", "--eval", "--model", "--out", "--plan", "--set", "--json", "--strict"},
+    "run": {
+        "candidates",
+        "--eval",
+        "--model",
+        "--out",
+        "--plan",
+        "--set",
+        "--json",
+        "--strict",
+        "--dry-run",
+    },
+    "plan": {"candidates", "--eval", "--model", "--out", "--plan"} | FORESEEN,
+    "recommend": {"model", "dataset"} | FORESEEN,
+    "doctor": {"--json"},
     "resume": {"run_folder", "--candidate", "--retry-failed", "--json"},
     "status": {"folder", "--json"},
     "verify": {"run_folder", "--json"},
@@ -58,7 +72,7 @@ def test_commands_stand_in_groups() -> None:
     for name, command in command_tree("en").commands.items():
         groups.setdefault(command.rich_help_panel, []).append(name)
     assert groups == {
-        "Start": ["init", "run", "resume"],
+        "Start": ["init", "plan", "recommend", "doctor", "run", "resume"],
         "Data": ["fetch", "check", "inspect", "split", "convert"],
         "Results": ["status", "verify", "decide", "compare", "report", "serve", "score"],
         "Share": ["export"],

@@ -2,6 +2,7 @@
 
 judged.py      decision, ranking, estimates, pairs, evaluation sets
 measured.py    training curves, cost, data, length of answers
+foreseen.py    what was predicted, beside what it took
 provenance.py  settings, versions, hashes, command
 words.py       numbers and names as they are shown
 """
@@ -13,7 +14,7 @@ from typing import Any
 
 from loracle.report.answers import pack_answers
 from loracle.report.run_record import RunRecord
-from loracle.report.sections import audited, judged, measured, provenance
+from loracle.report.sections import audited, foreseen, judged, measured, provenance
 from loracle.report.sections.lookup import Findings
 from loracle.report.sections.words import Said
 
@@ -24,6 +25,7 @@ CONTENTS = (
     ("sets", "Evaluation sets", "评测集"),
     ("training", "Training curves", "训练曲线"),
     ("cost", "Learning cost", "学习代价"),
+    ("foreseen", "Predicted and measured", "预测与实测"),
     ("data", "Data", "数据"),
     ("answers", "Wins and losses", "逐题胜负"),
     ("length", "Length and endings", "长度与结束原因"),
@@ -50,6 +52,7 @@ def all_sections(record: RunRecord) -> dict[str, Any]:
         **({} if findings is None else _judged(record, findings)),
         "training": measured.training(record),
         "cost": measured.cost(record),
+        "foreseen": foreseen.foreseen(record),
         "data": measured.data(record) | {"audit": audited.audit(record)},
         "answers": _answers(record, findings),
         "length": measured.length(record),
