@@ -45,7 +45,7 @@ NUM_RESAMPLES = 1_999
 
 
 def cluster_sizes(generator: np.random.Generator, num_clusters: int) -> IntArray:
-    """Questions of each passage: 5 on average, unequal, as in question answering sets."""
+    """Questions of every passage: 5 on average, unequal, as in question answering sets."""
     return np.minimum(generator.geometric(0.2, num_clusters), 25)
 
 
@@ -256,7 +256,7 @@ def verdict(scores: FloatArray, sizes: IntArray) -> str:
 def verdicts(
     num_experiments: int, gain: float, num_clusters: int, num_candidates: int = 3, seed: int = 0
 ) -> dict[str, float]:
-    """The share of each verdict where one candidate gains so much and the others nothing."""
+    """The share of every verdict where one candidate gains so much and the others nothing."""
     generator = np.random.default_rng(seed)
     said: Counter[str] = Counter()
     for _ in range(num_experiments):

@@ -89,7 +89,7 @@ def read_json(path: Path) -> Any:
 
 
 def _content(path: Path) -> bytes:
-    """The file's bytes. Raises RunFolderError where there is none, StorageError where it cannot
+    """The file's bytes. Raises RunFolderError if there is none, StorageError where it cannot
     be read."""
     try:
         with reading(path):
@@ -174,7 +174,7 @@ class AppendedFile:
 class JsonLinesWriter(AppendedFile):
     """Appends rows to a JSONL file, each handed to the system before `write` returns.
 
-    resume: keep the rows that are there, else start anew. A last row that a killed writer left
+    resume: keep the rows that are there, else start again. A last row that a killed writer left
     incomplete is cut off then; `torn_end` holds it, for the caller to report.
     """
 

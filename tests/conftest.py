@@ -1,4 +1,4 @@
-"""Which tests run: `slow` ones with --slow, `gpu` ones where there is a CUDA device."""
+"""Which tests run: `slow` ones with --slow, `gpu` ones if there is a CUDA device."""
 
 from __future__ import annotations
 

@@ -37,7 +37,7 @@ ANSWERED = {
 }
 FINISHED = {"run": "demo", "num_failed": 1, "seconds": 3725.0, "report": "demo/report.html"}
 
-# One event of each kind, in the order of a run.
+# One event of every kind, in the order of a run.
 A_RUN: list[tuple[str, dict[str, Any]]] = [
     ("run_started", {"run": "demo", "num_trials": 5, "candidates": ["clean", "noisy"]}),
     ("dataset_read", {"name": "clean", "description": "889 rows of messages, JSON"}),

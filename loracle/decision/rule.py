@@ -64,7 +64,7 @@ class Decision:
 
 
 def decide(analysis: Analysis, costs: Mapping[str, float]) -> list[Decision]:
-    """The overall decision first, then one for each evaluation set where there are several.
+    """The overall decision first, then one for each evaluation set if there are several.
 
     costs: training tokens computed for each candidate.
     """

@@ -270,7 +270,7 @@ def _write_report(folder: RunFolder, report: Reporter) -> Path | None:
 
 
 def _recorded_commits(plan: Plan, out: Path | None) -> tuple[dict[EntryKey, str], str | None]:
-    """The commits that the run folder's plan holds, where there is one to go on with."""
+    """The commits that the run folder's plan holds, if there is one to resume."""
     if out is None or not RunFolder(out).plan.is_file():
         return {}, None
     try:

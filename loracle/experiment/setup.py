@@ -54,7 +54,7 @@ class Place:
 
 @dataclass(frozen=True)
 class TrainingSet:
-    """A candidate, rendered: sequences with loss weights, and the prefix group of each."""
+    """A candidate, rendered: sequences with loss weights, and the prefix group for each."""
 
     name: str
     sequences: Sequences

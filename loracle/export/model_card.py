@@ -1,6 +1,6 @@
 """The README.md of an exported model: what it was trained on, how well it does, and how to use it.
 
-Numbers come from results.json as they stand there; where there is no judgement, the card says so.
+Numbers come from results.json as they stand there; if there is no judgement, the card says so.
 """
 
 from __future__ import annotations

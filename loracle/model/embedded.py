@@ -6,7 +6,7 @@ takes half a minute, so it is converted once, into the cache folder:
     CACHE/smollm2-135m-instruct-1/
       config.json · generation_config.json · model.safetensors
       tokenizer.json · tokenizer_config.json · chat_template.jinja
-      manifest.json      sha256 of each of them, written last
+      manifest.json      sha256 of every one of them, written last
 
 The copy is in float32: the file's four-bit values do not survive a rounding to bfloat16, and
 float32 still loads in under a second. CACHE is $LORACLE_CACHE, else $XDG_CACHE_HOME/loracle,

@@ -99,7 +99,7 @@ def named_files(
 ) -> tuple[list[CandidatePlan], list[EvaluationPlan]]:
     """Data files without a plan, under the names that a plan would give them.
 
-    Raises PlanError where there is no file at all, two would have one name, or an entry's keys
+    Raises PlanError if there is no file at all, two would have one name, or an entry's keys
     cannot be used.
     """
     tree = written_out({"candidates": candidates, "evaluation": evaluations})

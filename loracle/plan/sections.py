@@ -139,7 +139,7 @@ class DataFilePlan(Section):
     limit: Count | None = None
     """How many rows to read, from the first. None: all."""
     split: Text | None = None
-    """The split to read where there are several. None: the only one."""
+    """The split to read if there are several. None: the only one."""
     format: FormatName | Literal["auto"] = "auto"
     """The form of the rows. auto: by the keys of the rows; two forms in one file are an error."""
     columns: dict[FieldName, Text] = {}

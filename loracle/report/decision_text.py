@@ -33,7 +33,7 @@ def decision_sentence(decisions: Sequence[Mapping[str, Any]], language: Language
 
 
 def decision_lines(decisions: Sequence[Mapping[str, Any]], language: Language = "en") -> list[str]:
-    """The overall decision, its reasons, then each evaluation set's where there are several."""
+    """The overall decision, its reasons, then each evaluation set's if there are several."""
     why, alone = _HEADINGS[language]
     overall, *single = decisions
     lines = [decision_sentence(decisions, language), "", f"{why}:"]
@@ -53,7 +53,7 @@ def read_first_lines(facts: Sequence[Mapping[str, Any]], language: Language = "e
 
 
 def alone_lines(decisions: Sequence[Mapping[str, Any]], language: Language = "en") -> list[str]:
-    """The sentence of each evaluation set where there are several."""
+    """The sentence of every evaluation set if there are several."""
     alone = _HEADINGS[language][1]
     return [
         f"{alone.format(name=one['evaluation'])}: {visible(one['sentence'][language])}"

@@ -20,7 +20,7 @@ _NAME_COLUMNS = 32
 
 
 def results_table(results: Mapping[str, Any]) -> list[Table]:
-    """One table for each evaluation, then one of their mean where there are several.
+    """One table for each evaluation, then one of their mean if there are several.
 
     The rows are in the order of the ranking over all evaluations.
     """

@@ -227,7 +227,7 @@ class RunFolder:
                 self.replaced = changes
             if stored == record and self.plan.name in self._manifest.files():
                 return
-        # The first time, or a data file was moved: the newest place is the one to go on with.
+        # The first time, or a data file was moved: the newest place is the one to resume.
         self.write_json(self.plan, record)
 
     def _stored_plan(self, record: Mapping[str, Any]) -> dict[str, Any]:
@@ -284,7 +284,7 @@ class RunFolder:
 def run_folders(folder: Path) -> list[Path]:
     """The runs in a folder, or the folder itself if it is one.
 
-    Raises RunFolderError where there is none.
+    Raises RunFolderError if there is none.
     """
     if RunFolder(folder).plan.is_file():
         return [folder]

@@ -169,5 +169,5 @@ class Reporter:
         self.emit(
             "warning",
             message=f"{listener.name} failed and gets nothing from here on "
-            f"({type(error).__name__}: {error}); the run goes on, its folder holds everything",
+            f"({type(error).__name__}: {error}); the run continues, its folder holds everything",
         )

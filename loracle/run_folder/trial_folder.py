@@ -47,7 +47,7 @@ class TrialFolder:
         return self.root / "predictions" / f"{evaluation}.jsonl"
 
     def scores(self, evaluation: str) -> Path:
-        """Where the score of each of those answers is."""
+        """Where the score for each of those answers is."""
         return self.root / "scores" / f"{evaluation}.jsonl"
 
     def fail(self, reason: str) -> None:

@@ -136,7 +136,7 @@ class _Throttle:
         passes = (
             last is None
             or work.stage != last.stage
-            or work.num_done <= last.num_done  # the same stage anew, with another seed
+            or work.num_done <= last.num_done  # the same stage again, with another seed
             or work.is_last
             or now - self._last_time >= self._interval_seconds
             or (work.num_done - last.num_done) * 10 >= work.total

@@ -4,7 +4,7 @@
       -> {"status": "running", "trials": [{"name": "clean", "stage": "training", "done": 14,
           "total": 56, "loss": 0.61, "curve": [[1, 3.1], ...]}], ...}
 
-Only whole lines are taken. A file that was replaced or has become shorter is read anew, so a run
+Only whole lines are taken. A file that was replaced or has become shorter is read again, so a run
 that starts again is followed like the first. Long curves are kept at a bounded number of points.
 """
 
@@ -140,7 +140,7 @@ class RunState:
             self.estimate.take(kind, event, _seconds(event.get("time")))
 
     def _start(self, event: Mapping[str, Any]) -> None:
-        """A run starts, or starts again: what an earlier process left unfinished waits anew."""
+        """A run starts, or starts again: what an earlier process left unfinished waits again."""
         self.status, self.started = "running", event["time"]
         self.estimate = RunEstimate()
         self.num_trials, self.num_failed = event["num_trials"], 0

@@ -1,8 +1,8 @@
 """From the scores of single questions to estimates and corrected comparisons.
 
-    scores of each row (base, candidates), seed and question, the cluster of each question
-      -> for each evaluation set, and for the plain mean over the sets where there are several:
-         Estimate of each row, Comparison of each candidate with the base and of each two candidates
+    scores of every row (base, candidates), seed and question, the cluster of every question
+      -> for each evaluation set, and for the plain mean over the sets if there are several:
+         Estimate of every row, Comparison of every candidate with the base and of every pair
 
 Every random number comes from a fixed seed and the clusters' order in the evaluation set: the same
 scores give the same figures, in whatever order trials ran and candidates are listed.
@@ -63,7 +63,7 @@ def _scopes(
     untrained: frozenset[str],
     terms: Terms,
 ) -> list[Scope]:
-    """Each set, then all of them together where there are several."""
+    """Each set, then all of them together if there are several."""
     assert sets, "there is at least one evaluation set"
     members: list[tuple[str | None, Sequence[ScoredSet]]] = [(one.name, [one]) for one in sets]
     if len(sets) > 1:

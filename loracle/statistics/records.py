@@ -17,7 +17,7 @@ unit: two points of em or f1."""
 class ScoredSet:
     """One evaluation set: how well each row answered each of its Q questions.
 
-    scores: by row, (S, Q): one line a seed. clusters: the label of each question's cluster.
+    scores: by row, (S, Q): one line a seed. clusters: the label of every question's cluster.
     """
 
     name: str
@@ -129,21 +129,21 @@ class Analysis:
     comparisons: tuple[Comparison, ...]
 
     def estimate(self, row: str, evaluation: str | None) -> Estimate:
-        """Raises KeyError where there is none."""
+        """Raises KeyError if there is none."""
         for estimate in self.estimates:
             if (estimate.row, estimate.evaluation) == (row, evaluation):
                 return estimate
         raise KeyError((row, evaluation))
 
     def facts(self, evaluation: str | None) -> SetFacts:
-        """Raises KeyError where there are none."""
+        """Raises KeyError if there are none."""
         for one in self.sets:
             if one.evaluation == evaluation:
                 return one
         raise KeyError(evaluation)
 
     def comparison(self, a: str, b: str, evaluation: str | None) -> Comparison:
-        """In either order of the rows, as it is stored. Raises KeyError where there is none."""
+        """In either order of the rows, as it is stored. Raises KeyError if there is none."""
         for comparison in self.comparisons:
             rows = {comparison.a, comparison.b}
             if rows == {a, b} and comparison.evaluation == evaluation:

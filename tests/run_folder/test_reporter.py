@@ -191,7 +191,7 @@ def test_a_listener_that_fails_is_dropped_with_one_warning(tmp_path: Path, fails
     warnings = [row["message"] for row in rows if "tracker" in row.get("message", "")]
     assert warnings == [
         "tracker fake failed and gets nothing from here on (ConnectionError: no route to host); "
-        "the run goes on, its folder holds everything"
+        "the run continues, its folder holds everything"
     ]
     assert len(rows) == len(A_RUN) + 1
     assert failing.heard[-1] == fails_at

@@ -26,7 +26,7 @@
   };
   const STATUSES = {
     waiting: ["Not started", "尚未开始"], running: ["Running", "运行中"], finished: ["Finished", "已结束"],
-    interrupted: ["Interrupted: its process is gone; the same command goes on", "已中断：进程已不在；用同一命令可继续"],
+    interrupted: ["Interrupted: its process is gone; the same command continues", "已中断：进程已不在；用同一命令可继续"],
   };
   const TONES = { done: "good", skipped: "good", failed: "bad" };
 

@@ -312,7 +312,7 @@ _ENDS = ("low", "high")
 
 
 def _scope_title(scope: Scope, findings: Findings) -> Said | None:
-    """A heading where there are several scopes."""
+    """A heading if there are several scopes."""
     if len(findings.scopes) == 1:
         return None
     return _OVERALL if scope is None else (scope, scope)
@@ -382,7 +382,7 @@ def _open_pairs(findings: Findings) -> Iterator[dict[str, str]]:
 
 
 def sets(record: RunRecord, findings: Findings) -> dict[str, Any]:
-    """Every candidate on every set and metric; a decision for each set where there are several."""
+    """Every candidate on every set and metric; a decision for each set if there are several."""
     results = record.results
     assert results is not None
     places = places_of(record.plan)
