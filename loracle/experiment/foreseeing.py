@@ -59,17 +59,14 @@ def settled(
     machine = _with_weights(this_machine(str(base.dtype).removeprefix("torch.")), base, shape)
     rows = _rows(training_sets)
     choice = _choice(plan, shape, machine, rows)
-    made = foreseen(
-        plan,
-        rows,
-        setup.evaluations,
-        shape,
-        machine,
-        forest=setup.training.forest,
-        root=folder.root,
-    )
-    record = ForecastRecord(setup.plan_fingerprint, made)
-    write_forecast(folder.root, record, folder.write_json)
+    # A training alone is no run to foresee.
+    if setup.evaluations:
+        forest = setup.training.forest
+        made = foreseen(
+            plan, rows, setup.evaluations, shape, machine, forest=forest, root=folder.root
+        )
+        record = ForecastRecord(setup.plan_fingerprint, made)
+        write_forecast(folder.root, record, folder.write_json)
     return _with(setup, choice)
 
 
