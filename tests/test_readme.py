@@ -219,6 +219,13 @@ def test_the_tree_names_every_module_and_no_other() -> None:
     assert modules_in_tree(tree) == modules
 
 
+def test_every_place_that_the_architecture_names_is_there() -> None:
+    _, _, after_tree = text_of("docs/architecture.md").partition("## Six files to read first")
+    named = re.findall(r"`((?:[\w-]+/)+[\w.-]*|\w+\.py)`", after_tree)
+    assert len(named) > 25
+    assert [name for name in named if not (REPOSITORY / "loracle" / name).exists()] == []
+
+
 @pytest.mark.parametrize("name", PAGES)
 def test_what_a_page_links_to_is_there(name: str) -> None:
     folder = (REPOSITORY / name).parent
