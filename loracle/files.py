@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any, NamedTuple, Self
 
 from loracle.errors import RunFolderError, StorageError
-from loracle.storage_errors import reading, writing
+from loracle.safety.storage_errors import reading, writing
 
 # Files under way. The name is our own, so that remains of a killed process can be removed.
 UNFINISHED_PREFIX = ".loracle-unfinished-"

@@ -39,8 +39,8 @@ from loracle.cli.shell import (
 )
 from loracle.errors import StorageError, UserError
 from loracle.run_folder import signals
-from loracle.secrecy import without_secrets
-from loracle.storage_errors import storage_error
+from loracle.safety.secrecy import without_secrets
+from loracle.safety.storage_errors import storage_error
 
 __all__ = ["app", "data", "init", "main", "planning", "results", "running", "runs"]
 

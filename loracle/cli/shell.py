@@ -23,7 +23,7 @@ import typer.main
 from loracle.cli.catalogue import help_in, say
 from loracle.language import Language, LanguageChoice, chosen_language
 from loracle.run_folder.views import Progress
-from loracle.secrecy import without_secrets
+from loracle.safety.secrecy import without_secrets
 
 EXIT_FAILED = 1
 EXIT_BAD_INPUT = 2

@@ -16,7 +16,7 @@ from loracle.plan import BASE_NAME
 from loracle.run_folder.folder import TrialFolder
 from loracle.run_folder.leftovers import take_up
 from loracle.run_folder.trial_record import TrialSummary
-from loracle.secrecy import without_secrets
+from loracle.safety.secrecy import without_secrets
 from loracle.text import duration
 
 # Before each further attempt at a trial whose files were refused.

@@ -11,7 +11,7 @@ from loracle.forecast.disk import trial_disk
 from loracle.model.memory import free_memory
 from loracle.run_folder.folder import RunFolder
 from loracle.run_folder.reporter import Reporter
-from loracle.storage_errors import free_bytes
+from loracle.safety.storage_errors import free_bytes
 from loracle.text import size
 
 

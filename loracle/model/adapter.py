@@ -20,7 +20,7 @@ from loracle.model.base import fingerprint
 from loracle.model.lora_linear import use_fused_layers
 from loracle.model.token_dropout import use_token_dropout
 from loracle.plan import nearest
-from loracle.storage_errors import writing
+from loracle.safety.storage_errors import writing
 
 _FACTS_FILE = "loracle.json"
 _SHORT_NAMES = {"alpha": "lora_alpha", "dropout": "lora_dropout"}

@@ -20,7 +20,7 @@ from loracle.plan.names import name_problems, repeated, with_distinct_names
 from loracle.plan.problems import problems_of
 from loracle.plan.root import EVALUATION_OPTIONAL, FILE_SECTIONS, Plan, written_out
 from loracle.plan.sections import CandidatePlan, EvaluationPlan
-from loracle.secrecy import has_secret, values_without_secrets, without_secrets
+from loracle.safety.secrecy import has_secret, values_without_secrets, without_secrets
 from loracle.text import size
 
 DataFile = str | os.PathLike[str] | Mapping[str, object]

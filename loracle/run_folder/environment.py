@@ -11,7 +11,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from loracle.secrecy import arguments_without_secrets
+from loracle.safety.secrecy import arguments_without_secrets
 
 _PACKAGES = (
     "loracle",

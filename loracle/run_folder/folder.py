@@ -36,7 +36,7 @@ from loracle.run_folder.inputs import INPUTS_VERSION
 from loracle.run_folder.lock import HOLDER_NAME, LOCK_NAME, FolderLock, Holder
 from loracle.run_folder.manifest import MANIFEST_NAME, Manifest
 from loracle.run_folder.trial_folder import TrialFolder
-from loracle.storage_errors import writing
+from loracle.safety.storage_errors import writing
 
 __all__ = ["PLAN_VERSION", "RunFolder", "TrialFolder", "run_folders"]
 

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from loracle.files import sha256
-from loracle.storage_errors import reading
+from loracle.safety.storage_errors import reading
 
 INPUTS_VERSION = 1
 

@@ -23,7 +23,7 @@ from loracle.errors import StorageError
 from loracle.files import AppendedFile, JsonLinesWriter
 from loracle.run_folder.events import EVENTS, EVERY_LOG, Narrator
 from loracle.run_folder.folder import RunFolder
-from loracle.secrecy import values_without_secrets, without_secrets
+from loracle.safety.secrecy import values_without_secrets, without_secrets
 
 # What the run prints at its end.
 _SHOWN_BY_THE_RESULT = frozenset({"decided"})

@@ -22,8 +22,8 @@ from loracle.run_folder.trial_record import (
     summary_record,
     write_summary,
 )
-from loracle.secrecy import without_secrets
-from loracle.storage_errors import writing
+from loracle.safety.secrecy import without_secrets
+from loracle.safety.storage_errors import writing
 
 DONE_VERSION = 2
 # Version 1 has hashes without sizes, and no seal.

@@ -6,7 +6,7 @@ import pytest
 
 from loracle.run_folder import environment as module
 from loracle.run_folder.environment import environment
-from loracle.secrecy import arguments_without_secrets
+from loracle.safety.secrecy import arguments_without_secrets
 
 
 def test_the_environment_names_versions_and_is_json() -> None:

@@ -10,7 +10,7 @@ import pytest
 from loracle import cli
 from loracle.errors import PlanError
 from loracle.plan import load_plan
-from loracle.secrecy import without_secrets
+from loracle.safety.secrecy import without_secrets
 from tests.small_run import SETTINGS, make_world
 
 CANARIES = (
