@@ -62,16 +62,8 @@ def foresee(request: Request, machine: Machine) -> Forecast:
     answers = [*request.answering, *request.base_answering]
     answering_seconds = sum(_answering_seconds(work, shape, machine) for work in request.answering)
     candidates = tuple(
-        CandidateForecast(
-            name=name,
-            num_steps=work.num_steps,
-            tokens_read=work.tokens_read,
-            tokens_computed=work.tokens_computed,
-            training_seconds=_training_seconds(work, request, machine),
-            answering_seconds=answering_seconds,
-            training_bytes=process_bytes + steps[name].total,
-        )
-        for name, work in request.training.items()
+        _candidate(request, machine, name, answering_seconds, process_bytes + steps[name].total)
+        for name in request.training
     )
     answering_bytes = max(answering_memory(shape, work.batch) for work in answers) + process_bytes
     base_seconds = sum(_answering_seconds(w, shape, machine) for w in request.base_answering)
@@ -114,6 +106,21 @@ def foresee(request: Request, machine: Machine) -> Forecast:
         price=_price(seconds, machine, request.price_per_hour),
     )
     return dataclasses.replace(found, advice=advice_for(found, shape, usable_bytes(machine)))
+
+
+def _candidate(
+    request: Request, machine: Machine, name: str, answering_seconds: float, training_bytes: int
+) -> CandidateForecast:
+    work = request.training[name]
+    return CandidateForecast(
+        name=name,
+        num_steps=work.num_steps,
+        tokens_read=work.tokens_read,
+        tokens_computed=work.tokens_computed,
+        training_seconds=_training_seconds(work, request, machine),
+        answering_seconds=answering_seconds,
+        training_bytes=training_bytes,
+    )
 
 
 def usable_bytes(machine: Machine) -> int:

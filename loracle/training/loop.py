@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -113,13 +113,7 @@ def train(
     ordering = _ordering(groups, settings)
     num_steps = num_training_steps(ordering, sequences.lengths, settings)
     parameters = dict(adapter.trainable(adapted))
-    optimizer = torch.optim.AdamW(
-        parameters.values(),
-        lr=settings.learning_rate,
-        betas=settings.betas,
-        eps=settings.eps,
-        weight_decay=settings.weight_decay,
-    )
+    optimizer = _optimizer(parameters.values(), settings)
     memory = _Memory(settings.budget_tokens, on_memory)
     saving = Saving(checkpoints, settings.checkpoint_every, parameters, optimizer)
     first_step = 0
@@ -155,6 +149,16 @@ def train(
             )
             ends_epoch = (step + 1) % ordering.steps_per_epoch == 0
             saving.after_step(step + 1, memory.budget_tokens, ends_epoch=ends_epoch)
+
+
+def _optimizer(parameters: Iterable[Tensor], settings: TrainingSettings) -> torch.optim.AdamW:
+    return torch.optim.AdamW(
+        parameters,
+        lr=settings.learning_rate,
+        betas=settings.betas,
+        eps=settings.eps,
+        weight_decay=settings.weight_decay,
+    )
 
 
 @dataclass

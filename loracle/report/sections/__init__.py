@@ -1,6 +1,7 @@
 """What each section of the page shows, as plain values: text for people, in both languages.
 
-judged.py      decision, ranking, estimates, pairs, evaluation sets
+judged.py      decision, ranking, estimates, evaluation sets
+pairs.py       every two candidates against each other
 measured.py    training curves, cost, data, length of answers
 foreseen.py    what was predicted, beside what it took
 provenance.py  settings, versions, hashes, command
@@ -14,7 +15,7 @@ from typing import Any
 
 from loracle.report.answers import pack_answers
 from loracle.report.run_record import RunRecord
-from loracle.report.sections import audited, foreseen, judged, measured, provenance
+from loracle.report.sections import audited, foreseen, judged, measured, pairs, provenance
 from loracle.report.sections.lookup import Findings
 from loracle.report.sections.words import Said
 
@@ -100,7 +101,7 @@ def _judged(record: RunRecord, findings: Findings) -> dict[str, Any]:
         "decision": judged.decision(record, findings),
         "ranking": judged.ranking(record, findings),
         "estimates": judged.estimates(record, findings),
-        "pairs": judged.pairs(record, findings),
+        "pairs": pairs.pairs(record, findings),
         "sets": judged.sets(record, findings),
     }
 

@@ -14,6 +14,9 @@ Said = tuple[str, str]
 BASE_SERIES = "base"
 
 
+OVERALL: Said = ("All sets", "全部评测集")
+
+
 def places_of(plan: Mapping[str, Any]) -> dict[str, int]:
     """The place of every candidate in the plan, from 0."""
     return {entry["name"]: index for index, entry in enumerate(plan["candidates"])}
