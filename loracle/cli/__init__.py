@@ -1,11 +1,13 @@
-"""The command line: every command of `loracle`, thin over the module that does the work.
+"""The command line: every command of `loracle`, thin over the Python API (`loracle.api`).
 
-    shell.py      the application and what its commands share
+    shell.py      the application, and what its commands share
+    catalogue.py  help and messages in Chinese
     init.py       init
     running.py    run, fetch
+    planning.py   plan, recommend, doctor
     runs.py       resume, status, verify
     data.py       check, inspect, split, convert
-    results.py    decide, compare, report, serve, export, score
+    results.py    decide, compare, report, serve, score, export
 
 Starts without torch. Results go to standard output, everything else to standard error. Exit
 codes: 0 done, 1 ran but something failed, 2 bad plan or data, 130 and 143 for signals.
@@ -20,25 +22,35 @@ import sys
 # isort: off
 from loracle.cli import init
 from loracle.cli import running
+from loracle.cli import planning
 from loracle.cli import runs
 from loracle.cli import data
 from loracle.cli import results
 
 # isort: on
-from loracle.cli.shell import EXIT_BAD_INPUT, EXIT_FAILED, app, print_problems
+from loracle.cli.catalogue import say
+from loracle.cli.shell import (
+    EXIT_BAD_INPUT,
+    EXIT_FAILED,
+    app,
+    asked_language,
+    print_problems,
+    start_session,
+)
 from loracle.errors import StorageError, UserError
 from loracle.run_folder import signals
 from loracle.secrecy import without_secrets
 from loracle.storage_errors import storage_error
 
-__all__ = ["app", "data", "init", "main", "results", "running", "runs"]
+__all__ = ["app", "data", "init", "main", "planning", "results", "running", "runs"]
 
 
 def main() -> None:
     """The entry point: user errors become messages and exit code 2."""
-    signals.install()
+    signals.install(stopped=say(asked_language(sys.argv[1:]), "stopped"))
     try:
-        sys.exit(app())
+        program = start_session(sys.argv[1:])
+        sys.exit(program(prog_name="loracle"))
     except StorageError as error:
         print_problems(error.problems)
         sys.exit(EXIT_FAILED)

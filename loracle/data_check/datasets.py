@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from itertools import islice
@@ -25,6 +26,7 @@ from loracle.model.tokenizer import Tokenizing, load_tokenizing
 from loracle.plan import (
     HOLDOUT,
     CandidatePlan,
+    DataFile,
     DataFilePlan,
     EvaluationPlan,
     GenerationPlan,
@@ -38,8 +40,8 @@ from loracle.plan import (
 
 
 def check_files(
-    candidates: Sequence[str],
-    evaluations: Sequence[str],
+    candidates: Sequence[DataFile],
+    evaluations: Sequence[DataFile],
     *,
     model: str | None = None,
     plan: Path | None = None,
@@ -60,8 +62,8 @@ def check_files(
             f"found {', '.join(settings)} for no file; name the files too, or write it into the "
             "plan beside their paths"
         )
-    trained = [{"path": path, **settings} for path in candidates]
-    asked = [{"path": path, **settings} for path in evaluations]
+    trained = [_with_settings(file, settings) for file in candidates]
+    asked = [_with_settings(file, settings) for file in evaluations]
     if plan is None and not overrides:
         files = named_files(trained, asked)
         named = ModelPlan(name=model) if model else None
@@ -82,6 +84,11 @@ def check_files(
         loaded.generation.max_new_tokens,
     )
     return replace(checked, holdout=holdout, remarks=unused_holdout(loaded))
+
+
+def _with_settings(file: DataFile, settings: Mapping[str, object]) -> dict[str, object]:
+    entry = file if isinstance(file, Mapping) else {"path": os.fspath(file)}
+    return {**entry, **settings}
 
 
 def read_plan_data(plan: Plan) -> tuple[list[Intake], Holdout | None]:
@@ -278,5 +285,6 @@ def _length_limit(
         loaded.max_length_tokens,
         shape,
         free,
-        gradient_checkpointing=training.gradient_checkpointing,
+        # auto turns it on where a row would not fit without it.
+        gradient_checkpointing=training.gradient_checkpointing is not False,
     )

@@ -54,7 +54,7 @@ class Place:
 
 @dataclass(frozen=True)
 class TrainingSet:
-    """A candidate, rendered: sequences with loss weights, and the prefix group of each."""
+    """A candidate, rendered: sequences with loss weights, and the prefix group for each."""
 
     name: str
     sequences: Sequences
@@ -230,7 +230,7 @@ def training_settings(plan: TrainingPlan, device_type: str, *, forest: bool) -> 
         grouped=plan.order == "grouped",
         forest=forest,
         budget_tokens=AUTO_BUDGET_TOKENS[device_type] if budget == "auto" else budget,
-        gradient_checkpointing=plan.gradient_checkpointing,
+        gradient_checkpointing=plan.gradient_checkpointing is True,
         seed=0,
         checkpoint_every=_checkpoint_interval(plan.checkpoint_every),
     )

@@ -1,8 +1,4 @@
-"""Whether disk and memory will do, said before the work and with figures.
-
-A trial leaves its adapter, predictions and scores; while it trains, two checkpoints stand beside
-them, each with the adapter and the optimizer's two moments of it.
-"""
+"""Whether disk and memory will do, said before the work and with figures."""
 
 from __future__ import annotations
 
@@ -11,17 +7,12 @@ from typing import Any
 
 from loracle.errors import StorageError
 from loracle.experiment.setup import ExperimentSetup
+from loracle.forecast.disk import trial_disk
 from loracle.model.memory import free_memory
 from loracle.run_folder.folder import RunFolder
 from loracle.run_folder.reporter import Reporter
 from loracle.storage_errors import free_bytes
 from loracle.text import size
-
-_FLOAT32_BYTES = 4
-_CHECKPOINT_BYTES = 2 * 3 * _FLOAT32_BYTES
-# Of a prediction: an id takes about six digits and a comma, its text about four letters.
-_BYTES_PER_TOKEN = 12
-_BYTES_PER_QUESTION = 1000
 
 
 def require_disk(
@@ -37,9 +28,8 @@ def require_disk(
         return
     num_parameters = adapter_parameters(setup.base.model, setup.lora_config)
     questions = sum(len(evaluation.examples) for evaluation in setup.evaluations)
-    answers = questions * (_BYTES_PER_QUESTION + setup.generation.max_new_tokens * _BYTES_PER_TOKEN)
-    kept = num_parameters * _FLOAT32_BYTES + answers
-    needed = num_parameters * _CHECKPOINT_BYTES + kept
+    kept, checkpoints = trial_disk(num_parameters, questions, setup.generation.max_new_tokens)
+    needed = checkpoints + kept
     found = f"the disk of {folder.root} has {size(free)} free, and "
     if free < needed:
         raise StorageError(

@@ -284,7 +284,7 @@ def _slots(rows: np.ndarray) -> np.ndarray:
 
 
 def _spans_of(verified: Verified, nodes: Sequence[int]) -> tuple[list[Span], IntArray]:
-    """The spans of the forest that hold the nodes, each once, and the span of each node: (S,).
+    """The spans of the forest that hold the nodes, each once, and the span of every node: (S,).
 
     An answer sees nothing but its path, whose nodes are all among the keys of its last node's
     span: a row of several passages need not be attended to as a whole.

@@ -95,7 +95,7 @@ def load_tokenizer(folder_or_id: str, revision: str | None, trust_remote_code: b
     """
     from transformers import AutoTokenizer
 
-    _require_local_folder(folder_or_id)
+    require_local_folder(folder_or_id)
     try:
         tokenizer = AutoTokenizer.from_pretrained(
             folder_or_id, revision=revision, trust_remote_code=trust_remote_code
@@ -133,7 +133,7 @@ def load_base(
         MissingExtraError: a package for the quantisation or the device map is not installed.
     """
     bound_kernel_cache()
-    _require_local_folder(folder_or_id)
+    require_local_folder(folder_or_id)
     _require_safetensors(folder_or_id)
     place = chosen_device(device)
     torch_dtype = chosen_dtype(dtype, place)
@@ -334,7 +334,8 @@ def evaluation_precision(base: BaseModel, dtype: str) -> Iterator[BaseModel]:
             parameter.data = data
 
 
-def _require_local_folder(folder_or_id: str) -> None:
+def require_local_folder(folder_or_id: str) -> None:
+    """Raise ModelError if the name means a folder on this machine which is not a model's."""
     path = Path(folder_or_id)
     looks_local = path.is_absolute() or folder_or_id.startswith((".", "~")) or path.exists()
     if looks_local and not (path / "config.json").is_file():

@@ -139,7 +139,7 @@ class DataFilePlan(Section):
     limit: Count | None = None
     """How many rows to read, from the first. None: all."""
     split: Text | None = None
-    """The split to read where there are several. None: the only one."""
+    """The split to read if there are several. None: the only one."""
     format: FormatName | Literal["auto"] = "auto"
     """The form of the rows. auto: by the keys of the rows; two forms in one file are an error."""
     columns: dict[FieldName, Text] = {}
@@ -251,10 +251,11 @@ class TrainingPlan(Section):
     """forest: shared prefixes are computed once; padded: plain padded batches; auto: forest where
     the model passes the self-test, else padded."""
     micro_batch_tokens: Count | Literal["auto"] = "auto"
-    """Tokens computed at once. Decides memory and speed, never the result. auto: chosen for the
-    machine, and halved where memory runs out."""
-    gradient_checkpointing: StrictBool = False
-    """Compute activations again in the backward pass: slower, with less memory."""
+    """Tokens computed at once. Decides memory and speed, never the result. auto: what the memory
+    forecast allows, and halved where memory runs out all the same."""
+    gradient_checkpointing: StrictBool | Literal["auto"] = False
+    """Compute activations again in the backward pass: slower, with less memory. auto: only if the
+    memory forecast says that it is needed."""
     checkpoint_every: Count | Text = "auto"
     """Optimizer steps (100) or time (`10 min`, `30 s`, `1 h`) between checkpoints, from which a
     training that was stopped resumes with the same result. auto: as often as it costs at most 2 %
@@ -369,4 +370,5 @@ class DecisionPlan(Section):
     comparisons of the run."""
     min_gain: NonNegative = 0.0
     """A candidate helps if it is better than the base by more than this, in the metric's unit:
-    0.01 is one point of em or f1."""
+    0.01 is one point of em or f1. It is also the gain that is ruled out before `none helps` or
+    `equal` is said; where it is 0, that gain is 0.02."""

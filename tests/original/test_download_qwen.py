@@ -60,6 +60,28 @@ def test_the_model_lies_in_its_folder_and_a_broken_download_goes_on(
     assert not any("00001-of" in path for path in again)
 
 
+def test_a_damaged_file_is_downloaded_again(hub: Served) -> None:  # noqa: F811
+    publish(hub, "main")
+    folder = hub.user.home / "models/Qwen2.5-7B-Instruct-1M"
+    assert download(hub).returncode == 0
+    weights = folder / "model-00001-of-00002.safetensors"
+    sums = (folder / "SHA256SUMS").read_text()
+    assert weights.name in sums
+    # As long as before, so that its size says nothing.
+    weights.write_bytes(bytes(len(WEIGHTS)))
+    again = download(hub)
+    assert again.returncode == 0, again.stderr
+    assert f"{weights.name} is damaged; downloading it again" in again.stderr
+    assert weights.read_bytes() == WEIGHTS
+    assert (folder / "SHA256SUMS").read_text() == sums
+
+
+def test_a_mirror_is_asked_in_place_of_the_hub(hub: Served) -> None:  # noqa: F811
+    outcome = download(hub, "--mirror", "http://127.0.0.1:9")
+    assert outcome.returncode == 2
+    assert "127.0.0.1:9" in outcome.stderr
+
+
 def test_a_model_that_is_not_there_is_a_message_and_exit_code_2(
     hub: Served,  # noqa: F811
 ) -> None:

@@ -135,6 +135,73 @@ def test_a_command_that_fails_ends_it_with_its_name(machine: Machine) -> None:
     assert "done" not in outcome.stdout
 
 
+PYTHON = """#!/bin/sh
+echo "python3 $*" >> "$NOTES"
+case "$*" in
+    "-m venv"*) mkdir -p "$3/bin"
+        for name in python loracle; do
+            printf '#!/bin/sh\\necho "venv/%s $*" >> "$NOTES"\\n' "$name" > "$3/bin/$name"
+            chmod +x "$3/bin/$name"
+        done ;;
+esac
+"""
+
+
+def test_without_conda_a_venv_is_made_and_a_second_run_only_updates_it(
+    machine: Machine, tmp_path: Path
+) -> None:
+    (machine.programs / "conda").unlink()
+    machine.add("python3", PYTHON)
+    for tool in ("mkdir", "chmod"):
+        (machine.programs / tool).symlink_to(shutil.which(tool) or f"/bin/{tool}")
+    folder = tmp_path / "made here"
+    first = machine.install(
+        "--cpu", "--venv", str(folder), "--torch-index", "https://torch.example"
+    )
+    assert first.returncode == 0, first.stderr
+    assert f"done: source {folder}/bin/activate" in first.stdout
+    made = [command for command in machine.commands if command.startswith("python3 -m venv")]
+    assert made == [f"python3 -m venv {folder}"]
+    inside = [line for line in machine.commands if line.startswith("venv/")]
+    assert "--index-url https://torch.example torch==" in inside[0]
+    assert "constraints.txt -e" in inside[1]
+    assert inside[2] == "venv/python -m pip check"
+    assert inside[-1] == "venv/loracle doctor"
+    machine.notes.write_text("")
+    assert machine.install("--cpu", "--venv", str(folder)).returncode == 0
+    assert not any("-m venv" in command for command in machine.commands)
+
+
+def test_without_conda_and_without_a_folder_the_venv_has_the_environments_name(
+    machine: Machine,
+) -> None:
+    (machine.programs / "conda").unlink()
+    machine.add("python3", PYTHON)
+    outcome = machine.install("--cpu", "--dry-run")
+    assert outcome.returncode == 0, outcome.stderr
+    assert f"+ python3 -m venv {REPOSITORY}/qwen_gpu_env" in outcome.stdout
+    assert outcome.stdout.splitlines()[-1] == f"+ {REPOSITORY}/qwen_gpu_env/bin/loracle doctor"
+
+
+def test_mirrors_reach_the_programs_that_use_them(machine: Machine) -> None:
+    machine.add(
+        "conda", CONDA + 'echo "$PIP_INDEX_URL $CONDA_CHANNEL_ALIAS $HF_ENDPOINT" >> "$NOTES"\n'
+    )
+    outcome = machine.install(
+        *("--pip-mirror", "https://pip.example", "--conda-mirror", "https://conda.example"),
+        *("--hub-mirror", "https://hub.example"),
+    )
+    assert outcome.returncode == 0, outcome.stderr
+    assert "https://pip.example https://conda.example https://hub.example" in machine.commands
+
+
+def test_what_the_doctor_finds_is_said_and_ends_nothing(machine: Machine) -> None:
+    outcome = machine.install("--download", "huggingface", FAILING="loracle doctor")
+    assert outcome.returncode == 0, outcome.stderr
+    assert "needs attention" in outcome.stdout
+    assert machine.commands[-1].endswith("--hub huggingface")
+
+
 @pytest.mark.parametrize(
     ("arguments", "expected"),
     [

@@ -17,7 +17,7 @@ from loracle.forest.attention.interface import KeysValues
 
 @dataclass
 class BranchAttention:
-    """Decoding: C new tokens of each of S live sequences, packed as N = S * C.
+    """Decoding: C new tokens for each of S live sequences, packed as N = S * C.
 
     A sequence sees its path in its row (keys computed at prefill, stored once a row), then its
     own branch: the tokens decoded so far and the new ones before it.

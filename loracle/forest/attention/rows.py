@@ -49,7 +49,7 @@ class _Span(NamedTuple):
 class RowAttention:
     """What RowAttention.attend needs to know of a forest.
 
-    bounds: first node and end of each row. subtree_ends_N, depths_N as in Forest.
+    bounds: first node and end of every row. subtree_ends_N, depths_N as in Forest.
     keep: where given, each layer's keys and values are kept there, by layer.
     """
 

@@ -1,0 +1,170 @@
+"""Before anything is spent: plan, recommend, doctor."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from loracle.api.quiet import quiet_libraries
+from loracle.cli.shell import EXIT_FAILED, START, app, print_json
+
+if TYPE_CHECKING:
+    from loracle.forecast.record import Forecast
+    from loracle.plan import Plan
+
+_Device = Annotated[str | None, typer.Option(help="Plan for this card, not this machine: rtx4090.")]
+_Memory = Annotated[str | None, typer.Option(help="Plan for a card with this much memory: 24GB.")]
+_Count = Annotated[int, typer.Option(min=1, help="How many such cards.")]
+_Price = Annotated[float | None, typer.Option(min=0, help="Price of one card for an hour.")]
+_Probe = Annotated[
+    bool, typer.Option("--probe", help="Time two real training steps; loads the weights.")
+]
+_Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+_Overrides = Annotated[
+    list[str] | None, typer.Option("--set", help="Set one key of the plan: training.epochs=2.")
+]
+
+
+@app.command(
+    rich_help_panel=START,
+    epilog="loracle plan a.jsonl b.jsonl --eval test.jsonl --device rtx4090",
+)
+def plan(
+    candidates: Annotated[
+        list[str] | None, typer.Argument(help="Training sets to compare, as for `run`.")
+    ] = None,
+    evaluation: Annotated[
+        list[str] | None, typer.Option("--eval", help="An evaluation set; may be repeated.")
+    ] = None,
+    model: Annotated[
+        str | None, typer.Option(help="A model folder, a hub id, or `embedded` (the default).")
+    ] = None,
+    out: Annotated[Path | None, typer.Option(help="The run folder to plan for.")] = None,
+    plan: Annotated[Path | None, typer.Option(help="A plan in YAML.")] = None,
+    overrides: _Overrides = None,
+    device: _Device = None,
+    memory: _Memory = None,
+    count: _Count = 1,
+    price: _Price = None,
+    probe: _Probe = False,
+    as_json: _Json = False,
+) -> None:
+    """Foresee a run: tokens, hours, memory, disk, money.
+
+    Needs the model's config and tokenizer, not its weights. Exit code 1: it does not fit.
+    """
+    from loracle.plan import load_plan
+
+    loaded = load_plan(
+        plan,
+        candidates=candidates or (),
+        evaluations=evaluation or (),
+        model=model,
+        overrides=overrides or (),
+    )
+    show_forecast(
+        loaded, out, device=device, memory=memory, count=count, price=price, probe=probe,
+        as_json=as_json,
+    )  # fmt: skip
+
+
+@app.command(
+    rich_help_panel=START,
+    epilog="loracle recommend Qwen/Qwen2.5-7B-Instruct a.jsonl --memory 24GB",
+)
+def recommend(
+    model: Annotated[str, typer.Argument(help="A model folder, a hub id, or `embedded`.")],
+    dataset: Annotated[str, typer.Argument(help="A training set.")],
+    overrides: _Overrides = None,
+    device: _Device = None,
+    memory: _Memory = None,
+    count: _Count = 1,
+    price: _Price = None,
+    probe: _Probe = False,
+    as_json: _Json = False,
+) -> None:
+    """Foresee training one model on one dataset: batches, hours.
+
+    The dataset's own rows stand for the questions. Exit code 1: it does not fit.
+    """
+    from loracle.plan import load_plan
+
+    loaded = load_plan(
+        None,
+        candidates=[dataset],
+        evaluations=[dataset],
+        model=model,
+        overrides=overrides or (),
+    )
+    show_forecast(
+        loaded, None, device=device, memory=memory, count=count, price=price, probe=probe,
+        as_json=as_json,
+    )  # fmt: skip
+
+
+@app.command(
+    rich_help_panel=START,
+    epilog="loracle doctor --json",
+)
+def doctor(as_json: _Json = False) -> None:
+    """Tell what this machine has and lacks, and how to get it.
+
+    Exit code 1: something needs attention. With HF_HUB_OFFLINE=1 no connection is opened.
+    """
+    from loracle.doctor.examination import examined
+    from loracle.doctor.wording import finding_lines
+
+    with quiet_libraries():
+        found = examined()
+    if as_json:
+        print_json(found.to_dict())
+    else:
+        for line in finding_lines(found):
+            print(line)
+    if found.needs_attention:
+        raise typer.Exit(EXIT_FAILED)
+
+
+def show_forecast(
+    loaded: Plan,
+    out: Path | None,
+    *,
+    device: str | None = None,
+    memory: str | None = None,
+    count: int = 1,
+    price: float | None = None,
+    probe: bool = False,
+    as_json: bool = False,
+) -> None:
+    """Foresee the plan and print it; ends with exit code 1 if it does not fit."""
+    from loracle.experiment.planning import plan_run
+
+    with quiet_libraries():
+        found = plan_run(
+            loaded,
+            out=out,
+            device=device,
+            memory=memory,
+            count=count,
+            price_per_hour=price,
+            probe=probe,
+        )
+    if as_json:
+        print_json(found.to_dict())
+    else:
+        _print(found)
+    if not found.fits:
+        raise typer.Exit(EXIT_FAILED)
+
+
+def _print(found: Forecast) -> None:
+    from rich.console import Console
+
+    from loracle.forecast.wording import forecast_lines, forecast_table
+
+    console = Console(highlight=False)
+    console.print(forecast_table(found))
+    for line in forecast_lines(found):
+        console.print(line, markup=False)

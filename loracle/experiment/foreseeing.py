@@ -1,0 +1,187 @@
+"""What an experiment will take, from its rendered rows; and what its `auto` settings stand for."""
+
+from __future__ import annotations
+
+import dataclasses
+import resource
+import shutil
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from loracle.experiment.setup import (
+    EvaluationSet,
+    ExperimentSetup,
+    TrainingSet,
+    generation_settings,
+    training_settings,
+)
+from loracle.forecast.choosing import Chosen, chosen
+from loracle.forecast.counting import counted_shape
+from loracle.forecast.foresee import Request, foresee
+from loracle.forecast.machines import Machine, this_machine
+from loracle.forecast.record import Forecast, ForecastRecord, read_forecast, write_forecast
+from loracle.forecast.work import AnsweringWork, Rows, answering_work, training_work
+from loracle.forest.trie import Sequences
+from loracle.model.base import BaseModel
+from loracle.model.step_memory import ModelShape
+from loracle.plan import Plan
+from loracle.run_folder.folder import RunFolder
+from loracle.run_folder.reporter import Reporter
+from loracle.training.loop import TrainingSettings
+
+_DIFFERENT = "answers that end early, and drafts, make answering faster than foreseen"
+_Probe = Callable[[Rows, TrainingSettings, ModelShape], float]
+
+
+def settled(
+    plan: Plan,
+    setup: ExperimentSetup,
+    training_sets: Mapping[str, TrainingSet],
+    folder: RunFolder,
+    report: Reporter,
+) -> ExperimentSetup:
+    """The setup with what `auto` stands for, and forecast.json written when a run first starts.
+
+    A later start takes what the first one chose, so that a resumed run cuts its steps the same.
+    """
+    recorded = read_forecast(folder.root)
+    if recorded is not None and recorded.plan_fingerprint == setup.plan_fingerprint:
+        found = recorded.forecast
+        return _with(setup, Chosen(found.micro_batch_tokens, found.gradient_checkpointing))
+    if not training_sets:
+        return setup
+    base = setup.base
+    shape = counted_shape(base.model.config, setup.lora_config, base.dtype, base.device.type)
+    if shape is None:
+        report.emit("warning", message="no forecast: this kind of model cannot be built empty")
+        return setup
+    machine = _with_weights(this_machine(str(base.dtype).removeprefix("torch.")), base, shape)
+    rows = _rows(training_sets)
+    choice = _choice(plan, shape, machine, rows)
+    # A training alone is no run to foresee.
+    if setup.evaluations:
+        forest = setup.training.forest
+        made = foreseen(
+            plan, rows, setup.evaluations, shape, machine, forest=forest, root=folder.root
+        )
+        record = ForecastRecord(setup.plan_fingerprint, made)
+        write_forecast(folder.root, record, folder.write_json)
+    return _with(setup, choice)
+
+
+def note_measured(folder: RunFolder, device_type: str, seconds: float) -> None:
+    """Write what this start took beside what was foreseen."""
+    recorded = read_forecast(folder.root)
+    if recorded is not None:
+        measured = recorded.with_measured(peak_memory_bytes(device_type), seconds)
+        write_forecast(folder.root, measured, folder.write_json)
+
+
+def peak_memory_bytes(device_type: str) -> int:
+    """The most memory that this process has held, of the GPU or of the machine."""
+    if device_type == "cuda":
+        import torch
+
+        return int(torch.cuda.max_memory_reserved())
+    # Linux counts it in units of 1024 bytes.
+    return 1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+
+
+def foreseen(
+    plan: Plan,
+    rows: Sequence[Rows],
+    evaluations: Sequence[EvaluationSet],
+    shape: ModelShape,
+    machine: Machine,
+    *,
+    forest: bool = True,
+    root: Path | None = None,
+    price_per_hour: float | None = None,
+    probe: _Probe | None = None,
+) -> Forecast:
+    """What the plan will take on a machine. probe: runs two real steps where the model is at
+    hand, and says what they reached."""
+    choice = _choice(plan, shape, machine, rows)
+    planned = dataclasses.replace(
+        training_settings(plan.training, machine.device_type, forest=forest),
+        budget_tokens=choice.budget_tokens,
+        gradient_checkpointing=choice.gradient_checkpointing,
+    )
+    training = {one.name: training_work(one, planned) for one in rows}
+    uncounted = [name for name, w in training.items() if w.num_counted_steps < w.num_steps]
+    notes = [_DIFFERENT] + (["of long trainings 64 steps were counted"] if uncounted else [])
+    request = Request(
+        model=plan.model.name,
+        dtype={2: "half precision", 4: "float32"}.get(shape.value_bytes, "float32"),
+        shape=shape,
+        training=training,
+        answering=[_answering(plan, one, machine, of_base=False) for one in evaluations],
+        base_answering=[_answering(plan, one, machine, of_base=True) for one in evaluations],
+        num_seeds=len(plan.seeds),
+        micro_batch_tokens=choice.budget_tokens,
+        gradient_checkpointing=choice.gradient_checkpointing,
+        longest_row=_longest(rows),
+        free_disk_bytes=_free_disk_bytes(root) if machine.is_here else None,
+        probed_flops=probe(rows[0], planned, shape) if probe else None,
+        price_per_hour=price_per_hour,
+        notes=tuple(notes),
+    )
+    return foresee(request, machine)
+
+
+def _answering(
+    plan: Plan, evaluation: EvaluationSet, machine: Machine, *, of_base: bool
+) -> AnsweringWork:
+    """An adapter answers about as long as the references are; the base is given all its room."""
+    settings = generation_settings(plan.generation, machine.device_type, answer_nll=False)
+    most = settings.max_new_tokens
+    lengths = [
+        most
+        if of_base or not prompt.reference_ids
+        else min(most, max(len(ids) for ids in prompt.reference_ids))
+        for prompt in evaluation.prompts
+    ]
+    prompts = Sequences.of([prompt.token_ids for prompt in evaluation.prompts])
+    return answering_work(prompts, lengths, settings.batch_size, settings.budget_tokens)
+
+
+def _choice(plan: Plan, shape: ModelShape, machine: Machine, rows: Sequence[Rows]) -> Chosen:
+    training = plan.training
+    return chosen(
+        training.micro_batch_tokens,
+        training.gradient_checkpointing,
+        shape,
+        machine,
+        _longest(rows),
+    )
+
+
+def _rows(training_sets: Mapping[str, TrainingSet]) -> list[Rows]:
+    return [Rows(one.name, one.sequences, one.groups) for one in training_sets.values()]
+
+
+def _longest(rows: Sequence[Rows]) -> int:
+    return max(int(one.sequences.lengths.max(initial=1)) for one in rows)
+
+
+def _with(setup: ExperimentSetup, choice: Chosen) -> ExperimentSetup:
+    training: Any = dataclasses.replace(
+        setup.training,
+        budget_tokens=choice.budget_tokens,
+        gradient_checkpointing=choice.gradient_checkpointing,
+    )
+    return dataclasses.replace(setup, training=training)
+
+
+def _with_weights(machine: Machine, base: BaseModel, shape: ModelShape) -> Machine:
+    """What is free lacks the weights and the libraries, which the forecast counts too."""
+    from loracle.forecast.machines import PROCESS_BYTES
+
+    taken = shape.weight_bytes + PROCESS_BYTES[base.device.type]
+    return dataclasses.replace(machine, memory_bytes=machine.memory_bytes + taken)
+
+
+def _free_disk_bytes(root: Path | None) -> int:
+    place = (root or Path()).absolute()
+    return shutil.disk_usage(next(p for p in (place, *place.parents) if p.exists())).free

@@ -1,0 +1,111 @@
+"""`loracle plan`: read and render the data, and say what the run would take. Starts nothing."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from loracle.data.hubs.fetching import fetch_plan
+from loracle.data_check.cached import lost_rows, refuse_unreadable
+from loracle.data_check.datasets import read_plan_data, renderer_of
+from loracle.data_check.examine import ready_sets, render_all
+from loracle.errors import DataError, ModelError, PlanError
+from loracle.experiment.foreseeing import foreseen
+from loracle.experiment.run import check_plan
+from loracle.experiment.setup import EvaluationSet, TrainingSet, load_model
+from loracle.forecast.counting import counted_shape
+from loracle.forecast.machines import Machine, named_machine, this_machine
+from loracle.forecast.probe import probed_flops
+from loracle.forecast.record import Forecast
+from loracle.forecast.work import Rows
+from loracle.model.source import model_source
+from loracle.model.step_memory import ModelShape
+from loracle.model.tokenizer import load_tokenizing
+from loracle.plan import Plan
+from loracle.training.loop import TrainingSettings
+
+
+def plan_run(
+    plan: Plan,
+    *,
+    out: Path | None = None,
+    device: str | None = None,
+    memory: str | None = None,
+    count: int = 1,
+    price_per_hour: float | None = None,
+    probe: bool = False,
+) -> Forecast:
+    """What `run` would take with this plan, here or on a named card.
+
+    Raises:
+        UserError: the plan, the data or the model cannot be used; everything that `run` would say
+            before it loads the weights.
+    """
+    if probe and (device or memory):
+        raise PlanError("--probe runs on this machine; remove --device and --memory, or --probe")
+    lora = check_plan(plan)
+    fetched = fetch_plan(plan, with_model=probe)
+    datasets, _ = read_plan_data(fetched.pinned(plan))
+    refuse_unreadable(datasets)
+    source = model_source(plan.model, with_weights=probe)
+    tokenizing = load_tokenizing(source, trust_remote_code=plan.model.trust_remote_code)
+    fitted = render_all(
+        datasets,
+        renderer_of(tokenizing, plan.model, plan.training),
+        plan.generation.max_new_tokens,
+    )
+    candidates = ready_sets(fitted, "candidate")
+    asked = ready_sets(fitted, "evaluation")
+    if not candidates or not asked:
+        raise DataError(["no rows are left to train on or to ask", *lost_rows(datasets)])
+    named = device is not None or memory is not None
+    machine = named_machine(device, memory, count) if named else None
+    shape, machine = _shape_and_machine(plan, tokenizing.config, lora, machine)
+    sets = [TrainingSet.of(name, found.training_rows) for name, found in candidates.items()]
+    rows = [Rows(one.name, one.sequences, one.groups) for one in sets]
+    evaluations = [
+        EvaluationSet(name, (), found.examples, found.prompts) for name, found in asked.items()
+    ]
+
+    def run_two_steps(first: Rows, settings: TrainingSettings, shape: ModelShape) -> float:
+        model_folder = fetched.model.folder if fetched.model else None
+        return probed_flops(load_model(plan, model_folder), lora, first, settings, shape)
+
+    return foreseen(
+        plan,
+        rows,
+        evaluations,
+        shape,
+        machine,
+        forest=plan.training.batching != "padded",
+        root=out,
+        price_per_hour=price_per_hour,
+        probe=run_two_steps if probe else None,
+    )
+
+
+def _shape_and_machine(
+    plan: Plan, config: object, lora: object, named: Machine | None
+) -> tuple[ModelShape, Machine]:
+    import torch
+
+    from loracle.model.base import chosen_dtype
+    from loracle.model.placement import chosen_device
+
+    dtype = chosen_dtype(plan.model.dtype, chosen_device(plan.model.device))
+    if named is not None and plan.model.dtype == "auto":
+        dtype = torch.bfloat16
+    machine = named or this_machine(str(dtype).removeprefix("torch."))
+    shape = counted_shape(
+        config,
+        lora,
+        dtype,
+        machine.device_type,
+        quantization=getattr(plan.model, "quantization", "none"),
+        trust_remote_code=plan.model.trust_remote_code,
+    )
+    if shape is None:
+        raise ModelError(
+            f"model {plan.model.name}: its config cannot be built without weights, so nothing can "
+            "be foreseen; start it with `loracle run`"
+        )
+    return shape, machine

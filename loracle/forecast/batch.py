@@ -1,0 +1,53 @@
+"""How many questions a model that is in memory can answer together."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from loracle.forecast.foresee import largest_answering_batch
+from loracle.forecast.work import AnsweringBatch
+from loracle.forest.limits import MAX_EXPLICIT_TOKENS
+from loracle.model.max_length import SPARE_SHARE, shape_of_model
+from loracle.model.memory import free_memory
+from loracle.model.step_memory import MicroBatch
+
+DEFAULT_BATCH_SIZE = 64
+_PREFILL_TOKENS = {"cpu": 2048, "cuda": 32768}
+
+
+def recommended_batch_size(
+    model: Any,
+    prompt_lengths: Sequence[int],
+    max_new_tokens: int,
+    *,
+    free_bytes: int | None = None,
+) -> int:
+    """The answering batch for `batch_size=None`: 64, or what memory allows if that is less.
+
+    More than 64 saves nothing worth having, and more is computed beside answers that end early.
+
+    Args:
+        model: a transformers model with its weights in memory.
+        prompt_lengths: tokens of every prompt.
+        max_new_tokens: the longest answer.
+        free_bytes: memory beside the weights; None asks the system.
+
+    Returns:
+        1 to 64; 1 too if not even one question seems to fit, which the answering then says.
+    """
+    device_type = next(model.parameters()).device.type
+    if free_bytes is None:
+        found = free_memory(device_type)
+        if found is None:
+            return DEFAULT_BATCH_SIZE
+        free_bytes = found.num_bytes
+    value_bytes = next(model.parameters()).element_size()
+    shape = shape_of_model(model, value_bytes, device_type)
+    longest = max(prompt_lengths, default=1)
+    at_once = max(longest, _PREFILL_TOKENS.get(device_type, 2048))
+    prefill = MicroBatch(at_once, at_once * min(longest, MAX_EXPLICIT_TOKENS), 256, longest)
+    # Nothing shared: a batch then never takes more than this.
+    batch = AnsweringBatch(1, longest, prefill, max_new_tokens)
+    usable = int((1 - SPARE_SHARE) * free_bytes) + shape.weight_bytes
+    return max(1, min(DEFAULT_BATCH_SIZE, largest_answering_batch(shape, usable, batch)))

@@ -1,0 +1,209 @@
+"""From the work, the shape and the machine to hours, memory and disk.
+
+time of training    products of the linear layers, forward and backward, at the machine's rate
+time of answering   prompts at the same rate; each decoding pass reads the weights once
+memory              step_memory.py, and the keys and values of a batch of prompts
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from loracle.forecast.advice import advice_for
+from loracle.forecast.disk import trial_disk
+from loracle.forecast.machines import PROCESS_BYTES, USED_SHARE, Machine
+from loracle.forecast.record import CandidateForecast, Forecast
+from loracle.forecast.work import AnsweringBatch, AnsweringWork, TrainingWork
+from loracle.model.max_length import SPARE_SHARE
+from loracle.model.step_memory import MicroBatch, ModelShape, StepMemory
+
+_LOGIT_NODES, _LOGIT_BYTES = 256, 8
+"""Prompts' logits that exist at once (prefill.py), in float32 and two copies."""
+_GATHERED = 2
+"""While answers are decoded, the keys of their prompts are there a second time (decoding.py)."""
+_GUESS_TOKENS = 9
+MAX_BATCH_SIZE = 256
+
+
+@dataclass(frozen=True)
+class Request:
+    """What is to be foreseen.
+
+    training, answering: by candidate; by evaluation set, of an adapter and of the base (whose
+    answers are longer). seconds_per_step: of a probe, by candidate.
+    """
+
+    model: str
+    dtype: str
+    shape: ModelShape
+    training: Mapping[str, TrainingWork]
+    answering: Sequence[AnsweringWork]
+    base_answering: Sequence[AnsweringWork]
+    num_seeds: int
+    micro_batch_tokens: int
+    gradient_checkpointing: bool
+    longest_row: int
+    free_disk_bytes: int | None = None
+    probed_flops: float | None = None
+    price_per_hour: float | None = None
+    notes: tuple[str, ...] = ()
+
+
+def foresee(request: Request, machine: Machine) -> Forecast:
+    """Everything that an experiment will take on a machine."""
+    shape = request.shape
+    process_bytes = PROCESS_BYTES[machine.device_type]
+    steps = {
+        name: shape.step_memory(work.largest, request.gradient_checkpointing)
+        for name, work in request.training.items()
+    }
+    answers = [*request.answering, *request.base_answering]
+    answering_seconds = sum(_answering_seconds(work, shape, machine) for work in request.answering)
+    candidates = tuple(
+        CandidateForecast(
+            name=name,
+            num_steps=work.num_steps,
+            tokens_read=work.tokens_read,
+            tokens_computed=work.tokens_computed,
+            training_seconds=_training_seconds(work, request, machine),
+            answering_seconds=answering_seconds,
+            training_bytes=process_bytes + steps[name].total,
+        )
+        for name, work in request.training.items()
+    )
+    answering_bytes = max(answering_memory(shape, work.batch) for work in answers) + process_bytes
+    base_seconds = sum(_answering_seconds(w, shape, machine) for w in request.base_answering)
+    per_seed = sum(c.training_seconds + c.answering_seconds for c in candidates)
+    seconds = request.num_seeds * per_seed / max(1, machine.num_devices) + base_seconds
+    heaviest = max(steps.values(), key=lambda step: step.total)
+    found = Forecast(
+        machine=machine.name,
+        device_type=machine.device_type,
+        num_devices=machine.num_devices,
+        is_here=machine.is_here,
+        memory_bytes=machine.memory_bytes,
+        model=request.model,
+        num_parameters=shape.num_parameters,
+        dtype=request.dtype,
+        quantization=shape.quantization,
+        num_runs_each=request.num_seeds,
+        candidates=candidates,
+        base_answering_seconds=base_seconds,
+        tokens_read=request.num_seeds * sum(c.tokens_read for c in candidates),
+        tokens_computed=request.num_seeds * sum(c.tokens_computed for c in candidates),
+        seconds=seconds,
+        training_parts=dataclasses.asdict(heaviest),
+        process_bytes=process_bytes,
+        answering_bytes=answering_bytes,
+        disk_bytes=_disk_bytes(request),
+        free_disk_bytes=request.free_disk_bytes,
+        micro_batch_tokens=request.micro_batch_tokens,
+        gradient_checkpointing=request.gradient_checkpointing,
+        largest_micro_batch_tokens=largest_micro_batch(
+            shape, machine, request.longest_row, request.gradient_checkpointing
+        ),
+        largest_answering_batch=largest_answering_batch(
+            shape, usable_bytes(machine), max(answers, key=lambda work: work.batch.num_nodes).batch
+        ),
+        longest_row=request.longest_row,
+        fits=max(process_bytes + heaviest.total, answering_bytes) <= usable_bytes(machine),
+        advice=(),
+        notes=request.notes,
+        price=_price(seconds, machine, request.price_per_hour),
+    )
+    return dataclasses.replace(found, advice=advice_for(found, shape, usable_bytes(machine)))
+
+
+def usable_bytes(machine: Machine) -> int:
+    """What a plan may count on: the rest is for what is not counted, and other programs."""
+    return int((1 - SPARE_SHARE) * machine.memory_bytes)
+
+
+def largest_micro_batch(
+    shape: ModelShape, machine: Machine, longest_row: int, gradient_checkpointing: bool
+) -> int:
+    """The most tokens computed at once that fit, in steps of 256; 0: not even the longest row."""
+    usable = usable_bytes(machine) - PROCESS_BYTES[machine.device_type]
+
+    def fits(num_tokens: int) -> bool:
+        row = max(1, min(num_tokens, max(longest_row, 1)))
+        batch = MicroBatch(num_tokens, num_tokens * min(row, 1024), num_tokens, row)
+        return shape.step_memory(batch, gradient_checkpointing).total <= usable
+
+    if not fits(max(1, min(longest_row, 256))) or not fits(longest_row):
+        return 0
+    low, high = 1, 1 << 12
+    while low < high:
+        middle = (low + high + 1) // 2
+        low, high = (middle, high) if fits(256 * middle) else (low, middle - 1)
+    return max(256 * low, longest_row)
+
+
+def answering_memory(shape: ModelShape, batch: AnsweringBatch) -> int:
+    """Peak memory of answering a batch: weights, keys and values, and what is computed at once."""
+    kept = batch.num_nodes * shape.cached_token_bytes * _GATHERED
+    branches = batch.num_questions * (batch.num_new_tokens + _GUESS_TOKENS)
+    at_once = StepMemory(
+        weights=shape.weight_bytes,
+        adapter=4 * shape.num_adapter_parameters,
+        activations=2 * shape.layer_width * shape.value_bytes * batch.prefill.num_tokens,
+        attention=2 * batch.prefill.num_pairs * shape.num_heads * shape.value_bytes,
+        logits=_LOGIT_NODES * shape.vocabulary_size * _LOGIT_BYTES,
+        pieces=0,
+    )
+    return at_once.total + kept + branches * shape.cached_token_bytes
+
+
+def largest_answering_batch(shape: ModelShape, usable: int, batch: AnsweringBatch) -> int:
+    """The most questions like those of `batch` that can be answered together: 0 to 256."""
+
+    def fits(num_questions: int) -> bool:
+        nodes = -(-batch.num_nodes * num_questions // max(1, batch.num_questions))
+        scaled = batch._replace(num_questions=num_questions, num_nodes=nodes)
+        return answering_memory(shape, scaled) <= usable
+
+    low, high = 0, MAX_BATCH_SIZE
+    while low < high:
+        middle = (low + high + 1) // 2
+        low, high = (middle, high) if fits(middle) else (low, middle - 1)
+    return low
+
+
+def training_flops(work: TrainingWork, shape: ModelShape, gradient_checkpointing: bool) -> float:
+    """Products of a training: base layers forward and back to their inputs, head at targets."""
+    passes = 6.0 if gradient_checkpointing else 4.0
+    linear = passes * shape.num_linear_parameters * work.tokens_computed
+    head = 4.0 * shape.hidden_size * shape.vocabulary_size * work.num_targets
+    # Scores and their mixing, forward and twice back, on as many features as the model is wide.
+    attention = 3 * passes * shape.hidden_size * shape.num_layers * work.num_pairs
+    return linear + head + attention
+
+
+def _training_seconds(work: TrainingWork, request: Request, machine: Machine) -> float:
+    rate = request.probed_flops or machine.flops * USED_SHARE[machine.device_type]
+    return training_flops(work, request.shape, request.gradient_checkpointing) / max(rate, 1.0)
+
+
+def _answering_seconds(work: AnsweringWork, shape: ModelShape, machine: Machine) -> float:
+    rate = max(1.0, machine.flops * USED_SHARE[machine.device_type])
+    products = 2.0 * shape.num_linear_parameters
+    head = 2.0 * shape.hidden_size * shape.vocabulary_size
+    prompts = (products * work.tokens_computed + head * work.num_questions) / rate
+    reading = work.num_steps * shape.weight_bytes / max(1.0, machine.bytes_per_second)
+    return prompts + reading + (products + head) * work.num_new_tokens / rate
+
+
+def _disk_bytes(request: Request) -> int:
+    num_questions = sum(work.num_questions for work in request.base_answering)
+    num_new_tokens = max(work.batch.num_new_tokens for work in request.base_answering)
+    num_parameters = request.shape.num_adapter_parameters
+    kept, checkpoints = trial_disk(num_parameters, num_questions, num_new_tokens)
+    num_trials = request.num_seeds * len(request.training)
+    answers_of_base = trial_disk(0, num_questions, num_new_tokens).kept
+    return num_trials * kept + checkpoints + answers_of_base
+
+
+def _price(seconds: float, machine: Machine, per_hour: float | None) -> float | None:
+    return None if per_hour is None else per_hour * machine.num_devices * seconds / 3600

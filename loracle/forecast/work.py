@@ -1,0 +1,181 @@
+"""What a training and an evaluation will compute, counted with the order they will really have."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import NamedTuple
+
+import numpy as np
+
+from loracle.forest.limits import MAX_EXPLICIT_TOKENS, MAX_ROW_TOKENS, SPAN_PAIRS
+from loracle.forest.ordering import Ordering
+from loracle.forest.spans import cut_into_spans
+from loracle.forest.trie import Forest, IntArray, Sequences, build_forest, num_forest_nodes
+from loracle.model.step_memory import MicroBatch
+from loracle.training.loop import TrainingSettings, num_training_steps, take
+
+_MAX_COUNTED_STEPS = 64
+"""Of a longer training this many steps, evenly spread, are counted, and stand for the others."""
+
+
+class Rows(NamedTuple):
+    """A candidate's rendered rows, with the prefix group for each."""
+
+    name: str
+    sequences: Sequences
+    groups: IntArray
+
+
+@dataclass(frozen=True)
+class TrainingWork:
+    """One training. num_counted_steps: fewer than num_steps if the others were extrapolated.
+
+    largest: the micro-batch that holds the most.
+    """
+
+    num_steps: int
+    num_counted_steps: int
+    tokens_read: int
+    tokens_computed: int
+    num_targets: int
+    num_pairs: int
+    largest: MicroBatch
+
+
+@dataclass(frozen=True)
+class AnsweringWork:
+    """One model's answers to one evaluation set, drafts aside: they only ever save steps.
+
+    tokens_computed: prompts, shared prefixes once a batch. num_steps: decoding passes.
+    num_new_tokens: of all answers. batch: what the largest batch holds.
+    """
+
+    num_questions: int
+    tokens_read: int
+    tokens_computed: int
+    num_new_tokens: int
+    num_steps: int
+    batch: AnsweringBatch
+
+
+class AnsweringBatch(NamedTuple):
+    """num_nodes: tokens whose keys and values are kept. prefill: what is computed at once."""
+
+    num_questions: int
+    num_nodes: int
+    prefill: MicroBatch
+    num_new_tokens: int
+
+
+def training_work(rows: Rows, settings: TrainingSettings) -> TrainingWork:
+    """Count the steps of one training: which rows meet, what they share, how they are cut."""
+    ordering = Ordering(
+        tuple(rows.groups.tolist()), settings.batch_size, settings.seed, settings.grouped
+    )
+    num_steps = num_training_steps(ordering, rows.sequences.lengths, settings)
+    chosen = np.unique(
+        np.linspace(0, num_steps - 1, min(num_steps, _MAX_COUNTED_STEPS)).astype(int)
+    )
+    read = computed = targets = pairs = 0
+    largest: list[MicroBatch] = []
+    for step in chosen.tolist():
+        batch = take(rows.sequences, ordering.batch(step))
+        read += len(batch.token_ids)
+        for micro_batch in _micro_batches(batch, settings):
+            computed += micro_batch.num_tokens
+            targets += micro_batch.num_targets
+            pairs += micro_batch.num_pairs
+            largest.append(micro_batch)
+    scale = num_steps / len(chosen)
+    return TrainingWork(
+        num_steps=num_steps,
+        num_counted_steps=len(chosen),
+        tokens_read=round(read * scale),
+        tokens_computed=round(computed * scale),
+        num_targets=round(targets * scale),
+        num_pairs=round(pairs * scale),
+        largest=_bound(largest, _longest(rows.sequences), settings.budget_tokens),
+    )
+
+
+def answering_work(
+    prompts: Sequences, new_tokens: Sequence[int], batch_size: int, budget_tokens: int
+) -> AnsweringWork:
+    """Count the answering of prompts in batches. new_tokens: how long each answer will be."""
+    read = computed = num_steps = 0
+    batches: list[AnsweringBatch] = []
+    for start in range(0, prompts.num_sequences, batch_size):
+        stop = min(start + batch_size, prompts.num_sequences)
+        batch = take(prompts, np.arange(start, stop))
+        rows_tokens = min(MAX_ROW_TOKENS, budget_tokens)
+        num_nodes = num_forest_nodes(batch, max_row_tokens=rows_tokens)
+        longest_answer = max(new_tokens[start:stop])
+        read += len(batch.token_ids)
+        computed += num_nodes
+        num_steps += longest_answer
+        longest = int(batch.lengths.max())
+        at_once = max(min(num_nodes, budget_tokens), longest)
+        pairs = at_once * min(longest, MAX_EXPLICIT_TOKENS)
+        prefill = MicroBatch(at_once, pairs, min(256, stop - start), max(longest, 1))
+        batches.append(AnsweringBatch(stop - start, num_nodes, prefill, longest_answer))
+    return AnsweringWork(
+        num_questions=prompts.num_sequences,
+        tokens_read=read,
+        tokens_computed=computed,
+        num_new_tokens=int(sum(new_tokens)),
+        num_steps=num_steps,
+        batch=max(batches, key=lambda batch: batch.num_nodes + batch.prefill.num_tokens),
+    )
+
+
+def _micro_batches(batch: Sequences, settings: TrainingSettings) -> list[MicroBatch]:
+    if not settings.forest:
+        return _padded(batch, settings.budget_tokens)
+    forest = build_forest(batch, max_row_tokens=min(MAX_ROW_TOKENS, settings.budget_tokens))
+    return [measured(micro_batch) for micro_batch in forest.micro_batches(settings.budget_tokens)]
+
+
+def measured(forest: Forest) -> MicroBatch:
+    """What a forest takes when it is computed at once."""
+    starts = forest.row_starts.tolist()
+    longest = int(forest.row_lengths.max())
+    num_pairs = 0
+    if longest <= MAX_EXPLICIT_TOKENS:
+        num_pairs = sum(
+            (span.stop - span.start) * len(span.keys)
+            for start, stop in pairwise(starts)
+            for span in cut_into_spans(start, stop, forest.subtree_ends, SPAN_PAIRS)
+        )
+    return MicroBatch(forest.num_nodes, num_pairs, len(forest.target_nodes), longest)
+
+
+def _padded(batch: Sequences, budget_tokens: int) -> list[MicroBatch]:
+    """Padded batches compute their padding, and logits at every position."""
+    found: list[MicroBatch] = []
+    lengths: list[int] = []
+    for length in [*sorted(batch.lengths.tolist()), 0]:
+        if lengths and (not length or (len(lengths) + 1) * length > budget_tokens):
+            size = len(lengths) * lengths[-1]
+            found.append(MicroBatch(size, size * lengths[-1], size, lengths[-1]))
+            lengths = []
+        lengths.append(length)
+    return found
+
+
+def _longest(sequences: Sequences) -> int:
+    return int(sequences.lengths.max(initial=1))
+
+
+def _bound(found: Sequence[MicroBatch], longest_row: int, budget_tokens: int) -> MicroBatch:
+    """The largest of every part: steps that were not counted may hold a longer row."""
+    largest = max(found, key=lambda batch: batch.num_tokens)
+    if largest.num_tokens < longest_row and longest_row > budget_tokens:
+        return MicroBatch.of_row(longest_row)
+    return MicroBatch(
+        largest.num_tokens,
+        max(batch.num_pairs for batch in found),
+        max(batch.num_targets for batch in found),
+        max(batch.longest_row for batch in found),
+    )

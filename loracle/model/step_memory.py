@@ -1,0 +1,153 @@
+"""What one training step holds in memory: the formula, its parts, and the shape they come from.
+
+    weights + adapter and optimizer + activations + attention + logits + pieces
+
+    weights      frozen, in the model's precision or quantised
+    adapter      float32: weights, gradients and AdamW's two moments
+    activations  what the backward needs of every token in every layer
+    attention    probabilities of explicit attention (CPU), or one mask at a time
+    logits       of at most 512 targets at once (losses.py)
+    pieces       on a CPU, freed memory that the C library cannot use again within the step
+
+Two readers: the longest row allowed, which errs on the careful side (max_length.py), and the
+forecast, which counts the activations on a model without weights (forecast/counting.py).
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import NamedTuple, Self
+
+from loracle.forest.limits import MAX_EXPLICIT_TOKENS
+
+_ACTIVATION_FACTOR = {"cpu": 2.0, "cuda": 4.0}
+"""Without a count: activations kept for the backward, over the widths of the linear layers (inputs
+and outputs) in the model's precision. Measured on a CPU: 1.55 to 1.9. On a GPU, where the LoRA
+layers are peft's own and keep more, it is not measured yet."""
+_LOGIT_TARGETS, _LOGIT_BYTES = 512, 12
+"""Targets whose logits exist at once, in float32 and three copies (losses.py)."""
+_ATTENTION_COPIES = 3
+"""One layer's scores, gradients and their products while its attention goes back."""
+_ADAPTER_BYTES = 16
+"""Weight, gradient and two moments of every trained number, in float32."""
+_QUANTISED_BYTES = {"int8": 1.0, "nf4": 0.516}
+"""Bytes of one number of a quantised linear layer: nf4 with double quantisation has 4 bits, and
+0.127 bits for the scales (QLoRA, arXiv 2305.14314)."""
+_PIECES = {(2, False): 0.26, (2, True): 0.24, (4, False): 0.44, (4, True): 0.65}
+"""Freed memory that glibc cannot use again within a step, as a share of the activations of all
+layers, by (bytes of a number, gradient checkpointing). Measured (docs/log.md): the C library
+aligns every tensor, and a piece of exactly the same size is then too small for the next one."""
+
+
+class MicroBatch(NamedTuple):
+    """What is computed at once.
+
+    num_pairs: (query, key) pairs of explicit attention. longest_row: tokens of its longest row.
+    """
+
+    num_tokens: int
+    num_pairs: int
+    num_targets: int
+    longest_row: int
+
+    @classmethod
+    def of_row(cls, num_tokens: int) -> Self:
+        """One row that shares nothing, all of it targets: the most that so many tokens take."""
+        return cls(num_tokens, min(num_tokens, MAX_EXPLICIT_TOKENS) ** 2, num_tokens, num_tokens)
+
+
+@dataclass(frozen=True)
+class StepMemory:
+    """What a training step takes at its highest point, in bytes."""
+
+    weights: int
+    adapter: int
+    activations: int
+    attention: int
+    logits: int
+    pieces: int
+
+    @property
+    def total(self) -> int:
+        return sum(asdict(self).values())
+
+
+@dataclass(frozen=True)
+class ModelShape:
+    """What the memory of a training step depends on.
+
+    width: inputs and outputs of all linear layers but the head, added up. layer_width: the same of
+    the widest layer. value_bytes: of one number in the model's precision.
+    num_linear_parameters: of all linear layers but the head; they are what a quantised base packs.
+    kept_token_bytes: what the backward keeps of one token in all layers, attention's probabilities
+    aside; None: not counted, and a careful factor stands for it.
+    """
+
+    num_parameters: int
+    width: int
+    layer_width: int
+    num_layers: int
+    num_heads: int
+    hidden_size: int
+    vocabulary_size: int
+    value_bytes: int
+    device_type: str
+    num_linear_parameters: int = 0
+    num_adapter_parameters: int = 0
+    kept_token_bytes: float | None = None
+    cached_token_bytes: int = 0
+    """Keys and values of one token in all layers."""
+    quantization: str = "none"
+
+    @property
+    def weight_bytes(self) -> int:
+        packed = self.num_linear_parameters if self.quantization != "none" else 0
+        plain = (self.num_parameters - packed) * self.value_bytes
+        return plain + int(packed * _QUANTISED_BYTES.get(self.quantization, 0.0))
+
+    @property
+    def adapter_bytes(self) -> int:
+        """The adapter with its gradients and its optimizer."""
+        return _ADAPTER_BYTES * self.num_adapter_parameters
+
+    def step_bytes(self, num_tokens: int, *, gradient_checkpointing: bool) -> int:
+        """What a training step over one row takes, its weights included."""
+        return self.step_memory(MicroBatch.of_row(num_tokens), gradient_checkpointing).total
+
+    def step_memory(self, batch: MicroBatch, gradient_checkpointing: bool) -> StepMemory:
+        """What a training step takes whose largest micro-batch is `batch`."""
+        width, num_kept_layers = float(self.width), self.num_layers
+        kept = self.kept_token_bytes
+        if kept is None:
+            kept = _ACTIVATION_FACTOR[self.device_type] * width * self.value_bytes
+        everything = kept * batch.num_tokens
+        if gradient_checkpointing:
+            # Each layer's input is kept, and one layer at a time is computed again.
+            inputs = self.num_layers * self.hidden_size * self.value_bytes
+            kept, num_kept_layers = kept * self.layer_width / max(1.0, width) + inputs, 1
+        return StepMemory(
+            weights=self.weight_bytes,
+            adapter=self.adapter_bytes,
+            activations=int(kept * batch.num_tokens),
+            attention=self._attention_bytes(batch, num_kept_layers),
+            logits=min(batch.num_targets, _LOGIT_TARGETS) * self.vocabulary_size * _LOGIT_BYTES,
+            pieces=self._pieces(everything, gradient_checkpointing),
+        )
+
+    def _attention_bytes(self, batch: MicroBatch, num_kept_layers: int) -> int:
+        explicit = 0
+        if self.device_type == "cpu" or self.kept_token_bytes is None:
+            counted = self.kept_token_bytes is not None
+            layers = num_kept_layers + (_ATTENTION_COPIES if counted else 0)
+            explicit = batch.num_pairs * self.num_heads * layers * self.value_bytes
+        # Beyond, one layer's mask at a time: spread over the heads, and its parts.
+        mask = batch.longest_row**2 * (self.num_heads * self.value_bytes + 8)
+        if self.kept_token_bytes is not None and self.device_type == "cpu":
+            return explicit if batch.longest_row <= MAX_EXPLICIT_TOKENS else mask
+        return max(explicit, mask)
+
+    def _pieces(self, activation_bytes: float, gradient_checkpointing: bool) -> int:
+        if self.device_type != "cpu" or self.kept_token_bytes is None:
+            return 0
+        share = _PIECES[min(4, max(2, self.value_bytes)), gradient_checkpointing]
+        return int(share * activation_bytes)

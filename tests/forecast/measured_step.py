@@ -1,0 +1,89 @@
+"""A training step in a process of its own: prints what memory it took, as the system counts it.
+
+    python -m tests.forecast.measured_step '{"hidden_size": 64, ..., "num_tokens": 512}'
+
+The peak is reset after the model is built, so that loading does not count.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from loracle.forest.trie import Sequences
+from loracle.model import adapter
+from loracle.model.base import BaseModel
+from loracle.training import loop
+
+LORA = {"r": 8, "alpha": 16, "dropout": 0.05, "target_modules": "all-linear"}
+
+
+def config_of(case: dict[str, Any]) -> Any:
+    """The model's config of a case."""
+    from transformers import LlamaConfig
+
+    return LlamaConfig(**case["config"], tie_word_embeddings=True)
+
+
+def rows_of(case: dict[str, Any]) -> Sequences:
+    """Rows that share nothing, of the case's length, with targets in their last quarter."""
+    generator = np.random.default_rng(0)
+    vocabulary = case["config"]["vocab_size"]
+    num_tokens, num_rows = case["num_tokens"], case["num_rows"]
+    rows = [generator.integers(0, vocabulary, num_tokens).tolist() for _ in range(num_rows)]
+    start = num_tokens - num_tokens // 4
+    weights = [[0.0] * start + [1.0] * (num_tokens - start)] * num_rows
+    return Sequences.of(rows, weights)
+
+
+def settings_of(case: dict[str, Any]) -> loop.TrainingSettings:
+    """Two steps over all rows."""
+    return loop.TrainingSettings(
+        epochs=1, max_steps=2, max_tokens=None, batch_size=case["num_rows"], learning_rate=1e-4,
+        schedule="constant", warmup_ratio=0.0, weight_decay=0.0, betas=(0.9, 0.999), eps=1e-8,
+        max_grad_norm=0.3, grouped=True, forest=True, budget_tokens=case["budget_tokens"],
+        gradient_checkpointing=case["gradient_checkpointing"], seed=0,
+    )  # fmt: skip
+
+
+def memory_bytes(name: str) -> int:
+    """VmRSS or VmHWM of this process."""
+    found = re.search(rf"^{name}:\s+(\d+) kB", Path("/proc/self/status").read_text(), re.MULTILINE)
+    assert found
+    return 1024 * int(found[1])
+
+
+def main() -> None:
+    case = json.loads(sys.argv[1])
+    from transformers import AutoModelForCausalLM
+
+    from loracle.model.native_memory import bound_kernel_cache, return_freed_memory
+
+    bound_kernel_cache()
+    torch.manual_seed(0)
+    dtype = getattr(torch, case["dtype"])
+    model = AutoModelForCausalLM.from_config(config_of(case), dtype=dtype)
+    model.requires_grad_(False).eval()
+    base = BaseModel("random", model, None, dtype, torch.device("cpu"), frozenset({0}))
+    adapted = adapter.attach(model, adapter.lora_config(case.get("lora", LORA)), 0)
+    rows = rows_of(case)
+    return_freed_memory()
+    before = memory_bytes("VmRSS")
+    Path("/proc/self/clear_refs").write_text("5")
+    seconds: list[float] = []
+    loop.train(
+        base, adapted, rows, np.arange(rows.num_sequences), settings_of(case),
+        lambda record: seconds.append(record.seconds), lambda event: None,
+    )  # fmt: skip
+    found = {"before": before, "peak": memory_bytes("VmHWM"), "seconds": seconds}
+    sys.stdout.write(json.dumps(found))
+
+
+if __name__ == "__main__":
+    main()
