@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 from loracle.forecast.advice import advice_for
 from loracle.forecast.disk import trial_disk
-from loracle.forecast.machines import PROCESS_BYTES, USED_SHARE, Machine
+from loracle.forecast.machines import PROCESS_BYTES, Machine, used_share
 from loracle.forecast.record import CandidateForecast, Forecast
 from loracle.forecast.work import AnsweringBatch, AnsweringWork, TrainingWork
 from loracle.model.max_length import SPARE_SHARE
@@ -182,12 +182,14 @@ def training_flops(work: TrainingWork, shape: ModelShape, gradient_checkpointing
 
 
 def _training_seconds(work: TrainingWork, request: Request, machine: Machine) -> float:
-    rate = request.probed_flops or machine.flops * USED_SHARE[machine.device_type]
+    rate = request.probed_flops or machine.flops * used_share(
+        machine.device_type, request.shape.value_bytes
+    )
     return training_flops(work, request.shape, request.gradient_checkpointing) / max(rate, 1.0)
 
 
 def _answering_seconds(work: AnsweringWork, shape: ModelShape, machine: Machine) -> float:
-    rate = max(1.0, machine.flops * USED_SHARE[machine.device_type])
+    rate = max(1.0, machine.flops * used_share(machine.device_type, shape.value_bytes))
     products = 2.0 * shape.num_linear_parameters
     head = 2.0 * shape.hidden_size * shape.vocabulary_size
     prompts = (products * work.tokens_computed + head * work.num_questions) / rate
