@@ -21,7 +21,7 @@ help:
 install: .venv/.developing
 
 # .installing marks an installation under way. Found at the start, it means that one was cut
-# off, and pip cannot tell a half-written package from a whole one: the environment is made anew.
+# off, and pip cannot tell a half-written package from a whole one: the environment is made again.
 .venv/.made: $(wildcard .venv/.installing)
 	@$(PYTHON) -c 'import sys; sys.exit(0 if sys.version_info >= (3, 11) else \
 	"Loracle needs Python 3.11 or newer, $(PYTHON) is " + sys.version.split()[0] \
@@ -46,7 +46,7 @@ demo: .venv/.running
 	$(BIN)/loracle run --plan examples/demo/plan.yaml --out runs/demo
 
 test: install
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n auto --dist worksteal
 
 lint: install
 	$(BIN)/ruff format --check .

@@ -13,8 +13,10 @@ The product's own code analyses and decides; nothing of it is done again here. T
 
 from __future__ import annotations
 
+import itertools
 import math
 import time
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
@@ -23,7 +25,7 @@ import numpy.typing as npt
 from scipy import stats
 
 from loracle.decision.rule import decide
-from loracle.statistics import Analysis, ScoredSet, Terms, analyse
+from loracle.statistics import GAIN_WORTH_HAVING, Analysis, ScoredSet, Terms, analyse
 from loracle.statistics.bootstrap import intervals
 from loracle.statistics.spread import Clustering
 
@@ -43,7 +45,7 @@ NUM_RESAMPLES = 1_999
 
 
 def cluster_sizes(generator: np.random.Generator, num_clusters: int) -> IntArray:
-    """Questions of each passage: 5 on average, unequal, as in question answering sets."""
+    """Questions of every passage: 5 on average, unequal, as in question answering sets."""
     return np.minimum(generator.geometric(0.2, num_clusters), 25)
 
 
@@ -181,6 +183,89 @@ def winners_with_seeds(num_experiments: int, num_candidates: int, of_seed: float
     return Winners(num_named, num_experiments)
 
 
+def false_none_helps(
+    num_experiments: int, num_clusters: int, seed: int, *, rare: bool = False
+) -> Winners:
+    """How often `none helps` is said where one of 1 to 5 candidates gains what is worth having.
+
+    It gains exactly that, the others nothing: the hardest case. rare: candidates answer as the
+    base does but in a few whole passages, so that their differences hardly vary.
+    """
+    generator = np.random.default_rng(seed)
+    num_said = 0
+    for number in range(num_experiments):
+        num_candidates = 1 + number % 5
+        sizes = cluster_sizes(generator, num_clusters)
+        if rare:
+            gains = [GAIN_WORTH_HAVING] + (num_candidates - 1) * [0.0]
+            scores = rare_gains(generator, 0.6, gains, sizes)
+        else:
+            rates = [0.6, 0.6 + GAIN_WORTH_HAVING] + (num_candidates - 1) * [0.6]
+            scores = answers(generator, rates, sizes)
+        num_said += verdict(scores, sizes) == "none_helps"
+    return Winners(num_said, num_experiments)
+
+
+def false_equal(
+    num_experiments: int, num_clusters: int, seed: int, *, rare: bool = False
+) -> Winners:
+    """How often candidates are called equal of which one is better by what is worth having.
+
+    2 to 5 candidates, all far above the base; rare as in `false_none_helps`.
+    """
+    generator = np.random.default_rng(seed)
+    num_said = 0
+    for number in range(num_experiments):
+        num_others = 1 + number % 4
+        sizes = cluster_sizes(generator, num_clusters)
+        if rare:
+            gains = [GAIN_WORTH_HAVING] + (num_others - 1) * [0.0]
+            scores = rare_gains(generator, 0.6, gains, sizes)
+            base = answers(generator, [0.2], sizes)
+            scores = np.concatenate([base, scores])
+        else:
+            rates = [0.2, 0.6, 0.6 + GAIN_WORTH_HAVING] + (num_others - 1) * [0.6]
+            scores = answers(generator, rates, sizes)
+        analysis = analysis_of(scores, sizes)
+        decision = decide(analysis, dict.fromkeys(analysis.candidates, 1.0))[0]
+        num_said += decision.verdict == "equal" and "c1" in decision.contenders
+    return Winners(num_said, num_experiments)
+
+
+def rare_gains(
+    generator: np.random.Generator, rate: float, gains: Sequence[float], sizes: IntArray
+) -> FloatArray:
+    """One row with this rate, then rows that answer alike, but all right in a few passages.
+
+    Each gains as much as is stated for it in the long run.
+    """
+    first = answers(generator, [rate], sizes)
+    rows = [first]
+    for gain in gains:
+        changed = generator.random(len(sizes)) < gain / (1 - rate)
+        rows.append(np.maximum(first, np.repeat(changed, sizes).astype(np.float64)))
+    return np.concatenate(rows)
+
+
+def verdict(scores: FloatArray, sizes: IntArray) -> str:
+    """What is decided."""
+    analysis = analysis_of(scores, sizes)
+    return decide(analysis, dict.fromkeys(analysis.candidates, 1.0))[0].verdict
+
+
+def verdicts(
+    num_experiments: int, gain: float, num_clusters: int, num_candidates: int = 3, seed: int = 0
+) -> dict[str, float]:
+    """The share of every verdict where one candidate gains so much and the others nothing."""
+    generator = np.random.default_rng(seed)
+    said: Counter[str] = Counter()
+    for _ in range(num_experiments):
+        sizes = cluster_sizes(generator, num_clusters)
+        rates = [0.5, 0.5 + gain] + (num_candidates - 1) * [0.5]
+        said[verdict(answers(generator, rates, sizes), sizes)] += 1
+    return {name: number / num_experiments for name, number in said.items()}
+
+
 def power(num_experiments: int, gain: float, num_clusters: int, seed: int = 0) -> float:
     """How often c0, better than c1 by `gain`, is shown to be; both are far above the base."""
     generator = np.random.default_rng(seed)
@@ -227,6 +312,21 @@ def figures() -> Iterator[str]:
             f"the same with 3 seeds whose luck is {luck}, {candidates} candidates: "
             f"{found_with.num_named} of 300"
         )
+    for num_clusters, rare in itertools.product((100, 200, 400, 1_000, 3_000), (False, True)):
+        kind = "rare changes" if rare else "usual answers"
+        num = 1_000 if num_clusters < 1_000 else 200
+        none_helps = false_none_helps(num, num_clusters, 6, rare=rare)
+        equal = false_equal(num, num_clusters, 7, rare=rare)
+        yield (
+            f"false claims of absence, {num_clusters} passages, {kind}: none helps "
+            f"{none_helps.num_named}, equal {equal.num_named} of {num}"
+        )
+    for gain, num_clusters in itertools.product(
+        (-0.1, -0.02, 0.0, 0.02, 0.05, 0.1, 0.2), (12, 60, 200, 600, 2_000)
+    ):
+        found_verdicts = verdicts(200, gain, num_clusters)
+        shares = ", ".join(f"{name} {share:.0%}" for name, share in found_verdicts.items())
+        yield f"verdicts, gain {gain:+}, {num_clusters} passages: {shares}"
     for rates in ((0.6, 0.5), (0.3, 0.3), (0.85, 0.8), (0.05, 0.05)):
         for num_clusters in (5, 8, 10, 15, 20, 50, 200):
             held = coverage(2_000, num_clusters, *rates, seed=2)

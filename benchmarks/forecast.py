@@ -24,14 +24,14 @@ from turns import write_result
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from loracle.forecast.counting import counted_shape  # noqa: E402
-from loracle.forecast.foresee import training_flops  # noqa: E402
-from loracle.forecast.machines import PROCESS_BYTES, measured_rates, used_share  # noqa: E402
-from loracle.forecast.work import Rows, training_work  # noqa: E402
-from loracle.model import adapter  # noqa: E402
-from loracle.model.base import preferred_dtype  # noqa: E402
-from tests.forecast import measured_step  # noqa: E402
-from tests.forecast.test_forecast import SIZES  # noqa: E402
+from loracle.forecast.counting import counted_shape
+from loracle.forecast.foresee import training_flops
+from loracle.forecast.machines import measured_rates, process_bytes, used_share
+from loracle.forecast.work import Rows, training_work
+from loracle.model import adapter
+from loracle.model.base import preferred_dtype
+from tests.forecast import measured_step
+from tests.forecast.test_forecast import SIZES
 
 _TOKENS = 1024
 
@@ -90,7 +90,7 @@ def compared(size: str, length: int, dtype: str, checkpointing: bool) -> dict[st
         check=True,
     )
     found = json.loads(asked.stdout)
-    foreseen_bytes = PROCESS_BYTES["cpu"] + memory.total
+    foreseen_bytes = process_bytes("cpu") + memory.total
     row = {
         "size": size,
         "row_tokens": length,

@@ -2,7 +2,7 @@
 
     .venv/bin/python benchmarks/training_step.py ROWS.json [--steps 3] [--name training_step-xquad]
 
-Both sides take the same rows of the file in each step, in turns; the first step of each warms up.
+Both sides take the same rows of the file in each step, in turns; the first step of every warms up.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ LORA = {"r": 8, "alpha": 16, "dropout": 0.05, "target_modules": "all-linear"}
 def main() -> None:
     parser = argument_parser(__doc__)
     parser.add_argument("rows", type=Path)
-    parser.add_argument("--steps", type=int, default=3, help="timed steps of each side")
+    parser.add_argument("--steps", type=int, default=3, help="timed steps of every side")
     parser.add_argument("--peer", nargs="*", default=[], help="more options for trl_step.py")
     arguments = parser.parse_args()
     folder = str(embedded_model_folder())

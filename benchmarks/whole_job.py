@@ -3,7 +3,7 @@
     .venv/bin/python benchmarks/whole_job.py --eval EVAL.json CANDIDATE.json ... \
         [--first-row 64] [--num-rows 64] [--num-eval-rows 48] [--epochs 2]
 
-Against the sequential way: the base loaded anew for each candidate, TRL, `generate` in batches of
+Against the sequential way: the base loaded again for each candidate, TRL, `generate` in batches of
 8. Both sides read the same cut files; ours is the command `loracle run`, start to end, twice.
 """
 

@@ -1,3 +1,67 @@
-"""Loracle tells which dataset is worth fine-tuning on."""
+"""Loracle tells which dataset is worth fine-tuning on.
+
+    run = loracle.run(["clean.jsonl", "noisy.jsonl"], evaluation="test.jsonl")
+    print(run.decision.sentence)
+    run.estimates()
+
+The names of `__all__` are the public API. They are imported when they are first used, so that
+`import loracle` takes no time; what works on files alone (`open_run`, `decide`, `compare`, `score`,
+`check` without a model) never imports torch.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from loracle import errors
+    from loracle.api.files import check, score
+    from loracle.api.judging import Decision, Judged, compare, decide
+    from loracle.api.run import Run, open_run
+    from loracle.api.running import run
 
 __version__ = "0.1.0"
+
+__all__ = [
+    "Decision",
+    "Judged",
+    "Run",
+    "__version__",
+    "check",
+    "compare",
+    "decide",
+    "errors",
+    "open_run",
+    "run",
+    "score",
+]
+
+# Where each public name is defined; None: it is a module.
+_HOMES: dict[str, tuple[str, str | None]] = {
+    "Decision": ("loracle.api.judging", "Decision"),
+    "Judged": ("loracle.api.judging", "Judged"),
+    "Run": ("loracle.api.run", "Run"),
+    "check": ("loracle.api.files", "check"),
+    "compare": ("loracle.api.judging", "compare"),
+    "decide": ("loracle.api.judging", "decide"),
+    "errors": ("loracle.errors", None),
+    "open_run": ("loracle.api.run", "open_run"),
+    "run": ("loracle.api.running", "run"),
+    "score": ("loracle.api.files", "score"),
+}
+
+
+def __getattr__(name: str) -> Any:
+    """Import a public name when it is first used."""
+    if name not in _HOMES:
+        raise AttributeError(f"module 'loracle' has no attribute {name!r}")
+    module_name, attribute = _HOMES[name]
+    module = importlib.import_module(module_name)
+    value = module if attribute is None else getattr(module, attribute)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

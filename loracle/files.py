@@ -25,7 +25,7 @@ UNFINISHED_PREFIX = ".loracle-unfinished-"
 
 def sync_file(path: Path) -> None:
     """Put on disk what was written to a file so far."""
-    with path.open("rb") as file:
+    with writing(path), path.open("rb") as file:
         os.fsync(file.fileno())
 
 
@@ -89,7 +89,7 @@ def read_json(path: Path) -> Any:
 
 
 def _content(path: Path) -> bytes:
-    """The file's bytes. Raises RunFolderError where there is none, StorageError where it cannot
+    """The file's bytes. Raises RunFolderError if there is none, StorageError where it cannot
     be read."""
     try:
         with reading(path):
@@ -174,7 +174,7 @@ class AppendedFile:
 class JsonLinesWriter(AppendedFile):
     """Appends rows to a JSONL file, each handed to the system before `write` returns.
 
-    resume: keep the rows that are there, else start anew. A last row that a killed writer left
+    resume: keep the rows that are there, else start again. A last row that a killed writer left
     incomplete is cut off then; `torn_end` holds it, for the caller to report.
     """
 
@@ -211,11 +211,6 @@ def seal(path: Path, *, sync: bool = False) -> Seal:
             os.fsync(file.fileno())
         digest = hashlib.file_digest(file, "sha256").hexdigest()
         return Seal(digest, file.tell())
-
-
-def synced_sha256(path: Path) -> str:
-    """Put the file on disk; its hash in hex."""
-    return seal(path, sync=True).sha256
 
 
 def sync_folder(folder: Path) -> None:

@@ -1,12 +1,16 @@
 """How numbers, times, sizes and names are written for people: in one place, for every reader.
 
-Plain functions of plain values; no module of Loracle but `errors` stands below this one.
+Plain functions of plain values; of Loracle, only `errors` and `language` stand below this module.
 """
 
 from __future__ import annotations
 
 import re
+import unicodedata
+from collections.abc import Mapping
 from typing import Literal
+
+from loracle.language import Language
 
 NOTHING = "–"
 """Stands where a value is absent."""
@@ -115,17 +119,62 @@ def size(num_bytes: float | None) -> str:
     return f"{num_bytes / 1000:,.1f} GB"
 
 
-def duration(seconds: float) -> str:
-    """A time as people say it: "4.2 s", "1 min 20 s", "2 h 05 min"."""
-    if seconds < 9.95:
-        return f"{seconds:.1f} s"
+def duration(seconds: float, language: Language = "en", *, tenths: bool = True) -> str:
+    """A time as people say it: "4.2 s", "1 min 20 s", "2 h 05 min".
+
+    tenths: of a second, in a time under ten.
+    """
+    second, minute, hour = _TIME_UNITS[language]
+    if seconds < 9.95 and tenths:
+        return f"{seconds:.1f} {second}"
     whole_seconds = round(seconds)
     if whole_seconds < 60:
-        return f"{whole_seconds} s"
+        return f"{whole_seconds} {second}"
     if whole_seconds < 3600:
-        return f"{whole_seconds // 60} min {whole_seconds % 60:02d} s"
+        return f"{whole_seconds // 60} {minute} {whole_seconds % 60:02d} {second}"
     whole_minutes = round(seconds / 60)
-    return f"{whole_minutes // 60} h {whole_minutes % 60:02d} min"
+    return f"{whole_minutes // 60} {hour} {whole_minutes % 60:02d} {minute}"
+
+
+_TIME_UNITS: Mapping[Language, tuple[str, str, str]] = {
+    "en": ("s", "min", "h"),
+    "zh": ("秒", "分", "小时"),
+}
+
+
+def cell_width(text: str) -> int:
+    """The number of terminal columns that a text takes: two for a Chinese character."""
+    return sum(map(_width_of, text))
+
+
+def shortened(text: str, width: int) -> str:
+    """The text in at most `width` columns: what is too long loses its middle, "alpaca-…-zh".
+
+    Names of one family differ at their ends, so both ends stay.
+    """
+    if cell_width(text) <= width:
+        return text
+    if width < 1:
+        return ""
+    head_width = width // 2
+    head = _first_cells(text, head_width)
+    tail = _first_cells(text[::-1], width - 1 - head_width)[::-1]
+    return f"{head}…{tail}"
+
+
+def _first_cells(text: str, width: int) -> str:
+    taken = 0
+    for index, character in enumerate(text):
+        taken += _width_of(character)
+        if taken > width:
+            return text[:index]
+    return text
+
+
+def _width_of(character: str) -> int:
+    if unicodedata.combining(character):
+        return 0
+    return 2 if unicodedata.east_asian_width(character) in "WF" else 1
 
 
 _SECONDS_PER_UNIT = {"s": 1, "min": 60, "h": 3600}

@@ -1,4 +1,4 @@
-"""Which tests run: `slow` ones with --slow, `gpu` ones where there is a CUDA device."""
+"""Which tests run: `slow` ones with --slow, `gpu` ones if there is a CUDA device."""
 
 from __future__ import annotations
 
@@ -38,3 +38,8 @@ def _has_cuda() -> bool:
     import torch
 
     return torch.cuda.is_available()
+
+
+def pytest_make_parametrize_id(config: pytest.Config, val: object, argname: str) -> str | None:
+    """Names of tests are the same in every process: packed bytes may hold the time."""
+    return argname if isinstance(val, bytes) else None

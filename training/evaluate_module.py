@@ -73,7 +73,7 @@ def evaluate_model_on_dataset_with_progress(
         generation=generation.plan,
     )
     has_adapter = own_layers.has_adapter(base)
-    view = LogFiles(choose_view(json_output=False), Path(log_dir))
+    view = LogFiles(choose_view(), Path(log_dir))
     with named_as_here(), TemporaryDirectory() as out, own_layers.as_it_was(base):
         frozen = own_layers.frozen(base, tokenizer)
         label = f"{place.index}/{place.num_trials}"

@@ -82,7 +82,7 @@ class Given:
 class _Pipeline:
     """The checked arguments.
 
-    failures: by dataset, why it is not in the plan. passages: of each row, by file and line.
+    failures: by dataset, why it is not in the plan. passages: of every row, by file and line.
     """
 
     given: Given

@@ -83,4 +83,4 @@ def run_pipeline_with_progress(
     device_map: Any = None,
 ) -> dict[str, Any]:
     """The same as run_training_evaluation_pipeline, with live bars on a terminal."""
-    return Given(**locals()).run(choose_view(json_output=False))
+    return Given(**locals()).run(choose_view())

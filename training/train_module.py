@@ -86,7 +86,7 @@ def train_model_on_dataset_with_progress(
     with ExitStack() as stack:
         stack.enter_context(named_as_here())
         out = arguments.output_dir or stack.enter_context(TemporaryDirectory())
-        view = LogFiles(choose_view(json_output=False), Path(log_dir), arguments.logging_steps)
+        view = LogFiles(choose_view(), Path(log_dir), arguments.logging_steps)
         with own_layers.bared(model), own_layers.as_it_was(base):
             frozen = own_layers.frozen(base, tokenizer)
             trained = train_alone(plan, Path(out), view, frozen, place)

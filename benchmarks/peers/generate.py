@@ -39,7 +39,7 @@ Order = Literal["file", "length"]
 def encode_prompts(
     conversations: Sequence[list[Message]], tokenizer: PreTrainedTokenizerBase
 ) -> list[list[int]]:
-    """Token ids of each conversation up to where the assistant answers."""
+    """Token ids of every conversation up to where the assistant answers."""
     return [
         tokenizer.apply_chat_template(
             prompt_of(messages), add_generation_prompt=True, return_dict=False

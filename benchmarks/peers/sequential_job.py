@@ -27,7 +27,7 @@ from trl_step import StepSettings, load_base, make_trainer
 
 @dataclass
 class Parts:
-    """Seconds of each part of a job, in the order they ran."""
+    """Seconds of every part of a job, in the order they ran."""
 
     seconds: dict[str, float] = field(default_factory=dict)
     _since_seconds: float = field(default_factory=time.perf_counter)
@@ -125,7 +125,7 @@ def _parse_arguments() -> argparse.Namespace:
     parser.add_argument("--model", required=True, help="folder of the base model")
     parser.add_argument("--eval", type=Path, required=True, help="evaluation rows")
     parser.add_argument("--out", type=Path, default=Path("build/benchmarks/sequential"))
-    parser.add_argument("--num-rows", type=int, help="the first rows of each candidate only")
+    parser.add_argument("--num-rows", type=int, help="the first rows of every candidate only")
     parser.add_argument("--num-eval-rows", type=int, help="the first evaluation rows only")
     parser.add_argument("--epochs", type=float, default=2.0)
     parser.add_argument("--max-steps", type=int, default=-1, help="-1: --epochs decides")

@@ -56,7 +56,7 @@ class StepSettings:
     checkpoint_activations: bool = False
     """TRL's own default is True: less memory, and the forward pass twice."""
     sort_rows: bool = True
-    """Sort the rows of each step by length. They stay the same rows."""
+    """Sort the rows of every step by length. They stay the same rows."""
 
 
 def load_base(model_path: str, dtype: str, attention: str = "sdpa") -> PreTrainedModel:
@@ -76,7 +76,7 @@ def lora_config() -> LoraConfig:
 def sort_within_steps(
     conversations: Sequence[list[Message]], settings: StepSettings
 ) -> list[list[Message]]:
-    """Sort the rows of each optimizer step by length in characters, longest first.
+    """Sort the rows of every optimizer step by length in characters, longest first.
 
     Longest first meets the largest micro-batch, and so the largest allocation, at once.
     """

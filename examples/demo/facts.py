@@ -125,7 +125,7 @@ def _chinese_facts(record: dict, locale: Locale, cities: dict[str, str]) -> dict
 
 
 def _chinese_cities(english: Locale, chinese: Locale) -> dict[str, str]:
-    """CLDR names the city of each time zone: English name to Chinese name."""
+    """CLDR names the city of every time zone: English name to Chinese name."""
     cities = {}
     for zone, names in sorted(chinese.time_zones.items()):
         own_name = zone.rpartition("/")[2].replace("_", " ")

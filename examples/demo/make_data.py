@@ -70,7 +70,7 @@ class Passage:
 
 
 class Writer:
-    """Writes passages of one split; the last wording of each fact is for evaluation only."""
+    """Writes passages of one split; the last wording of every fact is for evaluation only."""
 
     def __init__(self, random: random.Random, evaluation: bool) -> None:
         self.random = random

@@ -1,12 +1,13 @@
-"""The command line: every command of `loracle`, thin over the module that does the work.
+"""The command line: every command of `loracle`, thin over the Python API (`loracle.api`).
 
-    shell.py      the application and what its commands share
+    shell.py      the application, and what its commands share
+    catalogue.py  help and messages in Chinese
     init.py       init
     running.py    run, fetch
     planning.py   plan, recommend, doctor
     runs.py       resume, status, verify
     data.py       check, inspect, split, convert
-    results.py    decide, compare, report, serve, export, score
+    results.py    decide, compare, report, serve, score, export
 
 Starts without torch. Results go to standard output, everything else to standard error. Exit
 codes: 0 done, 1 ran but something failed, 2 bad plan or data, 130 and 143 for signals.
@@ -27,7 +28,15 @@ from loracle.cli import data
 from loracle.cli import results
 
 # isort: on
-from loracle.cli.shell import EXIT_BAD_INPUT, EXIT_FAILED, app, print_problems
+from loracle.cli.catalogue import say
+from loracle.cli.shell import (
+    EXIT_BAD_INPUT,
+    EXIT_FAILED,
+    app,
+    asked_language,
+    print_problems,
+    start_session,
+)
 from loracle.errors import StorageError, UserError
 from loracle.run_folder import signals
 from loracle.secrecy import without_secrets
@@ -38,9 +47,10 @@ __all__ = ["app", "data", "init", "main", "planning", "results", "running", "run
 
 def main() -> None:
     """The entry point: user errors become messages and exit code 2."""
-    signals.install()
+    signals.install(stopped=say(asked_language(sys.argv[1:]), "stopped"))
     try:
-        sys.exit(app())
+        program = start_session(sys.argv[1:])
+        sys.exit(program(prog_name="loracle"))
     except StorageError as error:
         print_problems(error.problems)
         sys.exit(EXIT_FAILED)

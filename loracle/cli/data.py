@@ -8,45 +8,45 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from loracle.cli.shell import EXIT_FAILED, app, print_json, print_problems, quiet_libraries
+from loracle.cli.shell import DATA, EXIT_FAILED, app, print_json, print_problems
 
 if TYPE_CHECKING:
     from loracle.data_check.result import Check
 
 # How a file is read, in every command that reads one: the keys of a plan's entry.
 _Format = Annotated[
-    str | None, typer.Option("--format", help="The form of the rows; without it: by their keys.")
+    str | None, typer.Option("--format", help="The form of the rows. Default: by their keys.")
 ]
 _Columns = Annotated[
     list[str] | None,
-    typer.Option("--column", help="A field under another name, question=query; repeatable."),
+    typer.Option("--column", help="A field under another name: question=query."),
 ]
 _Ignored = Annotated[
     list[str] | None,
-    typer.Option("--ignore-column", help="A column that is meant to be left out; repeatable."),
+    typer.Option("--ignore-column", help="A column that is meant to be left out."),
 ]
-_Split = Annotated[str | None, typer.Option(help="The split, where there are several.")]
-_Encoding = Annotated[
-    str | None, typer.Option(help="Encoding of text, where it is not UTF-8: gb18030, say.")
-]
+_Split = Annotated[str | None, typer.Option(help="The split, if there are several.")]
+_Encoding = Annotated[str | None, typer.Option(help="Encoding of text other than UTF-8: gb18030.")]
 _Unanswerable = Annotated[
     str | None,
-    typer.Option(help="Questions marked as without answer: answer (the default), drop or error."),
+    typer.Option(help="Questions marked as having no answer: answer, drop or error."),
 ]
 
 
-@app.command()
+@app.command(
+    rich_help_panel=DATA, epilog="loracle check a.jsonl b.jsonl --eval test.jsonl --model embedded"
+)
 def check(
     candidates: Annotated[
         list[str] | None, typer.Argument(help="Training sets to check, as for `run`.")
     ] = None,
     evaluation: Annotated[
         list[str] | None,
-        typer.Option("--eval", help="An evaluation set that training must not know; repeatable."),
+        typer.Option("--eval", help="An evaluation set that training must not know."),
     ] = None,
     model: Annotated[
         str | None,
-        typer.Option(help="Count in this model's tokens; without it lengths are in characters."),
+        typer.Option(help="Count in this model's tokens. Default: in characters."),
     ] = None,
     plan: Annotated[Path | None, typer.Option(help="Check the data of this plan.")] = None,
     overrides: Annotated[
@@ -60,22 +60,20 @@ def check(
     unanswerable: _Unanswerable = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of cards.")] = False,
 ) -> None:
-    """Tell what is in datasets and what is wrong with them, before anything is trained.
+    """Say what is in datasets, and what is wrong with them.
 
-    Exit code 2: something cannot be used. 1: an evaluation set is known to a training set, or too
-    many rows are lost. 0: else.
+    Exit code 2: something cannot be used. 1: a training set knows an evaluation set, or too many
+    rows are lost. 0: otherwise.
     """
-    from loracle.data_check.datasets import check_files
+    import loracle
 
-    if model or plan or overrides:
-        quiet_libraries()
-    checked = check_files(
+    checked = loracle.check(
         candidates or (),
         evaluation or (),
         model=model,
-        plan=plan,
+        plan_file=plan,
         overrides=overrides or (),
-        settings=_settings(form, columns, ignored, split, encoding, unanswerable),
+        reading=_settings(form, columns, ignored, split, encoding, unanswerable),
     )
     if as_json:
         print_json(checked.to_dict())
@@ -84,12 +82,12 @@ def check(
     raise typer.Exit(checked.exit_code)
 
 
-@app.command()
+@app.command(rich_help_panel=DATA, epilog="loracle inspect a.jsonl --row 12 --model embedded")
 def inspect(
     path: Annotated[str, typer.Argument(help="The data file.")],
     row: Annotated[int, typer.Option(help="Which row, from 1.")] = 1,
     model: Annotated[
-        str | None, typer.Option(help="Whose template and tokens; `embedded` without a plan.")
+        str | None, typer.Option(help="Whose template and tokens. Default: embedded.")
     ] = None,
     ids: Annotated[bool, typer.Option("--ids", help="Write each token's id behind it.")] = False,
     plan: Annotated[
@@ -105,31 +103,34 @@ def inspect(
     encoding: _Encoding = None,
     unanswerable: _Unanswerable = None,
 ) -> None:
-    """Show a row as the model sees it: what is learned, what is context, what was cut."""
+    """Show a row as the model sees it: learned, context, cut."""
     from rich.console import Console
 
+    from loracle.api.quiet import quiet_libraries
     from loracle.cli.token_view import inspected_lines
     from loracle.data_check.datasets import inspect_file
 
-    quiet_libraries()
-    found = inspect_file(
-        path,
-        row,
-        model=model,
-        plan=plan,
-        overrides=overrides or (),
-        settings=_settings(form, columns, ignored, split, encoding, unanswerable),
-    )
+    with quiet_libraries():
+        found = inspect_file(
+            path,
+            row,
+            model=model,
+            plan=plan,
+            overrides=overrides or (),
+            settings=_settings(form, columns, ignored, split, encoding, unanswerable),
+        )
     console = Console(highlight=False)
     for line in inspected_lines(found, colours=console.color_system is not None, ids=ids):
         console.print(line, soft_wrap=True)
 
 
-@app.command("split")
+@app.command(
+    "split", rich_help_panel=DATA, epilog="loracle split all.jsonl --holdout 0.1 --out data"
+)
 def split_in_two(
     path: Annotated[str, typer.Argument(help="The data file.")],
     holdout: Annotated[float, typer.Option(help="The share of rows to hold out.")] = 0.1,
-    seed: Annotated[int, typer.Option(help="Draws the groups; the same gives the same.")] = 0,
+    seed: Annotated[int, typer.Option(help="Decides which rows are held out.")] = 0,
     out: Annotated[Path, typer.Option(help="The folder to write to.")] = Path(),
     form: _Format = None,
     columns: _Columns = None,
@@ -139,7 +140,10 @@ def split_in_two(
     unanswerable: _Unanswerable = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
-    """Split a file into NAME-train.jsonl and NAME-holdout.jsonl by shared passage, never by row."""
+    """Split a file into training and held-out rows.
+
+    Writes NAME-train.jsonl and NAME-holdout.jsonl. Rows that share a passage stay together.
+    """
     from loracle.data.reading.options import named_options
     from loracle.data.split_file import split_file
 
@@ -151,7 +155,7 @@ def split_in_two(
         print("\n".join(separated.lines()))
 
 
-@app.command()
+@app.command(rich_help_panel=DATA, epilog="loracle convert data.parquet --out data.jsonl")
 def convert(
     path: Annotated[
         str, typer.Argument(help="A file, a folder, or an entry: dataset_info.json#name.")
@@ -163,9 +167,11 @@ def convert(
     split: _Split = None,
     encoding: _Encoding = None,
     unanswerable: _Unanswerable = None,
-    limit: Annotated[int | None, typer.Option(help="How many rows, from the first.")] = None,
+    limit: Annotated[
+        int | None, typer.Option(help="How many rows, counted from the first.")
+    ] = None,
 ) -> None:
-    """Write any dataset as messages JSONL, without a model.
+    """Write any dataset as messages in JSONL.
 
     Rows that cannot be used are left out and listed; then the exit code is 1.
     """

@@ -7,13 +7,13 @@ from typing import Annotated
 
 import typer
 
-from loracle.cli.shell import app
+from loracle.cli.shell import START, app
 
 
-@app.command(epilog="Example: loracle init --from train.yaml --eval test.jsonl")
+@app.command(rich_help_panel=START, epilog="loracle init --from train.yaml --eval test.jsonl")
 def init(
     candidates: Annotated[
-        list[str] | None, typer.Argument(help="Training sets to compare, as for `run`.")
+        list[str] | None, typer.Argument(help="Training sets to compare: files or hub addresses.")
     ] = None,
     evaluation: Annotated[
         list[str] | None, typer.Option("--eval", help="An evaluation set; may be repeated.")
@@ -28,7 +28,7 @@ def init(
     ] = None,
     out: Annotated[Path, typer.Option(help="The plan to write.")] = Path("plan.yaml"),
 ) -> None:
-    """Write a plan with comments, for your files or from another tool's settings.
+    """Write a plan, for your files or from another tool's settings.
 
     With --from it lists what was kept, what changed, and what is not supported.
     """

@@ -7,18 +7,17 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from loracle.cli.shell import EXIT_FAILED, app, print_json, quiet_libraries
+from loracle.api.quiet import quiet_libraries
+from loracle.cli.shell import EXIT_FAILED, START, app, print_json
 
 if TYPE_CHECKING:
     from loracle.forecast.record import Forecast
     from loracle.plan import Plan
 
-_Device = Annotated[
-    str | None, typer.Option(help="Plan for this card in place of this machine: rtx4090, say.")
-]
+_Device = Annotated[str | None, typer.Option(help="Plan for this card, not this machine: rtx4090.")]
 _Memory = Annotated[str | None, typer.Option(help="Plan for a card with this much memory: 24GB.")]
 _Count = Annotated[int, typer.Option(min=1, help="How many such cards.")]
-_Price = Annotated[float | None, typer.Option(min=0, help="Of one card for an hour.")]
+_Price = Annotated[float | None, typer.Option(min=0, help="Price of one card for an hour.")]
 _Probe = Annotated[
     bool, typer.Option("--probe", help="Time two real training steps; loads the weights.")
 ]
@@ -28,7 +27,10 @@ _Overrides = Annotated[
 ]
 
 
-@app.command()
+@app.command(
+    rich_help_panel=START,
+    epilog="loracle plan a.jsonl b.jsonl --eval test.jsonl --device rtx4090",
+)
 def plan(
     candidates: Annotated[
         list[str] | None, typer.Argument(help="Training sets to compare, as for `run`.")
@@ -39,7 +41,7 @@ def plan(
     model: Annotated[
         str | None, typer.Option(help="A model folder, a hub id, or `embedded` (the default).")
     ] = None,
-    out: Annotated[Path | None, typer.Option(help="The run folder that is meant.")] = None,
+    out: Annotated[Path | None, typer.Option(help="The run folder to plan for.")] = None,
     plan: Annotated[Path | None, typer.Option(help="A plan in YAML.")] = None,
     overrides: _Overrides = None,
     device: _Device = None,
@@ -49,7 +51,7 @@ def plan(
     probe: _Probe = False,
     as_json: _Json = False,
 ) -> None:
-    """Tell what a run would take, before it starts: tokens, hours, memory, disk, money.
+    """Foresee a run: tokens, hours, memory, disk, money.
 
     Needs the model's config and tokenizer, not its weights. Exit code 1: it does not fit.
     """
@@ -68,7 +70,10 @@ def plan(
     )  # fmt: skip
 
 
-@app.command()
+@app.command(
+    rich_help_panel=START,
+    epilog="loracle recommend Qwen/Qwen2.5-7B-Instruct a.jsonl --memory 24GB",
+)
 def recommend(
     model: Annotated[str, typer.Argument(help="A model folder, a hub id, or `embedded`.")],
     dataset: Annotated[str, typer.Argument(help="A training set.")],
@@ -80,7 +85,7 @@ def recommend(
     probe: _Probe = False,
     as_json: _Json = False,
 ) -> None:
-    """Tell the largest safe batches for one model and one dataset, and what training takes.
+    """Foresee training one model on one dataset: batches, hours.
 
     The dataset's own rows stand for the questions. Exit code 1: it does not fit.
     """
@@ -99,17 +104,20 @@ def recommend(
     )  # fmt: skip
 
 
-@app.command()
+@app.command(
+    rich_help_panel=START,
+    epilog="loracle doctor --json",
+)
 def doctor(as_json: _Json = False) -> None:
-    """Tell what this machine has and lacks for Loracle, with the command that mends it.
+    """Tell what this machine has and lacks, and how to get it.
 
     Exit code 1: something needs attention. With HF_HUB_OFFLINE=1 no connection is opened.
     """
-    quiet_libraries()
     from loracle.doctor.examination import examined
     from loracle.doctor.wording import finding_lines
 
-    found = examined()
+    with quiet_libraries():
+        found = examined()
     if as_json:
         print_json(found.to_dict())
     else:
@@ -131,13 +139,18 @@ def show_forecast(
     as_json: bool = False,
 ) -> None:
     """Foresee the plan and print it; ends with exit code 1 if it does not fit."""
-    quiet_libraries()
     from loracle.experiment.planning import plan_run
 
-    found = plan_run(
-        loaded, out=out, device=device, memory=memory, count=count, price_per_hour=price,
-        probe=probe,
-    )  # fmt: skip
+    with quiet_libraries():
+        found = plan_run(
+            loaded,
+            out=out,
+            device=device,
+            memory=memory,
+            count=count,
+            price_per_hour=price,
+            probe=probe,
+        )
     if as_json:
         print_json(found.to_dict())
     else:

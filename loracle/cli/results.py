@@ -1,23 +1,17 @@
-"""Commands about what a run found: decide, compare, report, serve, export; and score."""
+"""Commands about what a run found: decide, compare, report, serve; score; and export."""
 
 from __future__ import annotations
 
-import sys
+from collections.abc import Mapping
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
-from loracle.cli.shell import app, print_json, quiet_libraries
+from loracle.cli.shell import RESULTS, SHARE, app, print_json, print_note, session
 from loracle.errors import PlanError
-
-
-class Language(StrEnum):
-    """The languages that decisions are worded in."""
-
-    en = "en"
-    zh = "zh"
+from loracle.language import Language
 
 
 class ExportForm(StrEnum):
@@ -29,39 +23,64 @@ class ExportForm(StrEnum):
     ollama = "ollama"
 
 
-_MetricOption = Annotated[str | None, typer.Option(help="Another metric than the plan's rule has.")]
+_MetricOption = Annotated[str | None, typer.Option(help="Another metric than the plan's.")]
 _ConfidenceOption = Annotated[
-    float | None, typer.Option(help="Another confidence than the rule has, as 0.9.")
+    float | None, typer.Option(help="Another confidence than the plan's: 0.9.")
 ]
 
 
-@app.command()
+@app.command(rich_help_panel=RESULTS, epilog="loracle decide runs/demo --confidence 0.9")
 def decide(
     run_folder: Annotated[Path, typer.Argument(metavar="RUN", help="A run folder.")],
     metric: _MetricOption = None,
     confidence: _ConfidenceOption = None,
-    language: Annotated[Language, typer.Option(help="Of the words.")] = Language.en,
+    why: Annotated[
+        bool, typer.Option("--why", help="Every reason as a sentence, not a table.")
+    ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
-    """State what the scores of a run support, from its files alone. Changes no file."""
-    from loracle.decision.evidence import read_evidence
-    from loracle.decision.judge import frozen_rule, judge, judgement_record, other_rule
-    from loracle.report.decision_text import decision_lines, other_rule_note
+    """Say which dataset to use, and why.
 
-    evidence = read_evidence(run_folder)
-    frozen = frozen_rule(evidence)
-    rule = other_rule(frozen, metric=metric, confidence=confidence)
-    record = judgement_record(judge(evidence, rule))
+    Reads the scores of a run from its files alone, and changes no file.
+    """
+    import loracle
+
+    judged = loracle.decide(run_folder, metric=metric, confidence=confidence)
     if as_json:
-        print_json({"frozen_rule": rule == frozen, **record})
+        print_json({"frozen_rule": judged.follows_plan, **judged.record})
         return
-    if rule != frozen:
-        print(f"note: {other_rule_note(frozen)}", file=sys.stderr)
-    for line in decision_lines(record["decisions"], language.value):
+    if judged.note is not None:
+        print_note(judged.note)
+    _print_decision(judged.record, session.language, why=why)
+
+
+def _print_decision(record: Mapping[str, Any], language: Language, *, why: bool) -> None:
+    from rich.console import Console
+
+    from loracle.report.decision_table import decision_tables
+    from loracle.report.decision_text import (
+        alone_lines,
+        decision_lines,
+        decision_sentence,
+        read_first_lines,
+    )
+
+    decisions, read_first = record["decisions"], read_first_lines(record["read_first"], language)
+    gap = [""] if read_first else []
+    if why:
+        sentence, *reasons = decision_lines(decisions, language)
+        print("\n".join([sentence, *gap, *read_first, *reasons]))
+        return
+    print("\n".join([decision_sentence(decisions, language), *gap, *read_first]))
+    console = Console(highlight=False)
+    for table in decision_tables(record, language):
+        console.print()
+        console.print(table)
+    for line in alone_lines(decisions, language):
         print(line)
 
 
-@app.command()
+@app.command(rich_help_panel=RESULTS, epilog="loracle compare runs/rank-8 runs/rank-16")
 def compare(
     run_a: Annotated[Path, typer.Argument(help="A run folder.")],
     run_b: Annotated[Path, typer.Argument(help="Another run that asked the same questions.")],
@@ -69,17 +88,14 @@ def compare(
     confidence: _ConfidenceOption = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
-    """Compare two runs question by question, from their files alone."""
+    """Compare two runs question by question."""
     from rich.console import Console
 
-    from loracle.decision.compare import compare_runs, comparison_record
-    from loracle.decision.evidence import read_evidence
-    from loracle.decision.judge import frozen_rule, other_rule
+    import loracle
+    from loracle.decision.compare import comparison_record
     from loracle.report.decision_text import run_comparison_lines, run_comparison_tables
 
-    a, b = read_evidence(run_a), read_evidence(run_b)
-    rule = other_rule(frozen_rule(a), metric=metric, confidence=confidence)
-    found = compare_runs(a, b, rule.metric, rule.confidence)
+    found = loracle.compare(run_a, run_b, metric=metric, confidence=confidence)
     if as_json:
         print_json(comparison_record(found))
         return
@@ -91,40 +107,69 @@ def compare(
         console.print(table)
 
 
-@app.command()
+@app.command(rich_help_panel=RESULTS, epilog="loracle report runs/demo --open")
 def report(
     run_folder: Annotated[Path, typer.Argument(metavar="RUN", help="The folder of a run.")],
     show: Annotated[bool, typer.Option("--open", help="Open it in the browser.")] = False,
 ) -> None:
-    """Make RUN/report.html again from the run's files, without a model. Prints its path."""
-    from loracle.report.page import write_report
+    """Make a run's report.html again, and print its path."""
+    import loracle
 
-    path = write_report(run_folder)
+    path = loracle.Run(run_folder).write_report()
     print(path)
     if show:
         import webbrowser
 
         if not webbrowser.open(path.as_uri()):
-            print("no browser was found here; open the file yourself", file=sys.stderr)
+            print_note("no browser was found here; open the file yourself")
 
 
-@app.command()
+@app.command(rich_help_panel=RESULTS, epilog="loracle serve runs")
 def serve(
     folder: Annotated[
         Path, typer.Argument(metavar="RUN|FOLDER", help="A run's folder, or one that holds runs.")
     ],
     port: Annotated[
         int | None,
-        typer.Option(min=1, max=65535, help="Without it: 8642, or a free one where that is taken."),
+        typer.Option(min=1, max=65535, help="Default: 8642, or a free one if that is taken."),
     ] = None,
 ) -> None:
-    """Show a run, or all runs of a folder, in the browser, live. Only this machine reaches it."""
+    """Show runs in the browser, live.
+
+    Only this machine can reach the page.
+    """
     from loracle.server.serving import serve as serve_folder
 
     serve_folder(folder, port, lambda line: print(line, flush=True))
 
 
-@app.command()
+@app.command(rich_help_panel=RESULTS, epilog="loracle score predictions.jsonl --metrics em,f1")
+def score(
+    file: Annotated[Path, typer.Argument(help="Rows of {prediction, answers}.")],
+    metrics: Annotated[str, typer.Option(help="Names, separated by commas.")] = "em,f1",
+    per_row: Annotated[
+        Path | None, typer.Option(help="Write the rows with their scores to this JSONL file.")
+    ] = None,
+    columns: Annotated[
+        list[str] | None,
+        typer.Option("--column", help="A key under another name: prediction=output."),
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """Score predictions in a file, without a model.
+
+    Reads also what LLaMA-Factory, ms-swift, lm-evaluation-harness and OpenCompass write.
+    """
+    import loracle
+    from loracle.data.reading.prediction_files import named_columns
+    from loracle.metrics.score_file import format_scores, to_json
+
+    names = [name.strip() for name in metrics.split(",") if name.strip()]
+    scores = loracle.score(file, names, per_row=per_row, columns=named_columns(columns or ()))
+    print(to_json(scores) if as_json else format_scores(scores))
+
+
+@app.command(rich_help_panel=SHARE, epilog="loracle export runs/demo clean --to merged --out model")
 def export(
     run_folder: Annotated[Path, typer.Argument(metavar="RUN", help="The folder of a run.")],
     name: Annotated[
@@ -137,57 +182,30 @@ def export(
     to: Annotated[
         ExportForm,
         typer.Option(
-            help="peft: the adapter; merged: with the base; gguf-ready, ollama: likewise, with "
-            "what llama.cpp's converter or Ollama needs."
+            help="peft: the adapter. merged: with the base. gguf-ready, ollama: merged, for "
+            "llama.cpp's converter or for Ollama."
         ),
     ] = ExportForm.peft,
-    out: Annotated[Path | None, typer.Option(help="The new folder. Without it: NAME-FORM.")] = None,
+    out: Annotated[Path | None, typer.Option(help="The new folder. Default: NAME-FORM.")] = None,
     dtype: Annotated[
         str | None,
         typer.Option(
-            help="Precision of a merged model. Without it: the base's where no checked answer "
-            "changes by it, else float32."
+            help="Precision of a merged model. Default: the base's if no checked answer changes "
+            "by it, else float32."
         ),
     ] = None,
 ) -> None:
-    """Export a trained candidate as a model, or the predictions for other programs."""
+    """Export a candidate as a model, or the predictions.
+
+    A merged model is read back and asked: it must answer as the adapter does.
+    """
+    import loracle
+
     if (name is None) == (predictions is None):
         raise PlanError("name a candidate to export, or a file with --predictions; one of the two")
+    run = loracle.Run(run_folder)
     if predictions is not None:
-        from loracle.export.parquet import export_predictions
-
-        print(f"{export_predictions(run_folder, predictions):,} rows in {predictions}")
+        print(f"{run.export_predictions(predictions):,} rows in {predictions}")
         return
-    assert name is not None
-    if to is not ExportForm.peft:
-        quiet_libraries()
-    from loracle.export.candidate import export_winner
-
-    folder = out or Path(f"{name}-{to.value}")
-    found = export_winner(run_folder, name, to.value, folder, dtype=dtype)
-    print(f"{folder}: {found}")
-
-
-@app.command()
-def score(
-    file: Annotated[Path, typer.Argument(help="Rows of {prediction, answers}.")],
-    metrics: Annotated[str, typer.Option(help="Names, separated by commas.")] = "em,f1",
-    per_row: Annotated[
-        Path | None, typer.Option(help="Write the rows with their scores to this JSONL file.")
-    ] = None,
-    columns: Annotated[
-        list[str] | None,
-        typer.Option("--column", help="A key under another name, prediction=output; repeatable."),
-    ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
-) -> None:
-    """Score predictions in a file, without a model.
-
-    Reads also what LLaMA-Factory, ms-swift, lm-evaluation-harness and OpenCompass write.
-    """
-    from loracle.data.reading.prediction_files import named_columns
-    from loracle.metrics.score_file import format_scores, score_file, to_json
-
-    names = [name.strip() for name in metrics.split(",") if name.strip()]
-    scores = score_file(file, names, per_row=per_row, columns=named_columns(columns or ()))
-    print(to_json(scores) if as_json else format_scores(scores))
+    exported = run.export(name, to.value, out, dtype=dtype)
+    print(f"{exported.folder}: {exported.checked}")

@@ -2,14 +2,22 @@
 
 from __future__ import annotations
 
+import shlex
+import sys
+from collections.abc import Mapping
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from loracle.cli.catalogue import say
 from loracle.cli.planning import show_forecast
-from loracle.cli.shell import EXIT_FAILED, app, print_json, quiet_libraries
+from loracle.cli.shell import DATA, EXIT_FAILED, START, app, print_json, session
+from loracle.text import cell_width, visible
+
+if TYPE_CHECKING:
+    from loracle.api.run import Run
 
 
 class HubChoice(StrEnum):
@@ -20,10 +28,13 @@ class HubChoice(StrEnum):
     modelscope = "modelscope"
 
 
-@app.command()
+@app.command(
+    rich_help_panel=START,
+    epilog="loracle run a.jsonl b.jsonl --eval test.jsonl --set training.epochs=2",
+)
 def run(
     candidates: Annotated[
-        list[str] | None, typer.Argument(help="Training sets to compare: JSON or JSONL files.")
+        list[str] | None, typer.Argument(help="Training sets to compare: files or hub addresses.")
     ] = None,
     evaluation: Annotated[
         list[str] | None, typer.Option("--eval", help="An evaluation set; may be repeated.")
@@ -34,7 +45,7 @@ def run(
     ] = None,
     out: Annotated[
         Path | None,
-        typer.Option(help="The run folder. Without it: runs/, then a name made of the plan."),
+        typer.Option(help="The run folder. Default: runs/, then date and candidates."),
     ] = None,
     plan: Annotated[Path | None, typer.Option(help="A plan in YAML.")] = None,
     overrides: Annotated[
@@ -44,40 +55,56 @@ def run(
     as_json: Annotated[
         bool, typer.Option("--json", help="Print results.json instead of the table.")
     ] = False,
+    strict: Annotated[
+        bool, typer.Option("--strict", help="Exit 1 if anything is listed under `Read this first`.")
+    ] = False,
     dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Tell what it would take, as `plan`; start nothing.")
+        bool,
+        typer.Option("--dry-run", help="Foresee the run, as `loracle plan` does; start nothing."),
     ] = False,
 ) -> None:
-    """Train on every candidate from the same base, evaluate all, and rank them.
+    """Fine-tune on every candidate and say which one to use.
 
-    The same command goes on where it was: finished trials are not run again.
+    All candidates start from the same base and answer the same questions. Run the same command
+    again to resume: finished trials are not run again.
     """
-    from loracle.plan import load_plan
-    from loracle.run_folder.views import choose_view
+    import loracle
 
-    loaded = load_plan(
-        plan,
-        candidates=candidates or (),
-        evaluations=evaluation or (),
-        model=model,
-        overrides=overrides or (),
-    )
     if dry_run:
+        from loracle.plan import load_plan
+
+        loaded = load_plan(
+            plan,
+            candidates=candidates or (),
+            evaluations=evaluation or (),
+            model=model,
+            overrides=overrides or (),
+        )
         show_forecast(loaded, out, as_json=as_json)
         return
-    quiet_libraries()
-    from loracle.experiment import run as experiment
-
-    results = experiment.run(loaded, out, choose_view(json_output=as_json))
+    finished = loracle.run(
+        candidates or (),
+        evaluation or (),
+        model=model,
+        out=out,
+        plan_file=plan,
+        overrides=overrides or (),
+        progress="plain" if as_json and session.progress == "auto" else session.progress,
+        language=session.language,
+    )
     if as_json:
-        print_json(results)
+        print_json(finished.results)
     else:
-        print_results(results)
-    if results["num_failed"]:
+        print_results(finished.results)
+        print_next_steps(finished)
+    if finished.results["num_failed"] or (strict and finished.results["read_first"]):
         raise typer.Exit(EXIT_FAILED)
 
 
-@app.command()
+@app.command(
+    rich_help_panel=DATA,
+    epilog="loracle fetch hf://rajpurkar/squad Qwen/Qwen2.5-0.5B-Instruct",
+)
 def fetch(
     targets: Annotated[
         list[str],
@@ -89,21 +116,43 @@ def fetch(
         HubChoice, typer.Option(help="Where model ids without hf:// or ms:// are looked up.")
     ] = HubChoice.auto,
 ) -> None:
-    """Download datasets and models of a hub once; later runs work offline (HF_HUB_OFFLINE=1)."""
+    """Download datasets and models, for later use offline.
+
+    Later runs need no network (HF_HUB_OFFLINE=1).
+    """
     from loracle.data.hubs.fetching import fetch_targets, fetched_line
 
     for files in fetch_targets(targets, hub=hub.value):
         print(fetched_line(files))
 
 
-def print_results(results: dict[str, object]) -> None:
-    """The table of a run, with its decision."""
+def print_results(results: Mapping[str, Any]) -> None:
+    """The tables of a run, and its decision with what could overturn it."""
     from rich.console import Console
 
-    from loracle.report.table import decision_line, results_table, summary_lines
+    from loracle.report.decision_text import read_first_lines
+    from loracle.report.table import results_table, summary_lines
 
     console = Console(highlight=False)
     for table in results_table(results):
         console.print(table)
-    for line in (*summary_lines(results), "", decision_line(results)):
+    decision = visible(results["decisions"][0]["sentence"][session.language])
+    read_first = read_first_lines(results["read_first"], session.language)
+    gap = [""] if read_first else []
+    for line in (*summary_lines(results), *gap, *read_first, "", decision):
         console.print(line, markup=False)
+
+
+def print_next_steps(run: Run) -> None:
+    """What to do with the run now; to standard error, which is not for the result."""
+    if session.progress == "quiet":
+        return
+    folder = shlex.quote(str(run.folder))
+    steps = [("the report", str(run.report)), ("the reasons", f"loracle decide {folder}")]
+    if (name := run.decision.recommended) is not None:
+        steps.append(("the adapter", f"loracle export {folder} {shlex.quote(name)}"))
+    labels = [say(session.language, label) for label, _ in steps]
+    width = max(map(cell_width, labels))
+    print(f"\n{say(session.language, 'next')}", file=sys.stderr)
+    for label, (_, command) in zip(labels, steps, strict=True):
+        print(f"  {label}{' ' * (width - cell_width(label))}  {command}", file=sys.stderr)

@@ -2,14 +2,22 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from loracle.cli.running import print_results
-from loracle.cli.shell import EXIT_FAILED, app, print_json, print_problems, quiet_libraries
+from loracle.cli.running import print_next_steps, print_results
+from loracle.cli.shell import (
+    EXIT_FAILED,
+    RESULTS,
+    START,
+    app,
+    print_json,
+    print_note,
+    print_problems,
+    session,
+)
 
 if TYPE_CHECKING:
     from loracle.report.status import RunStatus
@@ -17,7 +25,7 @@ if TYPE_CHECKING:
 _Run = Annotated[Path, typer.Argument(metavar="RUN", help="The folder of a run.")]
 
 
-@app.command()
+@app.command(rich_help_panel=START, epilog="loracle resume runs/demo --retry-failed")
 def resume(
     run_folder: _Run,
     candidate: Annotated[
@@ -30,39 +38,44 @@ def resume(
         bool, typer.Option("--json", help="Print results.json instead of the table.")
     ] = False,
 ) -> None:
-    """Finish a run from its folder, whatever state it is in. A finished one loads no model.
+    """Finish a run from its folder, whatever state it is in.
 
-    Its plan, data and model must be what they were when it began.
+    A finished one loads no model. Its plan, data and model must be what they were when it began.
     """
-    from loracle.experiment.resuming import resume as resume_run
-    from loracle.run_folder.views import choose_view
+    import loracle
+    from loracle.api.running import resume as resume_run
 
     found = resume_run(
         run_folder,
-        choose_view(json_output=as_json),
         candidate=candidate,
         retry_failed=retry_failed,
-        before_loading=quiet_libraries,
+        progress="plain" if as_json and session.progress == "auto" else session.progress,
+        language=session.language,
     )
-    print_problems(tuple(found.notes), label="note")
+    for note in found.notes:
+        print_note(note)
     if found.was_finished:
-        print(f"{run_folder} is finished; all its files are whole", file=sys.stderr)
+        print_note(f"{run_folder} is finished; all its files are whole")
     if as_json:
         print_json(found.results)
     else:
-        print_results(dict(found.results))
+        print_results(found.results)
+        print_next_steps(loracle.Run(run_folder))
     if found.results["num_failed"]:
         raise typer.Exit(EXIT_FAILED)
 
 
-@app.command()
+@app.command(rich_help_panel=RESULTS, epilog="loracle status runs")
 def status(
     folder: Annotated[
         Path, typer.Argument(metavar="RUN|FOLDER", help="A run's folder, or one that holds runs.")
     ],
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
-    """Show how far a run is, or every run of a folder, from files alone. Changes nothing."""
+    """Show how far a run is, or every run of a folder.
+
+    Reads files alone, and changes none.
+    """
     from loracle.report.status import run_status
     from loracle.run_folder.folder import run_folders
 
@@ -74,12 +87,15 @@ def status(
         _print_status(run)
 
 
-@app.command()
+@app.command(rich_help_panel=RESULTS, epilog="loracle verify runs/demo")
 def verify(
     run_folder: _Run,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
-    """Hold every file of a run against what was written. Exit code 1: something is damaged."""
+    """Check that every file of a run is as it was written.
+
+    Exit code 1: something is damaged.
+    """
     from loracle.run_folder.verifying import verify_run
 
     found = verify_run(run_folder)
@@ -88,7 +104,7 @@ def verify(
     else:
         print_problems(tuple(found.problems), label="damaged")
         for name in found.unfinished:
-            print(f"note: {name} is not finished: nothing is known of its files", file=sys.stderr)
+            print_note(f"{name} is not finished: nothing is known of its files")
         whole = "all as they were written" if not found.problems else "see above"
         print(f"{found.num_files:,} files checked: {whole}")
     if found.problems:

@@ -1,4 +1,8 @@
-"""What all commands share: the application, exit codes, and how things are printed."""
+"""What all commands share: the application, its options, exit codes, and how things are printed.
+
+Every command takes --language, --quiet and --verbose; they are added when `command_tree` is built,
+and what was asked for is in `session`.
+"""
 
 from __future__ import annotations
 
@@ -6,29 +10,156 @@ import json
 import logging
 import os
 import sys
-import warnings
-from typing import Any
+from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from importlib.metadata import version
+from itertools import pairwise
+from typing import Annotated, Any, get_args
 
 import typer
+import typer.main
 
+from loracle.cli.catalogue import help_in, say
+from loracle.language import Language, LanguageChoice, chosen_language
+from loracle.run_folder.views import Progress
 from loracle.secrecy import without_secrets
 
 EXIT_FAILED = 1
 EXIT_BAD_INPUT = 2
 
+START, DATA, RESULTS, SHARE, MESSAGES = "Start", "Data", "Results", "Share", "Messages"
+"""The panels of --help."""
+
+_PROGRAM = "loracle"
+_SUMMARY = "Tells which dataset is worth fine-tuning on."
+
 app = typer.Typer(
-    help="Tells which dataset is worth fine-tuning on.",
     no_args_is_help=True,
-    add_completion=False,
     pretty_exceptions_enable=False,
-    rich_markup_mode=None,
+    rich_markup_mode="rich",
+    context_settings={"help_option_names": ["-h", "--help"]},
 )
 
 
-@app.callback()
-def _root() -> None:
-    """Tells which dataset is worth fine-tuning on."""
+@dataclass
+class Session:
+    """What the options of one call of the program ask for."""
+
+    language: Language = "en"
+    progress: Progress = "auto"
+
+
+session = Session()
+
+
+class LanguageName(StrEnum):
+    """Values of --language."""
+
+    auto = "auto"
+    en = "en"
+    zh = "zh"
+
+
+def _show_version(asked: bool) -> None:
+    if asked:
+        print(f"{_PROGRAM} {version(_PROGRAM)}")
+        raise typer.Exit
+
+
+@app.callback(help=_SUMMARY, epilog=f"{_PROGRAM} run a.jsonl b.jsonl --eval test.jsonl")
+def _root(
+    version: Annotated[
+        bool,
+        typer.Option("--version", help="Print the version and exit.", callback=_show_version),
+    ] = False,
+) -> None:
     _prepare_stderr()
+
+
+def _take_language(choice: LanguageName) -> LanguageName:
+    # `auto` after an earlier choice, as the group's default before a command's, changes nothing.
+    if choice is not LanguageName.auto:
+        session.language = "zh" if choice is LanguageName.zh else "en"
+    return choice
+
+
+def _take_quiet(asked: bool) -> bool:
+    if asked:
+        session.progress = "quiet"
+    return asked
+
+
+def _take_verbose(asked: bool) -> bool:
+    if asked:
+        session.progress = "verbose"
+    return asked
+
+
+def _shared_options(
+    language: Annotated[
+        LanguageName,
+        typer.Option(
+            help="Language of messages and help; auto follows LANG.",
+            callback=_take_language,
+            expose_value=False,
+            rich_help_panel=MESSAGES,
+        ),
+    ] = LanguageName.auto,
+    quiet: Annotated[
+        bool,
+        typer.Option(
+            "--quiet",
+            "-q",
+            help="Show warnings, failures and the result alone.",
+            callback=_take_quiet,
+            expose_value=False,
+            rich_help_panel=MESSAGES,
+        ),
+    ] = False,
+    verbose: Annotated[
+        bool,
+        typer.Option(
+            "--verbose",
+            "-v",
+            help="Show every event, and what the libraries say.",
+            callback=_take_verbose,
+            expose_value=False,
+            rich_help_panel=MESSAGES,
+        ),
+    ] = False,
+) -> None:
+    """The options of every command."""
+
+
+def asked_language(arguments: Sequence[str]) -> Language:
+    """The language that the command line asks for, before it is parsed: --help needs it."""
+    names = [argument.partition("=") for argument in arguments]
+    values = [value for name, equals, value in names if name == "--language" and equals]
+    values += [following for argument, following in pairwise(arguments) if argument == "--language"]
+    known = [choice for choice in get_args(LanguageChoice) if choice in values]
+    return chosen_language(known[0] if known else "auto")
+
+
+def command_tree(language: Language) -> Any:
+    """The program with all its commands, and its help in a language."""
+    tree: Any = typer.main.get_command(app)
+    for command in (tree, *tree.commands.values()):
+        command.params += _fresh_shared_options()
+        help_in(language, command)
+    return tree
+
+
+def _fresh_shared_options() -> list[Any]:
+    holder = typer.Typer(add_completion=False)
+    holder.command()(_shared_options)
+    return list(typer.main.get_command(holder).params)
+
+
+def start_session(arguments: Sequence[str]) -> Any:
+    """The program, ready to be called with these arguments."""
+    session.language, session.progress = asked_language(arguments), "auto"
+    return command_tree(session.language)
 
 
 def print_json(value: Any) -> None:
@@ -37,20 +168,15 @@ def print_json(value: Any) -> None:
 
 
 def print_problems(problems: tuple[str, ...], label: str = "error") -> None:
+    """Each problem in a line of its own, its label in the session's language."""
     for problem in problems:
-        print(f"{label}: {without_secrets(problem)}", file=sys.stderr)
+        print(f"{say(session.language, label)}{without_secrets(problem)}", file=sys.stderr)
 
 
-def quiet_libraries() -> None:
-    """Keep the libraries' own progress bars and advice off the terminal; errors still show."""
-    os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
-    os.environ.setdefault("TOKENIZERS_PARALLELISM", "true")
-    # Deprecations among transformers and peft are theirs to mend, not the user's.
-    warnings.filterwarnings("ignore", category=FutureWarning, module=r"(transformers|peft)\.")
-    warnings.filterwarnings("ignore", category=UserWarning, module=r"peft\.")
-    from transformers.utils import logging as transformers_logging
-
-    transformers_logging.disable_progress_bar()  # type: ignore[no-untyped-call]
+def print_note(text: str) -> None:
+    """Something to know, for people; not with --quiet."""
+    if session.progress != "quiet":
+        print_problems((text,), "note")
 
 
 def _prepare_stderr() -> None:

@@ -1,4 +1,4 @@
-"""A row's tokens on the terminal: in colours where there are any, in marks where there are none.
+"""A row's tokens on the terminal: in colours if there are any, in marks if there are none.
 
 supervised tokens  ⟦Denver<|im_end|>⟧          with ids  Denver⟨12901⟩
 """

@@ -29,7 +29,7 @@ KINDS = ("group", "passage", "row")
 
 
 def question_clusters(examples: Sequence[Example]) -> list[str]:
-    """The cluster label of each question, in order."""
+    """The cluster label of every question, in order."""
     contexts = {example.context for example in examples}
     keys: list[tuple[str, object]] = []
     for example, prefix in zip(examples, _prefix_groups(examples), strict=True):

@@ -112,7 +112,7 @@ class Example:
 
     @property
     def references(self) -> tuple[str, ...]:
-        """The reference answers: `answers`, or the last assistant turn where there are none."""
+        """The reference answers: `answers`, or the last assistant turn if there are none."""
         return self.answers or (self.conversation.reply,)
 
     @property

@@ -1,4 +1,4 @@
-"""An evaluation set out of the candidates themselves, where there is none of its own.
+"""An evaluation set out of the candidates themselves, if there is none of its own.
 
     {candidate: [Example]} --row_groups--> groups --drawn_groups--> Holdout
 

@@ -19,7 +19,7 @@ MIN_GUESSED_CHARACTERS = 40
 _MAX_GUESSED_CHARACTERS = 600
 _MIN_SHARE = 0.01
 
-# First code point of each range; the name of what begins there, None for signs of no script.
+# First code point of every range; the name of what begins there, None for signs of no script.
 _RANGES: tuple[tuple[int, str | None], ...] = (
     (0x0000, None), (0x0041, "Latin"), (0x005B, None), (0x0061, "Latin"), (0x007B, None),
     (0x00C0, "Latin"), (0x02B0, None), (0x0370, "Greek"), (0x0400, "Cyrillic"),

@@ -21,7 +21,7 @@ _NUM_SHOWN_CHARACTERS = 40
 _FIXES = {
     "exact_duplicates": "remove the copies, or keep them where they are meant to weigh more",
     "duplicates": "remove the copies, or keep them where they are meant to weigh more",
-    "near_rows": "keep one of each, unless they are meant as paraphrases",
+    "near_rows": "keep one of them, unless they are meant as paraphrases",
     "near_passages": "see whether one of them is a revision of the other",
     "conflicting_answers": "decide for one answer, or list all of them as `answers`",
     "short_answers": "fill them or leave the rows out",
@@ -93,7 +93,7 @@ def loss_problems(dataset: Intake, accounting: Accounting) -> list[Problem]:
 
 
 def _first_faults(dropped: Sequence[RowNote]) -> str:
-    """What is wrong with the first row of each kind of fault."""
+    """What is wrong with the first row of every kind of fault."""
     first: dict[str, RowNote] = {}
     for note in dropped:
         if not note.by_policy:

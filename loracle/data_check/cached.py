@@ -3,7 +3,7 @@
     [Intake] --render_all--> [FittedSet] ─┬─ check.json of the same ──> Ready
                                           └─ else --examine--> Check ─> check.json, Ready
 
-"The same": the same frozen plan (which holds the hash of every data file, verified anew by each
+"The same": the same frozen plan (which holds the hash of every data file, verified again by each
 start), the same program (the hash of its source), and the same rendered rows to the token. The
 rows are rendered by every start, since training needs them; what is saved is the audit.
 """
@@ -112,7 +112,7 @@ def _check(
 
 
 def _recorded(folder: RunFolder, plan_fingerprint: str) -> dict[str, Any] | None:
-    """check.json of an earlier start with the same plan; None where there is none to be used."""
+    """check.json of an earlier start with the same plan; None if there is none to be used."""
     # Damaged: the check is made again, and says all it finds.
     if not folder.check.is_file() or folder.damage(folder.check):
         return None
@@ -171,7 +171,7 @@ def refuse_unreadable(datasets: Sequence[Intake]) -> None:
 
 
 def lost_rows(datasets: Sequence[Intake]) -> list[str]:
-    """The rows that cannot be used, the first ones of each dataset in words."""
+    """The rows that cannot be used, the first ones of every dataset in words."""
     lines = []
     for dataset in datasets:
         lost = [note for note in dataset.dropped if not note.by_policy]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from itertools import islice
@@ -25,6 +26,7 @@ from loracle.model.tokenizer import Tokenizing, load_tokenizing
 from loracle.plan import (
     HOLDOUT,
     CandidatePlan,
+    DataFile,
     DataFilePlan,
     EvaluationPlan,
     GenerationPlan,
@@ -38,8 +40,8 @@ from loracle.plan import (
 
 
 def check_files(
-    candidates: Sequence[str],
-    evaluations: Sequence[str],
+    candidates: Sequence[DataFile],
+    evaluations: Sequence[DataFile],
     *,
     model: str | None = None,
     plan: Path | None = None,
@@ -60,8 +62,8 @@ def check_files(
             f"found {', '.join(settings)} for no file; name the files too, or write it into the "
             "plan beside their paths"
         )
-    trained = [{"path": path, **settings} for path in candidates]
-    asked = [{"path": path, **settings} for path in evaluations]
+    trained = [_with_settings(file, settings) for file in candidates]
+    asked = [_with_settings(file, settings) for file in evaluations]
     if plan is None and not overrides:
         files = named_files(trained, asked)
         named = ModelPlan(name=model) if model else None
@@ -82,6 +84,11 @@ def check_files(
         loaded.generation.max_new_tokens,
     )
     return replace(checked, holdout=holdout, remarks=unused_holdout(loaded))
+
+
+def _with_settings(file: DataFile, settings: Mapping[str, object]) -> dict[str, object]:
+    entry = file if isinstance(file, Mapping) else {"path": os.fspath(file)}
+    return {**entry, **settings}
 
 
 def read_plan_data(plan: Plan) -> tuple[list[Intake], Holdout | None]:
@@ -255,9 +262,11 @@ def _length_limit(
 ) -> LengthLimit:
     if training.max_length is not None:
         return LengthLimit(training.max_length, "training.max_length")
-    from loracle.model.base import chosen_dtype, preferred_device
+    from loracle.model.base import chosen_dtype
+    from loracle.model.placement import chosen_device
+    from loracle.model.quantization import PACKED_SHARE
 
-    device = preferred_device()
+    device = chosen_device(model.device)
     shape = shape_of(
         loaded.config,
         chosen_dtype(model.dtype, device).itemsize,
@@ -268,6 +277,10 @@ def _length_limit(
     if in_memory and free is not None and shape is not None:
         # What is free lacks the weights already, and the limit's estimate counts them.
         free = free._replace(num_bytes=free.num_bytes + shape.weight_bytes)
+    elif free is not None and shape is not None:
+        # The estimate counts whole weights, and quantised ones take less.
+        saved = int(shape.weight_bytes * (1.0 - PACKED_SHARE[model.quantization]))
+        free = free._replace(num_bytes=free.num_bytes + saved)
     return length_limit(
         loaded.max_length_tokens,
         shape,

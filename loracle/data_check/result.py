@@ -166,10 +166,10 @@ class Check:
     """Everything the check found.
 
     candidates, evaluations: rendered rows by the dataset's name, of datasets that could be read.
-    max_length: the longest row allowed, in tokens; None where there is no limit, or no tokenizer.
+    max_length: the longest row allowed, in tokens; None if there is no limit, or no tokenizer.
     max_length_reason: why it is that.
     overlong: what happened to longer ones; None without a tokenizer.
-    holdout: the evaluation set that was split off; None where there is none.
+    holdout: the evaluation set that was split off; None if there is none.
     remarks: what is to be said of no single dataset.
     """
 

@@ -12,11 +12,18 @@ from dataclasses import dataclass
 from typing import Any
 
 from loracle.decision.evidence import Evidence, FloatArray, SetEvidence
-from loracle.decision.judge import frozen_rule
+from loracle.decision.judge import frozen_rule, worth_having
 from loracle.errors import PlanError, RunFolderError
 from loracle.metrics import get_metric
 from loracle.plan import BASE_NAME, difference
-from loracle.statistics import Comparison, ScoredSet, Terms, compare, plain_mean
+from loracle.statistics import (
+    GAIN_WORTH_HAVING,
+    Comparison,
+    ScoredSet,
+    Terms,
+    compare,
+    plain_mean,
+)
 
 
 @dataclass(frozen=True)
@@ -24,11 +31,13 @@ class RunComparison:
     """What differs between two runs.
 
     plan_changes: as lines. unshared: evaluation sets that only one of the runs asked. means: by
-    evaluation, by row as `comparisons` call it.
+    evaluation, by row as `comparisons` call it. worth: the difference worth having, which
+    `comparisons` rule out where they call it absent.
     """
 
     metric: str
     confidence: float
+    worth: float
     plan_changes: Sequence[str]
     shared: Sequence[str]
     unshared: Sequence[str]
@@ -61,6 +70,7 @@ def compare_runs(
     computed on all that they share.
     """
     rule = frozen_rule(a)
+    worth = worth_having(rule) if metric in (None, rule.metric) else GAIN_WORTH_HAVING
     metric = metric or rule.metric
     confidence = confidence or rule.confidence
     shared = _shared(a, b)
@@ -68,6 +78,7 @@ def compare_runs(
     definition = get_metric(metric)
     terms = Terms(
         confidence=confidence,
+        worth=worth,
         higher_is_better=definition.higher_is_better,
         bounded=definition.unit == "share",
     )
@@ -76,6 +87,7 @@ def compare_runs(
     return RunComparison(
         metric=metric,
         confidence=confidence,
+        worth=worth,
         plan_changes=difference(a.plan, b.plan),
         shared=[one.name for one, _ in shared],
         unshared=[one.name for one in (*a.sets, *b.sets) if one.name not in names],
@@ -159,6 +171,7 @@ def comparison_record(found: RunComparison) -> dict[str, Any]:
     return {
         "metric": found.metric,
         "confidence": found.confidence,
+        "worth_having": found.worth,
         "plan_changes": list(found.plan_changes),
         "shared": list(found.shared),
         "unshared": list(found.unshared),

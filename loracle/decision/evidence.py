@@ -3,6 +3,8 @@
     RUN/plan.json                       which candidates, seeds, evaluation sets and rule
     RUN/**/scores/EVAL.jsonl            {"id": "q1", "f1": 0.5, ...}
     RUN/base/predictions/EVAL.jsonl     {"id": "q1", "cluster": "passage:0", ...}
+    RUN/**/trial.json                   how many answers were cut, what training took
+    RUN/check.json                      leakage and lost rows, if the run made a data check
 
 Only finished trials count, and every file is held against the hash in its trial's DONE.
 """
@@ -10,15 +12,15 @@ Only finished trials count, and every file is held against the hash in its trial
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
 from loracle.errors import RunFolderError
-from loracle.files import read_json_lines
+from loracle.files import read_json, read_json_lines
 from loracle.plan import BASE_NAME
 from loracle.run_folder.folder import RunFolder, TrialFolder
 from loracle.statistics import plain_mean
@@ -39,6 +41,36 @@ class SetEvidence:
     metrics: tuple[str, ...]
     scores: Mapping[str, Mapping[str, FloatArray]]
 
+    def only(self, places: Sequence[int]) -> SetEvidence:
+        """The questions at these places."""
+        return replace(
+            self,
+            ids=[self.ids[place] for place in places],
+            clusters=[self.clusters[place] for place in places],
+            scores={
+                row: {metric: values[:, places] for metric, values in by_metric.items()}
+                for row, by_metric in self.scores.items()
+            },
+        )
+
+
+class Endings(NamedTuple):
+    """How the answers of one row to one evaluation set ended, over its seeds."""
+
+    num_answers: int
+    num_cut: int
+
+    @property
+    def share_cut(self) -> float:
+        return self.num_cut / self.num_answers if self.num_answers else 0.0
+
+
+class LostRows(NamedTuple):
+    """Rows of a candidate's files that could not be trained on."""
+
+    num_read: int
+    num_lost: int
+
 
 @dataclass(frozen=True)
 class Evidence:
@@ -53,6 +85,23 @@ class Evidence:
     costs: Mapping[str, float]
     """Training tokens computed by each candidate, mean over its finished seeds."""
     sets: tuple[SetEvidence, ...]
+    endings: Mapping[str, Mapping[str, Endings]] = field(default_factory=dict)
+    """By row, by evaluation set."""
+    leaked: Mapping[str, Mapping[str, frozenset[str]]] = field(default_factory=dict)
+    """By candidate, by evaluation set: the questions it shares text with."""
+    lost: Mapping[str, LostRows] = field(default_factory=dict)
+    """By candidate."""
+
+    def without_leaked(self) -> Evidence:
+        """The same without the questions that any candidate shares text with, and without sets of
+        which none is left."""
+        kept = []
+        for one in self.sets:
+            leaked = {q for by_set in self.leaked.values() for q in by_set.get(one.name, ())}
+            places = [i for i, question in enumerate(one.ids) if question not in leaked]
+            if places:
+                kept.append(one.only(places))
+        return replace(self, sets=tuple(kept))
 
 
 def read_evidence(root: Path | str) -> Evidence:
@@ -74,6 +123,8 @@ def read_evidence(root: Path | str) -> Evidence:
         places = [folder.trial(name, seed) for seed in plan["seeds"]]
         trials[name] = [place for place in places if place.done.exists()]
     finished = {name: places for name, places in trials.items() if places}
+    evaluations = [str(evaluation["name"]) for evaluation in plan["evaluation"]]
+    check = _read_check(folder)
     return Evidence(
         plan=plan,
         candidates=tuple(name for name in names if name in finished),
@@ -84,7 +135,50 @@ def read_evidence(root: Path | str) -> Evidence:
             if name != BASE_NAME
         },
         sets=tuple(_read_set(evaluation, finished) for evaluation in plan["evaluation"]),
+        endings={name: _endings(places, evaluations) for name, places in finished.items()},
+        leaked=_leaked(check),
+        lost=_lost(check),
     )
+
+
+def _endings(places: Sequence[TrialFolder], evaluations: Sequence[str]) -> dict[str, Endings]:
+    summaries = [place.summary() for place in places]
+    counts = {
+        name: [s.evaluations[name].finish_reasons for s in summaries if name in s.evaluations]
+        for name in evaluations
+    }
+    return {
+        name: Endings(
+            sum(sum(one.values()) for one in found), sum(one.get("length", 0) for one in found)
+        )
+        for name, found in counts.items()
+    }
+
+
+def _read_check(folder: RunFolder) -> Mapping[str, Any]:
+    path = folder.check
+    nothing: dict[str, Any] = {"datasets": [], "leakage": []}
+    return dict(read_json(path)) if path.is_file() else nothing
+
+
+def _leaked(check: Mapping[str, Any]) -> dict[str, dict[str, frozenset[str]]]:
+    leaked: dict[str, dict[str, frozenset[str]]] = {}
+    for found in check["leakage"]:
+        if found["leaked_ids"]:
+            by_set = leaked.setdefault(found["candidate"], {})
+            by_set[found["evaluation"]] = frozenset(found["leaked_ids"])
+    return leaked
+
+
+def _lost(check: Mapping[str, Any]) -> dict[str, LostRows]:
+    return {
+        dataset["name"]: LostRows(
+            dataset["accounting"]["num_read"],
+            sum(dataset["accounting"]["dropped_by_reason"].values()),
+        )
+        for dataset in check["datasets"]
+        if dataset["kind"] == "candidate" and dataset["accounting"] is not None
+    }
 
 
 def _tokens_computed(trial: TrialFolder) -> int:

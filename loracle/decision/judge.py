@@ -12,11 +12,19 @@ from typing import Any
 
 from loracle.decision import wording
 from loracle.decision.evidence import Evidence
+from loracle.decision.grave_facts import (
+    CleanVerdict,
+    GraveFact,
+    fact_record,
+    grave_facts,
+    mostly_cut,
+)
+from loracle.decision.reasons import reasons
 from loracle.decision.rule import Decision, decide, undecided
 from loracle.errors import PlanError
 from loracle.metrics import Metric, get_metric
 from loracle.plan import BASE_NAME, DecisionPlan
-from loracle.statistics import Analysis, ScoredSet, Terms, analyse
+from loracle.statistics import GAIN_WORTH_HAVING, Analysis, ScoredSet, Terms, analyse
 from loracle.statistics.power import POWER
 
 
@@ -40,6 +48,8 @@ class Judgement:
     rule: DecisionPlan
     analyses: Mapping[str, Analysis]
     decisions: Sequence[WordedDecision]
+    read_first: Sequence[GraveFact]
+    """What could overturn the overall decision."""
 
 
 def judge(evidence: Evidence, rule: DecisionPlan | None = None) -> Judgement:
@@ -58,7 +68,29 @@ def judge(evidence: Evidence, rule: DecisionPlan | None = None) -> Judgement:
         )
     names = dict.fromkeys(metric for one in evidence.sets for metric in one.metrics)
     analyses = {name: _analyse(evidence, get_metric(name), rule) for name in names}
-    return Judgement(rule, analyses, _decide(evidence, analyses[rule.metric], rule))
+    decisions = _decide(evidence, analyses[rule.metric], rule)
+    read_first = grave_facts(evidence, _clean_verdict(evidence, rule, decisions[0]))
+    return Judgement(rule, analyses, decisions, read_first)
+
+
+def _clean_verdict(
+    evidence: Evidence, rule: DecisionPlan, overall: WordedDecision
+) -> CleanVerdict | None:
+    """The verdict on questions that no candidate shares text with; None: all are such."""
+    if not evidence.leaked:
+        return None
+    clean = evidence.without_leaked()
+    num_questions = sum(len(one.ids) for one in clean.sets)
+    if not num_questions or not evidence.candidates:
+        return CleanVerdict(num_questions, None)
+    found = _decide(clean, _analyse(clean, get_metric(rule.metric), rule), rule)[0]
+    same = _outcome(found.decision) == _outcome(overall.decision)
+    return CleanVerdict(num_questions, None if same else found.sentence)
+
+
+def _outcome(decision: Decision) -> tuple[object, ...]:
+    """What a reader would do differently."""
+    return decision.verdict, decision.winner, decision.recommended
 
 
 def frozen_rule(evidence: Evidence) -> DecisionPlan:
@@ -89,11 +121,18 @@ def other_rule(
     return DecisionPlan.model_validate(values)
 
 
+def worth_having(rule: DecisionPlan) -> float:
+    """The gain that a claim of absence rules out, in the unit of the rule's metric."""
+    return rule.min_gain or GAIN_WORTH_HAVING
+
+
 def _analyse(evidence: Evidence, metric: Metric, rule: DecisionPlan) -> Analysis:
+    # The least gain is in the unit of the metric that decides.
+    decides = metric.name == rule.metric
     terms = Terms(
         confidence=rule.confidence,
-        # The least gain is in the unit of the metric that decides.
-        min_gain=rule.min_gain if metric.name == rule.metric else 0.0,
+        min_gain=rule.min_gain if decides else 0.0,
+        worth=worth_having(rule) if decides else GAIN_WORTH_HAVING,
         higher_is_better=metric.higher_is_better,
         bounded=metric.unit == "share",
     )
@@ -121,12 +160,13 @@ def _decide(evidence: Evidence, analysis: Analysis, rule: DecisionPlan) -> list[
         costs=evidence.costs,
         failed=evidence.unfinished,
         num_seeds=len(evidence.plan["seeds"]),
+        base_cut_share=mostly_cut(evidence),
     )
     return [
         WordedDecision(
             decision,
             wording.sentence(decision, analysis, facts),
-            wording.reasons(decision, analysis, facts),
+            reasons(decision, analysis, facts),
         )
         for decision in decide(analysis, evidence.costs)
     ]
@@ -137,6 +177,7 @@ def judgement_record(judgement: Judgement) -> dict[str, Any]:
     return {
         "rule": judgement.rule.model_dump(mode="json")
         | {
+            "worth_having": worth_having(judgement.rule),
             "correction": "holm",
             "num_comparisons": len(judgement.analyses[judgement.rule.metric].comparisons),
             "power": POWER,
@@ -157,6 +198,7 @@ def judgement_record(judgement: Judgement) -> dict[str, Any]:
             for comparison in analysis.comparisons
         ],
         "decisions": [decision_record(worded) for worded in judgement.decisions],
+        "read_first": [fact_record(fact) for fact in judgement.read_first],
     }
 
 
@@ -171,6 +213,10 @@ def decision_record(worded: WordedDecision) -> dict[str, Any]:
         {"candidate": comparison.a, "evaluation": comparison.evaluation}
         for comparison in worded.decision.forgetting
     ]
+    record["open"] = [[pair.a, pair.b] for pair in worded.decision.open]
+    more = record.pop("more")
+    record["more_questions"] = None if more is None else more.questions
+    record["more_groups"] = None if more is None else more.groups
     for key in ("contenders", "helpful", "harmful"):
         record[key] = list(record[key])
     return record | {

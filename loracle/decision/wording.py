@@ -1,26 +1,31 @@
-"""A decision in words, English and Chinese: one sentence, and the reasons one by one."""
+"""A decision in one sentence, English and Chinese: what to do, then why in short.
+
+Long names are cut in the middle and stand once.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from loracle.decision.rule import Decision
-from loracle.statistics import Analysis, Comparison
+from loracle.decision.settling import MOST_TIMES
+from loracle.statistics import Analysis
 from loracle.text import (
+    cell_width,
     metric_name,
     p_text,
     p_value,
+    percent,
+    shortened,
     shown_difference,
     shown_difference_zh,
-    shown_interval,
     shown_score,
 )
 
-FEW_CLUSTERS = 10
-"""With fewer clusters than this, simulated intervals do not cover as often as they say."""
-
 _MOST_NAMED = 6
+_NAME_COLUMNS = 28
+_LONG_NAME_COLUMNS = 16
 
 
 @dataclass(frozen=True)
@@ -29,6 +34,9 @@ class Text:
 
     en: str
     zh: str
+
+
+_PLACES = (Text("the first", "第一个"), Text("the second", "第二个"), Text("the third", "第三个"))
 
 
 @dataclass(frozen=True)
@@ -42,23 +50,21 @@ class Circumstances:
     """Candidates without a finished trial."""
     num_seeds: int = 1
     """Seeds in the plan."""
+    base_cut_share: Mapping[str | None, float] = field(default_factory=dict)
+    """By evaluation set (None: all together), the share of the base's answers that were cut, where
+    it is more than half."""
 
 
 def sentence(decision: Decision, analysis: Analysis, facts: Circumstances) -> Text:
     """The decision in one sentence."""
-    if decision.verdict == "use":
-        return _use(decision, analysis, facts)
-    if decision.verdict == "no_difference":
-        return _no_difference(decision, analysis, facts)
-    if decision.verdict == "harmful":
-        several = len(decision.harmful) > 1
-        names = _names(decision.harmful)
-        return Text(
-            f"Harmful: {names.en} {'are' if several else 'is'} shown to be worse than the base; "
-            "keep the base.",
-            f"有害：{names.zh} 被证明比基座模型更差；请保留基座模型。",
-        )
-    return _none_helps(decision, analysis, facts)
+    text = _SENTENCES[decision.verdict](decision, analysis, facts)
+    share = facts.base_cut_share.get(decision.evaluation)
+    if share is None:
+        return text
+    return Text(
+        f"{text.en} But {percent(share, 1)} of the base's answers were cut off.",
+        f"{text.zh}但基座模型有 {percent(share, 1)} 的回答被截断。",
+    )
 
 
 def undecided_sentence() -> Text:
@@ -84,10 +90,11 @@ def _use(decision: Decision, analysis: Analysis, facts: Circumstances) -> Text:
     )
     p = _highest_p(highest, several=bool(others))
     rest = Text(" that forgets nothing", "未出现遗忘的") if forgetting else Text("", "")
+    name = _short(winner, analysis)
     return Text(
-        f"Use {winner}: {metric_name(metric)} {score}, {lift} against the base"
+        f"Use {name}: {metric_name(metric)} {score}, {lift} against the base"
         f"{f', and better than every other candidate{rest.en}' if others else ''} ({p.en}).",
-        f"使用 {winner}：{metric_name(metric)} {score}，相对基座模型 {lift_zh}"
+        f"使用 {name}：{metric_name(metric)} {score}，相对基座模型 {lift_zh}"
         f"{f'，且优于其他所有{rest.zh}候选' if others else ''}（{p.zh}）。",
     )
 
@@ -102,209 +109,209 @@ def _highest_p(p: float, *, several: bool) -> Text:
     return Text(f"no corrected p above {number}", f"校正后 p 均不超过 {number}")
 
 
-def _no_difference(decision: Decision, analysis: Analysis, facts: Circumstances) -> Text:
-    closest = _closest(decision, analysis)
-    names = _names(decision.contenders)
-    needed = _needed(closest, analysis, facts)
-    assert decision.recommended is not None
+def _equal(decision: Decision, analysis: Analysis, facts: Circumstances) -> Text:
+    names = _names(decision.contenders, analysis, last=(" or ", " 或 "))
+    worth = _size(facts.metric, analysis.terms.worth)
+    take = _take(decision, analysis, facts)
     return Text(
-        f"No difference shown between {names.en}; {needed.en}. "
-        f"Of those shown to help, {decision.recommended} was the cheapest to train.",
-        f"{names.zh} 之间未显示出差异；{needed.zh}。"
-        f"在被证明有效的候选中，{decision.recommended} 训练成本最低。",
+        f"Tie: {names.en}. {take.en}. A difference of {worth.en} between them is ruled out.",
+        f"并列：{names.zh}。{take.zh}。已排除它们之间有 {worth.zh}的差异。",
+    )
+
+
+def _take(decision: Decision, analysis: Analysis, facts: Circumstances) -> Text:
+    """Which of the helping contenders to take, and why that one."""
+    taken = decision.recommended
+    assert taken is not None
+    name = _again(taken, decision, analysis)
+    helping = [one for one in decision.contenders if one in decision.helpful]
+    costs = [facts.costs[one] for one in helping]
+    if len(helping) == 1:
+        return Text(f"Take {name.en}: shown to help", f"选用{name.zh}：已被证明有效")
+    if costs.count(min(costs)) > 1:
+        return Text(
+            f"Take {name.en}: the better mean at the lowest cost",
+            f"选用{name.zh}：成本最低者中平均分较高",
+        )
+    return Text(f"Take {name.en}: cheaper to train", f"选用{name.zh}：训练成本更低")
+
+
+def _again(name: str, decision: Decision, analysis: Analysis) -> Text:
+    """A contender that was named before: a long name stands once, then by its place."""
+    place = decision.contenders.index(name)
+    if cell_width(name) <= _LONG_NAME_COLUMNS or place >= len(_PLACES):
+        short = _short(name, analysis)
+        return Text(short, f" {short}")
+    return _PLACES[place]
+
+
+def _cannot_tell(decision: Decision, analysis: Analysis, facts: Circumstances) -> Text:
+    if decision.helpful:
+        return _cannot_tell_which(decision, analysis, facts)
+    first = decision.open[0]
+    name = _short(first.a, analysis)
+    more = more_text(decision)
+    gain = first.difference if analysis.terms.higher_is_better else -first.difference
+    if gain > 0:
+        ahead = _size(facts.metric, first.difference)
+        least = _least_gain(analysis, facts.metric) if gain <= first.margin else Text("", "")
+        return Text(
+            f"Cannot tell yet: {name} is {ahead.en} ahead{least.en}; {more.en}.",
+            f"尚无法判断：{name} 领先 {ahead.zh}{least.zh}；{more.zh}。",
+        )
+    if first.largest is None:
+        return Text(
+            f"Cannot tell yet: no candidate is ahead, and no gain is ruled out; {more.en}.",
+            f"尚无法判断：没有候选领先，但也不能排除任何提升；{more.zh}。",
+        )
+    largest = _size(facts.metric, first.largest)
+    return Text(
+        f"Cannot tell yet: no candidate is ahead, but {name} may gain up to {largest.en}; "
+        f"{more.en}.",
+        f"尚无法判断：没有候选领先，但 {name} 仍可能提升至多 {largest.zh}；{more.zh}。",
+    )
+
+
+def _cannot_tell_which(decision: Decision, analysis: Analysis, facts: Circumstances) -> Text:
+    """A candidate helps, and it is open whether it is the best."""
+    names = _names(decision.contenders, analysis, last=(" or ", " 或 "))
+    first, more, take = decision.open[0], more_text(decision), _take(decision, analysis, facts)
+    apart = _size(facts.metric, first.difference)
+    state = (
+        Text(f"the first two are {apart.en} apart", f"前两者相差 {apart.zh}")
+        if first.difference
+        else Text("the first two have equal means", "前两者平均分相同")
+    )
+    return Text(
+        f"Cannot tell yet which is best: {names.en}; {state.en}; {more.en}. {take.en}.",
+        f"尚无法判断哪个最好：{names.zh}；{state.zh}；{more.zh}。{take.zh}。",
+    )
+
+
+def more_text(decision: Decision) -> Text:
+    """How many more questions would settle an open decision."""
+    if decision.more is None:
+        return Text(
+            f"more than {MOST_TIMES} times as many questions would be needed to settle it",
+            f"需要超过 {MOST_TIMES} 倍的题目才能得出结论",
+        )
+    questions, groups = decision.more
+    if questions == groups:
+        return Text(
+            f"about {questions:,} more questions of this kind would settle it",
+            f"再加约 {questions:,} 道同类题目即可判断",
+        )
+    return Text(
+        f"about {questions:,} more questions of this kind (in {groups:,} more groups) would "
+        "settle it",
+        f"再加约 {questions:,} 道同类题目（{groups:,} 个独立组）即可判断",
     )
 
 
 def _none_helps(decision: Decision, analysis: Analysis, facts: Circumstances) -> Text:
     assert decision.leader is not None
     best = analysis.comparison(decision.leader, analysis.base, decision.evaluation)
-    metric = facts.metric
-    more = _more_than(analysis, metric)
-    text = Text(
-        f"None helps: no candidate is shown to be better than the base{more.en}; keep the base. "
-        f"The best, {best.a}, is at {shown_difference(metric, best.difference)} (corrected "
-        f"{p_text(best.p_corrected)})",
-        f"均无帮助：没有候选被证明优于基座模型{more.zh}；请保留基座模型。"
-        f"最好的 {best.a} 为 {shown_difference_zh(metric, best.difference)}"
-        f"（校正后 {p_text(best.p_corrected)}）",
+    metric, name = facts.metric, _short(best.a, analysis)
+    worth = _size(metric, analysis.terms.worth)
+    largest = _signed(metric, best.largest, analysis)
+    difference = Text(
+        shown_difference(metric, best.difference), shown_difference_zh(metric, best.difference)
     )
+    harmful = Text("", "")
     if decision.harmful:
-        names = _names(decision.harmful)
-        text = Text(
-            f"{text.en}; {names.en} {'are' if len(decision.harmful) > 1 else 'is'} harmful",
-            f"{text.zh}；{names.zh} 有害",
-        )
-    return Text(f"{text.en}.", f"{text.zh}。")
-
-
-def _closest(decision: Decision, analysis: Analysis) -> Comparison:
-    """Between the leader and the contender with the mean nearest to it."""
-    others = [name for name in decision.contenders if name != decision.leader]
-    assert decision.leader is not None
-    return min(
-        (analysis.comparison(decision.leader, other, decision.evaluation) for other in others),
-        key=lambda comparison: abs(comparison.difference),
-    )
-
-
-def _needed(comparison: Comparison, analysis: Analysis, facts: Circumstances) -> Text:
-    asked = next(s.num_questions for s in analysis.sets if s.evaluation == comparison.evaluation)
-    observed = shown_difference(facts.metric, abs(comparison.difference)).lstrip("+")
-    observed_zh = shown_difference_zh(facts.metric, abs(comparison.difference)).lstrip("+")
-    pair = f"{comparison.a} · {comparison.b}"
-    if not comparison.difference:
-        return Text(f"{pair}: their means are equal", f"{pair}：平均分相同")
-    if comparison.questions_needed is None:
+        names = _names(decision.harmful, analysis)
+        are = "are" if len(decision.harmful) > 1 else "is"
+        harmful = Text(f"; {names.en} {are} harmful", f"；{names.zh} 有害")
+    forgets = {comparison.a for comparison in decision.forgetting}
+    if best.a in forgets:
         return Text(
-            f"{pair}: no number of questions would show the observed {observed} with these seeds",
-            f"{pair}：在现有随机种子下，再多题目也无法显示观察到的 {observed_zh} 差异",
+            f"None helps: keep the base. The best, {name}, is at {difference.en}, but forgets"
+            f"{harmful.en}.",
+            f"均无帮助：请保留基座模型。最好的 {name} 为 {difference.zh}，但出现遗忘{harmful.zh}。",
         )
     return Text(
-        f"{pair}: about {comparison.questions_needed:,} questions like these would be needed to "
-        f"see the observed {observed}, {asked:,} were asked",
-        f"{pair}：要看出观察到的 {observed_zh} 差异，约需 {comparison.questions_needed:,} 道"
-        f"同类题目，本次共 {asked:,} 道",
+        f"None helps: keep the base. A gain of {worth.en} is ruled out for every candidate; the "
+        f"best, {name}, is at {difference.en}{largest.en}{harmful.en}.",
+        f"均无帮助：请保留基座模型。已排除任何候选有 {worth.zh}的提升；最好的 {name} 为 "
+        f"{difference.zh}{largest.zh}{harmful.zh}。",
     )
 
 
-def reasons(decision: Decision, analysis: Analysis, facts: Circumstances) -> list[Text]:
-    """What the decision rests on, one plain sentence each."""
-    lines = [_rule(analysis, facts)]
-    evaluation = decision.evaluation
-    base = analysis.base
-    ranked = [*decision.contenders]
-    ranked += [name for name in analysis.candidates if name not in ranked]
-    for name in ranked:
-        lines.append(_compared(analysis.comparison(name, base, evaluation), analysis, facts))
-    if decision.leader is not None and decision.helpful:
-        others = [name for name in ranked if name != decision.leader]
-        for name in others:
-            comparison = analysis.comparison(decision.leader, name, evaluation)
-            lines.append(_compared(comparison, analysis, facts))
-            if comparison.better is None:
-                lines.append(_needed(comparison, analysis, facts))
-    lines += [_forgets(comparison, facts) for comparison in decision.forgetting]
-    lines += _cost(decision, facts)
-    lines += _caveats(decision, analysis, facts)
-    return lines
-
-
-def _rule(analysis: Analysis, facts: Circumstances) -> Text:
-    terms = analysis.terms
-    more = _more_than(analysis, facts.metric)
-    number = len(analysis.comparisons)
-    name = metric_name(facts.metric)
-    return Text(
-        f"Rule: {name}, confidence {terms.confidence:.0%}, better than the base"
-        f"{more.en} and than every other candidate; p-values corrected for {number} comparisons "
-        "(Holm).",
-        f"规则：指标 {name}，置信度 {terms.confidence:.0%}，须优于基座模型{more.zh}"
-        f"并优于其他所有候选；p 值已按 {number} 次比较校正（Holm）。",
-    )
-
-
-def _more_than(analysis: Analysis, metric: str) -> Text:
-    gain = analysis.terms.min_gain
-    if not gain:
+def _signed(metric: str, largest: float | None, analysis: Analysis) -> Text:
+    """The largest gain that is left, in the metric's own direction."""
+    if largest is None:
         return Text("", "")
+    value = largest if analysis.terms.higher_is_better else -largest
+    bound = shown_score(metric, value, signed=True)
+    return Text(f" (at best {bound})", f"（至多 {bound}）")
+
+
+def _harmful(decision: Decision, analysis: Analysis, facts: Circumstances) -> Text:
+    names = _names(decision.harmful, analysis)
+    if len(decision.harmful) == 1:
+        found = analysis.comparison(decision.harmful[0], analysis.base, decision.evaluation)
+        difference = shown_difference(facts.metric, found.difference)
+        difference_zh = shown_difference_zh(facts.metric, found.difference)
+        return Text(
+            f"Do not fine-tune on {names.en}: it is shown to be worse than the base "
+            f"({difference}); keep the base.",
+            f"不要在 {names.zh} 上微调：它被证明比基座模型更差（{difference_zh}）；"
+            "请保留基座模型。",
+        )
     return Text(
-        f" by more than {shown_difference(metric, gain).lstrip('+')}",
-        f"超过 {shown_difference_zh(metric, gain).lstrip('+')}",
+        f"Do not fine-tune on any of these: {names.en} are shown to be worse than the base; keep "
+        "the base.",
+        f"不要在其中任何一个上微调：{names.zh} 被证明比基座模型更差；请保留基座模型。",
     )
 
 
-def _compared(comparison: Comparison, analysis: Analysis, facts: Circumstances) -> Text:
-    metric = facts.metric
-    if comparison.better is None:
-        finding = Text("no difference shown", "未显示出差异")
-        if comparison.margin:
-            finding = Text("not shown to gain enough", "未显示出足够的提升")
-    else:
-        finding = Text(f"{comparison.better} is better", f"{comparison.better} 更好")
-    figures = (
-        f"{shown_difference(metric, comparison.difference)} "
-        f"{shown_interval(metric, comparison.low, comparison.high)}"
-    )
-    p = p_text(comparison.p_corrected)
+_SENTENCES = {
+    "use": _use,
+    "equal": _equal,
+    "cannot_tell": _cannot_tell,
+    "none_helps": _none_helps,
+    "harmful": _harmful,
+}
+
+
+def _size(metric: str, value: float) -> Text:
+    """A difference without a sign: "2.0 points"."""
     return Text(
-        f"{comparison.a} against {comparison.b}: {figures}, corrected {p}: {finding.en}.",
-        f"{comparison.a} 对 {comparison.b}：{figures.replace(' points', ' 分')}，"
-        f"校正后 {p}：{finding.zh}。",
+        shown_difference(metric, abs(value)).lstrip("+"),
+        shown_difference_zh(metric, abs(value)).lstrip("+"),
     )
 
 
-def _forgets(comparison: Comparison, facts: Circumstances) -> Text:
-    difference = shown_difference(facts.metric, comparison.difference)
-    return Text(
-        f"{comparison.a} forgets: on {comparison.evaluation} it is at {difference} against the "
-        f"base (corrected {p_text(comparison.p_corrected)}), so it is not recommended.",
-        f"{comparison.a} 出现遗忘：在 {comparison.evaluation} 上相对基座模型为 "
-        f"{difference.replace(' points', ' 分')}（校正后 {p_text(comparison.p_corrected)}），"
-        "因此不予推荐。",
-    )
+def _least_gain(analysis: Analysis, metric: str) -> Text:
+    """That a candidate is ahead by less than the plan's least gain."""
+    least = _size(metric, analysis.terms.min_gain)
+    return Text(f", less than the {least.en} asked for", f"，未达到要求的 {least.zh}")
 
 
-def _cost(decision: Decision, facts: Circumstances) -> list[Text]:
-    if decision.verdict != "no_difference":
-        return []
-    helping = [name for name in decision.contenders if name in decision.helpful]
-    costs = [f"{name} {facts.costs[name]:,.0f}" for name in helping]
-    tied = sum(facts.costs[name] == min(facts.costs[n] for n in helping) for name in helping) > 1
-    note = Text("", "")
-    if tied:
-        note = Text("; of equal costs the better mean was taken", "；成本相同时取平均分较高者")
-    return [
-        Text(
-            f"Training tokens computed: {', '.join(costs)}{note.en}.",
-            f"训练计算的 token 数：{'，'.join(costs)}{note.zh}。",
-        )
-    ]
-
-
-def _caveats(decision: Decision, analysis: Analysis, facts: Circumstances) -> list[Text]:
-    lines = []
-    scope = next(s for s in analysis.sets if s.evaluation == decision.evaluation)
-    if scope.smallest_visible is None:
-        lines.append(
-            Text(
-                f"{scope.num_clusters} independent groups of questions are too few to show any "
-                f"difference among {len(analysis.comparisons)} comparisons.",
-                f"独立题目只有 {scope.num_clusters} 组，在 {len(analysis.comparisons)} 次比较中"
-                "不足以显示任何差异。",
-            )
-        )
-    elif scope.num_clusters < FEW_CLUSTERS:
-        lines.append(
-            Text(
-                f"Only {scope.num_clusters} independent groups of questions: intervals are rough.",
-                f"独立题目仅 {scope.num_clusters} 组：区间较为粗略。",
-            )
-        )
-    if scope.seed_variance is None:
-        lines.append(
-            Text(
-                "One seed: what chance in training adds is not in these figures; "
-                "`seeds: [0, 1, 2]` would measure it.",
-                "只用了一个随机种子：训练本身的偶然性未计入；设置 `seeds: [0, 1, 2]` 可以测量它。",
-            )
-        )
-    if facts.failed:
-        names = _names(facts.failed)
-        lines.append(
-            Text(
-                f"Not judged, no trial finished: {names.en}.",
-                f"未参与判断（没有完成的训练）：{names.zh}。",
-            )
-        )
-    return lines
-
-
-def _names(names: Sequence[str]) -> Text:
+def names_text(names: Sequence[str], last: tuple[str, str] = (" and ", " 和 ")) -> Text:
+    """Names in a row, whole: "a, b and c"; the first few of many. last: what joins the last."""
     shown, more = list(names[:_MOST_NAMED]), len(names) - _MOST_NAMED
     if more > 0:
         return Text(f"{', '.join(shown)} and {more} more", f"{'、'.join(shown)} 等 {len(names)} 个")
     if len(shown) == 1:
         return Text(shown[0], shown[0])
     return Text(
-        f"{', '.join(shown[:-1])} and {shown[-1]}", f"{'、'.join(shown[:-1])} 和 {shown[-1]}"
+        f"{', '.join(shown[:-1])}{last[0]}{shown[-1]}",
+        f"{'、'.join(shown[:-1])}{last[1]}{shown[-1]}",
     )
+
+
+def _names(
+    names: Sequence[str], analysis: Analysis, last: tuple[str, str] = (" and ", " 和 ")
+) -> Text:
+    return names_text([_short(name, analysis) for name in names], last)
+
+
+def short_name(name: str, among: Sequence[str]) -> str:
+    """The name, cut in the middle where it is long and no other of these would look the same."""
+    short = shortened(name, _NAME_COLUMNS)
+    return short if sum(shortened(one, _NAME_COLUMNS) == short for one in among) == 1 else name
+
+
+def _short(name: str, analysis: Analysis) -> str:
+    return short_name(name, analysis.candidates)

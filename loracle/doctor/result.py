@@ -12,7 +12,7 @@ State = Literal["good", "note", "attention"]
 class Finding:
     """One thing looked at. note: something could be better; attention: something is wrong.
 
-    fix: what to do, as a command where there is one; "" if nothing is to be done.
+    fix: what to do, as a command if there is one; "" if nothing is to be done.
     """
 
     area: str

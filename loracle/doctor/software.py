@@ -98,7 +98,7 @@ def attention_finding() -> Finding:
     import torch
 
     if torch.cuda.is_available():
-        text = "the fused kernel (scaled_dot_product_attention) with a mask of each row"
+        text = "the fused kernel (scaled_dot_product_attention) with a mask of every row"
     else:
         text = "matrix products span by span (CPU); the fused kernel for rows over 1,024 tokens"
     return Finding(_AREA, "attention", "good", text)

@@ -95,7 +95,7 @@ def _answer(
     setup.reporter.emit("evaluation_started", **place)
     answers, texts = _answered_before(setup, model, evaluation)
     if answers:
-        setup.reporter.emit("evaluated", **place, num_done=len(answers))
+        setup.reporter.emit("evaluated", **place, num_done=len(answers), num_tokens=0)
 
     def on_memory(event: AnsweringMemoryEvent) -> None:
         setup.reporter.emit(
@@ -119,6 +119,7 @@ def _answer(
         JsonLinesWriter(model.folder.predictions(evaluation.name), resume=True) as writer,
     ):
         marks = _reasoning_marks(base.tokenizer)
+        num_tokens = 0
         for batch in batches:
             for answer in batch:
                 number = len(answers)
@@ -128,7 +129,8 @@ def _answer(
                 writer.write(row)
                 answers.append(answer)
                 texts.append(row["prediction"])
-            setup.reporter.emit("evaluated", **place, num_done=len(answers))
+                num_tokens += len(answer.token_ids)
+            setup.reporter.emit("evaluated", **place, num_done=len(answers), num_tokens=num_tokens)
             signals.stop_if_asked()
     return answers, texts
 

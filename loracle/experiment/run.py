@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -38,16 +39,22 @@ from loracle.experiment.space import require_disk, warn_of_memory
 from loracle.experiment.trial import Place
 from loracle.experiment.unchanged import keep_inputs, metric_names
 from loracle.model.adapter import lora_config
-from loracle.model.base import BaseModel, SelfTest, preferred_device
-from loracle.plan import EntryKey, Plan, fingerprint, freeze, recorded_commits
+from loracle.model.base import BaseModel, require_local_folder
+from loracle.model.placement import chosen_device
+from loracle.model.quantization import PACKED_SHARE
+from loracle.model.self_test import SelfTest
+from loracle.plan import EMBEDDED, EntryKey, Plan, fingerprint, freeze, recorded_commits
+from loracle.plan.locations import parse_model
 from loracle.report.page import write_report
 from loracle.report.results import EvaluationFacts, ModelFacts, ResultRow, RunFacts, build_results
 from loracle.run_folder.folder import RunFolder
+from loracle.run_folder.naming import default_run_folder
 from loracle.run_folder.questions import keep_questions
 from loracle.run_folder.reporter import Reporter, View
 from loracle.run_folder.trial_record import TrialSummary
 from loracle.trackers import check_trackers, listen
 from loracle.trackers.client import Experiment
+from loracle.training.loop import num_steps_planned
 
 
 def run(
@@ -59,7 +66,7 @@ def run(
 ) -> dict[str, Any]:
     """Run the experiment, or resume it; returns what results.json holds.
 
-    out: the run folder; None puts it under `runs/`, named by the plan, so that the same command
+    out: the run folder; None puts it under `runs/`, named by date and candidates; the same plan
     finds it again.
     base: a model that is loaded already, in place of the plan's. The frozen plan then holds its
     fingerprint and its tokenizer's, and the run is resumed when the same ones are given again.
@@ -82,22 +89,26 @@ def run(
             report.emit("warning", message=repair)
         if base is None:
             source = keep_inputs(folder, planned.data.plan, planned.data.model_folder, report)
-            warn_of_memory(source, preferred_device().type, report)
+            device_type = chosen_device(plan.model.device).type
+            share = PACKED_SHARE[plan.model.quantization]
+            warn_of_memory(source, device_type, report, share)
         _keep_held_out(planned.data.holdout, folder)
         prepared = prepare_planned(planned, folder, report, base)
         _keep_questions(prepared.setup, folder)
         require_disk(prepared.setup, folder, _num_unfinished(planned, folder), report)
+        _announce_work(planned, prepared, report)
         outcomes = _attempt_all(planned, prepared, folder, selection)
         results = _results(planned, prepared, outcomes)
         folder.write_json(folder.results, results)
         _announce_decisions(results, report)
         note_measured(folder, prepared.setup.base.device.type, time.perf_counter() - started)
-        _write_report(folder, report)
+        report_path = _write_report(folder, report)
         report.emit(
             "run_finished",
             run=str(root),
             num_failed=results["num_failed"],
             seconds=time.perf_counter() - started,
+            report=report_path and str(root / report_path.name),
         )
     return results
 
@@ -132,6 +143,8 @@ def read_planned(plan: Plan, out: Path | None, base: BaseModel | None) -> Planne
     """Find whatever is wrong without a model, read the data, and freeze the plan over them."""
     lora = check_plan(plan)
     check_trackers(plan.trackers)
+    if base is None and plan.model.name != EMBEDDED and parse_model(plan.model.name) is None:
+        require_local_folder(plan.model.name)
     fetched = fetch_plan(plan, *_recorded_commits(plan, out), with_model=base is None)
     datasets, holdout = read_plan_data(fetched.pinned(plan))
     refuse_unreadable(datasets)
@@ -147,7 +160,8 @@ def read_planned(plan: Plan, out: Path | None, base: BaseModel | None) -> Planne
     if base is not None:
         frozen["model"] |= given_base_facts(base)
     plan_fingerprint = fingerprint(frozen)
-    root = out if out is not None else Path("runs") / plan_fingerprint[:12]
+    names = [candidate.name for candidate in plan.candidates]
+    root = out if out is not None else default_run_folder(plan_fingerprint, names)
     model_folder = fetched.model.folder if fetched.model else None
     tokenizing = tokenizing_of(base) if base is not None else None
     data = RunData(plan, plan_fingerprint, datasets, holdout, model_folder, tokenizing)
@@ -195,6 +209,21 @@ def _keep_questions(setup: ExperimentSetup, folder: RunFolder) -> None:
         keep_questions(folder, evaluation.name, evaluation.examples)
 
 
+def _announce_work(planned: Planned, prepared: Prepared, report: Reporter) -> None:
+    """Say what there is to do in all, for whoever tells how long it will take."""
+    setup, candidates = prepared.setup, planned.data.plan.candidates
+    sets = prepared.training_sets
+    num_steps = {
+        place.trial: num_steps_planned(
+            sets[name].sequences, sets[name].groups, replace(setup.training, seed=seed)
+        )
+        for index, seed, place in planned.trials
+        if (name := candidates[index].name) in sets
+    }
+    num_questions = sum(len(evaluation.examples) for evaluation in setup.evaluations)
+    report.emit("work_planned", num_steps=num_steps, num_questions=num_questions)
+
+
 def _num_unfinished(planned: Planned, folder: RunFolder) -> int:
     names = [candidate.name for candidate in planned.data.plan.candidates]
     folders = (folder.trial(names[index], seed) for index, seed, _ in planned.trials)
@@ -227,20 +256,21 @@ def _announce_decisions(results: Mapping[str, Any], report: Reporter) -> None:
         )
 
 
-def _write_report(folder: RunFolder, report: Reporter) -> None:
+def _write_report(folder: RunFolder, report: Reporter) -> Path | None:
     """Write report.html. The results are safe by then, and stay so whatever happens here."""
     try:
-        write_report(folder.root)
+        return write_report(folder.root)
     except Exception as error:  # noqa: BLE001
         report.emit(
             "warning",
             message=f"report.html was not written ({type(error).__name__}: {error}); "
             f"`loracle report {folder.root}` tries again",
         )
+        return None
 
 
 def _recorded_commits(plan: Plan, out: Path | None) -> tuple[dict[EntryKey, str], str | None]:
-    """The commits that the run folder's plan holds, where there is one to go on with."""
+    """The commits that the run folder's plan holds, if there is one to resume."""
     if out is None or not RunFolder(out).plan.is_file():
         return {}, None
     try:
@@ -298,6 +328,7 @@ def _model_facts(planned: Planned, prepared: Prepared) -> ModelFacts:
         name=setup.base.name,
         revision=planned.model_commit or plan.model.revision,
         dtype=str(setup.base.dtype).removeprefix("torch."),
+        quantization=setup.base.quantization,
         num_parameters=setup.base.num_parameters,
         base_fingerprint=setup.base_fingerprint,
         batching="forest" if setup.training.forest else "padded",

@@ -24,12 +24,12 @@ from loracle.forest.trie import IntArray, Sequences
 from loracle.generation.types import GenerationSettings, GenerationStatistics
 from loracle.model.base import (
     BaseModel,
-    SelfTest,
     base_fingerprint,
     load_base,
     load_tokenizer,
-    run_self_test,
 )
+from loracle.model.placement import require_trainable
+from loracle.model.self_test import SelfTest, run_self_test
 from loracle.model.source import model_source
 from loracle.model.tokenizer import Tokenizing
 from loracle.plan import GenerationPlan, Plan, TrainingPlan
@@ -40,7 +40,7 @@ from loracle.training.saving import BY_COST, CheckpointInterval
 
 NLL_METRIC = "answer_nll"
 
-_PREFILL_BUDGET_TOKENS = {"cpu": 2048, "cuda": 32768}
+_PREFILL_BUDGET_TOKENS = {"cpu": 2048, "mps": 2048, "cuda": 32768}
 
 
 @dataclass(frozen=True)
@@ -54,7 +54,7 @@ class Place:
 
 @dataclass(frozen=True)
 class TrainingSet:
-    """A candidate, rendered: sequences with loss weights, and the prefix group of each."""
+    """A candidate, rendered: sequences with loss weights, and the prefix group for each."""
 
     name: str
     sequences: Sequences
@@ -146,6 +146,9 @@ def load_model(plan: Plan, fetched_folder: Path | None = None) -> BaseModel:
         tokenizer,
         dtype=settings.dtype,
         trust_remote_code=settings.trust_remote_code,
+        quantization=settings.quantization,
+        device=settings.device,
+        device_map=settings.device_map,
     )
 
 
@@ -178,7 +181,11 @@ def prepare(
     The training sets are those of the candidates that may be trained on, by name.
     """
     training_sets, evaluations = _rendered(plan, ready)
+    if training_sets:
+        require_trainable(base.model)
     self_test = run_self_test(base)
+    for note in self_test.notes:
+        report.emit("warning", message=note)
     forest = _use_forest(plan, self_test, report)
     wants_nll = any(NLL_METRIC in evaluation.metrics for evaluation in evaluations)
     if wants_nll and not self_test.passed:

@@ -46,12 +46,18 @@ def require_disk(
         )
 
 
-def warn_of_memory(source: Path | None, device_type: str, report: Reporter) -> None:
-    """Warn where a model's weights alone are larger than what memory is free for them."""
+def warn_of_memory(
+    source: Path | None, device_type: str, report: Reporter, weights_share: float = 1.0
+) -> None:
+    """Warn where a model's weights alone are larger than what memory is free for them.
+
+    weights_share: what quantisation leaves of them.
+    """
     free = free_memory(device_type)
     if source is None or free is None:
         return
-    weights = sum(path.stat().st_size for path in source.glob("*.safetensors"))
+    whole = sum(path.stat().st_size for path in source.glob("*.safetensors"))
+    weights = int(whole * weights_share)
     if weights > free.num_bytes:
         report.emit(
             "warning",
@@ -65,7 +71,7 @@ def adapter_parameters(model: Any, lora_config: Any) -> int:
     targets = lora_config.target_modules
     named = set(targets) if isinstance(targets, list | set | tuple) else None
     return sum(
-        lora_config.r * sum(module.weight.shape)
+        lora_config.r * _width(module)
         for name, module in model.named_modules()
         if hasattr(module, "weight")
         and module.weight is not None
@@ -73,3 +79,10 @@ def adapter_parameters(model: Any, lora_config: Any) -> int:
         and "embed" not in name
         and (named is None or any(name == t or name.endswith(f".{t}") for t in named))
     )
+
+
+def _width(module: Any) -> int:
+    """Inputs and outputs of a layer; the weights of a quantised one have lost their shape."""
+    if hasattr(module, "in_features"):
+        return int(module.in_features + module.out_features)
+    return sum(module.weight.shape)

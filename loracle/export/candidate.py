@@ -76,7 +76,7 @@ def export_winner(root: Path, name: str, form: Form, out: Path, *, dtype: str | 
 
 
 def find_trial(record: RunRecord, name: str) -> TrialRecord:
-    """The trial of that name, finished and whole. Raises RunFolderError where there is none."""
+    """The trial of that name, finished and whole. Raises RunFolderError if there is none."""
     trials = [trial for trial in record.trials if not trial.is_base]
     named = [t for t in trials if name in (t.candidate, f"{t.candidate}--s{t.seed}")]
     if not named:

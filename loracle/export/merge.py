@@ -5,6 +5,9 @@ to the base's own precision may change answers, so both sides are asked, in floa
 where they differ the weights are saved in float32:
 
     base (the run's precision) -> float32 -> + adapter -> saved -> read back -> asked the same
+
+An adapter that was trained on quantised weights is merged into the unquantised ones, which it never
+saw. That is said, with how many answers differ from those on the run's own base.
 """
 
 from __future__ import annotations
@@ -26,6 +29,7 @@ from loracle.generation.generate import generate
 from loracle.generation.types import GenerationSettings, Question
 from loracle.model import adapter
 from loracle.model.base import BaseModel, base_fingerprint, load_base, load_tokenizer, wrap_base
+from loracle.model.quantization import NONE
 from loracle.model.source import model_source
 from loracle.plan import ModelPlan
 from loracle.report.run_record import RunRecord, TrialRecord, Turn
@@ -61,6 +65,7 @@ def write_merged(record: RunRecord, trial: TrialRecord, folder: Path, dtype: str
     """
     base = _Base.of(record)
     with _memory_in_words():
+        packed = _packed_answers(record, base, trial) if base.quantization != NONE else None
         prompts, expected = _adapter_answers(record, base, trial)
         tried: list[tuple[str, int]] = []
         for saved in dict.fromkeys([dtype] if dtype else [base.dtype, _FLOAT32]):
@@ -69,7 +74,26 @@ def write_merged(record: RunRecord, trial: TrialRecord, folder: Path, dtype: str
             tried.append((saved, sum(a != b for a, b in zip(expected, found, strict=True))))
             if tried[-1][1] == 0:
                 break
-    return Merged(tried[-1][0], base.folder, _in_words(tried, len(prompts), asked_for=dtype))
+    said = _in_words(tried, len(prompts), asked_for=dtype)
+    if packed is not None:
+        said += f"; {_unquantised_in_words(base.quantization, packed, expected)}"
+    return Merged(tried[-1][0], base.folder, said)
+
+
+def _packed_answers(record: RunRecord, base: _Base, trial: TrialRecord) -> Answers:
+    """What the adapter answers on the quantised base, as the run had it."""
+    loaded = base.load_packed()
+    with adapter.loaded(loaded.model, trial.folder.adapter) as adapted:
+        return _greedy_answers(record, loaded, adapted, _sample_prompts(record, loaded))
+
+
+def _unquantised_in_words(quantization: str, packed: Answers, expected: Answers) -> str:
+    num_other = sum(a != b for a, b in zip(packed, expected, strict=True))
+    return (
+        f"it is merged into the unquantised base, while the run trained and scored it on "
+        f"{quantization} weights: {num_other} of {len(packed)} greedy answers differ from those "
+        "on the quantised base"
+    )
 
 
 def _adapter_answers(
@@ -112,6 +136,7 @@ class _Base:
     folder: Path
     tokenizer: Any
     dtype: str
+    quantization: str
     fingerprint: str
 
     @classmethod
@@ -129,18 +154,42 @@ class _Base:
             folder=folder,
             tokenizer=load_tokenizer(str(folder), None, settings.trust_remote_code),
             dtype=record.results["model"]["dtype"],
+            # Runs of earlier versions do not say it, and had whole weights.
+            quantization=record.results["model"].get("quantization", NONE),
             fingerprint=record.results["model"]["base_fingerprint"],
         )
 
     def load(self) -> BaseModel:
         """The base in float32, with the very values that the run's precision left of it."""
         base = self._load(self.folder, self.dtype)
-        if base_fingerprint(base.model) != self.fingerprint:
-            raise ModelError(
-                f"{self.folder}: these are not the weights that the run used (their fingerprint "
-                "differs); an adapter fits only its own base"
-            )
+        if self.quantization == NONE:
+            self._require_same(base)
         return wrap_base(base.name, base.model.float(), self.tokenizer)
+
+    def load_packed(self) -> BaseModel:
+        """The base quantised as in the run; what `load` gives are then its whole weights."""
+        if self.quantization not in ("int8", "nf4"):
+            raise ModelError(
+                f"{self.folder}: the run's base was quantised ({self.quantization}) in a way that "
+                "cannot be done again here; use --to peft"
+            )
+        base = self._load(self.folder, self.dtype, self.quantization)
+        self._require_same(base)
+        return base
+
+    def _require_same(self, base: BaseModel) -> None:
+        if base_fingerprint(base.model) == self.fingerprint:
+            return
+        other_packing = (
+            ""
+            if self.quantization == NONE
+            else f", or were quantised ({self.quantization}) with other settings or on another "
+            "device; use --to peft"
+        )
+        raise ModelError(
+            f"{self.folder}: these are not the weights that the run used (their fingerprint "
+            f"differs); an adapter fits only its own base{other_packing}"
+        )
 
     def adapted(self, trial: TrialRecord) -> tuple[BaseModel, Any]:
         base = self.load()
@@ -149,13 +198,15 @@ class _Base:
     def read_back(self, folder: Path) -> BaseModel:
         return self._load(folder, _FLOAT32)
 
-    def _load(self, folder: Path, dtype: str) -> BaseModel:
+    def _load(self, folder: Path, dtype: str, quantization: str = NONE) -> BaseModel:
         return load_base(
             self.settings.name,
             str(folder),
             self.tokenizer,
             dtype=dtype,
             trust_remote_code=self.settings.trust_remote_code,
+            quantization=quantization,
+            device=self.settings.device,
         )
 
 

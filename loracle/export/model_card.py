@@ -1,6 +1,6 @@
 """The README.md of an exported model: what it was trained on, how well it does, and how to use it.
 
-Numbers come from results.json as they stand there; where there is no judgement, the card says so.
+Numbers come from results.json as they stand there; if there is no judgement, the card says so.
 """
 
 from __future__ import annotations
@@ -67,7 +67,13 @@ def _decision(findings: Findings) -> list[str]:
     if not findings.decisions:
         return ["The run holds no decision: its scores have no intervals."]
     sentence = findings.decisions[0]["sentence"]
-    return [f"> {sentence['en']}\n>\n> {sentence['zh']}"]
+    lines = [f"> {sentence['en']}\n>\n> {sentence['zh']}"]
+    if findings.read_first:
+        facts = "\n".join(
+            f"- {fact['text']['en']}\n  {fact['text']['zh']}" for fact in findings.read_first
+        )
+        lines.append(f"**Read this first · 请先阅读**\n\n{facts}")
+    return lines
 
 
 def _leakage(record: RunRecord, candidate: str) -> list[str]:
@@ -126,6 +132,7 @@ def _settings(record: RunRecord, seed: int | None, trained: TrainingOutcome) -> 
         "seed": seed,
         "steps": trained.num_steps,
         "adapter fingerprint": trained.adapter_fingerprint,
+        "base weights": record.results["model"].get("quantization") if record.results else None,
         "base fingerprint": record.results["model"]["base_fingerprint"] if record.results else None,
     }
     return _table(["setting", "value"], [[key, f"`{value}`"] for key, value in values.items()])

@@ -55,6 +55,17 @@ def export_predictions(root: Path | str, path: Path) -> int:
 def _tables(record: RunRecord, metrics: Sequence[str], schema: pa.Schema) -> Iterator[pa.Table]:
     import pyarrow as pa
 
+    for rows in _rows_by_trial(record, metrics):
+        yield pa.Table.from_pylist(rows, schema=schema)
+
+
+def prediction_rows(record: RunRecord) -> Iterator[dict[str, Any]]:
+    """Every prediction of every finished trial with its scores, the base's first."""
+    for rows in _rows_by_trial(record, _metrics(record)):
+        yield from rows
+
+
+def _rows_by_trial(record: RunRecord, metrics: Sequence[str]) -> Iterator[list[dict[str, Any]]]:
     for evaluation in record.evaluations:
         prompts = record.questions(evaluation).prompts
         for trial in record.finished_trials():
@@ -62,11 +73,10 @@ def _tables(record: RunRecord, metrics: Sequence[str], schema: pa.Schema) -> Ite
             if not predictions:
                 continue
             scores = {row["id"]: row for row in trial.scores(evaluation) or ()}
-            rows = [
+            yield [
                 _row(trial, evaluation, prediction, scores, metrics, prompts)
                 for prediction in predictions
             ]
-            yield pa.Table.from_pylist(rows, schema=schema)
 
 
 def _row(

@@ -18,8 +18,12 @@ from loracle.plan import nearest
 
 _USED_SHARES = {("cpu", 2): 0.43, ("cpu", 4): 0.7}
 _GPU_USED_SHARE = 0.4
-PROCESS_BYTES = {"cpu": 500_000_000, "cuda": 900_000_000}
-"""Python with its libraries; on a GPU, CUDA's context and the kernels' workspace (estimated)."""
+_PROCESS_BYTES, _GPU_PROCESS_BYTES = 500_000_000, 900_000_000
+
+
+def process_bytes(device_type: str) -> int:
+    """Python with its libraries; on a GPU, its context and the kernels' workspace (estimated)."""
+    return _PROCESS_BYTES if device_type == "cpu" else _GPU_PROCESS_BYTES
 
 
 def used_share(device_type: str, value_bytes: int) -> float:
@@ -106,12 +110,12 @@ def named_machine(device: str | None, memory: str | None, count: int) -> Machine
     )  # fmt: skip
 
 
-def this_machine(dtype_name: str) -> Machine:
+def this_machine(dtype_name: str, device_type: str) -> Machine:
     """Where this process runs, with the rates of products and of memory measured briefly."""
     import torch
 
-    from loracle.model.base import preferred_device
     from loracle.model.memory import free_memory
+    from loracle.model.placement import preferred_device
 
     device = preferred_device()
     free = free_memory(device.type)
@@ -120,7 +124,7 @@ def this_machine(dtype_name: str) -> Machine:
     name = torch.cuda.get_device_name() if on_gpu else "this machine's processor"
     num_devices = torch.cuda.device_count() if on_gpu else 1
     return Machine(
-        name, device.type, num_devices, free.num_bytes if free else 0, *rates, is_here=True
+        name, device_type, num_devices, free.num_bytes if free else 0, *rates, is_here=True
     )  # fmt: skip
 
 

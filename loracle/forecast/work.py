@@ -21,7 +21,7 @@ _MAX_COUNTED_STEPS = 64
 
 
 class Rows(NamedTuple):
-    """A candidate's rendered rows, with the prefix group of each."""
+    """A candidate's rendered rows, with the prefix group for each."""
 
     name: str
     sequences: Sequences
@@ -169,7 +169,7 @@ def _longest(sequences: Sequences) -> int:
 
 
 def _bound(found: Sequence[MicroBatch], longest_row: int, budget_tokens: int) -> MicroBatch:
-    """The largest of each part: steps that were not counted may hold a longer row."""
+    """The largest of every part: steps that were not counted may hold a longer row."""
     largest = max(found, key=lambda batch: batch.num_tokens)
     if largest.num_tokens < longest_row and longest_row > budget_tokens:
         return MicroBatch.of_row(longest_row)

@@ -25,15 +25,15 @@ def target_loss(
     """The weighted sum of cross entropies of `head(hidden)`, in float32.
 
     Where the head is frozen and linear, logits are never kept: their gradient is made in the
-    forward pass, chunk by chunk. Any other head runs as it is.
+    forward pass, chunk by chunk. Any other head, and one on another device, runs as it is.
     """
-    frozen = isinstance(head, nn.Linear) and type(head) is nn.Linear
+    frozen = type(head) is nn.Linear and head.weight.device == hidden_TE.device
     if frozen and not any(parameter.requires_grad for parameter in head.parameters()):
         loss: Tensor = _FrozenHeadLoss.apply(  # type: ignore[no-untyped-call]
             hidden_TE, head.weight, head.bias, token_ids_T, weights_T
         )
         return loss
-    logits = head(hidden_TE).float()
+    logits = head(hidden_TE).float().to(hidden_TE.device)
     losses = nn.functional.cross_entropy(logits, token_ids_T, reduction="none")
     return (losses * weights_T).sum()
 

@@ -21,7 +21,7 @@ _SHARED_PART = 0.5
 
 
 def prefix_groups(prompts: Sequences) -> IntArray:
-    """The group of each prompt, shape (S,): prompts that share half of their own text.
+    """The group of every prompt, shape (S,): prompts that share half of their own text.
 
     Chains count: neighbours in sorted order that share enough are of one group.
     """
@@ -42,7 +42,7 @@ def prefix_groups(prompts: Sequences) -> IntArray:
 
 @dataclass(frozen=True)
 class Ordering:
-    """The batches of a whole training run over `groups` (the group of each example)."""
+    """The batches of a whole training run over `groups` (the group of every example)."""
 
     groups: tuple[int, ...]
     batch_size: int

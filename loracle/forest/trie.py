@@ -55,7 +55,7 @@ class Sequences(NamedTuple):
     def of(
         cls, token_ids: Sequence[Sequence[int]], weights: Sequence[Sequence[float]] | None = None
     ) -> Self:
-        """Pack lists of token ids, and of weights where there are any."""
+        """Pack lists of token ids, and of weights if there are any."""
         offsets = np.zeros(len(token_ids) + 1, dtype=np.int64)
         np.cumsum([len(ids) for ids in token_ids], out=offsets[1:])
         flat = np.fromiter((t for ids in token_ids for t in ids), np.int32, int(offsets[-1]))
@@ -70,7 +70,7 @@ class Sequences(NamedTuple):
 
     @property
     def lengths(self) -> IntArray:
-        """Tokens of each sequence, shape (S,)."""
+        """Tokens of every sequence, shape (S,)."""
         lengths: IntArray = np.diff(self.offsets)
         return lengths
 
@@ -80,7 +80,7 @@ class Forest:
     """Rows of tries, packed one after another without padding. N nodes, R rows, S sequences.
 
     token_ids, depths, subtree_ends: (N,). row_starts: (R + 1,), the rows' first nodes.
-    last_nodes: (S,), the node of each sequence's last token, in the order the sequences came.
+    last_nodes: (S,), the node of every sequence's last token, in the order the sequences came.
     target_nodes, target_token_ids, target_weights: (T,), sorted by node.
     num_sequence_tokens: tokens that the separate sequences hold.
     """
@@ -105,7 +105,7 @@ class Forest:
 
     @property
     def row_lengths(self) -> IntArray:
-        """Nodes of each row, shape (R,)."""
+        """Nodes of every row, shape (R,)."""
         lengths: IntArray = np.diff(self.row_starts)
         return lengths
 
@@ -179,7 +179,7 @@ def num_forest_nodes(
 def _planned(
     sequences: Sequences, max_row_tokens: int, attention_cost: float, *, share: bool
 ) -> tuple[IntArray, IntArray, IntArray, npt.NDArray[np.bool_]]:
-    """Tokens needed of each sequence; the order, what each shares with the one sorted before it in
+    """Tokens needed of every sequence; the order, what each shares with the one sorted before it in
     its row, and whether it starts a row."""
     num_kept = _num_needed_tokens(sequences)
     if share:

@@ -187,11 +187,13 @@ class _State:
             path[i, np.searchsorted(spans[span].keys, start.path)] = True
         prefix = _gather(verified, spans, longest)
         device = base.device
-        keys = prefix[0].keys
-        shape = (len(live), keys.shape[1], max_new_tokens + 1 + _MAX_GUESS_TOKENS, keys.shape[3])
+        capacity = max_new_tokens + 1 + _MAX_GUESS_TOKENS
         return cls(
             prefix=prefix,
-            branch=[KeysValues(keys.new_zeros(shape), keys.new_zeros(shape)) for _ in prefix],
+            branch=[
+                KeysValues(*(_empty(stored, len(live), capacity) for stored in layer))
+                for layer in prefix
+            ],
             path_SL=torch.from_numpy(path).to(device),
             row_S=torch.from_numpy(row_S).to(device),
             slot_S=torch.from_numpy(_slots(row_S)).to(device),
@@ -251,12 +253,24 @@ class _State:
         self.path_SL = self.path_SL[kept]
         self.start_lengths_S = self.start_lengths_S[kept]
         self.branch_lengths_S = self.branch_lengths_S[kept]
-        self.branch = [KeysValues(k[kept], v[kept]) for k, v in self.branch]
+        self.branch = [_rows_of(layer, kept) for layer in self.branch]
         used, self.row_S = self.row_S[kept].unique(return_inverse=True)  # type: ignore[no-untyped-call]
         if len(used) < len(self.prefix[0].keys):
-            self.prefix = [KeysValues(k[used], v[used]) for k, v in self.prefix]
+            self.prefix = [_rows_of(layer, used) for layer in self.prefix]
         slots = _slots(self.row_S.cpu().numpy())
         self.slot_S = torch.from_numpy(slots).to(self.row_S.device)
+
+
+def _empty(stored_RKLD: Tensor, num_rows: int, length: int) -> Tensor:
+    """Room for keys or values like these, on their device: (num_rows, K, length, D)."""
+    _, num_kv_heads, _, head_size = stored_RKLD.shape
+    return stored_RKLD.new_zeros(num_rows, num_kv_heads, length, head_size)
+
+
+def _rows_of(layer: KeysValues, rows: Tensor) -> KeysValues:
+    """These rows of a layer, which may be on another device than the row numbers."""
+    rows = rows.to(layer.keys.device)
+    return KeysValues(layer.keys[rows], layer.values[rows])
 
 
 def _slots(rows: np.ndarray) -> np.ndarray:
@@ -270,7 +284,7 @@ def _slots(rows: np.ndarray) -> np.ndarray:
 
 
 def _spans_of(verified: Verified, nodes: Sequence[int]) -> tuple[list[Span], IntArray]:
-    """The spans of the forest that hold the nodes, each once, and the span of each node: (S,).
+    """The spans of the forest that hold the nodes, each once, and the span of every node: (S,).
 
     An answer sees nothing but its path, whose nodes are all among the keys of its last node's
     span: a row of several passages need not be attended to as a whole.
@@ -294,16 +308,20 @@ def _gather(verified: Verified, spans: Sequence[Span], longest: int) -> list[Key
     """The spans' keys and values by layer, padded to (R, K, L, D); padding is on no path."""
     block_starts = [start for start, _ in verified.blocks]
     layers = sorted(verified.blocks[0][1])
-    sample = verified.blocks[0][1][layers[0]].keys
-    shape = (len(spans), sample.shape[0], longest, sample.shape[2])
-    gathered = [KeysValues(sample.new_zeros(shape), sample.new_zeros(shape)) for _ in layers]
+    samples = [verified.blocks[0][1][layer] for layer in layers]
+    gathered = [
+        KeysValues(*(_empty(stored[None], len(spans), longest) for stored in sample))
+        for sample in samples
+    ]
     for place, span in enumerate(spans):
         block_start, keys_values = verified.blocks[
             int(np.searchsorted(block_starts, span.start, side="right")) - 1
         ]
-        nodes = torch.from_numpy(span.keys - block_start).to(sample.device)
+        nodes = torch.from_numpy(span.keys - block_start)
+        nodes_on = {device: nodes.to(device) for device in {t.keys.device for t in gathered}}
         for layer, target in zip(layers, gathered, strict=True):
             source = keys_values[layer]
+            nodes = nodes_on[source.keys.device]
             target.keys[place, :, : len(nodes)] = source.keys[:, nodes]
             target.values[place, :, : len(nodes)] = source.values[:, nodes]
     return gathered

@@ -2,7 +2,7 @@
 
 Each (question, draft) is one sequence, prompt and draft in a row; the forest stores what they
 share once. Greedy choices are computed at the prompt's last token and along the drafts only. The
-longest agreeing draft decides where decoding goes on.
+longest agreeing draft decides where decoding continues.
 
 Shape suffixes: N packed nodes, M nodes with logits, V vocabulary.
 """

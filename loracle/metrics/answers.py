@@ -121,7 +121,7 @@ _GROUPED = re.compile(r"(?<![\d.,'])\d{1,3}(?:[,'’]\d{2,3})*[,'’]\d{3}(?!\d)
 
 
 def _unified(text: str) -> str:
-    """The text after NFKC, in lower case, with one form of each dash and number."""
+    """The text after NFKC, in lower case, with one form of every dash and number."""
     text = _SUPERSCRIPT_RUN.sub(lambda run: "^" + run[0].translate(_SUPERSCRIPTS), text)
     text = _FRACTION_AFTER_DIGIT.sub(" ", _SEPARATOR.sub(" ", text))
     text = _normalised(text).replace("⁄", "/").translate(_DASHES)

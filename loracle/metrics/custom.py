@@ -47,7 +47,7 @@ def custom_metric(name: str) -> Callable[[str, Sequence[str]], float]:
 
 @cache
 def load_function(name: str) -> Callable[..., Any]:
-    """Import the function. Raises PlanError where there is none, with the import's own error."""
+    """Import the function. Raises PlanError if there is none, with the import's own error."""
     module_name, _, function_name = name.partition(":")
     folder = str(Path.cwd())
     if folder not in sys.path:

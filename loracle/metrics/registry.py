@@ -125,7 +125,7 @@ def check_usable(name: str) -> Metric:
 
 
 def module_hashes(names: Iterable[str]) -> dict[str, str]:
-    """By name, the hash of the module of each metric that is the user's own."""
+    """By name, the hash of the module of every metric that is the user's own."""
     return {name: module_sha256(name) for name in dict.fromkeys(names) if name not in METRICS}
 
 

@@ -47,7 +47,7 @@ class FileScores:
     scripts: dict[str, int]
     """Number of rows scored by `spaced` words, and by `characters`: all by the same."""
     unreadable: dict[str, int] = field(default_factory=dict)
-    """By metric, the predictions in which it reads nothing, where there are any."""
+    """By metric, the predictions in which it reads nothing, if there are any."""
     num_unfinished: int = 0
     """Predictions whose reasoning never ended, so that they have no answer."""
 

@@ -26,6 +26,22 @@ _FACTS_FILE = "loracle.json"
 _SHORT_NAMES = {"alpha": "lora_alpha", "dropout": "lora_dropout"}
 
 
+# What other tools call peft's fields.
+_OTHER_TOOLS_NAMES = {
+    "rank": "r",
+    "lora_r": "r",
+    "lora_rank": "r",
+    "lora_dim": "r",
+    "lora_target": "target_modules",
+    "target": "target_modules",
+    "targets": "target_modules",
+    "lora_target_modules": "target_modules",
+    "modules": "target_modules",
+    "rslora": "use_rslora",
+    "dora": "use_dora",
+}
+
+
 def lora_config(settings: Mapping[str, Any]) -> Any:
     """A peft.LoraConfig from plan settings; `alpha` and `dropout` are short for peft's names.
 
@@ -38,7 +54,7 @@ def lora_config(settings: Mapping[str, Any]) -> Any:
     values = {_SHORT_NAMES.get(name, name): value for name, value in settings.items()}
     problems = [
         f"lora.{name}: peft.LoraConfig has no such field"
-        + (f"; did you mean {near}?" if (near := nearest(name, sorted(known))) else "")
+        + (f"; did you mean lora.{near}?" if (near := _nearest_field(name, known)) else "")
         for name in values
         if name not in known
     ]
@@ -48,6 +64,10 @@ def lora_config(settings: Mapping[str, Any]) -> Any:
         return LoraConfig(**{"task_type": "CAUSAL_LM", **values})
     except (TypeError, ValueError) as error:
         raise PlanError(f"lora: {error}") from error
+
+
+def _nearest_field(name: str, known: set[str]) -> str | None:
+    return _OTHER_TOOLS_NAMES.get(name.lower()) or nearest(name, sorted(known))
 
 
 def attach(model: nn.Module, config: Any, seed: int) -> Any:

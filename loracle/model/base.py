@@ -1,4 +1,4 @@
-"""Load a frozen base, run a forest through it, and prove what it can do and that it is unchanged.
+"""Load a frozen base, run a forest through it, and prove that it is unchanged.
 
 Shape suffixes: N packed tokens, E hidden size, V vocabulary.
 """
@@ -13,24 +13,31 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from loracle.errors import ModelError
 from loracle.forest.attention.interface import (
-    ATTENTION_NAME,
     ForestContext,
-    KeysValues,
-    attention_implementation,
 )
-from loracle.forest.attention.rows import RowAttention
-from loracle.forest.trie import Forest, Sequences, build_forest
+from loracle.forest.trie import Forest
 from loracle.model.native_memory import bound_kernel_cache
-
-# Relative difference of logits that the self-test accepts. A branch that sees another, or a model
-# with memory outside attention, is off by more than 0.3; rounding stays below these by far.
-SELF_TEST_TOLERANCE = {torch.float32: 1e-3, torch.bfloat16: 6e-2, torch.float16: 2e-2}
+from loracle.model.placement import (
+    AUTO,
+    chosen_device,
+    input_device,
+    require_accelerate,
+    state_of,
+)
+from loracle.model.quantization import (
+    NONE,
+    num_parameters,
+    products_in,
+    quantization_config,
+    quantization_of,
+    require_products,
+    use_exact_products,
+)
 
 _CHECKSUM_CHUNK = 1 << 22
 
@@ -39,7 +46,10 @@ _CHECKSUM_CHUNK = 1 << 22
 class BaseModel:
     """A frozen base with its tokenizer.
 
+    dtype: of the weights; of quantised ones, of the products.
+    device: where token ids go in; layers may be on others (see placement.py).
     end_token_ids: every token id that ends an answer, as the model declares them.
+    quantization: none, int8, nf4, or what else the weights are packed by.
     """
 
     name: str
@@ -48,10 +58,11 @@ class BaseModel:
     dtype: torch.dtype
     device: torch.device
     end_token_ids: frozenset[int]
+    quantization: str = NONE
 
     @property
     def num_parameters(self) -> int:
-        return sum(parameter.numel() for parameter in self.model.parameters())
+        return num_parameters(self.model)
 
     @property
     def max_length_tokens(self) -> int | None:
@@ -59,23 +70,12 @@ class BaseModel:
         return getattr(self.model.config.get_text_config(), "max_position_embeddings", None)
 
 
-@dataclass(frozen=True)
-class SelfTest:
-    """Whether the forest's logits equal those of separate sequences, and the evidence."""
-
-    passed: bool
-    detail: str
-
-
-def preferred_device() -> torch.device:
-    """CUDA where there is one, else the CPU."""
-    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-
-
 def preferred_dtype(device: torch.device) -> torch.dtype:
     """bfloat16 where the processor multiplies it natively, else float32."""
     if device.type == "cuda":
         return torch.bfloat16 if torch.cuda.is_bf16_supported() else torch.float32
+    if device.type == "mps":
+        return torch.float32
     capabilities: dict[str, bool] = getattr(torch.cpu, "get_capabilities", dict)()
     native = capabilities.get("avx512_bf16") or capabilities.get("amx_bf16")
     return torch.bfloat16 if native else torch.float32
@@ -95,7 +95,7 @@ def load_tokenizer(folder_or_id: str, revision: str | None, trust_remote_code: b
     """
     from transformers import AutoTokenizer
 
-    _require_local_folder(folder_or_id)
+    require_local_folder(folder_or_id)
     try:
         tokenizer = AutoTokenizer.from_pretrained(
             folder_or_id, revision=revision, trust_remote_code=trust_remote_code
@@ -116,50 +116,81 @@ def load_base(
     tokenizer: Any,
     *,
     revision: str | None = None,
-    dtype: str = "auto",
+    dtype: str = AUTO,
     trust_remote_code: bool = False,
+    quantization: str = NONE,
+    device: str = AUTO,
+    device_map: str | None = None,
 ) -> BaseModel:
     """Load the model `folder_or_id`, frozen and in evaluation mode.
 
     dtype: auto, float32, bfloat16 or float16; auto is `preferred_dtype`.
+    quantization: none, int8 or nf4, of the linear layers' weights.
+    device: auto, cpu, cuda or mps; device_map: auto spreads the layers over all devices.
 
     Raises:
-        ModelError: not found, or not a causal language model.
+        ModelError: not found, not a causal language model, or not to be had on this device.
+        MissingExtraError: a package for the quantisation or the device map is not installed.
     """
+    bound_kernel_cache()
+    require_local_folder(folder_or_id)
+    _require_safetensors(folder_or_id)
+    place = chosen_device(device)
+    torch_dtype = chosen_dtype(dtype, place)
+    options: dict[str, Any] = {"revision": revision, "trust_remote_code": trust_remote_code}
+    packing = quantization_config(quantization, torch_dtype)
+    if packing is not None:
+        options["quantization_config"] = packing
+    if device_map is not None:
+        require_accelerate()
+        options["device_map"] = device_map
+    elif packing is not None:
+        options["device_map"] = {"": place}
+    model = _from_pretrained(folder_or_id, torch_dtype, options)
+    if "device_map" not in options and quantization_of(model) == NONE:
+        model.to(place)
+    base = wrap_base(name, model, tokenizer)
+    if base.quantization != quantization != NONE:
+        raise ModelError(
+            f"model.quantization: {quantization}, but the weights of {folder_or_id} are already "
+            f"quantised ({base.quantization}); set it to none, or name the unquantised model"
+        )
+    return base
+
+
+def _from_pretrained(folder_or_id: str, dtype: torch.dtype, options: dict[str, Any]) -> Any:
     from transformers import AutoModelForCausalLM
 
-    bound_kernel_cache()
-    _require_local_folder(folder_or_id)
-    _require_safetensors(folder_or_id)
-    device = preferred_device()
-    torch_dtype = chosen_dtype(dtype, device)
     try:
-        model = AutoModelForCausalLM.from_pretrained(
-            folder_or_id,
-            revision=revision,
-            dtype=torch_dtype,
-            trust_remote_code=trust_remote_code,
-            use_safetensors=True,
-            low_cpu_mem_usage=True,
+        return AutoModelForCausalLM.from_pretrained(
+            folder_or_id, dtype=dtype, use_safetensors=True, low_cpu_mem_usage=True, **options
         )
     except (OSError, ValueError, KeyError) as error:
         raise ModelError(_not_loadable("model", folder_or_id, error)) from error
-    model.to(device)  # type: ignore[arg-type]
-    return wrap_base(name, model, tokenizer)
+    except (ImportError, RuntimeError) as error:
+        # What a quantiser says of a device or a package that it lacks.
+        if "quantization_config" not in options:
+            raise
+        raise ModelError(_not_loadable("model", folder_or_id, error)) from error
 
 
 def wrap_base(name: str, model: Any, tokenizer: Any) -> BaseModel:
-    """Freeze a model that is already in memory."""
+    """Freeze a model that is already in memory, wherever its layers are.
+
+    The layers of a model that bitsandbytes quantised get products of their own, and keep them.
+    """
     model.requires_grad_(False)
     model.eval()
-    parameter = next(model.parameters())
+    use_exact_products(model)
+    require_products(model)
     return BaseModel(
         name=name,
         model=model,
         tokenizer=tokenizer,
-        dtype=parameter.dtype,
-        device=parameter.device,
+        dtype=next(p.dtype for p in model.parameters() if p.is_floating_point()),
+        device=input_device(model),
         end_token_ids=end_token_ids(model, tokenizer),
+        quantization=quantization_of(model),
     )
 
 
@@ -187,7 +218,7 @@ def forest_hidden_states(model: Any, forest: Forest, context: ForestContext) -> 
 
     The model's attention must be ATTENTION_NAME (see `attention_implementation`).
     """
-    device = next(model.parameters()).device
+    device = input_device(model)
     token_ids_N = torch.from_numpy(forest.token_ids).to(device, torch.long)
     depths_N = torch.from_numpy(forest.depths).to(device)
     return packed_hidden_states(model, token_ids_N, depths_N, context)
@@ -203,60 +234,9 @@ def packed_hidden_states(
         use_cache=False,
         forest=context,
     )
-    hidden: Tensor = output.last_hidden_state[0]
+    # The last layer may be on another device than the first.
+    hidden: Tensor = output.last_hidden_state[0].to(token_ids_N.device)
     return hidden
-
-
-def run_self_test(base: BaseModel) -> SelfTest:
-    """Compare the forest's logits with those of separate sequences on a random probe."""
-    probe = _probe(int(base.model.config.get_text_config().vocab_size))
-    try:
-        error = _probe_error(base, probe)
-    except (RuntimeError, TypeError, ValueError, AttributeError) as problem:
-        return SelfTest(False, f"the model cannot run a prefix forest: {problem}")
-    tolerance = SELF_TEST_TOLERANCE.get(base.dtype, 1e-3)
-    passed = error <= tolerance
-    verb = "equal" if passed else "do NOT equal"
-    return SelfTest(
-        passed,
-        f"forest logits {verb} those of separate sequences on a probe "
-        f"(relative difference {error:.1e}, accepted {tolerance:.0e})",
-    )
-
-
-def _probe(vocabulary_size: int) -> list[list[int]]:
-    generator = np.random.default_rng(0)
-
-    def draw(num_tokens: int) -> list[int]:
-        return [int(t) for t in generator.integers(0, vocabulary_size, num_tokens)]
-
-    trunk, branch = draw(12), draw(5)
-    return [trunk + branch + draw(6), trunk + branch + draw(3), trunk + draw(7), trunk, draw(9)]
-
-
-@torch.no_grad()
-def _probe_error(base: BaseModel, probe: list[list[int]]) -> float:
-    unsupported = getattr(base.model.config.get_text_config(), "attention_chunk_size", None)
-    if unsupported:
-        raise RuntimeError("its attention is cut into chunks")
-    separate = [
-        base.model(torch.tensor([ids], device=base.device), use_cache=False).logits[0].float()
-        for ids in probe
-    ]
-    forest = build_forest(Sequences.of(probe), max_row_tokens=1 << 30, attention_cost=0.0)
-    with attention_implementation(base.model, ATTENTION_NAME):
-        kept: dict[int, KeysValues] = {}
-        context = RowAttention.of(forest, base.device, keep=kept)
-        hidden = forest_hidden_states(base.model, forest, context)
-        logits = base.model.get_output_embeddings()(hidden).float()
-    if len(kept) != base.model.config.get_text_config().num_hidden_layers:
-        raise RuntimeError("some of its layers do not use the registered attention")
-    difference = reference = 0.0
-    for i, expected in enumerate(separate):
-        path = torch.from_numpy(forest.ancestors(int(forest.last_nodes[i]))).to(base.device)
-        difference += float((logits[path] - expected).square().sum())
-        reference += float(expected.square().sum())
-    return float((difference / reference) ** 0.5)
 
 
 def fingerprint(tensors: Iterable[tuple[str, Tensor]]) -> str:
@@ -274,7 +254,7 @@ def fingerprint(tensors: Iterable[tuple[str, Tensor]]) -> str:
 
 def base_fingerprint(model: Any) -> str:
     """The fingerprint of all weights and buffers of a base without an adapter."""
-    return fingerprint(sorted(model.state_dict().items()))
+    return fingerprint(state_of(model))
 
 
 def _checksum(tensor: Tensor) -> int:
@@ -347,13 +327,15 @@ def evaluation_precision(base: BaseModel, dtype: str) -> Iterator[BaseModel]:
     for parameter in frozen:
         parameter.data = parameter.data.to(wanted)
     try:
-        yield dataclasses.replace(base, dtype=wanted)
+        with products_in(base.model, wanted):
+            yield dataclasses.replace(base, dtype=wanted)
     finally:
         for parameter, data in zip(frozen, before, strict=True):
             parameter.data = data
 
 
-def _require_local_folder(folder_or_id: str) -> None:
+def require_local_folder(folder_or_id: str) -> None:
+    """Raise ModelError if the name means a folder on this machine which is not a model's."""
     path = Path(folder_or_id)
     looks_local = path.is_absolute() or folder_or_id.startswith((".", "~")) or path.exists()
     if looks_local and not (path / "config.json").is_file():

@@ -6,7 +6,7 @@ takes half a minute, so it is converted once, into the cache folder:
     CACHE/smollm2-135m-instruct-1/
       config.json · generation_config.json · model.safetensors
       tokenizer.json · tokenizer_config.json · chat_template.jinja
-      manifest.json      sha256 of each of them, written last
+      manifest.json      sha256 of every one of them, written last
 
 The copy is in float32: the file's four-bit values do not survive a rounding to bfloat16, and
 float32 still loads in under a second. CACHE is $LORACLE_CACHE, else $XDG_CACHE_HOME/loracle,
@@ -15,7 +15,6 @@ else ~/.cache/loracle.
 
 from __future__ import annotations
 
-import fcntl
 import importlib.util
 import io
 import json
@@ -27,6 +26,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager, redirect_stderr
 from pathlib import Path
 from typing import Any
+
+from filelock import FileLock
 
 from loracle.errors import MissingExtraError, ModelError
 from loracle.files import sha256
@@ -202,8 +203,7 @@ def _find_gguf() -> Path:
 @contextmanager
 def _locked(path: Path) -> Iterator[None]:
     """Hold an exclusive lock. The system drops it when the process ends, however it ends."""
-    with path.open("a") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
+    with FileLock(path):
         yield
 
 

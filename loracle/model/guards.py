@@ -14,7 +14,8 @@ from torch import Tensor
 
 from loracle.errors import TrialError
 from loracle.model.adapter import adapter_fingerprint
-from loracle.model.base import SELF_TEST_TOLERANCE, BaseModel, computing
+from loracle.model.base import BaseModel, computing
+from loracle.model.self_test import SELF_TEST_TOLERANCE
 
 
 @torch.no_grad()

@@ -83,7 +83,7 @@ def _left_in(group: Path, files: _Files) -> int | None:
 
 
 def _text(path: Path) -> str:
-    """The file's text; "" where there is none, as on another system."""
+    """The file's text; "" if there is none, as on another system."""
     try:
         return path.read_text()
     except OSError:

@@ -29,7 +29,7 @@ _LOGIT_TARGETS, _LOGIT_BYTES = 512, 12
 _ATTENTION_COPIES = 3
 """One layer's scores, gradients and their products while its attention goes back."""
 _ADAPTER_BYTES = 16
-"""Weight, gradient and two moments of each trained number, in float32."""
+"""Weight, gradient and two moments of every trained number, in float32."""
 _QUANTISED_BYTES = {"int8": 1.0, "nf4": 0.516}
 """Bytes of one number of a quantised linear layer: nf4 with double quantisation has 4 bits, and
 0.127 bits for the scales (QLoRA, arXiv 2305.14314)."""

@@ -56,7 +56,7 @@ def token_keys(token_ids: TokenArray, depths: IntArray, step_seed: int) -> KeyAr
     before = np.concatenate(([np.uint64(0)], totals[:-1]))[starts]
     lengths = np.diff(np.append(starts, len(depths)))
     prefixes = totals - np.repeat(before, lengths)
-    # A chunk that leaves its row's path in the middle goes on from the sum there.
+    # A chunk that leaves its row's path in the middle continues from the sum there.
     for start, length in zip(starts.tolist(), lengths.tolist(), strict=True):
         if depth := int(depths[start]):
             parent = start - 1 - int(np.argmax(depths[:start][::-1] == depth - 1))
@@ -207,7 +207,7 @@ def _poisson_distribution(num_features: int, p: float) -> npt.NDArray[np.float64
 
 
 def _mixed(words: KeyArray) -> KeyArray:
-    """splitmix64's output function, of each word."""
+    """splitmix64's output function, of every word."""
     return _mix_in_place(words.copy())
 
 

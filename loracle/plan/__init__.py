@@ -28,7 +28,7 @@ from loracle.plan.freezing import (
     plan_of,
     recorded_commits,
 )
-from loracle.plan.loading import load_plan, named_files
+from loracle.plan.loading import DataFile, load_plan, named_files
 from loracle.plan.messages import file_problem, nearest
 from loracle.plan.names import BASE_NAME
 from loracle.plan.paths import COMPRESSION_ENDINGS, data_name
@@ -67,6 +67,7 @@ __all__ = [
     "UNANSWERABLE_REPLY",
     "CandidatePlan",
     "Count",
+    "DataFile",
     "DataFilePlan",
     "DecisionPlan",
     "EntryKey",

@@ -64,9 +64,9 @@ def freeze(
 
     files_of: the files that decide what is read of an entry, which may be a folder.
     fetched: where the files of the entries of a hub are.
-    held_out: the evaluation set that is split off, where there is one; it becomes the entry of
+    held_out: the evaluation set that is split off, if there is one; it becomes the entry of
         `evaluation`. A holdout that is not used decides nothing and is left out.
-    metric_modules: by metric, the hash of the module of a user's own; left out where there is none.
+    metric_modules: by metric, the hash of the module of a user's own; left out if there is none.
 
     Raises DataError with all files that cannot be read.
     """

@@ -6,6 +6,7 @@ import os
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import yaml
@@ -22,23 +23,25 @@ from loracle.plan.sections import CandidatePlan, EvaluationPlan
 from loracle.secrecy import has_secret, values_without_secrets, without_secrets
 from loracle.text import size
 
-DataFile = str | Path | Mapping[str, object]
+DataFile = str | os.PathLike[str] | Mapping[str, object]
 """A path, or a plan's entry with one."""
 
 
 def load_plan(
-    path: str | Path | None = None,
+    path: str | os.PathLike[str] | None = None,
     *,
     candidates: Sequence[DataFile] = (),
     evaluations: Sequence[DataFile] = (),
     model: str | None = None,
+    settings: Mapping[str, object] = MappingProxyType({}),
     overrides: Sequence[str] = (),
     evaluation_optional: bool = False,
 ) -> Plan:
     """Read a plan file and lay the command line over it.
 
     Candidates and evaluations of the command line (paths, or entries with further keys) replace
-    the file's whole list where any are given; `model` replaces the file's model name; overrides
+    the file's whole list where any are given; `model` replaces the file's model name; settings
+    are sections as a plan file has them, laid over the file's key by key; overrides
     ("training.epochs=2", "candidates.0.name=short") come last, their values read as YAML. Relative
     paths in the plan file start at its folder, those of the command line at the current folder.
 
@@ -47,6 +50,9 @@ def load_plan(
     Raises PlanError with all problems that can be seen together.
     """
     tree = {} if path is None else _read_plan_file(Path(path))
+    # Only what was given: writing out adds empty lists of files.
+    given = {key: value for key, value in written_out(settings).items() if key in settings}
+    tree = _laid_over(written_out(tree), given)
     problems: list[str] = []
     if candidates:
         tree["candidates"] = list(candidates)
@@ -93,7 +99,7 @@ def named_files(
 ) -> tuple[list[CandidatePlan], list[EvaluationPlan]]:
     """Data files without a plan, under the names that a plan would give them.
 
-    Raises PlanError where there is no file at all, two would have one name, or an entry's keys
+    Raises PlanError if there is no file at all, two would have one name, or an entry's keys
     cannot be used.
     """
     tree = written_out({"candidates": candidates, "evaluation": evaluations})
@@ -109,6 +115,18 @@ def named_files(
     if problems:
         raise PlanError(problems)
     return trained, asked
+
+
+def _laid_over(tree: Mapping[str, Any], settings: Mapping[str, Any]) -> dict[str, Any]:
+    """The tree with the settings over it, mapping by mapping; everything else is replaced."""
+    laid = dict(tree)
+    for key, value in settings.items():
+        below = laid.get(key)
+        if isinstance(value, Mapping) and isinstance(below, Mapping):
+            laid[key] = _laid_over(below, value)
+        else:
+            laid[key] = value
+    return laid
 
 
 class _PlanLoader(yaml.SafeLoader):

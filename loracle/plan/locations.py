@@ -147,7 +147,7 @@ def is_commit(revision: str) -> bool:
 def _matched(
     path: str, pattern: re.Pattern[str], expected: str
 ) -> tuple[HubName, re.Match[str]] | None:
-    """The hub and the parts behind its scheme; None where there is no scheme.
+    """The hub and the parts behind its scheme; None if there is no scheme.
 
     expected: what stands behind the scheme's colon, for the message.
     """

@@ -72,7 +72,7 @@ class Plan(Section):
     """The rule that ranks the candidates."""
     trackers: list[TrackerName] = Field(default=[])
     """Programs that follow the run: each needs the extra of its name. Decides no result, and may
-    change when a run goes on. A bare string is one."""
+    change when a run continues. A bare string is one."""
 
     @model_validator(mode="before")
     @classmethod

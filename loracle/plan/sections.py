@@ -85,10 +85,28 @@ class ModelPlan(Section):
     """Branch, tag or commit on the hub. None: the hub's default branch."""
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
     """Precision of the weights. auto: bfloat16 where the processor has it, else float32."""
+    quantization: Literal["none", "int8", "nf4"] = "none"
+    """How the frozen weights of linear layers are packed, for the base's row and every candidate.
+    int8: 8 bits, half the memory of bfloat16; nf4: 4 bits with double quantisation, a quarter.
+    Products run in `dtype`. Needs `pip install 'loracle[quant]'`."""
+    device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
+    """Where the model runs. auto: a GPU if torch can use one, else the CPU."""
+    device_map: Literal["auto"] | None = None
+    """auto: layers are spread over all GPUs by accelerate, for a model larger than one. None: the
+    whole model is on `device`."""
     trust_remote_code: StrictBool = False
     """Whether code that comes with the model may run on this machine."""
     chat_template_kwargs: dict[str, JsonValue] = {}
     """Further arguments of the chat template, as `enable_thinking: false`."""
+
+    @model_validator(mode="after")
+    def _one_placement(self) -> Self:
+        if self.device_map is not None and self.device != "auto":
+            refuse(
+                f"model.device: found {self.device} beside model.device_map: {self.device_map}, "
+                "which chooses the devices; remove one of the two"
+            )
+        return self
 
     @model_validator(mode="after")
     def _one_hub_and_revision(self) -> Self:
@@ -121,7 +139,7 @@ class DataFilePlan(Section):
     limit: Count | None = None
     """How many rows to read, from the first. None: all."""
     split: Text | None = None
-    """The split to read where there are several. None: the only one."""
+    """The split to read if there are several. None: the only one."""
     format: FormatName | Literal["auto"] = "auto"
     """The form of the rows. auto: by the keys of the rows; two forms in one file are an error."""
     columns: dict[FieldName, Text] = {}
@@ -352,4 +370,5 @@ class DecisionPlan(Section):
     comparisons of the run."""
     min_gain: NonNegative = 0.0
     """A candidate helps if it is better than the base by more than this, in the metric's unit:
-    0.01 is one point of em or f1."""
+    0.01 is one point of em or f1. It is also the gain that is ruled out before `none helps` or
+    `equal` is said; where it is 0, that gain is 0.02."""

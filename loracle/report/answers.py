@@ -100,7 +100,7 @@ def _table(
 def split_prompt(turns: Sequence[Turn]) -> tuple[str, str]:
     """What stands before the prompt's last line, and that line: the passage and the question.
 
-    Roles are named where there is more than one turn.
+    Roles are named if there is more than one turn.
     """
     if not turns:
         return "", ""

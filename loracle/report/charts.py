@@ -10,26 +10,31 @@ from __future__ import annotations
 
 import json
 import re
-import unicodedata
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from markupsafe import Markup
 
 from loracle.report.drawing import UndrawnError, draw
+from loracle.text import cell_width, shortened
 
 if TYPE_CHECKING:
     import altair
 
-_WIDTH = 900
+WIDE = 900
+"""Width of a chart in pixels, for a screen."""
+NARROW = 342
+"""For a phone of 390 pixels, less the page's margins."""
 _ROW_HEIGHT = 34
 _LINE_HEIGHT = 280
+_Y_AXIS_WIDTH = 60
 MAX_LINE_POINTS = 300
 _NUM_STEP_TICKS = 8
 _FONT_SIZE = 12
 _PADDING = {"left": 2, "right": 16, "top": 14, "bottom": 2}
 _CHARACTER_WIDTH = 7.2
 _MAX_LABEL_WIDTH = 26
+_MAX_NARROW_LABEL_WIDTH = 15
 # Beyond these the colours come again, with dashes.
 NUM_COLOURS = 8
 _DASHES = ([1, 0], [6, 3], [2, 2])
@@ -55,6 +60,16 @@ class PointRow(NamedTuple):
     high: float | None
 
 
+class SizeRow(NamedTuple):
+    """One candidate of the plot of scores against rows of training data."""
+
+    series: int
+    num_rows: int
+    mean: float
+    low: float | None
+    high: float | None
+
+
 class LineRow(NamedTuple):
     """One training's loss, by optimizer step."""
 
@@ -69,13 +84,19 @@ def colour(series: int | None) -> str:
     return "var(--base)" if series is None else f"var(--c{series % NUM_COLOURS})"
 
 
-def estimates_chart(rows: Sequence[PointRow]) -> Markup | Undrawn:
-    """Every mean with its interval, one line each in the given order; the base's as a rule."""
+def estimates_chart(
+    rows: Sequence[PointRow], ends: tuple[float, float] | None = None, width: int = WIDE
+) -> Markup | Undrawn:
+    """Every mean with its interval, one line each in the given order; the base's as a rule.
+
+    ends: of the axis, so that several charts share it; None: those of the rows.
+    """
     import altair as alt
 
-    labels = {str(place): _short(row.label) for place, row in enumerate(rows)}
+    most_columns = _MAX_LABEL_WIDTH if width == WIDE else _MAX_NARROW_LABEL_WIDTH
+    labels = {str(place): shortened(row.label, most_columns) for place, row in enumerate(rows)}
     # The page's font may be wider than the one that vl-convert measures with.
-    extent = 14 + _CHARACTER_WIDTH * max(map(_width, labels.values()))
+    extent = 14 + _CHARACTER_WIDTH * max(map(cell_width, labels.values()))
     axis = alt.Axis(
         ticks=False,
         domain=False,
@@ -90,7 +111,10 @@ def estimates_chart(rows: Sequence[PointRow]) -> Markup | Undrawn:
         for place, row in enumerate(rows)
     ]
     x = alt.X(
-        "mean:Q", title=None, scale=alt.Scale(zero=False, padding=14), axis=alt.Axis(tickCount=8)
+        "mean:Q",
+        title=None,
+        scale=_scale(ends, padding=14),
+        axis=alt.Axis(tickCount=8 if width == WIDE else 4),
     )
     y = alt.Y("place:N", title=None, sort=list(labels), axis=axis)
     fill = alt.Color("colour:N", scale=None)
@@ -106,26 +130,45 @@ def estimates_chart(rows: Sequence[PointRow]) -> Markup | Undrawn:
         .mark_text(dy=-12, fontSize=_FONT_SIZE, fill="var(--ink)")
         .encode(x=x, y=y, text="shown:N"),
     ]
-    width = _WIDTH - int(extent)
-    return _svg(alt.layer(*layers).properties(width=width, height=_ROW_HEIGHT * len(rows)))
+    inner = width - int(extent)
+    return _svg(alt.layer(*layers).properties(width=inner, height=_ROW_HEIGHT * len(rows)))
 
 
-def _short(label: str) -> str:
-    """The label, or its two ends where it is too wide; the page's tables have it whole."""
-    if _width(label) <= _MAX_LABEL_WIDTH:
-        return label
-    half = _MAX_LABEL_WIDTH // 2
-    start = next(n for n in range(len(label), -1, -1) if _width(label[:n]) <= half)
-    end = next(n for n in range(len(label) + 1) if _width(label[n:]) < half)
-    return f"{label[:start]}…{label[end:]}"
+def _scale(ends: tuple[float, float] | None, padding: int) -> altair.Scale:
+    import altair as alt
+
+    if ends is None or ends[0] == ends[1]:
+        return alt.Scale(zero=False, padding=padding)
+    return alt.Scale(domain=list(ends), zero=False, nice=False, padding=padding)
 
 
-def _width(text: str) -> int:
-    """In columns: characters of East Asia take two."""
-    return sum(2 if unicodedata.east_asian_width(char) in "WF" else 1 for char in text)
+def sizes_chart(rows: Sequence[SizeRow], base: float | None, width: int = WIDE) -> Markup | Undrawn:
+    """Every candidate's score with its interval against its rows; the base's as a dashed rule."""
+    import altair as alt
+
+    data = [{**row._asdict(), "colour": colour(row.series)} for row in rows]
+    x = alt.X(
+        "num_rows:Q",
+        title=None,
+        scale=alt.Scale(zero=False, padding=24, nice=False),
+        axis=alt.Axis(tickCount=8 if width == WIDE else 3, tickMinStep=1, format=",d", grid=False),
+    )
+    y = alt.Y("mean:Q", title=None, scale=alt.Scale(zero=False, padding=14))
+    fill = alt.Color("colour:N", scale=None)
+    layers = [
+        alt.Chart(_data([] if base is None else [{"mean": base}]))
+        .mark_rule(stroke="var(--base)", strokeDash=[3, 3])
+        .encode(y=y),
+        alt.Chart(_data([row for row in data if row["low"] is not None]))
+        .mark_rule(strokeWidth=4, strokeCap="round", opacity=0.45)
+        .encode(x=x, y=alt.Y("low:Q"), y2="high:Q", color=fill),
+        alt.Chart(_data(data)).mark_circle(size=90, opacity=1).encode(x=x, y=y, color=fill),
+    ]
+    chart = alt.layer(*layers).properties(width=width - _Y_AXIS_WIDTH, height=_LINE_HEIGHT)
+    return _svg(chart)
 
 
-def loss_chart(lines: Sequence[LineRow]) -> Markup | Undrawn:
+def loss_chart(lines: Sequence[LineRow], width: int = WIDE) -> Markup | Undrawn:
     """The loss of every training by step. Long ones are shown by means of equal spans."""
     import altair as alt
 
@@ -145,7 +188,7 @@ def loss_chart(lines: Sequence[LineRow]) -> Markup | Undrawn:
     steps = alt.Axis(
         values=list(range(1, last_step + 1)) if few else alt.Undefined,
         tickMinStep=1,
-        tickCount=_NUM_STEP_TICKS,
+        tickCount=_NUM_STEP_TICKS if width == WIDE else _NUM_STEP_TICKS // 2,
         format=",d",
         grid=False,
     )
@@ -163,7 +206,7 @@ def loss_chart(lines: Sequence[LineRow]) -> Markup | Undrawn:
             ),
             detail="line:N",
         )
-        .properties(width=_WIDTH - 60, height=_LINE_HEIGHT)
+        .properties(width=width - _Y_AXIS_WIDTH, height=_LINE_HEIGHT)
     )
     return _svg(chart)
 

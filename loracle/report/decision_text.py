@@ -9,13 +9,22 @@ from rich.table import Table
 from rich.text import Text
 
 from loracle.decision.compare import RunComparison
+from loracle.decision.settling import MOST_TIMES, settle_one
 from loracle.plan import DecisionPlan
 from loracle.statistics import Comparison
-from loracle.text import metric_name, p_value, shown_interval, shown_score, visible
+from loracle.text import (
+    metric_name,
+    p_value,
+    shown_difference,
+    shown_interval,
+    shown_score,
+    visible,
+)
 
 Language = Literal["en", "zh"]
 
 _HEADINGS = {"en": ("Why", "On {name} alone"), "zh": ("理由", "仅看 {name}")}
+_READ_FIRST = {"en": "Read this first:", "zh": "请先阅读："}
 
 
 def decision_sentence(decisions: Sequence[Mapping[str, Any]], language: Language = "en") -> str:
@@ -24,7 +33,7 @@ def decision_sentence(decisions: Sequence[Mapping[str, Any]], language: Language
 
 
 def decision_lines(decisions: Sequence[Mapping[str, Any]], language: Language = "en") -> list[str]:
-    """The overall decision, its reasons, then each evaluation set's where there are several."""
+    """The overall decision, its reasons, then each evaluation set's if there are several."""
     why, alone = _HEADINGS[language]
     overall, *single = decisions
     lines = [decision_sentence(decisions, language), "", f"{why}:"]
@@ -34,6 +43,22 @@ def decision_lines(decisions: Sequence[Mapping[str, Any]], language: Language = 
         lines += ["", f"{alone.format(name=name)}: {visible(decision['sentence'][language])}"]
         lines += _reasons(decision, language, skip_rule=True)
     return lines
+
+
+def read_first_lines(facts: Sequence[Mapping[str, Any]], language: Language = "en") -> list[str]:
+    """What could overturn the decision, as a short list; nothing where nothing is known."""
+    if not facts:
+        return []
+    return [_READ_FIRST[language], *(f"- {visible(fact['text'][language])}" for fact in facts)]
+
+
+def alone_lines(decisions: Sequence[Mapping[str, Any]], language: Language = "en") -> list[str]:
+    """The sentence of every evaluation set if there are several."""
+    alone = _HEADINGS[language][1]
+    return [
+        f"{alone.format(name=one['evaluation'])}: {visible(one['sentence'][language])}"
+        for one in decisions[1:]
+    ]
 
 
 def other_rule_note(frozen: DecisionPlan) -> str:
@@ -61,7 +86,11 @@ def _run_comparison_table(found: RunComparison, scope: str | None) -> Table:
     name = visible(scope) if scope is not None else f"mean of {len(found.shared)} sets"
     table = Table(
         title=Text(f"{name} · {metric_name(found.metric)}"),
-        caption=Text(f"second lines: intervals at confidence {found.confidence:.4g}"),
+        caption=Text(
+            f"second lines: intervals at confidence {found.confidence:.4g}, and how many questions "
+            f"would settle it. equal: a difference of "
+            f"{shown_difference(found.metric, found.worth).lstrip('+')} is ruled out"
+        ),
     )
     table.add_column("row", overflow="fold")
     for header in ("A", "B", "B less A", "corrected p", "better"):
@@ -83,8 +112,21 @@ def _comparison_cells(comparison: Comparison, found: RunComparison) -> list[str]
         f"{shown_score(metric, comparison.difference, signed=True)}\n"
         f"{shown_interval(metric, comparison.low, comparison.high)}",
         p_value(comparison.p_corrected),
-        "none shown" if comparison.better is None else comparison.better.split(":", 1)[0],
+        _verdict_of(comparison),
     ]
+
+
+def _verdict_of(comparison: Comparison) -> str:
+    """A or B, or that they are equal, or that it cannot be told and what would settle it."""
+    if comparison.better is not None:
+        return comparison.better.split(":", 1)[0]
+    if comparison.absent:
+        return "equal"
+    num_asked = comparison.num_a_better + comparison.num_b_better + comparison.num_equal
+    total = settle_one(comparison)
+    if total is None or total > MOST_TIMES * num_asked:
+        return f"cannot tell\n> {MOST_TIMES} times the questions"
+    return f"cannot tell\nabout {total:,} questions"
 
 
 def run_comparison_lines(found: RunComparison) -> list[str]:

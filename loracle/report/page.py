@@ -83,7 +83,7 @@ def decision_of(root: Path) -> tuple[str, str] | None:
 
 
 def build_runs_page(folder: str, runs: Sequence[Mapping[str, Any]]) -> Page:
-    """The list of runs in a folder, for a server. runs: name, path, state and decision of each."""
+    """The list of runs in a folder, for a server. runs: name, path, state and decision for each."""
     return _page("runs.html.j2", {"folder": folder, "runs": runs}, ["head"])
 
 

@@ -1,6 +1,6 @@
 """results.json: what a run found, for programs. `results.schema.json` describes every field.
 
-    {"version": 2, "run": "demo", "model": {...}, "evaluations": [...],
+    {"version": 3, "run": "demo", "model": {...}, "evaluations": [...],
      "rows": [{"candidate": "clean", "seed": 0, "status": "done",
                "scores": {"test": {"f1": {"mean": 0.61, "lift": 0.22}}}, ...}],
      "ranking": [{"rank": 1, "candidate": "clean", "mean": 0.61, "lift": 0.22, ...}],
@@ -32,7 +32,7 @@ from loracle.plan import BASE_NAME
 from loracle.run_folder.trial_record import TrialSummary
 from loracle.statistics import Means, mean_over_sets, means_over_seeds, plain_mean
 
-RESULTS_VERSION = 2
+RESULTS_VERSION = 3
 FINISH_REASONS = ("stop", "length")
 SCHEMA_PATH = Path(__file__).with_name("results.schema.json")
 
@@ -49,6 +49,8 @@ class ModelFacts:
     batching: Literal["forest", "padded"]
     batching_reason: str
     """Why it was that one: what the self-test found, or that the plan asked for it."""
+    quantization: str = "none"
+    """What packs the frozen weights: none, int8, nf4, ...; `dtype` is then the products'."""
 
 
 @dataclass(frozen=True)
@@ -159,7 +161,8 @@ def read_results(path: Path, *, oldest: int = RESULTS_VERSION) -> dict[str, Any]
     """Read results.json.
 
     oldest: the first version that the caller can read; version 1 has no estimates, comparisons
-    and decisions.
+    and decisions; version 2 has other verdicts (`no_difference`), no claims of absence and no
+    `read_first`.
 
     Raises RunFolderError where it is missing, damaged or of another version.
     """

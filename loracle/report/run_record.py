@@ -1,6 +1,6 @@
 """A run folder as reports read it: from its files alone, without its lock, never writing.
 
-RunRecord ── results     results.json, or None while the run goes on
+RunRecord ── results     results.json, or None while the run continues
           ├─ plan        plan.json, as frozen
           ├─ environment what each process of the run ran on
           ├─ trials      one TrialRecord a row: the base first, then the plan's order
@@ -80,11 +80,11 @@ class TrialRecord:
         return self._rows(self.folder.steps) or []
 
     def predictions(self, evaluation: str) -> list[dict[str, Any]] | None:
-        """The answers to one evaluation, or None where there are none."""
+        """The answers to one evaluation, or None if there are none."""
         return self._rows(self.folder.predictions(evaluation))
 
     def scores(self, evaluation: str) -> list[dict[str, Any]] | None:
-        """The scores of those answers, row by row, or None where there are none."""
+        """The scores of those answers, row by row, or None if there are none."""
         return self._rows(self.folder.scores(evaluation))
 
     def _rows(self, path: Path) -> list[dict[str, Any]] | None:

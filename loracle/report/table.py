@@ -14,11 +14,13 @@ from rich.text import Text
 from loracle.metrics.registry import TOKENS_IN_WORDS, WORD_METRICS
 from loracle.plan import BASE_NAME
 from loracle.report.decision_text import decision_sentence
-from loracle.text import NOTHING, metric_name, shown_score, visible
+from loracle.text import NOTHING, metric_name, shortened, shown_score, visible
+
+_NAME_COLUMNS = 32
 
 
 def results_table(results: Mapping[str, Any]) -> list[Table]:
-    """One table for each evaluation, then one of their mean where there are several.
+    """One table for each evaluation, then one of their mean if there are several.
 
     The rows are in the order of the ranking over all evaluations.
     """
@@ -166,7 +168,7 @@ def _rank(entry: Mapping[str, Any]) -> str:
 
 
 def _candidate(entry: Mapping[str, Any]) -> str:
-    name: str = entry["candidate"]
+    name = visible(shortened(entry["candidate"], _NAME_COLUMNS))
     return f"{name}\nfailed: {visible(entry['reason'])}" if entry["status"] == "failed" else name
 
 

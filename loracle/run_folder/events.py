@@ -1,26 +1,28 @@
-"""The events of a run: their fields, the logs they go to, and their words."""
+"""The events of a run: their fields, the logs they go to, and their words in two languages."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
-from loracle.text import duration, shown_score, visible
+from loracle.language import Language
+from loracle.text import NOTHING, duration, shown_score, visible
 
 _PIPELINE, _TRAINING, _EVALUATION = "pipeline", "training", "evaluation"
 EVERY_LOG = (_PIPELINE, _TRAINING, _EVALUATION)
 
 
 class Event(NamedTuple):
-    """A kind of event: its fields, the logs it goes to, and its line there.
+    """A kind of event: its fields, the logs it goes to, and its line in English and Chinese.
 
     The line may use the fields and what `Narrator` makes of them: place, scores, duration,
-    tokens_per_second, remaining, names, failures.
+    tokens_per_second, remaining, names, failures, where. The logs have the English line.
     """
 
     fields: tuple[str, ...]
     logs: tuple[str, ...]
     line: str
+    line_zh: str
 
 
 # A line of steps.jsonl.
@@ -41,56 +43,91 @@ EVENTS: Mapping[str, Event] = {
         ("run", "num_trials", "candidates"),
         (_PIPELINE,),
         "{run} started: {num_trials} trials of {names}",
+        "{run} 开始：共 {num_trials} 次训练，候选数据集 {names}",
     ),
-    "dataset_read": Event(("name", "description"), (_PIPELINE,), "{name}: {description}"),
-    "warning": Event(("message",), EVERY_LOG, "warning: {message}"),
-    "checked": Event(("message",), (_PIPELINE,), "{message}"),
-    "base_started": Event((), (_PIPELINE,), "[base] the untrained model"),
-    "base_finished": Event(("seconds",), (_PIPELINE,), "[base] done in {duration}"),
+    "dataset_read": Event(
+        ("name", "description"), (_PIPELINE,), "{name}: {description}", "{name}：{description}"
+    ),
+    "warning": Event(("message",), EVERY_LOG, "warning: {message}", "警告：{message}"),
+    "checked": Event(("message",), (_PIPELINE,), "{message}", "{message}"),
+    # What the run has to do in all: the steps by trial, and the questions that each one answers.
+    "work_planned": Event(
+        ("num_steps", "num_questions"),
+        (_PIPELINE,),
+        "planned: {total_steps:,} training steps, {total_answers:,} answers",
+        "计划：共 {total_steps:,} 个训练步，{total_answers:,} 个回答",
+    ),
+    "base_started": Event(
+        (), (_PIPELINE,), "[base] the untrained model", "[base] 评测未训练的基座模型"
+    ),
+    "base_finished": Event(
+        ("seconds",), (_PIPELINE,), "[base] done in {duration}", "[base] 完成，用时 {duration}"
+    ),
     "trial_started": Event(
         ("trial", "index", "num_trials", "candidate", "seed", "num_examples", "num_steps"),
         (_PIPELINE, _TRAINING),
         "{place} started: {num_examples:,} examples, {num_steps:,} steps",
+        "{place} 开始训练：{num_examples:,} 条样本，{num_steps:,} 步",
     ),
     "trial_skipped": Event(
-        ("trial", "index", "num_trials", "reason"), (_PIPELINE,), "{place} skipped: {reason}"
+        ("trial", "index", "num_trials", "reason"),
+        (_PIPELINE,),
+        "{place} skipped: {reason}",
+        "{place} 跳过：{reason}",
     ),
     "trial_resumed": Event(
         ("trial", "step", "num_steps"),
         (_PIPELINE, _TRAINING),
         "{place} resumes after step {step:,}/{num_steps:,}",
+        "{place} 从第 {step:,}/{num_steps:,} 步之后继续",
     ),
     "step": Event(
         ("trial", "num_steps", *STEP_RECORD_FIELDS),
         (_TRAINING,),
         "{place} step {step}/{num_steps} · loss {loss:.3f} · {tokens_per_second} tokens/s"
         " · ETA {remaining}",
+        "{place} 第 {step}/{num_steps} 步 · 损失 {loss:.3f} · {tokens_per_second} token/秒"
+        " · 剩余 {remaining}",
     ),
     "evaluation_started": Event(
         ("trial", "evaluation", "num_examples"),
         (_EVALUATION,),
         "{place} {evaluation}: {num_examples:,} questions",
+        "{place} {evaluation}：{num_examples:,} 个问题",
     ),
+    # num_tokens: generated for this evaluation by this process; none of earlier answers.
     "evaluated": Event(
-        ("trial", "evaluation", "num_done", "num_examples"),
+        ("trial", "evaluation", "num_done", "num_examples", "num_tokens"),
         (_EVALUATION,),
-        "{place} {evaluation}: {num_done}/{num_examples} answered",
+        "{place} {evaluation}: {num_done}/{num_examples} answered · {num_tokens:,} tokens",
+        "{place} {evaluation}：已回答 {num_done}/{num_examples} · {num_tokens:,} token",
     ),
     "scored": Event(
         ("trial", "evaluation", "means"),
         (_PIPELINE, _EVALUATION),
         "{place} {evaluation}: {scores}",
+        "{place} {evaluation}：{scores}",
     ),
     "trial_finished": Event(
-        ("trial", "index", "num_trials", "seconds"), (_PIPELINE,), "{place} done in {duration}"
+        ("trial", "index", "num_trials", "seconds"),
+        (_PIPELINE,),
+        "{place} done in {duration}",
+        "{place} 完成，用时 {duration}",
     ),
     "trial_failed": Event(
-        ("trial", "index", "num_trials", "reason"), EVERY_LOG, "{place} failed: {reason}"
+        ("trial", "index", "num_trials", "reason"),
+        EVERY_LOG,
+        "{place} failed: {reason}",
+        "{place} 失败：{reason}",
     ),
-    # The overall one first, with None for `evaluation` where it is over several sets.
-    "decided": Event(("evaluation", "sentence"), (_PIPELINE,), "{sentence}"),
+    # The overall one first, with None for `evaluation` if it is over several sets.
+    "decided": Event(("evaluation", "sentence"), (_PIPELINE,), "{sentence}", "{sentence}"),
+    # report: its path; None if it could not be written.
     "run_finished": Event(
-        ("run", "num_failed", "seconds"), (_PIPELINE,), "{run} finished in {duration}{failures}"
+        ("run", "num_failed", "seconds", "report"),
+        (_PIPELINE,),
+        "{run} finished in {duration}{failures}{where}",
+        "{run} 已结束，用时 {duration}{failures}{where}",
     ),
 }
 
@@ -98,7 +135,8 @@ EVENTS: Mapping[str, Event] = {
 class Narrator:
     """Puts events into words. Remembers the trial under way: its place and its steps' times."""
 
-    def __init__(self) -> None:
+    def __init__(self, language: Language = "en") -> None:
+        self._language: Language = language
         self._places: dict[str, str] = {}
         self._num_timed_steps = 0
         self._timed_seconds = 0.0
@@ -106,24 +144,41 @@ class Narrator:
     def line(self, kind: str, fields: Mapping[str, Any]) -> str:
         """The event's line. Control characters in names and reasons are spelled out."""
         self._follow(kind, fields)
-        known = dict(fields)
+        known = dict(fields) | self._derived(kind, fields)
+        event = EVENTS[kind]
+        text = (event.line if self._language == "en" else event.line_zh).format_map(known)
+        # An error may come in several lines; a log has one for each event.
+        return visible("; ".join(part.strip() for part in text.split("\n") if part.strip()))
+
+    def _derived(self, kind: str, fields: Mapping[str, Any]) -> dict[str, Any]:
+        """What a line may use beside the event's own fields."""
+        known: dict[str, Any] = {}
         if "trial" in fields:
             known["place"] = self._places.get(fields["trial"], f"[{fields['trial']}]")
         if "seconds" in fields:
-            known["duration"] = duration(fields["seconds"])
+            known["duration"] = duration(fields["seconds"], self._language)
         if kind == "step":
-            known["tokens_per_second"] = _rate(fields["tokens_read"], fields["seconds"])
+            known["tokens_per_second"] = rate(fields["tokens_read"], fields["seconds"])
             known["remaining"] = self._remaining(fields["num_steps"] - fields["step"])
         elif kind == "scored":
             known["scores"] = _scores_in_words(fields["means"])
         elif kind == "run_started":
             known["names"] = ", ".join(fields["candidates"])
+        elif kind == "work_planned":
+            steps = fields["num_steps"]
+            known["total_steps"] = sum(steps.values())
+            known["total_answers"] = fields["num_questions"] * (len(steps) + 1)
         elif kind == "run_finished":
-            num_failed = fields["num_failed"]
-            known["failures"] = f"; {num_failed} failed" if num_failed else ""
-        text = EVENTS[kind].line.format_map(known)
-        # An error may come in several lines; a log has one for each event.
-        return visible("; ".join(part.strip() for part in text.split("\n") if part.strip()))
+            known |= self._end(fields)
+        return known
+
+    def _end(self, fields: Mapping[str, Any]) -> dict[str, str]:
+        num_failed, report = fields["num_failed"], fields["report"]
+        stop, failed, where = _END_WORDS[self._language]
+        return {
+            "failures": f"{stop}{failed.format(num_failed)}" if num_failed else "",
+            "where": f"{stop}{where.format(report)}" if report else "",
+        }
 
     def _follow(self, kind: str, fields: Mapping[str, Any]) -> None:
         if "index" in fields:
@@ -136,11 +191,18 @@ class Narrator:
             self._timed_seconds += fields["seconds"]
 
     def _remaining(self, num_steps: int) -> str:
-        return duration(self._timed_seconds / self._num_timed_steps * num_steps)
+        return duration(self._timed_seconds / self._num_timed_steps * num_steps, self._language)
 
 
-def _rate(num_tokens: int, seconds: float) -> str:
-    return f"{num_tokens / seconds:,.0f}" if seconds > 0 else "–"
+_END_WORDS: Mapping[Language, tuple[str, str, str]] = {
+    "en": ("; ", "{} failed", "report: {}"),
+    "zh": ("；", "{} 次失败", "报告 {}"),
+}
+
+
+def rate(num_tokens: int, seconds: float) -> str:
+    """Tokens per second, as people read it."""
+    return f"{num_tokens / seconds:,.0f}" if seconds > 0 else NOTHING
 
 
 def _scores_in_words(means: Mapping[str, float]) -> str:

@@ -20,207 +20,27 @@ One process works in a run folder at a time; it holds RUN/.lock (lock.py).
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterable, Mapping, Sequence
-from datetime import UTC, datetime
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Self
 
 from loracle.errors import RunFolderError
 from loracle.files import (
     UNFINISHED_PREFIX,
-    Seal,
     json_bytes,
     read_json,
-    seal,
-    seal_is_whole,
-    sealed,
-    sync_folder,
-    write_json,
 )
 from loracle.plan import difference
 from loracle.run_folder.environment import environment
 from loracle.run_folder.inputs import INPUTS_VERSION
 from loracle.run_folder.lock import HOLDER_NAME, LOCK_NAME, FolderLock, Holder
 from loracle.run_folder.manifest import MANIFEST_NAME, Manifest
-from loracle.run_folder.trial_record import (
-    TrialSummary,
-    summary_of_record,
-    summary_record,
-    write_summary,
-)
-from loracle.secrecy import without_secrets
+from loracle.run_folder.trial_folder import TrialFolder
 from loracle.storage_errors import writing
 
+__all__ = ["PLAN_VERSION", "RunFolder", "TrialFolder", "run_folders"]
+
 PLAN_VERSION = 1
-DONE_VERSION = 2
-# Version 1 has hashes without sizes, and no seal.
-_OLDEST_DONE = 1
-
-
-class TrialFolder:
-    """The files of one trial, or of the base model."""
-
-    def __init__(self, root: Path) -> None:
-        self.root = root
-        self.trial_json = root / "trial.json"
-        self.steps = root / "steps.jsonl"
-        self.checkpoint = root / "checkpoint"
-        self.adapter = root / "adapter"
-        self.failed = root / "FAILED.json"
-        self.done = root / "DONE"
-
-    def predictions(self, evaluation: str) -> Path:
-        """Where the generated answers to an evaluation's questions are."""
-        return self.root / "predictions" / f"{evaluation}.jsonl"
-
-    def scores(self, evaluation: str) -> Path:
-        """Where the score of each of those answers is."""
-        return self.root / "scores" / f"{evaluation}.jsonl"
-
-    def fail(self, reason: str) -> None:
-        """Record why the attempt ended early. Passwords and access tokens in it are hidden."""
-        write_json(self.failed, {"time": _now(), "reason": without_secrets(reason)})
-
-    def failure(self) -> str | None:
-        """Why the last attempt failed; None where it did not."""
-        if not self.failed.exists():
-            return None
-        try:
-            return str(read_json(self.failed)["reason"])
-        except (RunFolderError, LookupError, TypeError):
-            return f"it failed, and {self.failed.name} is damaged"
-
-    def finish(self, summary: TrialSummary, *, plan_fingerprint: str) -> None:
-        """Write trial.json, put every file on disk, then write DONE, which lists them."""
-        assert not self.failed.exists(), f"{self.root} holds a failed attempt"
-        self.root.mkdir(parents=True, exist_ok=True)
-        write_summary(self.trial_json, summary)
-        for folder in (path for path in self.root.rglob("*") if path.is_dir()):
-            sync_folder(folder)
-        seals = {name: seal(self.root / name, sync=True) for name in self._files()}
-        seals.pop(self.done.name, None)
-        record = {
-            "version": DONE_VERSION,
-            "plan_fingerprint": plan_fingerprint,
-            "summary": summary_record(summary),
-            "files": {name: found._asdict() for name, found in seals.items()},
-        }
-        write_json(self.done, sealed(record))
-
-    def verify(self, plan_fingerprint: str) -> str | None:
-        """Why the trial has to run (again); None where it is finished and whole."""
-        if not self.done.exists():
-            return self._why_not_done()
-        try:
-            done = self._read_done()
-            summary_of_record(done["summary"], self.done)
-        except RunFolderError as error:
-            return str(error)
-        if done["plan_fingerprint"] != plan_fingerprint:
-            return "it was made under another plan"
-        return next(iter(self.damages()), None)
-
-    def damages(self) -> list[str]:
-        """What is wrong with the files that DONE lists. Raises RunFolderError if DONE is damaged
-        itself, or absent."""
-        files = self._read_done()["files"]
-        found = (self._problem(name, known) for name, known in files.items())
-        return [problem for problem in found if problem is not None]
-
-    def summary(self) -> TrialSummary:
-        """What `finish` was given. Raises RunFolderError if the trial is not finished."""
-        return summary_of_record(self._read_done()["summary"], self.done)
-
-    def require_unchanged(self, paths: Iterable[Path]) -> None:
-        """Raise RunFolderError unless the trial is finished and these files are as it left them."""
-        files = self._read_done()["files"]
-        problems = []
-        for path in paths:
-            name = path.relative_to(self.root).as_posix()
-            if name not in files:
-                problems.append(f"{self.done} does not list {name}")
-            elif problem := self._problem(name, files[name]):
-                problems.append(f"{self.root}/{problem}; {self.how_to_redo()}")
-        if problems:
-            raise RunFolderError(problems)
-
-    def vouches_for(self, path: Path) -> bool:
-        """Whether the trial is finished and DONE lists the file."""
-        return path.relative_to(self.root).as_posix() in self._read_done()["files"]
-
-    def clear(self) -> list[str]:
-        """Remove what an attempt left; return the removed files' paths within the folder."""
-        # First of all, so that a kill in between leaves nothing that looks finished.
-        with writing(self.done):
-            self.done.unlink(missing_ok=True)
-        removed = self._files()
-        with writing(self.root):
-            for path in self.root.iterdir() if self.root.exists() else ():
-                if path.is_dir() and not path.is_symlink():
-                    shutil.rmtree(path)
-                else:
-                    path.unlink()
-        return removed
-
-    def _files(self) -> list[str]:
-        paths = (path for path in self.root.rglob("*") if path.is_file() or path.is_symlink())
-        return sorted(path.relative_to(self.root).as_posix() for path in paths)
-
-    def _why_not_done(self) -> str:
-        if self.failed.exists():
-            return "it failed before"
-        return "it was not finished" if self._files() else "it has not run yet"
-
-    def num_listed_files(self) -> int:
-        """How many files DONE lists, itself included; 1 where it is damaged."""
-        try:
-            return 1 + len(self._read_done()["files"])
-        except RunFolderError:
-            return 1
-
-    def _problem(self, name: str, known: Seal) -> str | None:
-        path = self.root / name
-        if not path.is_file():
-            return f"{name} is missing"
-        found = seal(path)
-        # Version 1 does not know the size.
-        if known.num_bytes not in (found.num_bytes, _UNKNOWN_SIZE):
-            return (
-                f"{name} has changed since it was written: it has {found.num_bytes} bytes, and "
-                f"{known.num_bytes} were written"
-            )
-        return None if found.sha256 == known.sha256 else f"{name} has changed since it was written"
-
-    def how_to_redo(self) -> str:
-        """The command that makes the trial again."""
-        # RUN/trials/NAME--s0, or RUN/base.
-        name, separator, _ = self.root.name.rpartition("--s")
-        if not separator:
-            return f"`loracle resume {self.root.parent}` makes it again"
-        run = self.root.parent.parent
-        return f"`loracle resume {run} --candidate {name}` makes it again"
-
-    def _read_done(self) -> dict[str, Any]:
-        done = read_json(self.done)
-        if (
-            not isinstance(done, dict)
-            or done.get("version") not in range(_OLDEST_DONE, DONE_VERSION + 1)
-            or not done.keys() >= {"plan_fingerprint", "summary", "files"}
-        ):
-            raise RunFolderError(f"{self.done} is not of a form that this version writes")
-        if done["version"] > _OLDEST_DONE and not seal_is_whole(done):
-            raise RunFolderError(
-                f"{self.done} is damaged: what it says is not what was written; "
-                f"{self.how_to_redo()}"
-            )
-        return {**done, "files": {name: _seal_of(known) for name, known in done["files"].items()}}
-
-
-_UNKNOWN_SIZE = -1
-
-
-def _seal_of(known: Any) -> Seal:
-    return Seal(**known) if isinstance(known, dict) else Seal(str(known), _UNKNOWN_SIZE)
 
 
 class RunFolder:
@@ -238,6 +58,8 @@ class RunFolder:
         self.results = self.root / "results.json"
         self.inputs = self.root / "inputs.json"
         self.base = TrialFolder(self.root / "base")
+        self.replaced: Sequence[str] = ()
+        """How the plan differs from that of an unfinished run which this one replaced."""
         self.repairs: list[str] = []
         """What was found damaged when the folder was opened, and what was done about it."""
         self._manifest = Manifest(self.root)
@@ -253,8 +75,9 @@ class RunFolder:
 
     @classmethod
     def open(cls, root: Path | str, frozen_plan: Mapping[str, Any], fingerprint: str) -> RunFolder:
-        """Start a run in an empty or absent folder, or go on where its plan is the same.
+        """Start a run in an empty or absent folder, or resume one of the same plan.
 
+        A run of another plan is replaced if no trial of it was finished; `replaced` says so.
         Records the environment. Raises RunFolderError where the folder holds something else or
         another plan (with the difference), or another process works in it.
         """
@@ -328,6 +151,10 @@ class RunFolder:
         """Whether any trial, or the base's evaluation, was begun."""
         return any((self.root / name).exists() for name in ("base", "trials"))
 
+    def plan_fingerprint(self) -> str:
+        """The fingerprint of the frozen plan. Raises RunFolderError as `frozen_plan` does."""
+        return str(self.plan_record()["fingerprint"])
+
     def in_use(self) -> bool | None:
         """Whether a process works in the folder. None: it cannot be told from here, as where the
         last one ran on another machine."""
@@ -390,14 +217,17 @@ class RunFolder:
             stored = self._stored_plan(record)
             if stored["fingerprint"] != fingerprint:
                 changes = difference(stored["plan"], frozen_plan)
-                raise RunFolderError(
-                    f"{self.root} holds a run of another plan; choose another folder with --out, "
-                    "or give the same plan. What differs:\n  "
-                    + "\n  ".join(changes or ["the fingerprint alone: plan.json was changed"])
-                )
+                changes = changes or ["the fingerprint alone: plan.json was changed"]
+                if self._holds_work():
+                    raise RunFolderError(
+                        f"{self.root} holds a run of another plan; choose another folder with "
+                        "--out, or give the same plan. What differs:\n  " + "\n  ".join(changes)
+                    )
+                self._remove_run()
+                self.replaced = changes
             if stored == record and self.plan.name in self._manifest.files():
                 return
-        # The first time, or a data file was moved: the newest place is the one to go on with.
+        # The first time, or a data file was moved: the newest place is the one to resume.
         self.write_json(self.plan, record)
 
     def _stored_plan(self, record: Mapping[str, Any]) -> dict[str, Any]:
@@ -410,6 +240,21 @@ class RunFolder:
         self.repairs.append(f"plan.json was damaged ({problem}); it is written again")
         self.write_json(self.plan, record)
         return dict(record)
+
+    def _holds_work(self) -> bool:
+        """Whether a trial is finished, or has come as far as a checkpoint."""
+        patterns = ("trials/*/DONE", "trials/*/checkpoint/*")
+        return any(path for pattern in patterns for path in self.root.glob(pattern))
+
+    def _remove_run(self) -> None:
+        """Remove what a run wrote, but its logs, which go on, and files that are not a run's."""
+        for folder in ("trials", "base", "questions"):
+            shutil.rmtree(self.root / folder, ignore_errors=True)
+        written = (self.events, self.check, self.results, self.inputs, self._manifest.path)
+        for path in (*written, self.root / "report.html"):
+            path.unlink(missing_ok=True)
+        if self.environment.exists():
+            self._manifest.take(self.environment)
 
     def _read_plan(self) -> dict[str, Any]:
         if not self.plan.exists():
@@ -439,7 +284,7 @@ class RunFolder:
 def run_folders(folder: Path) -> list[Path]:
     """The runs in a folder, or the folder itself if it is one.
 
-    Raises RunFolderError where there is none.
+    Raises RunFolderError if there is none.
     """
     if RunFolder(folder).plan.is_file():
         return [folder]
@@ -451,7 +296,3 @@ def run_folders(folder: Path) -> list[Path]:
 
 
 _MADE_BEFORE_THE_PLAN = frozenset({LOCK_NAME, HOLDER_NAME, MANIFEST_NAME})
-
-
-def _now() -> str:
-    return datetime.now(UTC).isoformat(timespec="seconds")

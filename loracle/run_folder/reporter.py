@@ -107,6 +107,12 @@ class Reporter:
                 message=f"{folder.events.name}: a row that a stopped process left incomplete was "
                 f"cut off: {self._events.torn_end!r}",
             )
+        if folder.replaced:
+            self.emit(
+                "warning",
+                message="an unfinished run of another plan was here, without a finished trial, and "
+                f"is replaced. What differs: {'; '.join(folder.replaced)}",
+            )
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -163,5 +169,5 @@ class Reporter:
         self.emit(
             "warning",
             message=f"{listener.name} failed and gets nothing from here on "
-            f"({type(error).__name__}: {error}); the run goes on, its folder holds everything",
+            f"({type(error).__name__}: {error}); the run continues, its folder holds everything",
         )

@@ -43,13 +43,18 @@ class _Request:
         self.what = ""
         self.number: int | None = None
         self.since = 0.0
+        self.stopped = "{signal}: stopped. Run the same command again to resume."
 
 
 _request = _Request()
 
 
-def install() -> None:
-    """Take over SIGINT and SIGTERM. Only a program's main thread may do that."""
+def install(stopped: str | None = None) -> None:
+    """Take over SIGINT and SIGTERM. Only a program's main thread may do that.
+
+    stopped: what is said at the end, with {signal} in it; None says it in English.
+    """
+    _request.stopped = stopped or _Request().stopped
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, _receive)
 
@@ -104,7 +109,7 @@ def _receive(number: int, frame: FrameType | None) -> None:
 
 def _stopped(number: int, *, at_once: bool) -> Stopped:
     name = signal.Signals(number).name
-    _say(f"{name}: stopped. Run the same command again to resume.")
+    _say(_request.stopped.format(signal=name))
     return Stopped(number, at_once=at_once)
 
 

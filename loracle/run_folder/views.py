@@ -1,4 +1,4 @@
-"""The views of a run's progress for people: bars on a terminal, else plain lines.
+"""The views of a run's progress for people: bars on a terminal (`bars`), else plain lines.
 
 Everything goes to the standard error stream: standard output is for the result.
 """
@@ -8,21 +8,48 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Callable, Mapping
-from typing import Any, NamedTuple, TextIO
+from typing import Any, Literal, NamedTuple, TextIO
 
-from rich.console import Console
-from rich.progress import BarColumn, Progress, TextColumn
-from rich.text import Text
-
+from loracle.language import Language
+from loracle.run_folder.bars import RichView, SafeConsole
+from loracle.run_folder.events import Narrator
 from loracle.run_folder.reporter import View
 
+Progress = Literal["auto", "plain", "quiet", "verbose"]
+"""`auto`: bars on a terminal, else lines. `plain`: lines. `quiet`: warnings and failures alone.
+`verbose`: a line for every event."""
 
-def choose_view(json_output: bool) -> View:
-    """Bars where a person looks on, plain lines else. With JSON output a program does: lines."""
+
+def choose_view(progress: Progress = "auto", language: Language = "en") -> View:
+    """The view that was asked for; bars only if a person looks on."""
+    if progress == "auto" and _is_for_bars():
+        return _translated(RichView(language=language), language)
+    if progress == "quiet":
+        return _translated(QuietView(), language)
+    return _translated(PlainView(every_event=progress == "verbose"), language)
+
+
+def _is_for_bars() -> bool:
     on_terminal = sys.stderr is not None and sys.stderr.isatty()
-    if json_output or not on_terminal or _Console(stderr=True).is_dumb_terminal:
-        return PlainView()
-    return RichView()
+    return on_terminal and not SafeConsole(stderr=True).is_dumb_terminal
+
+
+def _translated(view: View, language: Language) -> View:
+    return view if language == "en" else TranslatedView(view, language)
+
+
+class TranslatedView:
+    """Another view, with its lines in another language than the logs'."""
+
+    def __init__(self, view: View, language: Language) -> None:
+        self.view = view
+        self._narrator = Narrator(language)
+
+    def show(self, kind: str, fields: Mapping[str, Any], line: str) -> None:
+        self.view.show(kind, fields, self._narrator.line(kind, fields))
+
+    def close(self) -> None:
+        self.view.close()
 
 
 class PlainView:
@@ -33,14 +60,19 @@ class PlainView:
     """
 
     def __init__(
-        self, stream: TextIO | None = None, clock: Callable[[], float] = time.monotonic
+        self,
+        stream: TextIO | None = None,
+        clock: Callable[[], float] = time.monotonic,
+        *,
+        every_event: bool = False,
     ) -> None:
         self._stream = stream or sys.stderr
         self._clock = clock
         self._throttle = _Throttle(5.0)
+        self._every_event = every_event
 
     def show(self, kind: str, fields: Mapping[str, Any], line: str) -> None:
-        work = _work(kind, fields)
+        work = None if self._every_event else _work(kind, fields)
         if work is None or self._throttle.lets_through(work, self._clock()):
             _write_line(self._stream, line)
 
@@ -67,85 +99,6 @@ def _write_line(stream: TextIO | None, line: str) -> None:
     if stream is not None:
         stream.write(f"{line}\n")
         stream.flush()
-
-
-class RichView:
-    """Two bars, one for the trials and one for the stage under way; results stay above them."""
-
-    _MIN_SECONDS_BETWEEN_FRAMES = 0.1
-
-    def __init__(
-        self, console: Console | None = None, clock: Callable[[], float] = time.monotonic
-    ) -> None:
-        self._console = console or _Console(stderr=True)
-        self._clock = clock
-        self._last_frame = -float("inf")
-        self._progress = Progress(
-            BarColumn(bar_width=20),
-            TextColumn("{task.description}", markup=False),
-            console=self._console,
-            # Frames are drawn by `show`: a thread of its own would meet a closed terminal where
-            # nobody can catch the error.
-            auto_refresh=False,
-            transient=True,
-            # Standard output belongs to the result.
-            redirect_stdout=False,
-        )
-        self._trials = self._progress.add_task("", visible=False)
-        self._stage = self._progress.add_task("", visible=False)
-
-    def show(self, kind: str, fields: Mapping[str, Any], line: str) -> None:
-        self._progress.start()
-        if work := _work(kind, fields):
-            self._show_stage(line, work.num_done, work.total)
-            self._draw(at_once=work.is_last)
-            return
-        if kind in _STAGE_STARTS:
-            self._show_stage(line, 0, fields.get(_STAGE_STARTS[kind]))
-        else:
-            self._console.print(Text(line, style=_LINE_STYLES.get(kind, "")), soft_wrap=True)
-        if "index" in fields:
-            self._show_trials(fields["index"] - (kind == "trial_started"), fields["num_trials"])
-        if kind in ("trial_finished", "trial_failed", "trial_skipped", "run_finished"):
-            self._progress.update(self._stage, visible=False)
-        self._draw(at_once=True)
-
-    def close(self) -> None:
-        self._progress.stop()
-
-    def _show_trials(self, num_done: int, num_trials: int) -> None:
-        text = f"{num_done} of {num_trials} trials"
-        self._progress.update(
-            self._trials, description=text, completed=num_done, total=num_trials, visible=True
-        )
-
-    def _show_stage(self, line: str, num_done: int, total: int | None) -> None:
-        self._progress.update(
-            self._stage, description=line, completed=num_done, total=total, visible=True
-        )
-
-    def _draw(self, *, at_once: bool) -> None:
-        now = self._clock()
-        if at_once or now - self._last_frame >= self._MIN_SECONDS_BETWEEN_FRAMES:
-            self._last_frame = now
-            self._progress.refresh()
-
-
-# By the event that starts a stage: the field that says how much there is to do. The base's first
-# stage is loading, of which nobody knows how long it takes.
-_STAGE_STARTS = {
-    "base_started": "",
-    "trial_started": "num_steps",
-    "evaluation_started": "num_examples",
-}
-_LINE_STYLES = {"warning": "yellow", "trial_failed": "red", "scored": "bold"}
-
-
-class _Console(Console):
-    """A console that lets a closed pipe be an error like others; Rich's own ends the program."""
-
-    def on_broken_pipe(self) -> None:
-        raise  # the BrokenPipeError that is being handled
 
 
 class _Work(NamedTuple):
@@ -183,7 +136,7 @@ class _Throttle:
         passes = (
             last is None
             or work.stage != last.stage
-            or work.num_done <= last.num_done  # the same stage anew, with another seed
+            or work.num_done <= last.num_done  # the same stage again, with another seed
             or work.is_last
             or now - self._last_time >= self._interval_seconds
             or (work.num_done - last.num_done) * 10 >= work.total

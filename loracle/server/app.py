@@ -6,7 +6,7 @@
 
 Read-only: every route answers GET alone and only reads files. A path without the token is not
 found. Only the names 127.0.0.1 and localhost are accepted as Host, so that a foreign page cannot
-reach it by a name of its own (DNS rebinding). A folder's runs are listed anew for every request.
+reach it by a name of its own (DNS rebinding). A folder's runs are listed again for every request.
 """
 
 from __future__ import annotations

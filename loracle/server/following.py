@@ -4,7 +4,7 @@
       -> {"status": "running", "trials": [{"name": "clean", "stage": "training", "done": 14,
           "total": 56, "loss": 0.61, "curve": [[1, 3.1], ...]}], ...}
 
-Only whole lines are taken. A file that was replaced or has become shorter is read anew, so a run
+Only whole lines are taken. A file that was replaced or has become shorter is read again, so a run
 that starts again is followed like the first. Long curves are kept at a bounded number of points.
 """
 
@@ -15,9 +15,12 @@ import os
 from collections import deque
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from datetime import datetime
 from pathlib import Path
 from threading import Lock
 from typing import Any
+
+from loracle.run_folder.estimate import RunEstimate
 
 MAX_CURVE_POINTS = 240
 _MAX_WARNINGS = 20
@@ -87,6 +90,7 @@ class TrialState:
 class RunState:
     """What the events so far say."""
 
+    estimate: RunEstimate = field(default_factory=RunEstimate)
     status: str = "waiting"
     """waiting (no event yet) | running | finished, as the events say. A run that was killed wrote
     no last one: whoever sees the folder's lock makes it `interrupted`."""
@@ -101,8 +105,11 @@ class RunState:
     trials: dict[str, TrialState] = field(default_factory=dict)
 
     def record(self) -> dict[str, Any]:
-        values = {key: value for key, value in vars(self).items() if key not in _LISTS}
+        values = {key: value for key, value in vars(self).items() if key not in _NOT_VALUES}
+        running = self.status == "running"
         return values | {
+            # As of the last event.
+            "remaining_seconds": self.estimate.remaining_seconds if running else None,
             "warnings": list(self.warnings),
             "trials": [trial.record() for trial in self.trials.values()],
         }
@@ -129,10 +136,13 @@ class RunState:
                     trial.name, "training", total=event["num_steps"]
                 )
             _follow_trial(trial, event)
+        if kind is not None:
+            self.estimate.take(kind, event, _seconds(event.get("time")))
 
     def _start(self, event: Mapping[str, Any]) -> None:
-        """A run starts, or starts again: what an earlier process left unfinished waits anew."""
+        """A run starts, or starts again: what an earlier process left unfinished waits again."""
         self.status, self.started = "running", event["time"]
+        self.estimate = RunEstimate()
         self.num_trials, self.num_failed = event["num_trials"], 0
         self.trials = {
             name: trial if trial.stage in ("done", "skipped") else TrialState(name)
@@ -144,7 +154,15 @@ class RunState:
                 self.trials.setdefault(name, TrialState(name))
 
 
-_LISTS = ("warnings", "trials")
+_NOT_VALUES = ("estimate", "warnings", "trials")
+
+
+def _seconds(time: str | None) -> float:
+    """An event's time in seconds; 0 if it cannot be read."""
+    try:
+        return datetime.fromisoformat(time or "").timestamp()
+    except ValueError:
+        return 0.0
 
 
 def _follow_trial(trial: TrialState, event: Mapping[str, Any]) -> None:

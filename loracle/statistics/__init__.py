@@ -6,6 +6,7 @@ bootstrap.py    intervals
 sign_flips.py   p-values
 correction.py   Holm
 power.py        smallest visible difference, questions needed
+absence.py      when a gain worth having is ruled out
 analysis.py     all of it for every row and pair
 """
 
@@ -14,6 +15,7 @@ from __future__ import annotations
 from loracle.statistics.analysis import analyse, compare
 from loracle.statistics.means import Means, mean_over_sets, means_over_seeds, plain_mean
 from loracle.statistics.records import (
+    GAIN_WORTH_HAVING,
     Analysis,
     Comparison,
     Estimate,
@@ -24,6 +26,7 @@ from loracle.statistics.records import (
 from loracle.statistics.scope import RANDOM_SEED
 
 __all__ = [
+    "GAIN_WORTH_HAVING",
     "RANDOM_SEED",
     "Analysis",
     "Comparison",

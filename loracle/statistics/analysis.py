@@ -1,8 +1,8 @@
 """From the scores of single questions to estimates and corrected comparisons.
 
-    scores of each row (base, candidates), seed and question, the cluster of each question
-      -> for each evaluation set, and for the plain mean over the sets where there are several:
-         Estimate of each row, Comparison of each candidate with the base and of each two candidates
+    scores of every row (base, candidates), seed and question, the cluster of every question
+      -> for each evaluation set, and for the plain mean over the sets if there are several:
+         Estimate of every row, Comparison of every candidate with the base and of every pair
 
 Every random number comes from a fixed seed and the clusters' order in the evaluation set: the same
 scores give the same figures, in whatever order trials ran and candidates are listed.
@@ -16,8 +16,9 @@ from dataclasses import replace
 
 import numpy as np
 
+from loracle.statistics import absence
 from loracle.statistics.correction import holm, holm_levels
-from loracle.statistics.power import questions_needed, smallest_visible_difference
+from loracle.statistics.power import Precision, questions_needed, smallest_visible_difference
 from loracle.statistics.records import Analysis, Comparison, ScoredSet, SetFacts, Terms
 from loracle.statistics.scope import Scope
 
@@ -62,7 +63,7 @@ def _scopes(
     untrained: frozenset[str],
     terms: Terms,
 ) -> list[Scope]:
-    """Each set, then all of them together where there are several."""
+    """Each set, then all of them together if there are several."""
     assert sets, "there is at least one evaluation set"
     members: list[tuple[str | None, Sequence[ScoredSet]]] = [(one.name, [one]) for one in sets]
     if len(sets) > 1:
@@ -82,7 +83,7 @@ def _corrected(scopes: Sequence[Scope], base: str | None, terms: Terms) -> tuple
     p_values = [comparison.p for comparison in raw]
     adjusted = holm(p_values)
     levels = holm_levels(p_values, 1 - terms.confidence)
-    return tuple(
+    shown = [
         replace(
             comparison,
             p_corrected=p,
@@ -95,12 +96,56 @@ def _corrected(scopes: Sequence[Scope], base: str | None, terms: Terms) -> tuple
         for comparison, precision, size, p, level in zip(
             raw, precisions, sizes, adjusted, levels, strict=True
         )
-    )
+    ]
+    return _with_absence(shown, precisions, sizes, base, terms)
+
+
+def _with_absence(
+    comparisons: Sequence[Comparison],
+    precisions: Sequence[Precision],
+    sizes: Sequence[int],
+    base: str | None,
+    terms: Terms,
+) -> tuple[Comparison, ...]:
+    """What is ruled out: corrected for those with the base, and for those between candidates."""
+    gains = [_gain(comparison, base, terms) for comparison in comparisons]
+    p_values = [
+        absence.p_absent(gain, terms.worth, precision)
+        for gain, precision in zip(gains, precisions, strict=True)
+    ]
+    alpha = 1 - terms.confidence
+    found = list(comparisons)
+    for with_base in (True, False):
+        places = [i for i, one in enumerate(comparisons) if (one.b == base) == with_base]
+        family = [p_values[i] for i in places]
+        for i, p, level in zip(places, holm(family), holm_levels(family, alpha), strict=True):
+            found[i] = replace(
+                comparisons[i],
+                absent=_is_shown(p, terms),
+                p_absent=p,
+                largest=absence.largest_gain(gains[i], precisions[i], level),
+                questions_to_absence=absence.questions_to_absence(
+                    gains[i], terms.worth, precisions[i], level, sizes[i]
+                ),
+            )
+    return tuple(found)
+
+
+def _gain(comparison: Comparison, base: str | None, terms: Terms) -> float:
+    """Of a over the base; between candidates, the size of their difference."""
+    if comparison.b != base:
+        return abs(comparison.difference)
+    return comparison.difference if terms.higher_is_better else -comparison.difference
+
+
+def _is_shown(p_corrected: float, terms: Terms) -> bool:
+    """Whether a corrected p-value is small enough for a claim."""
+    # 1 - 0.95 is a little more than 0.05; a p-value of just 0.05 is to count as shown.
+    return p_corrected <= (1 - terms.confidence) * (1 + 1e-9)
 
 
 def _better(comparison: Comparison, p_corrected: float, terms: Terms) -> str | None:
-    # 1 - 0.95 is a little more than 0.05; a p-value of just 0.05 is to count as shown.
-    if p_corrected > (1 - terms.confidence) * (1 + 1e-9):
+    if not _is_shown(p_corrected, terms):
         return None
     a_is_better = (comparison.difference > 0) == terms.higher_is_better
     return comparison.a if a_is_better else comparison.b

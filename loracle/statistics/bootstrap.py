@@ -26,7 +26,7 @@ _NUM_COUNTS_AT_ONCE = 2_000_000
 
 
 class Intervals(NamedTuple):
-    """Lower and upper ends, (K,) each; NaN where there is no interval."""
+    """Lower and upper ends, (K,) each; NaN if there is no interval."""
 
     low_K: FloatArray
     high_K: FloatArray
@@ -44,7 +44,7 @@ def intervals(
     """The interval around each column's mean.
 
     bounds: the least and the greatest value that a column can have, (K,) each; None: unbounded.
-    seed_errors_K: standard error by seeds of each column; None: no seeds to count.
+    seed_errors_K: standard error by seeds of every column; None: no seeds to count.
 
     There is none where an evaluation set has one cluster only. Where nothing varies, an interval
     can be given for bounded values alone.
@@ -74,7 +74,7 @@ def _half_widths(
     seed_degrees_of_freedom: int,
     num_resamples: int,
 ) -> FloatArray:
-    """Half the width of each interval: NaN with one cluster in a set, 0 where nothing varies."""
+    """Half the width of every interval: NaN with one cluster in a set, 0 where nothing varies."""
     # Imported where used: reports need the plain means alone.
     from scipy import stats
 

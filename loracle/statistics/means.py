@@ -20,7 +20,7 @@ def plain_mean(values: Iterable[float]) -> float:
 
 
 def means_over_seeds(trials: Sequence[Means]) -> dict[str, dict[str, float]]:
-    """Each mean over the trials of a candidate; nothing where there is no trial."""
+    """Each mean over the trials of a candidate; nothing if there is no trial."""
     if not trials:
         return {}
     return {

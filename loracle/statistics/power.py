@@ -8,6 +8,7 @@ added; errors by seeds do not.
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 POWER = 0.8
@@ -22,7 +23,9 @@ class Precision:
     """How exactly a difference is known.
 
     error: standard error by questions, with its degrees of freedom. seed_error: by seeds, with
-    theirs; 0 where seeds are not counted. num_clusters: that differ, at most.
+    theirs; 0 where seeds are not counted. num_clusters: that differ, at most. least_variance: by
+    questions, if the difference were just worth having and came from a few whole clusters: what a
+    claim of absence assumes at least.
     """
 
     error: float
@@ -30,6 +33,7 @@ class Precision:
     num_clusters: int
     seed_error: float = 0.0
     seed_degrees_of_freedom: int = 0
+    least_variance: float = 0.0
 
     def with_questions(self, times: float) -> Precision:
         """As it would be with `times` as many questions in as many more clusters."""
@@ -38,6 +42,7 @@ class Precision:
             error=self.error / math.sqrt(times),
             degrees_of_freedom=max(1.0, times * (self.degrees_of_freedom + 1) - 1),
             num_clusters=int(times * self.num_clusters),
+            least_variance=self.least_variance / times,
         )
 
 
@@ -72,12 +77,20 @@ def questions_needed(
         smallest = smallest_visible_difference(precision.with_questions(times), alpha)
         return smallest is not None and smallest <= wanted
 
-    if not visible(_MOST_TIMES):
+    return fewest_questions(visible, num_questions)
+
+
+def fewest_questions(enough: Callable[[float], bool], num_questions: int) -> int | None:
+    """The fewest questions that are enough; None: no number is.
+
+    enough: whether so many times `num_questions` are; if they are, more are too.
+    """
+    if not enough(_MOST_TIMES):
         return None
     low, high = 1 / num_questions, _MOST_TIMES
     while high / low > 1 + _TOLERANCE:
         middle = math.sqrt(low * high)
-        low, high = (low, middle) if visible(middle) else (middle, high)
+        low, high = (low, middle) if enough(middle) else (middle, high)
     return math.ceil(high * num_questions * (1 - 2 * _TOLERANCE))
 
 

@@ -8,12 +8,16 @@ from dataclasses import dataclass
 from loracle.statistics.bootstrap import NUM_RESAMPLES
 from loracle.statistics.spread import FloatArray
 
+GAIN_WORTH_HAVING = 0.02
+"""The gain that a claim of absence rules out where the plan states no least gain, in the metric's
+unit: two points of em or f1."""
+
 
 @dataclass(frozen=True)
 class ScoredSet:
     """One evaluation set: how well each row answered each of its Q questions.
 
-    scores: by row, (S, Q): one line a seed. clusters: the label of each question's cluster.
+    scores: by row, (S, Q): one line a seed. clusters: the label of every question's cluster.
     """
 
     name: str
@@ -27,7 +31,8 @@ class Terms:
 
     confidence: of intervals; 1 - confidence bounds the chance of any false finding. min_gain: how
     much a candidate must be better than the base, in the metric's unit. bounded: whether scores
-    lie from 0 to 1. num_resamples: of the bootstrap.
+    lie from 0 to 1. num_resamples: of the bootstrap. worth: the gain worth having, which a claim of
+    absence rules out.
     """
 
     confidence: float = 0.95
@@ -35,6 +40,7 @@ class Terms:
     higher_is_better: bool = True
     bounded: bool = True
     num_resamples: int = NUM_RESAMPLES
+    worth: float = GAIN_WORTH_HAVING
 
 
 @dataclass(frozen=True)
@@ -80,6 +86,18 @@ class Comparison:
     questions_needed: int | None
     """To find a true difference as large as the observed one with that chance; None: no number
     of questions does."""
+    absent: bool
+    """Whether a difference worth having is ruled out: against the base, a gain of a; between
+    candidates, in either direction."""
+    p_absent: float
+    """Of the hypothesis that there is one, after Holm's correction for all comparisons with the
+    base, or for all between candidates."""
+    largest: float | None
+    """The largest gain of a (between candidates: the largest difference, whoever is ahead) that is
+    not ruled out, at the level of that correction; None: nothing can be said."""
+    questions_to_absence: int | None
+    """To rule out a difference worth having with a chance of 80 %, if the observed one is true;
+    None: no number of questions does."""
     num_a_better: int
     num_b_better: int
     num_equal: int
@@ -111,14 +129,21 @@ class Analysis:
     comparisons: tuple[Comparison, ...]
 
     def estimate(self, row: str, evaluation: str | None) -> Estimate:
-        """Raises KeyError where there is none."""
+        """Raises KeyError if there is none."""
         for estimate in self.estimates:
             if (estimate.row, estimate.evaluation) == (row, evaluation):
                 return estimate
         raise KeyError((row, evaluation))
 
+    def facts(self, evaluation: str | None) -> SetFacts:
+        """Raises KeyError if there are none."""
+        for one in self.sets:
+            if one.evaluation == evaluation:
+                return one
+        raise KeyError(evaluation)
+
     def comparison(self, a: str, b: str, evaluation: str | None) -> Comparison:
-        """In either order of the rows, as it is stored. Raises KeyError where there is none."""
+        """In either order of the rows, as it is stored. Raises KeyError if there is none."""
         for comparison in self.comparisons:
             rows = {comparison.a, comparison.b}
             if rows == {a, b} and comparison.evaluation == evaluation:

@@ -117,6 +117,10 @@ class Scope:
             better=None,
             smallest_visible=None,
             questions_needed=None,
+            absent=False,
+            p_absent=1.0,
+            largest=None,
+            questions_to_absence=None,
             num_a_better=int((by_question > _EQUAL).sum()),
             num_b_better=int((by_question < -_EQUAL).sum()),
             num_equal=int((np.abs(by_question) <= _EQUAL).sum()),
@@ -181,6 +185,15 @@ class Scope:
                 len(self.totals.strata_G),
                 float(self.seed_errors_K[column]),
                 self.seeds.degrees_of_freedom,
+                self._least_variance,
             )
             for column in range(len(self.rows), len(errors))
         ]
+
+    @property
+    def _least_variance(self) -> float:
+        """Of a mean difference that is just worth having: a share of whole clusters gains 1."""
+        if not self.terms.bounded:
+            return 0.0
+        share = min(self.terms.worth, 0.5)
+        return float(np.square(self.totals.weights_G).sum() * share * (1 - share))

@@ -35,10 +35,10 @@ def p_values(
     seed_errors_K: FloatArray | None = None,
     seed_degrees_of_freedom: int = 0,
 ) -> list[PValue]:
-    """The p-value of each column.
+    """The p-value of every column.
 
     differences_GK: (G, K), each cluster's part of the mean difference, as it is if the null
-    hypothesis puts the difference at 0. num_flips: random patterns, where there are too many to
+    hypothesis puts the difference at 0. num_flips: random patterns, if there are too many to
     count; their p-value is (1 + as far) / (1 + patterns), never 0.
     seed_errors_K: standard error by seeds. Where it is not 0, the null distribution of a
     difference is widened by noise of that size, from Student's t.

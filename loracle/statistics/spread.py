@@ -25,8 +25,8 @@ IntArray = npt.NDArray[np.int64]
 class Clustering:
     """Which question belongs to which cluster, and what it weighs in the mean.
 
-    index_Q: cluster of each question, 0 to G - 1. weights_Q: sum to 1. strata_G: the evaluation
-    set of each cluster, ascending.
+    index_Q: cluster of every question, 0 to G - 1. weights_Q: sum to 1. strata_G: the evaluation
+    set of every cluster, ascending.
     """
 
     index_Q: IntArray
@@ -35,7 +35,7 @@ class Clustering:
 
     @classmethod
     def of(cls, sets: Sequence[Sequence[Hashable]]) -> Clustering:
-        """From the cluster label of each question of each set: every set has the same weight."""
+        """From the cluster label of every question of every set: every set has the same weight."""
         index: list[int] = []
         weights: list[FloatArray] = []
         strata: list[int] = []
@@ -144,7 +144,7 @@ class SeedSpread:
 
     @classmethod
     def pooled(cls, clustering: Clustering, scores: Sequence[FloatArray]) -> SeedSpread:
-        """From the scores of each candidate, each of shape (S, Q).
+        """From the scores of every candidate, each of shape (S, Q).
 
         Two-way random effects (seed, cluster): the variance between the seeds' means, less what
         the interaction of seed and cluster adds to it. Two or three seeds say little about one

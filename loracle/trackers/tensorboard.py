@@ -9,7 +9,7 @@ from typing import Any
 
 from loracle.trackers.client import Config, Experiment
 
-# How long a written value may stay in memory, so that a page shows a run while it goes on.
+# How long a written value may stay in memory, so that a page shows a run while it continues.
 _FLUSH_SECONDS = 10
 
 

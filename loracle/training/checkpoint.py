@@ -2,7 +2,7 @@
 
     TRIAL/checkpoint/step-00000120/
       adapter.safetensors · optimizer.safetensors
-      state.json   step, seconds, budget, whose training it is, versions, size and sha256 of each
+      state.json   step, seconds, budget, whose training it is, versions, size and sha256 for each
 
 A checkpoint is written under another name, put on disk, renamed, read again and compared with its
 hashes; only then are older ones removed. Nothing random is in it: batches depend on the seed and
@@ -74,7 +74,7 @@ class CheckpointFolder:
     """The checkpoints of one training.
 
     identity: whose training it is (fingerprints); a checkpoint of another one is not used.
-    on_problem: told, in a sentence, of each checkpoint that cannot be used or written.
+    on_problem: told, in a sentence, of every checkpoint that cannot be used or written.
     """
 
     def __init__(

@@ -36,7 +36,7 @@ from loracle.training.saving import BY_COST, CheckpointInterval, Saving
 
 _MIN_BUDGET_TOKENS = 16
 
-AUTO_BUDGET_TOKENS = {"cpu": 2048, "cuda": 16384}
+AUTO_BUDGET_TOKENS = {"cpu": 2048, "mps": 2048, "cuda": 16384}
 
 
 @dataclass(frozen=True)
@@ -102,7 +102,7 @@ def train(
 ) -> None:
     """Train the adapter in place.
 
-    sequences: token ids with loss weights; groups: the prefix group of each, shape (S,).
+    sequences: token ids with loss weights; groups: the prefix group for each, shape (S,).
     resume_from: the checkpoint whose step was the last one done; None starts with the first.
 
     Raises:
@@ -169,7 +169,7 @@ class _Memory:
         if not is_out_of_memory(error):
             raise error
         release_cached_memory()
-        # No row is longer than the budget unless one sequence is: halving goes on until then.
+        # No row is longer than the budget unless one sequence is: halving continues until then.
         if self.budget_tokens <= _MIN_BUDGET_TOKENS:
             raise OutOfMemoryError(
                 f"step {step + 1}: out of memory even one sequence at a time (the longest has "

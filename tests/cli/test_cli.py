@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -237,7 +238,11 @@ MISTAKES = {
     ),
     "an unknown LoRA field": (
         ["run", "a.jsonl", "--eval", "test.jsonl", "--set", "lora.rank_pattern_=1"],
-        "did you mean rank_pattern",
+        "did you mean lora.rank_pattern?",
+    ),
+    "another tool's name of a LoRA field": (
+        ["run", "a.jsonl", "--eval", "test.jsonl", "--set", "lora.rank=16"],
+        "did you mean lora.r?",
     ),
     "a missing model folder": (
         ["run", "a.jsonl", "--eval", "test.jsonl", "--model", "./nowhere"],
@@ -267,6 +272,49 @@ def test_a_mistake_is_one_clear_message_and_exit_code_2(mistake, data, monkeypat
     assert not (data / "run/base").exists()
 
 
+def test_a_missing_model_is_found_before_there_is_a_run_folder(data, monkeypatch, capsys):
+    command = ["run", "a.jsonl", "--eval", "test.jsonl", "--model", "./nowhere", "--out", "run"]
+    assert loracle(*command, monkeypatch=monkeypatch) == 2
+    assert "model ./nowhere: there is no such folder" in capsys.readouterr().err
+    assert not (data / "run").exists()
+
+
+def test_a_run_is_named_by_date_and_candidates_and_found_again(
+    model_folder, data, monkeypatch, capsys
+):
+    settings = [part for item in FAST for part in ("--set", item)]
+    command = ["run", "a.jsonl", "b.jsonl", "--eval", "test.jsonl", "--model", model_folder]
+    for _ in range(2):
+        assert loracle(*command, *settings, monkeypatch=monkeypatch) == 0
+    [folder] = (data / "runs").iterdir()
+    assert re.fullmatch(r"\d{4}-\d\d-\d\d-a-vs-b", folder.name)
+    shown = capsys.readouterr().err
+    assert "finished before" in shown
+    # The way on: report, reasons, and the adapter if one is recommended.
+    report, reasons, *adapter = shown.split("Next:\n")[-1].splitlines()
+    assert report.split() == ["the", "report", f"runs/{folder.name}/report.html"]
+    assert reasons.split() == ["the", "reasons", "loracle", "decide", f"runs/{folder.name}"]
+    results = json.loads((folder / "results.json").read_text())
+    recommended = results["decisions"][0]["recommended"]
+    assert len(adapter) == (recommended is not None)
+
+
+def test_a_run_speaks_chinese_or_not_at_all(model_folder, data, monkeypatch, capsys):
+    assert run(model_folder, monkeypatch, "--language", "zh") == 0
+    shown = capsys.readouterr()
+    sentence = json.loads((data / "run/results.json").read_text())["decisions"][0]["sentence"]
+    assert "".join(shown.out.split()).endswith("".join(sentence["zh"].split()))
+    assert "run 已结束，用时" in shown.err
+    assert "接下来：" in shown.err
+    assert "run finished in" in (data / "run/pipeline.log").read_text()
+    assert run(model_folder, monkeypatch, "--quiet") == 0
+    quiet = capsys.readouterr()
+    assert "".join(quiet.out.split()).endswith("".join(sentence["en"].split()))
+    assert all(line.startswith("warning: ") for line in quiet.err.splitlines())
+    assert run(model_folder, monkeypatch, "--json", "-v") == 0
+    assert "run_started" not in json.loads(capsys.readouterr().out)
+
+
 BAD_ROWS = {
     "bad JSON": ('{"messages": [}', "a.jsonl:2"),
     "no assistant turn": ('{"messages": [{"role": "user", "content": "x"}]}', "assistant"),
@@ -290,31 +338,6 @@ def test_bad_rows_are_named_before_a_model_is_loaded(
     assert "b.jsonl" in shown
 
 
-OPTIONS = {
-    "run": {
-        "candidates",
-        "--eval",
-        "--model",
-        "--out",
-        "--plan",
-        "--set",
-        "--json",
-        "--dry-run",
-    },
-    "decide": {"run_folder", "--metric", "--confidence", "--language", "--json"},
-    "compare": {"run_a", "run_b", "--metric", "--confidence", "--json"},
-}
-
-
-@pytest.mark.parametrize("name", OPTIONS)
-def test_the_options_of_a_command_are_these(name):
-    import typer.main
-
-    command = typer.main.get_command(cli.app).commands[name]
-    options = {name for parameter in command.params for name in parameter.opts}
-    assert options - {"--help"} == OPTIONS[name]
-
-
 def test_a_finished_run_is_decided_and_compared_from_its_files(
     model_folder, data, monkeypatch, capsys
 ):
@@ -333,7 +356,8 @@ def test_a_finished_run_is_decided_and_compared_from_its_files(
     decided = json.loads(capsys.readouterr().out)
     assert decided.pop("frozen_rule") is True
     assert decided == {key: results[key] for key in decided}
-    assert set(decided) == {"rule", "precision", "estimates", "comparisons", "decisions"}
+    judged = {"rule", "precision", "estimates", "comparisons", "decisions", "read_first"}
+    assert set(decided) == judged
 
     changed = ("decide", "run", "--metric", "em", "--confidence", "0.9")
     assert loracle(*changed, monkeypatch=monkeypatch) == 0

@@ -88,7 +88,7 @@ def test_squads_form_gives_an_example_a_question(name: str, num_empty: int) -> N
     assert dataset.format == "squad"
     assert dataset.num_rows == len(questions)
     assert [(e.id, e.question, e.context, e.references) for e in dataset.examples] == asked
-    # Two questions of CMRC's trial set are empty; they are named, with the line of each.
+    # Two questions of CMRC's trial set are empty; they are named, with the line for each.
     assert dataset.num_dropped == ({"empty text": num_empty} if num_empty else {})
     lines = path.read_text(encoding="utf-8").split("\n")
     assert all('"question": ""' in lines[drop.line] for drop in dataset.drops)

@@ -6,33 +6,35 @@ import re
 
 import numpy as np
 
+from loracle.decision.reasons import reasons
 from loracle.decision.rule import Decision, decide
 from loracle.decision.wording import (
     Circumstances,
     Text,
-    reasons,
     sentence,
     undecided_sentence,
 )
 from loracle.statistics import Analysis, ScoredSet, Terms, analyse
 
 METRIC = "f1"
+NUM = 60
 FAST = Terms(num_resamples=499)
 COSTS = {"clean": 24_298.0, "small": 5_042.0, "copy": 24_298.0}
 
 
-def scores(mean: float, kind: int, num: int = 60) -> np.ndarray:
+def scores(mean: float, kind: int, num: int = NUM) -> np.ndarray:
     """Right or wrong for `num` questions of which the share `mean` is right."""
     order = np.random.default_rng(kind).permutation(num)
     return (order < round(mean * num)).astype(float)[None, :]
 
 
 def judged(
-    *, num_clusters: int = 60, terms: Terms = FAST, **rows: np.ndarray
+    *, num_clusters: int = NUM, terms: Terms = FAST, **rows: np.ndarray
 ) -> tuple[Decision, Analysis]:
-    clusters = [str(i % num_clusters) for i in range(60)]
+    num_questions = rows["base"].shape[1]
+    clusters = [str(i % num_clusters) for i in range(num_questions)]
     analysis = analyse([ScoredSet("test", clusters, rows)], "base", terms)
-    return decide(analysis, COSTS)[0], analysis
+    return decide(analysis, {**dict.fromkeys(rows, 1.0), **COSTS})[0], analysis
 
 
 def words(found: tuple[Decision, Analysis], **facts) -> Text:
@@ -65,52 +67,132 @@ def test_a_single_candidate_is_compared_with_the_base_alone():
     assert "其他" not in text.zh
 
 
-def test_no_difference_says_how_many_questions_would_show_it_and_which_is_cheapest():
+def test_between_contenders_it_says_how_many_questions_are_missing_and_which_to_take():
     found = judged(base=BASE, clean=scores(0.8, 1), small=scores(0.75, 2))
-    text = words(found)
-    needed = found[1].comparison("clean", "small", "test").questions_needed
-    assert text.en.startswith(
-        f"No difference shown between clean and small; clean · small: about {needed:,} questions "
-        "like these would be needed to see the observed 5.0 points, 60 were asked."
+    decision, analysis = found
+    pair = analysis.comparison("clean", "small", "test")
+    assert decision.verdict == "cannot_tell"
+    assert decision.more is None
+    assert pair.questions_needed is not None
+    assert pair.questions_needed > 600
+    assert words(found).en == (
+        "Cannot tell yet which is best: clean or small; the first two are 5.0 points apart; more "
+        "than 10 times as many questions would be needed to settle it. Take small: cheaper to "
+        "train."
     )
-    assert text.en.endswith("Of those shown to help, small was the cheapest to train.")
-    assert "clean 和 small 之间未显示出差异" in text.zh
-    assert f"约需 {needed:,} 道" in text.zh
+    assert words(found).zh == (
+        "尚无法判断哪个最好：clean 或 small；前两者相差 5.0 分；需要超过 10 倍的题目才能得出结论。"
+        "选用 small：训练成本更低。"
+    )
     english, chinese = why(found)
     assert "Training tokens computed: clean 24,298, small 5,042." in english
     assert "训练计算的 token 数：clean 24,298，small 5,042。" in chinese
 
 
-def test_candidates_with_the_same_answers_are_said_to_have_equal_means():
+def test_candidates_with_the_same_answers_are_equal_once_the_questions_are_enough():
     good = scores(0.8, 1)
-    found = judged(base=BASE, clean=good, copy=good)
-    assert "clean · copy: their means are equal" in words(found).en
-    assert "平均分相同" in words(found).zh
-    assert "of equal costs the better mean was taken" in why(found)[0]
+    few = judged(base=BASE, clean=good, copy=good)
+    assert few[0].verdict == "cannot_tell"
+    assert "the first two have equal means; about 250 more questions" in words(few).en
+    assert "前两者平均分相同" in words(few).zh
+    good = scores(0.8, 1, 600)
+    many = judged(num_clusters=600, base=scores(0.1, 0, 600), clean=good, copy=good)
+    assert words(many).en == (
+        "Tie: clean or copy. Take clean: the better mean at the lowest cost. A difference of 2.0 "
+        "points between them is ruled out."
+    )
+    assert words(many).zh == (
+        "并列：clean 或 copy。选用 clean：成本最低者中平均分较高。已排除它们之间有 2.0 分的差异。"
+    )
+    assert "clean against copy: +0.0 points" in why(many)[0]
+    assert "equal within 2.0 points" in why(many)[0]
+    assert "of equal costs the better mean was taken" in why(many)[0]
 
 
-def test_none_helps_keeps_the_base_and_names_the_best_and_the_harmful():
-    found = judged(base=scores(0.8, 0), clean=scores(0.82, 0), small=scores(0.1, 2))
+def test_a_large_gain_on_few_questions_is_not_called_no_help():
+    """12 questions in 8 groups and 39 points ahead: what once was `None helps`."""
+    base, ca = np.zeros((1, 12)), np.zeros((1, 12))
+    ca[0, [0, 1, 3, 4, 6]], ca[0, 5] = 1.0, -0.32
+    found = judged(num_clusters=8, base=base, clean=ca, small=base)
+    assert found[0].verdict == "cannot_tell"
+    assert re.fullmatch(
+        r"Cannot tell yet: clean is 39\.0 points ahead; about \d+ more questions of this kind "
+        r"\(in \d+ more groups\) would settle it\.",
+        words(found).en,
+    )
+    assert re.fullmatch(
+        r"尚无法判断：clean 领先 39\.0 分；再加约 \d+ 道同类题目（\d+ 个独立组）即可判断。",
+        words(found).zh,
+    )
+    assert "with a chance of 80%, if the truth is as observed" in why(found)[0]
+
+
+def test_where_nobody_is_ahead_it_says_what_may_still_be_gained():
+    found = judged(base=scores(0.5, 0), clean=scores(0.4, 1))
+    assert re.match(
+        r"Cannot tell yet: no candidate is ahead, but clean may gain up to \d\.\d points; ",
+        words(found).en,
+    )
+    assert "没有候选领先，但 clean 仍可能提升至多" in words(found).zh
+
+
+def test_none_helps_says_what_is_ruled_out_and_names_the_best_and_the_harmful():
+    base = scores(0.8, 0, 2000)
+    found = judged(num_clusters=2000, base=base, clean=base, small=scores(0.1, 2, 2000))
+    assert found[0].verdict == "none_helps"
     text = words(found)
-    assert text.en.startswith("None helps: no candidate is shown to be better than the base; keep")
-    assert text.en.endswith("small is harmful.")
+    assert re.fullmatch(
+        r"None helps: keep the base\. A gain of 2\.0 points is ruled out for every candidate; the "
+        r"best, clean, is at \+0\.0 points \(at best \+0\.\d\); small is harmful\.",
+        text.en,
+    )
+    assert text.zh.startswith("均无帮助：请保留基座模型。已排除任何候选有 2.0 分的提升；")
     assert text.zh.endswith("small 有害。")
 
 
 def test_harm_by_all_is_a_verdict():
     found = judged(base=scores(0.9, 0), clean=scores(0.1, 1), small=scores(0.2, 2))
     assert words(found).en == (
-        "Harmful: small and clean are shown to be worse than the base; keep the base."
+        "Do not fine-tune on any of these: small and clean are shown to be worse than the base; "
+        "keep the base."
     )
-    assert words(found).zh == "有害：small 和 clean 被证明比基座模型更差；请保留基座模型。"
+    assert words(found).zh == (
+        "不要在其中任何一个上微调：small 和 clean 被证明比基座模型更差；请保留基座模型。"
+    )
+    alone = judged(base=scores(0.9, 0), clean=scores(0.1, 1))
+    assert words(alone).en == (
+        "Do not fine-tune on clean: it is shown to be worse than the base (-80.0 points); keep the "
+        "base."
+    )
 
 
 def test_a_least_gain_is_part_of_the_words():
-    terms = Terms(min_gain=0.3, num_resamples=499)
+    terms = Terms(min_gain=0.3, worth=0.3, num_resamples=499)
     found = judged(terms=terms, base=BASE, clean=scores(0.35, 1))
-    assert "better than the base by more than 30.0 points" in words(found).en
-    assert "优于基座模型超过 30.0 分" in words(found).zh
-    assert "not shown to gain enough" in why(found)[0]
+    assert "clean is 25.0 points ahead, less than the 30.0 points asked for" in words(found).en
+    assert "领先 25.0 分，未达到要求的 30.0 分" in words(found).zh
+    assert "better than the base by more than 30.0 points" in why(found)[0]
+    assert "cannot tell, up to" in why(found)[0]
+
+
+def test_a_base_that_was_mostly_cut_is_told_of_in_the_verdict_itself():
+    found = judged(base=BASE, clean=scores(0.9, 1))
+    text = words(found, base_cut_share={"test": 0.62})
+    assert text.en.endswith("But 62% of the base's answers were cut off.")
+    assert text.zh.endswith("但基座模型有 62% 的回答被截断。")
+
+
+def test_long_names_are_cut_in_the_middle_unless_they_would_look_the_same():
+    long, other = ("客服对话数据-" + "去重" * 12 + end for end in ("-2024版", "-2025版"))
+    rows = {long: scores(0.9, 1), other: scores(0.2, 2)}
+    costs = dict.fromkeys(rows, 1.0)
+
+    def told(**rows: np.ndarray) -> str:
+        return sentence(*judged(base=BASE, **rows), Circumstances(METRIC, costs)).zh
+
+    assert told(**rows).startswith("使用 客服对话数据-…重去重-2024版：")
+    twin = long.replace("客服对话数据-", "客服对话数据-清洗")
+    assert told(**{long: scores(0.9, 1), twin: scores(0.2, 2)}).startswith(f"使用 {long}：")
 
 
 def test_reasons_state_the_rule_every_difference_and_what_was_not_measured():
@@ -158,7 +240,8 @@ def test_many_names_are_cut_with_their_number():
         Terms(num_resamples=99),
     )
     costs = dict.fromkeys(rows, 1.0)
-    text = sentence(decide(analysis, costs)[0], analysis, Circumstances(METRIC, costs))
+    decision = decide(analysis, costs)[0]
+    text = sentence(decision, analysis, Circumstances(METRIC, costs))
     assert "c0, c1, c2, c3, c4, c5 and 3 more" in text.en
     assert "等 9 个" in text.zh
 

@@ -1,6 +1,6 @@
 """A run that is stopped at any moment and resumed equals one that never was: byte for byte.
 
-Real child processes, real signals. The default suite has a kill of each kind; --slow has every
+Real child processes, real signals. The default suite has a kill of every kind; --slow has every
 signal at every moment, and more at random ones.
 """
 

@@ -23,8 +23,9 @@ from loracle.forest.ordering import Ordering
 from loracle.generation.generate import generate
 from loracle.generation.types import Answer, GenerationSettings, GenerationStatistics, Question
 from loracle.model import adapter
-from loracle.model.base import BaseModel, load_base, load_tokenizer, run_self_test
+from loracle.model.base import BaseModel, load_base, load_tokenizer
 from loracle.model.embedded import embedded_model_folder
+from loracle.model.self_test import run_self_test
 from loracle.training.loop import take
 from tests.generation.test_generate import by_transformers
 from tests.training.test_loop import awake, fail_when, gradient_of, one_by_one, relative_error

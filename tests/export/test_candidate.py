@@ -27,8 +27,11 @@ SETTINGS = [
 @pytest.fixture(scope="module")
 def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A finished run of one candidate."""
-    folder = tmp_path_factory.mktemp("work")
-    model = tiny.save_model(folder / "model")
+    return make_run(tmp_path_factory.mktemp("work"), SETTINGS)
+
+
+def make_run(folder: Path, changes: list[str], **sizes: int) -> Path:
+    model = tiny.save_model(folder / "model", **sizes)
     examples = tiny.passage_examples(3, 4)
     for name, chosen in (("a", examples), ("test", examples[4:])):
         rows = [
@@ -36,7 +39,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
             for e in chosen
         ]
         (folder / f"{name}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
-    settings = [part for item in SETTINGS for part in ("--set", item)]
+    settings = [part for item in changes for part in ("--set", item)]
     files = [folder / "a.jsonl", "--eval", folder / "test.jsonl"]
     assert loracle("run", *files, "--model", model, "--out", folder / "run", *settings) == 0
     return folder / "run"
@@ -236,3 +239,26 @@ def test_a_place_that_exists_an_unknown_name_and_no_wish_are_refused(
     ):
         assert loracle("export", run, *arguments) == 2
         assert message in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("kind", ["int8", "nf4"])
+def test_a_winner_of_a_quantised_base_says_what_it_is_merged_into(
+    kind: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    sizes = {"hidden_size": 64, "intermediate_size": 128}
+    run = make_run(tmp_path, [*SETTINGS, f"model.quantization={kind}"], **sizes)
+    results = json.loads((run / "results.json").read_text())
+    assert results["model"]["quantization"] == kind
+    assert results["model"]["batching"] == "forest"
+    assert kind in (run / "report.html").read_text()
+    capsys.readouterr()
+    assert loracle("export", run, "a", "--to", "merged", "--out", tmp_path / "out") == 0
+    printed = " ".join(capsys.readouterr().out.split())
+    assert "it gives the adapter's greedy answer to each of 8" in printed
+    assert f"merged into the unquantised base, while the run trained and scored it on {kind}" in (
+        printed
+    )
+    assert "of 8 greedy answers differ from those on the quantised base" in printed
+    merged = load_file(tmp_path / "out" / "model.safetensors")
+    assert {weight.dtype for weight in merged.values()} <= {torch.bfloat16, torch.float32}
+    assert f"| base weights | `{kind}` |" in (tmp_path / "out" / "README.md").read_text()

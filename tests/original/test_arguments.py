@@ -191,7 +191,10 @@ def test_a_config_that_is_not_there_is_named_with_the_nearest(config_dir: Path) 
     [
         ('{"r": 8,\n "bias" "none"}', "bad.json:2: bad JSON"),
         ("[8]", "bad.json: expected one JSON object"),
-        (json.dumps({"lora_alhpa": 8}), "bad.json: lora.lora_alhpa: .*did you mean lora_alpha"),
+        (
+            json.dumps({"lora_alhpa": 8}),
+            "bad.json: lora.lora_alhpa: .*did you mean lora.lora_alpha",
+        ),
         (json.dumps({"r": 0}), "bad.json: lora.r: found 0; "),
         (json.dumps({"bias": "some"}), "bad.json: lora.bias: found 'some'; expected none or all"),
         (json.dumps({"alpha": 8, "lora_alpha": 8}), "lora_alpha and alpha are one setting"),

@@ -51,7 +51,7 @@ def train_on(
 
 @pytest.fixture
 def expected(train_on: Callable[..., Any], tmp_path: Path) -> dict[str, tuple[str, torch.Tensor]]:
-    """The md5 of the adapter, and the answers, of each dataset trained on a model of its own."""
+    """The md5 of the adapter, and the answers, of every dataset trained on a model of its own."""
     found = {}
     for name in ("a", "b"):
         trained = train_on(fresh(), name)["model"]

@@ -95,7 +95,7 @@ def test_the_next_training_starts_from_the_base_whichever_object_is_passed(
     assert second["losses"] == first["losses"]
     assert adapter_fingerprint(second["model"]) == fingerprint
     names = [name for name, _ in second["model"].named_parameters() if "lora_" in name]
-    assert len(names) == 8, "one adapter, not two on top of each other"
+    assert len(names) == 8, "one adapter, not two on top of one another"
 
 
 def test_another_seed_is_another_training(

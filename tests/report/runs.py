@@ -5,9 +5,10 @@ from __future__ import annotations
 import json
 import random
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 from loracle import metrics
 from loracle.data.clusters import kinds_of, question_clusters
@@ -41,6 +42,10 @@ class Shape:
     seeds: tuple[int, ...] = (0,)
     num_steps: int = 12
     failed: tuple[str, ...] = ()
+    num_rows: Mapping[str, int] = field(default_factory=dict)
+    """Rows trained on, by candidate; 100 where it is not said."""
+    check: Mapping[str, Any] | None = None
+    """The content of check.json."""
 
 
 def right_or_wrong(quality: Mapping[str, float]) -> Answering:
@@ -67,6 +72,8 @@ def make_run(root: Path, shape: Shape, answer: Answering | None = None) -> Path:
     frozen = freeze(plan)
     plan_fingerprint = fingerprint(frozen)
     with RunFolder.open(root, frozen, plan_fingerprint) as folder:
+        if shape.check is not None:
+            write_json(folder.check, shape.check)
         sets = {entry.name: read_examples(entry.path) for entry in plan.evaluation}
         for name, examples in sets.items():
             keep_questions(folder, name, examples)
@@ -160,7 +167,7 @@ def _trial(
             for step in range(1, num_steps + 1):
                 writer.write(_step(step, num_steps))
     training = TrainingOutcome(
-        num_examples=100,
+        num_examples=shape.num_rows.get(name, 100),
         num_supervised_tokens=500,
         num_steps=num_steps,
         num_tokens_read=100 * num_steps,

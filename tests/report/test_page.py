@@ -179,7 +179,8 @@ def test_a_failed_candidate_stands_in_the_ranking_with_its_reason(tmp_path: Path
 def test_several_sets_and_seeds_have_a_decision_and_a_plot_each(tmp_path: Path) -> None:
     shape = Shape(QUALITY, num_questions=30, evaluations=("one", "two"), seeds=(0, 1))
     page = build_page(read_run(make_run(tmp_path / "demo", shape))).text
-    assert page.count("<svg") == 4  # all sets, each of the two, the training curves
+    # All sets, each of the two, the training curves; each for a screen and for a phone.
+    assert page.count("<svg") == 8
     for words in ("All sets", "The decision on each set", "clean · seed 1"):
         assert words in page
 

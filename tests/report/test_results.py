@@ -113,7 +113,8 @@ def judgement_of(
     if not names:
         record = {
             "rule": {"metric": metric, "confidence": 0.95, "min_gain": 0.0, "correction": "holm"}
-            | {"num_comparisons": 0, "power": 0.8},
+            | {"worth_having": 0.02, "num_comparisons": 0, "power": 0.8},
+            "read_first": [],
             "decisions": [
                 decision_record(WordedDecision(decision, wording.undecided_sentence(), []))
                 for decision in undecided([facts.name for facts in evaluations])
@@ -186,7 +187,7 @@ def objects_in(schema: Any) -> Iterator[dict[str, Any]]:
 def test_every_field_of_the_schema_is_required_described_and_known() -> None:
     schema = results_schema()
     objects = list(objects_in(schema))
-    assert len(objects) == 14
+    assert len(objects) == 15
     for definition in objects:
         assert definition["additionalProperties"] is False
         assert definition["required"] == list(definition["properties"])
@@ -344,11 +345,11 @@ def test_written_results_are_read_back(tmp_path: Path) -> None:
     assert read_results(tmp_path / "results.json") == results
 
 
-@pytest.mark.parametrize("content", [{"version": 1}, {"version": 3}, {}, []])
+@pytest.mark.parametrize("content", [{"version": 2}, {"version": 4}, {}, []])
 def test_results_of_another_version_are_refused(tmp_path: Path, content: object) -> None:
     write_json(tmp_path / "results.json", content)
     with pytest.raises(
-        RunFolderError, match=r"results\.json has version (1|3|None).*reads version 2"
+        RunFolderError, match=r"results\.json has version (2|4|None).*reads version 3"
     ):
         read_results(tmp_path / "results.json")
 

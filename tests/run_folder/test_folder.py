@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import io
 import subprocess
 import sys
 from pathlib import Path
@@ -11,11 +12,14 @@ from loracle.errors import RunFolderError
 from loracle.files import (
     JsonLinesWriter,
     read_json,
+    read_json_lines,
     write_atomically,
     write_json,
 )
 from loracle.run_folder.folder import RunFolder, TrialFolder
+from loracle.run_folder.reporter import Reporter
 from loracle.run_folder.trial_record import read_summary
+from loracle.run_folder.views import QuietView
 from tests.trial_summaries import summary
 
 FINGERPRINT = "9f2c"
@@ -190,12 +194,39 @@ def test_a_moved_data_file_continues_from_its_new_place(tmp_path: Path) -> None:
 
 def test_another_plan_is_refused_with_the_difference(tmp_path: Path) -> None:
     RunFolder.open(tmp_path, frozen(epochs=2.0), FINGERPRINT).close()
+    finished_trial(tmp_path)
     before = (tmp_path / "plan.json").read_bytes()
     with pytest.raises(RunFolderError, match="another plan") as caught:
         RunFolder.open(tmp_path, frozen(epochs=3.0), "other")
     assert "\n  training.epochs: 2 → 3" in str(caught.value)
     assert (tmp_path / "plan.json").read_bytes() == before
     RunFolder.open(tmp_path, frozen(epochs=2.0), FINGERPRINT).close()
+
+
+def test_another_plan_replaces_a_run_without_a_finished_trial_and_says_so(tmp_path: Path) -> None:
+    RunFolder.open(tmp_path, frozen(epochs=2.0), FINGERPRINT).close()
+    for name in ("trials/a--s0/steps.jsonl", "base/DONE", "events.jsonl", "notes.txt"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text("x\n")
+    with RunFolder.open(tmp_path, frozen(epochs=3.0), "other") as run:
+        with Reporter(run, QuietView(io.StringIO())):
+            pass
+        assert run.plan_fingerprint() == "other"
+    [row] = read_json_lines(run.events).rows
+    assert "training.epochs: 2 → 3" in row["message"]
+    assert not (tmp_path / "trials").exists()
+    assert not (tmp_path / "base").exists()
+    assert (tmp_path / "notes.txt").exists()
+
+
+def test_a_run_with_a_checkpoint_is_not_replaced(tmp_path: Path) -> None:
+    RunFolder.open(tmp_path, frozen(epochs=2.0), FINGERPRINT).close()
+    checkpoint = tmp_path / "trials/a--s0/checkpoint/state.safetensors"
+    checkpoint.parent.mkdir(parents=True)
+    checkpoint.write_text("hours of work")
+    with pytest.raises(RunFolderError, match="another plan"):
+        RunFolder.open(tmp_path, frozen(epochs=3.0), "other")
+    assert checkpoint.exists()
 
 
 def test_a_folder_with_other_files_is_refused_and_left_alone(tmp_path: Path) -> None:
@@ -275,6 +306,7 @@ def test_a_second_process_is_told_which_one_holds_the_folder(tmp_path: Path) -> 
 
 def test_a_refused_start_does_not_keep_the_folder_locked(tmp_path: Path) -> None:
     RunFolder.open(tmp_path, frozen(), FINGERPRINT).close()
+    finished_trial(tmp_path)
     refused = []
     for _ in range(2):
         with pytest.raises(RunFolderError) as caught:

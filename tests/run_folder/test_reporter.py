@@ -67,10 +67,10 @@ def test_each_log_gets_its_events_and_all_get_warnings_and_failures(tmp_path: Pa
     run = RunFolder(tmp_path)
     with Reporter(run, QuietView(io.StringIO())) as reporter:
         emit_all(reporter)
-    troubles = LINES[13:15]
-    assert log_lines(run.training_log) == [*LINES[6:9], *troubles]
-    assert log_lines(run.evaluation_log) == [*LINES[9:12], *troubles]
-    assert log_lines(run.pipeline_log) == [*LINES[:8], *LINES[11:13], *troubles, *LINES[15:]]
+    troubles = LINES[14:16]
+    assert log_lines(run.training_log) == [*LINES[7:10], *troubles]
+    assert log_lines(run.evaluation_log) == [*LINES[10:13], *troubles]
+    assert log_lines(run.pipeline_log) == [*LINES[:9], *LINES[12:14], *troubles, *LINES[16:]]
 
 
 def test_a_second_process_appends_to_the_records(tmp_path: Path) -> None:
@@ -191,7 +191,7 @@ def test_a_listener_that_fails_is_dropped_with_one_warning(tmp_path: Path, fails
     warnings = [row["message"] for row in rows if "tracker" in row.get("message", "")]
     assert warnings == [
         "tracker fake failed and gets nothing from here on (ConnectionError: no route to host); "
-        "the run goes on, its folder holds everything"
+        "the run continues, its folder holds everything"
     ]
     assert len(rows) == len(A_RUN) + 1
     assert failing.heard[-1] == fails_at

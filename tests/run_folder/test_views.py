@@ -3,7 +3,9 @@ from __future__ import annotations
 import io
 import itertools
 import os
+import re
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -11,10 +13,14 @@ import pytest
 from rich.console import Console
 
 from loracle.files import read_json_lines
+from loracle.language import Language
+from loracle.run_folder.bars import RichView, SafeConsole
+from loracle.run_folder.events import EVENTS
 from loracle.run_folder.folder import RunFolder
 from loracle.run_folder.reporter import Reporter
-from loracle.run_folder.views import PlainView, QuietView, RichView, _Console, choose_view
-from tests.run_events import A_RUN, LINES, STARTED, STEP, Clock, emit_all, log_lines
+from loracle.run_folder.views import PlainView, Progress, QuietView, TranslatedView, choose_view
+from loracle.text import cell_width
+from tests.run_events import A_RUN, ANSWERED, LINES, STARTED, STEP, Clock, emit_all, log_lines
 
 # Plain lines
 
@@ -61,7 +67,7 @@ def test_the_quiet_view_shows_warnings_and_failures_alone() -> None:
     stream = io.StringIO()
     with Reporter(None, QuietView(stream)) as reporter:
         emit_all(reporter)
-    assert stream.getvalue().splitlines() == LINES[13:15]
+    assert stream.getvalue().splitlines() == LINES[14:16]
 
 
 # Bars
@@ -80,24 +86,158 @@ def rich_output(
 def test_the_bars_show_the_trials_and_the_stage_and_results_stay() -> None:
     output = rich_output(emit_all, clock=itertools.count().__next__)
     assert "1 of 5 trials" in output
-    assert LINES[8] in output
-    for kept in (LINES[0], LINES[5], *LINES[11:15], LINES[16]):
+    assert "step 14/56 · loss 0.812 · 4,310 tokens/s" in output
+    for kept in (LINES[0], LINES[6], *LINES[12:16], LINES[17]):
         assert f"{kept}\n" in output
 
 
 def test_names_in_the_bars_are_text_and_not_markup() -> None:
     def events(reporter: Reporter) -> None:
         reporter.emit("trial_started", **(STARTED | {"trial": "[red]噪声[/red]"}))
+        reporter.emit("trial_skipped", trial="[b]x[/b]", index=3, num_trials=5, reason="done")
         reporter.emit("warning", message="[bold]x[/nothing]")
 
     output = rich_output(events)
-    assert "[2/5 [red]噪声[/red]] started" in output
+    assert "  [red]噪声[/red] " in output
+    assert "[3/5 [b]x[/b]] skipped" in output
     assert "warning: [bold]x[/nothing]" in output
 
 
 def test_a_long_line_does_not_break_the_bars() -> None:
     output = rich_output(lambda r: r.emit("trial_started", **(STARTED | {"trial": "n" * 99})), 60)
     assert max(len(line) for line in output.splitlines()) < 100
+
+
+def visible_lines(output: str) -> list[str]:
+    return [re.sub(r"\x1b\[[0-9;?]*[A-Za-z]|\r", "", line) for line in output.splitlines()]
+
+
+@pytest.mark.parametrize("width", [40, 80, 120])
+@pytest.mark.parametrize("name", ["n" * 99, "中文数据集" * 9, "alpaca-zh-cleaned-v2-short-answers"])
+@pytest.mark.parametrize("language", ["en", "zh"])
+def test_names_never_push_the_bars_out(name: str, width: int, language: Language) -> None:
+    stream = io.StringIO()
+    console = Console(file=stream, force_terminal=True, width=width, color_system=None)
+    with Reporter(None, RichView(console, Clock(), language)) as reporter:
+        reporter.emit("trial_started", **(STARTED | {"trial": name}))
+        reporter.emit("step", **(STEP | {"trial": name, "step": 56}))
+        reporter.emit("evaluated", **(ANSWERED | {"trial": name, "evaluation": name}))
+    lines = visible_lines(stream.getvalue())
+    bars = [line for line in lines if "━" in line]
+    assert bars
+    assert all(cell_width(line) <= width for line in bars)
+    assert any("…" in line for line in bars)
+
+
+def test_lines_above_the_bars_break_between_words_and_leave_paths_whole() -> None:
+    path = "runs/" + "x" * 60 + "/report.html"
+    message = f"longer ones are shortened in the middle of their passage, see {path} for it"
+    output = rich_output(lambda r: r.emit("warning", message=message), 60)
+    [lines] = [visible_lines(output)[:3]]
+    assert lines == [
+        "warning: longer ones are shortened in the middle of their",
+        "passage, see",
+        f"{path}",
+    ]
+
+
+def test_parts_that_do_not_fit_are_left_out_whole() -> None:
+    output = rich_output(lambda r: r.emit("step", **(STEP | {"step": 56})), 60)
+    shown = [line for line in visible_lines(output) if "step 56/56" in line]
+    assert shown[-1].split("━")[-1].split("─")[-1].strip() in (
+        "step 56/56 · loss 0.812",
+        "step 56/56",
+    )
+
+
+def test_answering_shows_questions_and_tokens() -> None:
+    clock = Clock()
+
+    def events(reporter: Reporter) -> None:
+        reporter.emit("evaluation_started", trial="a", evaluation="test", num_examples=301)
+        clock.now += 10
+        reporter.emit("evaluated", **(ANSWERED | {"trial": "a", "num_done": 301}))
+
+    output = rich_output(events, 120, clock)
+    assert "test: 301/301 questions · 1,980 tokens · 198 tokens/s · 10 s" in output
+
+
+def test_the_bars_tell_how_long_the_whole_run_will_take() -> None:
+    clock = Clock()
+
+    def events(reporter: Reporter) -> None:
+        reporter.emit("run_started", run="r", num_trials=2, candidates=["a", "b"])
+        reporter.emit("work_planned", num_steps={"a": 10, "b": 20}, num_questions=100)
+        reporter.emit("evaluation_started", trial="base", evaluation="t", num_examples=100)
+        clock.now += 50
+        reporter.emit("evaluated", **base_answers(100))
+        reporter.emit("base_finished", seconds=50.0)
+        reporter.emit("trial_started", **(STARTED | {"trial": "a", "num_steps": 10}))
+        reporter.emit("step", **(STEP | {"trial": "a", "step": 10, "num_steps": 10}))
+
+    # 20 steps of 2 s and 200 answers of 0.5 s are left.
+    assert "about 2 min 20 s left" in rich_output(events, 120, clock)
+
+
+def base_answers(num: int) -> dict[str, object]:
+    return {
+        "trial": "base",
+        "evaluation": "t",
+        "num_done": num,
+        "num_examples": num,
+        "num_tokens": 9,
+    }
+
+
+def test_the_bars_move_by_themselves() -> None:
+    stream = io.StringIO()
+    console = Console(file=stream, force_terminal=True, width=80, color_system=None)
+    with Reporter(None, RichView(console)) as reporter:
+        reporter.emit("base_started")
+        before = len(stream.getvalue())
+        deadline = time.monotonic() + 20
+        while len(stream.getvalue()) == before and time.monotonic() < deadline:
+            time.sleep(0.05)
+        assert len(stream.getvalue()) > before
+
+
+def test_what_the_moving_bars_meet_ends_the_display_at_the_next_event(tmp_path: Path) -> None:
+    run = RunFolder(tmp_path)
+
+    class Closing(io.StringIO):
+        closed_now = False
+
+        def write(self, text: str) -> int:
+            if self.closed_now:
+                raise OSError(5, "Input/output error")
+            return super().write(text)
+
+    stream = Closing()
+    view = RichView(SafeConsole(file=stream, force_terminal=True))
+    with Reporter(run, view) as reporter:
+        reporter.emit("base_started")
+        stream.closed_now = True
+        time.sleep(0.6)
+        reporter.emit("base_finished", seconds=1.0)
+    assert any("nothing is displayed" in line for line in log_lines(run.pipeline_log))
+
+
+def test_a_view_can_speak_chinese_while_the_logs_stay_english(tmp_path: Path) -> None:
+    run, stream = RunFolder(tmp_path), io.StringIO()
+    with Reporter(run, TranslatedView(PlainView(stream), "zh")) as reporter:
+        emit_all(reporter)
+    shown = stream.getvalue().splitlines()
+    assert shown[0] == "demo 开始：共 5 次训练，候选数据集 clean, noisy"
+    assert "[2/5 noisy] 第 14/56 步 · 损失 0.812 · 4,310 token/秒 · 剩余 1 分 24 秒" in shown
+    assert shown[-1] == "demo 已结束，用时 1 小时 02 分；1 次失败；报告 demo/report.html"
+    assert log_lines(run.pipeline_log)[0] == LINES[0]
+    assert type(choose_view("plain", "zh")) is TranslatedView
+
+
+def test_every_event_has_words_in_both_languages() -> None:
+    placeholder = re.compile(r"{(\w+)")
+    for kind, event in EVENTS.items():
+        assert set(placeholder.findall(event.line)) == set(placeholder.findall(event.line_zh)), kind
 
 
 def test_many_fast_steps_draw_few_frames() -> None:
@@ -121,7 +261,7 @@ def test_the_bars_survive_a_broken_pipe(tmp_path: Path) -> None:
     reading, writing = os.pipe()
     run = RunFolder(tmp_path)
     stream = io.TextIOWrapper(io.FileIO(writing, "w"), write_through=True)
-    view = RichView(_Console(file=stream, force_terminal=True), Clock())
+    view = RichView(SafeConsole(file=stream, force_terminal=True), Clock())
     stderr = sys.stderr
     with Reporter(run, view) as reporter:
         reporter.emit("base_started")
@@ -159,26 +299,28 @@ class Terminal(io.StringIO):
 
 
 @pytest.mark.parametrize(
-    ("stream", "term", "json_output", "view"),
+    ("stream", "term", "progress", "view"),
     [
-        (Terminal(), "xterm", False, RichView),
-        (Terminal(), "xterm", True, PlainView),
-        (Terminal(), "dumb", False, PlainView),
-        (io.StringIO(), "xterm", False, PlainView),
-        (None, "xterm", False, PlainView),
+        (Terminal(), "xterm", "auto", RichView),
+        (Terminal(), "xterm", "plain", PlainView),
+        (Terminal(), "xterm", "quiet", QuietView),
+        (Terminal(), "xterm", "verbose", PlainView),
+        (Terminal(), "dumb", "auto", PlainView),
+        (io.StringIO(), "xterm", "auto", PlainView),
+        (None, "xterm", "auto", PlainView),
     ],
 )
 def test_bars_are_for_people_at_a_terminal(
     monkeypatch: pytest.MonkeyPatch,
     stream: io.StringIO | None,
     term: str,
-    json_output: bool,
+    progress: Progress,
     view: type,
 ) -> None:
     monkeypatch.setenv("TERM", term)
     monkeypatch.setenv("FORCE_COLOR", "1")
     monkeypatch.setattr(sys, "stderr", stream)
-    assert type(choose_view(json_output)) is view
+    assert type(choose_view(progress)) is view
 
 
 def test_without_a_standard_error_stream_the_run_goes_on(
@@ -186,6 +328,6 @@ def test_without_a_standard_error_stream_the_run_goes_on(
 ) -> None:
     monkeypatch.setattr(sys, "stderr", None)
     run = RunFolder(tmp_path)
-    with Reporter(run, choose_view(json_output=False)) as reporter:
+    with Reporter(run, choose_view()) as reporter:
         emit_all(reporter)
     assert len(read_json_lines(run.events).rows) == len(A_RUN)

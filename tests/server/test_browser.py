@@ -1,4 +1,4 @@
-"""The live page in a real browser; skipped where there is none."""
+"""The live page in a real browser; skipped if there is none."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def test_a_run_is_watched_from_its_start_to_its_report(tmp_path: Path) -> None:
         page.wait_for(f"{status} === 'interrupted'")
         assert page.evaluate(f"{STATUS_WORDS}.innerText").startswith("Interrupted")
         with at_work(root):
-            # Another one goes on.
+            # Another one continues.
             page.wait_for(f"{status} === 'running'")
             # The run ends: the page becomes its report by itself.
             shutil.move(tmp_path / "trials", root / "trials")

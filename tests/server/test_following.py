@@ -147,3 +147,27 @@ def test_a_long_curve_is_the_means_of_equally_many_neighbours() -> None:
     assert len(points) <= 5
     assert points == [(2.5, 25.0), (6.5, 65.0), (10.5, 105.0), (14.5, 145.0)]
     assert len(points) <= MAX_CURVE_POINTS
+
+
+def test_the_state_says_how_long_the_run_will_still_take(tmp_path: Path) -> None:
+    path = tmp_path / "events.jsonl"
+    minute = "2026-01-01T10:{:02d}:00+00:00".format
+    append(
+        path,
+        {"event": "run_started", "time": minute(0), "num_trials": 1, "candidates": ["a"]},
+        {"event": "work_planned", "time": minute(0), "num_steps": {"a": 10}, "num_questions": 60},
+        {"event": "evaluation_started", "time": minute(1), "trial": "base"}
+        | {"evaluation": "t", "num_examples": 60},
+        {"event": "evaluated", "time": minute(2), "trial": "base"}
+        | {"evaluation": "t", "num_done": 60, "num_examples": 60, "num_tokens": 90},
+        {"event": "base_finished", "time": minute(2), "seconds": 60.0},
+        {"event": "trial_started", "time": minute(2), "trial": "a", "num_steps": 10},
+    )
+    follower = Follower(path)
+    assert follower.read()["remaining_seconds"] is None
+    step = {"trial": "a", "step": 4, "num_steps": 10, "loss": 1.0, "tokens_read": 9, "seconds": 5.0}
+    append(path, {"event": "step", "time": minute(3), **step})
+    # 6 steps of 5 s, 60 answers of 1 s.
+    assert follower.read()["remaining_seconds"] == 90.0
+    append(path, {"event": "run_finished", "time": minute(9), "num_failed": 0})
+    assert follower.read()["remaining_seconds"] is None

@@ -72,3 +72,33 @@ def test_the_questions_stated_as_needed_are_right_within_a_fifth(gain):
     stated = decisions.questions_stated(1_001, gain, 120)
     fewer, more = (decisions.power(1_000, gain, round(times * stated), 4) for times in (0.8, 1.2))
     assert fewer < 0.8 < more
+
+
+@pytest.mark.parametrize("rare", [False, True], ids=["usual answers", "rare changes"])
+@pytest.mark.parametrize("num_clusters", [40, 200, 400])
+def test_a_gain_that_is_there_is_ruled_out_in_at_most_one_of_twenty_experiments(num_clusters, rare):
+    """One candidate gains exactly what is worth having, the others nothing."""
+    found = decisions.false_none_helps(400, num_clusters, seed=6, rare=rare)
+    assert found.num_named <= stats.binom.ppf(0.999, found.num_experiments, LEVEL)
+
+
+@pytest.mark.parametrize("rare", [False, True], ids=["usual answers", "rare changes"])
+@pytest.mark.parametrize("num_clusters", [40, 200, 400])
+def test_candidates_that_differ_are_called_equal_in_at_most_one_of_twenty_experiments(
+    num_clusters, rare
+):
+    """One candidate is better by exactly what is worth having."""
+    found = decisions.false_equal(400, num_clusters, seed=7, rare=rare)
+    assert found.num_named <= stats.binom.ppf(0.999, found.num_experiments, LEVEL)
+
+
+def test_few_questions_leave_the_verdict_open_and_many_settle_it():
+    few = decisions.verdicts(100, 0.1, 12)
+    assert few.get("cannot_tell", 0) > 0.9
+    assert few.get("none_helps", 0) < LEVEL
+    gain = [decisions.verdicts(100, 0.1, num).get("use", 0) for num in (12, 60, 200)]
+    assert gain == sorted(gain)
+    assert gain[-1] > 0.8
+    none = [decisions.verdicts(200, 0.0, num, 1).get("none_helps", 0) for num in (12, 200, 600)]
+    assert none == sorted(none)
+    assert none[-1] > 0.4

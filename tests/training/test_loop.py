@@ -21,7 +21,8 @@ from loracle.forest.ordering import Ordering, prefix_groups
 from loracle.forest.spans import cut_into_spans
 from loracle.forest.trie import Sequences
 from loracle.model import adapter
-from loracle.model.base import BaseModel, base_fingerprint, run_self_test, wrap_base
+from loracle.model.base import BaseModel, base_fingerprint, wrap_base
+from loracle.model.self_test import run_self_test
 from loracle.model.token_dropout import keyed, token_dropouts, token_keys
 from loracle.training import loop as training
 from loracle.training.loop import (

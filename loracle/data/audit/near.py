@@ -150,7 +150,7 @@ def _slots(hashes: U64) -> I64:
 
 def _common(texts: Sequence[str]) -> npt.NDArray[np.bool_] | None:
     """By slot, the n-grams that stand in more than COMMON_SHARE of (a sample of) the texts; None
-    where there are too few texts to tell."""
+    if there are too few texts to tell."""
     if len(texts) < MIN_TEXTS_FOR_COMMON:
         return None
     sample = texts[:: max(1, len(texts) // _COMMON_SAMPLE)]

@@ -47,7 +47,7 @@ def fetch_dataset(
 ) -> HubFiles:
     """The files of one split of a hub's dataset.
 
-    split: None takes the only one, or else `default_split` where there are several.
+    split: None takes the only one, or else `default_split` if there are several.
     commit: what to read in place of the location's revision, so that a later run reads the same.
 
     Raises DataError (no such repository, revision, configuration, split or file; no access; no

@@ -47,7 +47,7 @@ def find_split(
     cards: the content of the repository's cards, by path. config: None is the default one.
     split: None is the only one, or else `default_split` where that exists.
 
-    Raises DataError where there is no such configuration or split, or several to choose from.
+    Raises DataError if there is no such configuration or split, or several to choose from.
     """
     found, splits = find_splits(repository, paths, cards, config=config)
     chosen = split

@@ -209,7 +209,7 @@ class ModelScope(Hub):
         if files:
             return repository.error(
                 f"the download of {listed(files)} broke off ({first_line(error)}); run the "
-                "command again: it goes on where it stopped"
+                "command again: it continues where it stopped"
             )
         if isinstance(error, library.APIError):
             return repository.error(f"ModelScope answered: {first_line(error)}; try again later")

@@ -21,7 +21,7 @@ _OTHER_WEIGHTS = frozenset({".gguf", ".bin", ".pth", ".pt", ".onnx", ".h5", ".sa
 def model_paths(
     repository: Repository, paths: Iterable[str], *, with_code: bool, with_weights: bool = True
 ) -> list[str]:
-    """The files to fetch. Raises ModelError where there are no weights that can be loaded."""
+    """The files to fetch. Raises ModelError if there are no weights that can be loaded."""
     names = sorted(paths)
     weights = next(
         (found for pattern in _WEIGHTS if (found := [n for n in names if _fits(n, pattern)])), None

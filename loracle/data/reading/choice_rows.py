@@ -219,7 +219,7 @@ def _written(text: str, column: str, faults: Faults) -> Sequence[tuple[str, obje
 
 
 def _reply(row: RowValue, choices: Sequence[Choice], faults: Faults) -> str | None:
-    """The letters of the right choices, in order, joined: "B", or "BD" where there are two."""
+    """The letters of the right choices, in order, joined: "B", or "BD" if there are two."""
     given = {name: row[name] for name in ANSWER_COLUMNS if not is_blank(row.get(name))}
     if not given:
         faults.add(

@@ -49,7 +49,7 @@ class Source(NamedTuple):
 
     kind: what it is as a whole, shown before what its files are; "" for a single file.
     ignored: files in its folder that are not data.
-    registry: the file that says how it is read, where there is one.
+    registry: the file that says how it is read, if there is one.
     shown_folder: the folder above its files, and what stands for it where they are named:
         ("/cache/.../", "org/name@commit:") for a hub's.
     """
@@ -75,7 +75,7 @@ class Source(NamedTuple):
 def resolve(location: str | Path, options: ReadOptions) -> Source:
     """Find the files of a location.
 
-    Raises DataError where there is nothing to read, or more than one split and none is named.
+    Raises DataError if there is nothing to read, or more than one split and none is named.
     """
     location = os.fspath(location)
     if is_hub_location(location):

@@ -1,4 +1,4 @@
-"""What was done with rows that stay: counted by kind, with the first place of each."""
+"""What was done with rows that stay: counted by kind, with the first place for each."""
 
 from __future__ import annotations
 

@@ -33,7 +33,7 @@ from loracle.data.reading.tool_calls import tools_of
 
 
 def parse_alpaca(row: RowValue, faults: Faults, options: ReadOptions) -> RowContent:
-    """The user's turn is the instruction, and below it the input where there is one."""
+    """The user's turn is the instruction, and below it the input if there is one."""
     parts = [
         optional_text(row, "instruction", faults),
         optional_text(row, "input", faults),
@@ -96,7 +96,7 @@ def parse_prompt_completion(row: RowValue, faults: Faults, options: ReadOptions)
 
 
 def parse_question(row: RowValue, faults: Faults, options: ReadOptions) -> RowContent:
-    """A question, the passage before it where there is one, and its answer or answers.
+    """A question, the passage before it if there is one, and its answer or answers.
 
     The reply is `answer`, or else the first of `answers`; the references are `answers`, or
     `answer` where it is a list.

@@ -48,7 +48,7 @@ def delimiter_of(source: TextFile, *, tabs: bool) -> str:
 def rows_of_csv(source: TextFile, delimiter: str) -> Iterator[Row]:
     """The rows under the header, each with the line where it starts.
 
-    Raises DataError where there is no usable header or a quote is never closed.
+    Raises DataError if there is no usable header or a quote is never closed.
     """
     file = str(source.path)
     # The limit is the process's own; csv has no other way to say it.

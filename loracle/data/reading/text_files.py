@@ -108,18 +108,18 @@ def look(path: Path, encoding: str | None) -> TextFile:
     return TextFile(path, compression, codecs.lookup(chosen).name)
 
 
-def packed_head(source: TextFile, num_bytes: int) -> bytes:
-    """The first bytes of what is packed in a file."""
-    with _readable(source.path), _decompressed(source.path, source.compression) as raw:
-        return raw.read(num_bytes) or b""
-
-
 def _refuse_bomb(path: Path, compression: str) -> None:
     """Unpack the file once without looking at it, before its rows fill time and memory."""
     # Damage is said by whoever reads the rows, with what can be read before it.
     with suppress(EOFError, zlib.error, OSError), _decompressed(path, compression) as raw:
         while raw.read(BUFFER_BYTES):
             pass
+
+
+def packed_head(source: TextFile, num_bytes: int) -> bytes:
+    """The first bytes of what is packed in a file."""
+    with _readable(source.path), _decompressed(source.path, source.compression) as raw:
+        return raw.read(num_bytes) or b""
 
 
 def too_large(num_bytes: int) -> Fault:

@@ -17,7 +17,7 @@ from loracle.forest.attention.interface import KeysValues
 
 @dataclass
 class BranchAttention:
-    """Decoding: C new tokens of each of S live sequences, packed as N = S * C.
+    """Decoding: C new tokens for each of S live sequences, packed as N = S * C.
 
     A sequence sees its path in its row (keys computed at prefill, stored once a row), then its
     own branch: the tokens decoded so far and the new ones before it.
@@ -35,10 +35,14 @@ class BranchAttention:
     branch_lengths_S: Tensor
     num_new: int
     _biases: dict[tuple[int, torch.dtype], Tensor] = field(default_factory=dict)
+    _copies: dict[torch.device, BranchAttention] = field(default_factory=dict)
 
     def attend(
         self, layer: int, query: Tensor, key: Tensor, value: Tensor, scale: float, window: int
     ) -> Tensor:
+        if query.device != self.row_S.device:
+            copy = self._on(query.device)
+            return copy.attend(layer, query, key, value, scale, window)
         prefix, branch = self.prefix[layer], self.branch[layer]
         num_sequences, num_new = len(self.row_S), self.num_new
         num_kv_heads, _, head_size = key.shape
@@ -63,6 +67,22 @@ class BranchAttention:
         return mixed.permute(0, 3, 1, 2, 4).reshape(
             num_sequences * num_new, num_kv_heads * num_groups, head_size
         )
+
+    def _on(self, device: torch.device) -> BranchAttention:
+        """The same for layers on another device; made once a step. Each layer's keys are there."""
+        if device not in self._copies:
+            copy = self._copies[device] = BranchAttention(
+                self.prefix,
+                self.branch,
+                self.path_SL.to(device),
+                self.row_S.to(device),
+                self.slot_S.to(device),
+                self.branch_lengths_S.to(device),
+                self.num_new,
+            )
+            # Known here: reading it from the copy would wait for that device.
+            vars(copy)["_num_slots"] = self._num_slots
+        return self._copies[device]
 
     @cached_property
     def _sequences_S1(self) -> Tensor:

@@ -19,6 +19,9 @@ from torch import Tensor, nn
 
 ATTENTION_NAME = "loracle_forest"
 
+# Arguments of attention functions that change what attention computes.
+_ALTERING = {"softcap": "capped scores (softcap)", "s_aux": "attention sinks"}
+
 
 class ForestContext(Protocol):
     """What the `forest` argument of a forward has to offer."""
@@ -60,11 +63,11 @@ def forest_attention(
     """
     if forest is None:
         raise RuntimeError("forest attention was called without its forest")
-    altering = [name for name in ("softcap", "s_aux") if kwargs.get(name) is not None]
+    altering = [words for name, words in _ALTERING.items() if kwargs.get(name) is not None]
     if dropout:
         altering.append("attention dropout")
     if altering:
-        raise RuntimeError(f"this model's attention uses {', '.join(altering)}")
+        raise RuntimeError(f"its attention uses {', '.join(altering)}")
     scale = query.shape[-1] ** -0.5 if scaling is None else scaling
     layer = int(module.layer_idx)  # type: ignore[arg-type]
     output = forest.attend(layer, query[0], key[0], value[0], scale, sliding_window or 0)

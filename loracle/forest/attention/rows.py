@@ -49,7 +49,7 @@ class _Span(NamedTuple):
 class RowAttention:
     """What RowAttention.attend needs to know of a forest.
 
-    bounds: first node and end of each row. subtree_ends_N, depths_N as in Forest.
+    bounds: first node and end of every row. subtree_ends_N, depths_N as in Forest.
     keep: where given, each layer's keys and values are kept there, by layer.
     """
 
@@ -59,6 +59,7 @@ class RowAttention:
     keep: dict[int, KeysValues] | None = None
     _visible: dict[int, list[Tensor]] = field(default_factory=dict)
     _spans: dict[tuple[int, torch.dtype], list[_Span]] = field(default_factory=dict)
+    _copies: dict[torch.device, RowAttention] = field(default_factory=dict)
 
     @classmethod
     def of(
@@ -75,6 +76,9 @@ class RowAttention:
     def attend(
         self, layer: int, query: Tensor, key: Tensor, value: Tensor, scale: float, window: int
     ) -> Tensor:
+        if query.device != self.subtree_ends_N.device:
+            copy = self._on(query.device)
+            return copy.attend(layer, query, key, value, scale, window)
         if self.keep is not None:
             self.keep[layer] = KeysValues(key, value)
         longest = max(stop - start for start, stop in self.bounds)
@@ -83,6 +87,14 @@ class RowAttention:
         spans = self._cut(window, query.dtype)
         output: Tensor = _ExplicitSpans.apply(query, key, value, spans, scale)  # type: ignore[no-untyped-call]
         return output
+
+    def _on(self, device: torch.device) -> RowAttention:
+        """The same for layers on another device; made once."""
+        if device not in self._copies:
+            self._copies[device] = RowAttention(
+                self.bounds, self.subtree_ends_N.to(device), self.depths_N.to(device), self.keep
+            )
+        return self._copies[device]
 
     def _attend_fused(
         self, query: Tensor, key: Tensor, value: Tensor, scale: float, window: int

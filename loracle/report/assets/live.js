@@ -26,7 +26,7 @@
   };
   const STATUSES = {
     waiting: ["Not started", "尚未开始"], running: ["Running", "运行中"], finished: ["Finished", "已结束"],
-    interrupted: ["Interrupted: its process is gone; the same command goes on", "已中断：进程已不在；用同一命令可继续"],
+    interrupted: ["Interrupted: its process is gone; the same command continues", "已中断：进程已不在；用同一命令可继续"],
   };
   const TONES = { done: "good", skipped: "good", failed: "bad" };
 
@@ -87,15 +87,29 @@
     return row;
   };
 
+  const durationOf = (seconds, [second, minute, hour]) => {
+    const whole = Math.max(1, Math.round(seconds));
+    const two = (number) => String(number).padStart(2, "0");
+    if (whole < 60) return `${whole} ${second}`;
+    if (whole < 3600) return `${Math.floor(whole / 60)} ${minute} ${two(whole % 60)} ${second}`;
+    const minutes = Math.round(whole / 60);
+    return `${Math.floor(minutes / 60)} ${hour} ${two(minutes % 60)} ${minute}`;
+  };
+
   let state = null;
   const showFacts = () => {
     if (!state) return;
     const seconds = state.updated ? Math.max(0, Math.round((Date.now() - Date.parse(state.updated)) / 1000)) : null;
     const age = seconds === null ? "–" : seconds < 120 ? `${seconds} s` : `${Math.round(seconds / 60)} min`;
     const done = state.trials.filter((trial) => ["done", "skipped"].includes(trial.stage) && trial.name !== "base").length;
+    // Counted down from what was left at the last event.
+    const left = state.status === "running" && typeof state.remaining_seconds === "number"
+      ? state.remaining_seconds - (seconds ?? 0) : null;
+    const [leftEnglish, leftChinese] = left === null ? ["", ""]
+      : [` · about ${durationOf(left, ["s", "min", "h"])} left`, ` · 剩余约 ${durationOf(left, ["秒", "分", "小时"])}`];
     part("facts").replaceChildren(say(
-      `${done} of ${state.num_trials} trials done · ${state.num_events.toLocaleString("en")} events, the last ${age} ago`,
-      `${state.num_trials} 次训练已完成 ${done} 次 · 共 ${state.num_events.toLocaleString("en")} 个事件，最近一次在 ${age} 前`));
+      `${done} of ${state.num_trials} trials done${leftEnglish} · ${state.num_events.toLocaleString("en")} events, the last ${age} ago`,
+      `${state.num_trials} 次训练已完成 ${done} 次${leftChinese} · 共 ${state.num_events.toLocaleString("en")} 个事件，最近一次在 ${age} 前`));
   };
   const show = () => {
     const [english, chinese] = STATUSES[state.status] ?? [state.status, state.status];

@@ -43,6 +43,7 @@ def all_sections(record: RunRecord) -> dict[str, Any]:
     findings = None if results is None else Findings(results)
     return {
         "run": record.root.name,
+        "model": None if results is None else _model_name(results["model"]["name"]),
         "created": None if results is None else results["created"][:10],
         "contents": [
             entry for entry in CONTENTS if findings is not None or entry[0] not in _NEED_RESULTS
@@ -59,16 +60,32 @@ def all_sections(record: RunRecord) -> dict[str, Any]:
     }
 
 
+def _model_name(name: str) -> str:
+    """The last part of a path or hub id."""
+    return name.rstrip("/").rpartition("/")[2]
+
+
 def _warnings(record: RunRecord, findings: Findings) -> Iterator[Said]:
     recommended = findings.decisions[0]["recommended"] if findings.decisions else None
     yield from audited.holdout_warnings(record)
-    yield from audited.leakage_warnings(record, recommended)
+    told = {fact["kind"] for fact in findings.read_first}
+    if "leakage" not in told:
+        yield from audited.leakage_warnings(record, recommended)
     if record.plan["model"].get("trust_remote_code"):
         yield (
             "Code that came with the model ran on this machine (model.trust_remote_code: true).",
             "模型自带的代码曾在本机运行（model.trust_remote_code: true）。",
         )
     assert record.results is not None
+    if "read_first" not in record.results and findings.is_judged:
+        yield (
+            "Made by an earlier version, whose verdicts did not ask for evidence of absence. "
+            "`loracle decide` on this run applies today's rule and lists what could overturn it.",
+            "该结果由较早版本生成，当时的结论并不要求为“没有差异”提供证据。"
+            "对该运行执行 `loracle decide` 可按现行规则重新判断，并列出可能推翻结论的因素。",
+        )
+    if "not_judged" in told:
+        return
     if num_failed := record.results["num_failed"]:
         yield (
             f"{num_failed} trials failed; the ranking says why."

@@ -65,6 +65,46 @@ def audit(record: RunRecord) -> dict[str, Any] | None:
     }
 
 
+def by_candidate(record: RunRecord) -> Iterator[dict[str, Any]]:
+    """For each candidate with a finding: what the check found in it, in a few words."""
+    check = record.check
+    if check is None:
+        return
+    places = places_of(record.plan)
+    for dataset in check["datasets"]:
+        if dataset["kind"] != "candidate":
+            continue
+        words = [*_rows_in_words(dataset), *_leaks_in_words(dataset["name"], check["leakage"])]
+        if words:
+            yield {
+                "name": dataset["name"],
+                "series": series_of(dataset["name"], places),
+                "words": ("; ".join(en for en, _ in words), "；".join(zh for _, zh in words)),
+            }
+
+
+def _rows_in_words(dataset: Mapping[str, Any]) -> Iterator[Said]:
+    accounting = dataset["accounting"] or {"dropped_by_reason": {}, "shortened": []}
+    if num_dropped := sum(accounting["dropped_by_reason"].values()):
+        yield f"{num_dropped:,} rows dropped", f"丢弃 {num_dropped:,} 行"
+    if num_shortened := len(accounting["shortened"]):
+        yield f"{num_shortened:,} shortened", f"缩短 {num_shortened:,} 行"
+    for found in dataset["findings"]:
+        kind, num = found["kind"], found["num_rows"]
+        english, chinese = _FINDINGS.get(kind, (kind, kind))
+        yield f"{num:,} {english}", f"{num:,} 行：{chinese}"
+
+
+def _leaks_in_words(candidate: str, leakage: Sequence[Mapping[str, Any]]) -> Iterator[Said]:
+    for found in leakage:
+        num, name = len(found["leaked_ids"]), found["evaluation"]
+        if found["candidate"] == candidate and num:
+            yield (
+                f"shares text with {num:,} questions of {name}",
+                f"与 {name} 的 {num:,} 题有重合内容",
+            )
+
+
 def holdout_warnings(record: RunRecord) -> Iterator[Said]:
     """What the reader of the decision must know: the questions are the candidates' own."""
     holdout = (record.check or {}).get("holdout")

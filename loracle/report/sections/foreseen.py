@@ -11,7 +11,7 @@ from loracle.text import NOTHING, duration, size
 
 
 def foreseen(record: RunRecord) -> dict[str, Any]:
-    """Predicted and measured time of each trial, and the run's peak memory; no rows: none known."""
+    """Predicted and measured time of every trial, and peak memory; no rows if none is known."""
     found = read_forecast(record.root)
     if found is None:
         return {"rows": []}

@@ -5,11 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from markupsafe import Markup
-
 from loracle.plan import BASE_NAME
-from loracle.report.charts import PointRow, Undrawn, estimates_chart
+from loracle.report.charts import NARROW, PointRow, SizeRow, estimates_chart, sizes_chart
 from loracle.report.run_record import RunRecord
+from loracle.report.sections import audited
 from loracle.report.sections.lookup import (
     Findings,
     Scope,
@@ -42,6 +41,8 @@ def decision(record: RunRecord, findings: Findings) -> dict[str, Any]:
                 )
             ],
             "facts": [],
+            "read_first": [],
+            "data": [],
         }
     first = findings.decisions[0]
     confidence = f"{findings.rule['confidence']:.0%}"
@@ -55,6 +56,8 @@ def decision(record: RunRecord, findings: Findings) -> dict[str, Any]:
         "sentence": _said(first["sentence"]),
         "reasons": [_said(reason) for reason in first["reasons"]],
         "facts": list(_facts(record, findings)),
+        "read_first": [_said(fact["text"]) for fact in findings.read_first],
+        "data": list(audited.by_candidate(record)),
     }
 
 
@@ -66,6 +69,17 @@ def _said(words: Mapping[str, str]) -> Said:
 
 
 def _facts(record: RunRecord, findings: Findings) -> Iterator[dict[str, Any]]:
+    assert record.results is not None
+    model = record.results["model"]
+    yield {
+        "name": ("Base model", "基座模型"),
+        "value": model["name"].rstrip("/").rpartition("/")[2],
+        "is_name": True,
+        "detail": (
+            f"{count(model['num_parameters'])} parameters, {model['dtype']}",
+            f"{count(model['num_parameters'])} 参数，{model['dtype']}",
+        ),
+    }
     facts = findings.facts(findings.metric, findings.scope)
     if facts is not None:
         yield {
@@ -93,7 +107,6 @@ def _facts(record: RunRecord, findings: Findings) -> Iterator[dict[str, Any]]:
             f"各 {seeds} 个随机种子" if seeds > 1 else "单一种子：未测训练的偶然性",
         ),
     }
-    assert record.results is not None
     seconds = sum(
         row["training_seconds"] + row["evaluation_seconds"] for row in record.results["rows"]
     )
@@ -194,12 +207,18 @@ def _tag(name: str, findings: Findings) -> dict[str, Any] | None:
         (name in forgetting, "bad", ("forgets", "遗忘")),
         (name == first["recommended"], "good", ("cheapest that helps", "有效且成本最低")),
         (name in first["helpful"], "good", ("helps", "有效")),
-        (name in first["contenders"], "", ("not shown to be worse", "未显示更差")),
-        (name in findings.candidates, "", ("not shown to help", "未显示有效")),
+        (name in first["contenders"], "", ("may be as good", "可能同样好")),
+        (_is_absent(name, findings), "", ("no gain worth having", "无值得在意的提升")),
+        (name in findings.candidates, "", ("cannot tell", "无法判断")),
     ):
         if is_so:
             return {"tone": tone, "words": words}
     return None
+
+
+def _is_absent(name: str, findings: Findings) -> bool:
+    found = findings.comparison(name, BASE_NAME, findings.metric, findings.scope)
+    return found is not None and bool(found.get("absent"))
 
 
 def _tokenisation_notes(results: Mapping[str, Any]) -> Iterator[Said]:
@@ -216,25 +235,57 @@ def _tokenisation_notes(results: Mapping[str, Any]) -> Iterator[Said]:
 
 
 def estimates(record: RunRecord, findings: Findings) -> dict[str, Any]:
-    """A plot for each scope: the decisive one first."""
-    places = places_of(record.plan)
+    """A plot for each scope on one axis, the decisive one first; and scores against rows."""
+    if not findings.candidates:
+        return {"charts": [], "sizes": None}
+    plots = {scope: _points(record, findings, scope) for scope in findings.scopes}
+    ends = _ends([row for rows in plots.values() for row in rows])
     return {
         "charts": [
             {
                 "title": _scope_title(scope, findings),
-                "chart": _chart(record, findings, scope, places),
+                "chart": estimates_chart(rows, ends),
+                "narrow": estimates_chart(rows, ends, NARROW),
             }
-            for scope in findings.scopes
-        ]
-        if findings.candidates
-        else []
+            for scope, rows in plots.items()
+        ],
+        "sizes": _sizes(record, findings, plots[findings.scope]),
     }
 
 
-def _chart(
-    record: RunRecord, findings: Findings, scope: Scope, places: Mapping[str, int]
-) -> Markup | Undrawn:
+def _ends(rows: list[PointRow]) -> tuple[float, float]:
+    """Of the axis that all plots share: it holds every interval."""
+    values = [value for row in rows for value in (row.mean, row.low, row.high) if value is not None]
+    return min(values), max(values)
+
+
+def _sizes(record: RunRecord, findings: Findings, points: list[PointRow]) -> dict[str, Any] | None:
+    """Scores against rows of training data; None unless candidates differ in their rows."""
     assert record.results is not None
+    num_rows = {entry["candidate"]: entry["num_examples"] for entry in record.results["ranking"]}
+    rows = [
+        SizeRow(point.series, num_rows[point.label], point.mean, point.low, point.high)
+        for point in points
+        if point.series is not None
+    ]
+    if len({row.num_rows for row in rows}) < 2:
+        return None
+    places = places_of(record.plan)
+    base = next((point.mean for point in points if point.series is None), None)
+    return {
+        "chart": sizes_chart(rows, base),
+        "narrow": sizes_chart(rows, base, NARROW),
+        "legend": [
+            {"name": name, "series": series_of(name, places)}
+            for name in findings.candidates
+            if name != BASE_NAME
+        ],
+    }
+
+
+def _points(record: RunRecord, findings: Findings, scope: Scope) -> list[PointRow]:
+    assert record.results is not None
+    places = places_of(record.plan)
     metric = findings.metric
     rows = []
     for entry in record.results["ranking"]:
@@ -254,14 +305,14 @@ def _chart(
                 ends[1],
             )
         )
-    return estimates_chart(rows)
+    return rows
 
 
 _ENDS = ("low", "high")
 
 
 def _scope_title(scope: Scope, findings: Findings) -> Said | None:
-    """A heading where there are several scopes."""
+    """A heading if there are several scopes."""
     if len(findings.scopes) == 1:
         return None
     return _OVERALL if scope is None else (scope, scope)
@@ -299,13 +350,18 @@ def _pair(findings: Findings, a: str, b: str, metric: str, scope: Scope) -> dict
     found = findings.comparison(a, b, metric, scope)
     if found is None:
         return None
-    better = found["better"]
     return {
         "difference": score(metric, found["difference"], signed=True),
         "interval": interval(metric, found, signed=True),
         "p": p_value(found),
-        "tone": "open" if better is None else "better" if better == a else "worse",
+        "tone": _pair_tone(found, a),
     }
+
+
+def _pair_tone(found: Mapping[str, Any], a: str) -> str:
+    if found["better"] is not None:
+        return "better" if found["better"] == a else "worse"
+    return "equal" if found.get("absent") and BASE_NAME not in (found["a"], found["b"]) else "open"
 
 
 def _open_pairs(findings: Findings) -> Iterator[dict[str, str]]:
@@ -314,18 +370,19 @@ def _open_pairs(findings: Findings) -> Iterator[dict[str, str]]:
     for place, a in enumerate(findings.candidates):
         for b in findings.candidates[place + 1 :]:
             found = findings.comparison(a, b, metric, scope)
-            if found is not None and found["better"] is None:
+            if found is not None and found["better"] is None and not found.get("absent"):
                 yield {
                     "a": a,
                     "b": b,
                     "difference": score(metric, abs(found["difference"])),
                     "better_on": f"{found['num_a_better']:,} : {found['num_b_better']:,}",
                     "needed": count(found["questions_needed"]),
+                    "to_absence": count(found.get("questions_to_absence")),
                 }
 
 
 def sets(record: RunRecord, findings: Findings) -> dict[str, Any]:
-    """Every candidate on every set and metric; a decision for each set where there are several."""
+    """Every candidate on every set and metric; a decision for each set if there are several."""
     results = record.results
     assert results is not None
     places = places_of(record.plan)

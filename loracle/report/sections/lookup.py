@@ -1,6 +1,6 @@
 """Looks up estimates and comparisons in results.json, for any metric and evaluation set.
 
-A scope is an evaluation set's name, or None for the mean over all sets where there are several.
+A scope is an evaluation set's name, or None for the mean over all sets if there are several.
 Results of version 1 have no judgement: everything is absent there, and the sections say so.
 """
 
@@ -25,6 +25,8 @@ class Findings:
         self.is_judged = "decisions" in results
         self.rule: Found = results.get("rule", {})
         self.decisions: list[Found] = results.get("decisions", [])
+        self.read_first: list[Found] = results.get("read_first", [])
+        """What could overturn the decision; results before version 3 do not say."""
         self._facts: dict[tuple[str, Scope], Found] = {
             (entry["metric"], entry["evaluation"]): entry for entry in results.get("precision", [])
         }
@@ -96,7 +98,7 @@ def score(metric: str, value: float | None, *, signed: bool = False) -> str:
 
 
 def interval(metric: str, found: Found | None, *, signed: bool = False) -> str:
-    """[low, high], or a dash where there is none."""
+    """[low, high], or a dash if there is none."""
     if found is None or found["low"] is None or found["high"] is None:
         return NOTHING
     low, high = (score(metric, found[end], signed=signed) for end in ("low", "high"))

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from loracle.report.charts import MAX_LINE_POINTS, LineRow, loss_chart
+from loracle.report.charts import MAX_LINE_POINTS, NARROW, LineRow, loss_chart
 from loracle.report.run_record import RunRecord, TrialRecord
 from loracle.report.sections.words import places_of, quantile, series_of
 from loracle.run_folder.trial_record import TrainingOutcome
@@ -32,6 +32,7 @@ def training(record: RunRecord) -> dict[str, Any]:
     ]
     return {
         "chart": loss_chart(lines) if lines else None,
+        "narrow": loss_chart(lines, NARROW) if lines else None,
         "num_thinned": sum(len(line.steps) > MAX_LINE_POINTS for line in lines),
         "legend": [
             {"name": name, "series": series_of(name, places)}
@@ -41,31 +42,40 @@ def training(record: RunRecord) -> dict[str, Any]:
 
 
 def cost(record: RunRecord) -> dict[str, Any]:
-    """Steps, tokens and time of every finished trial."""
+    """Steps, tokens and time of every candidate over its seeds, and of every finished trial."""
+    trials = list(record.finished_trials())
     places = places_of(record.plan)
+    by_candidate: dict[str, list[TrialRecord]] = {}
+    for trial in trials:
+        by_candidate.setdefault(trial.candidate, []).append(trial)
+
+    def row(name: str, candidate: str, several: list[TrialRecord]) -> dict[str, Any]:
+        return {"name": name, "series": series_of(candidate, places), **_cost(several)}
+
     return {
-        "rows": [
-            {"name": trial.label, "series": series_of(trial.candidate, places), **_cost(trial)}
-            for trial in record.finished_trials()
-        ]
+        "num_seeds": len(record.plan["seeds"]),
+        "rows": [row(name, name, several) for name, several in by_candidate.items()],
+        "trials": [row(trial.label, trial.candidate, [trial]) for trial in trials],
     }
 
 
-def _cost(trial: TrialRecord) -> dict[str, str]:
-    evaluation = clock(trial.summary.evaluation_seconds)
-    trained = trial.training
-    if trained is None:
+def _cost(trials: list[TrialRecord]) -> dict[str, str]:
+    """Sums over the trials; of the final loss the mean."""
+    evaluation = clock(sum(trial.summary.evaluation_seconds for trial in trials))
+    trained = [found for trial in trials if (found := trial.training) is not None]
+    if not trained:
         names = ("steps", "tokens_read", "tokens_computed", "saving", "training", "final_loss")
         return dict.fromkeys(names, NOTHING) | {"evaluation": evaluation}
-    read, computed = trained.num_tokens_read, trained.num_tokens_computed
+    read = sum(one.num_tokens_read for one in trained)
+    computed = sum(one.num_tokens_computed for one in trained)
     return {
-        "steps": count(trained.num_steps),
+        "steps": count(sum(one.num_steps for one in trained)),
         "tokens_read": count(read),
         "tokens_computed": count(computed),
         "saving": percent(read - computed, read),
-        "training": clock(trained.seconds),
+        "training": clock(sum(one.seconds for one in trained)),
         "evaluation": evaluation,
-        "final_loss": f"{trained.final_loss:.3f}",
+        "final_loss": f"{sum(one.final_loss for one in trained) / len(trained):.3f}",
     }
 
 

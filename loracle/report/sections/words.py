@@ -15,7 +15,7 @@ BASE_SERIES = "base"
 
 
 def places_of(plan: Mapping[str, Any]) -> dict[str, int]:
-    """The place of each candidate in the plan, from 0."""
+    """The place of every candidate in the plan, from 0."""
     return {entry["name"]: index for index, entry in enumerate(plan["candidates"])}
 
 

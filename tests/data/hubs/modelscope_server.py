@@ -5,7 +5,7 @@
     /api/v1/KINDs/ORG/NAME/repo?FilePath=   a file
     /api/v1/KINDs/ORG/NAME/revisions        branches and tags
 
-As the hub does, it tells the last commit of each file and not of the branch, and answers an
+As the hub does, it tells the last commit of every file and not of the branch, and answers an
 unknown revision with status 200 and no files.
 """
 

@@ -1,5 +1,5 @@
 """Any bytes give examples or a DataError, in every container, never a traceback. A fixed budget;
-`python -m tests.data.reading.fuzzing` goes on for as long as wanted."""
+`python -m tests.data.reading.fuzzing` continues for as long as wanted."""
 
 from __future__ import annotations
 

@@ -83,7 +83,7 @@ def tar() -> bytes:
 def zipped() -> bytes:
     sink = io.BytesIO()
     with zipfile.ZipFile(sink, "w") as archive:
-        archive.writestr("a.jsonl", ROW)
+        archive.writestr(zipfile.ZipInfo("a.jsonl"), ROW)
     return sink.getvalue()
 
 
@@ -91,16 +91,24 @@ def zipped() -> bytes:
     ("name", "content", "what"),
     [
         ("a.jsonl", tar(), "is a tar archive; unpack it"),
-        ("a.tar.gz", gzip.compress(tar()), "is a tar archive; unpack it"),
-        ("a.jsonl.gz", gzip.compress(tar()), "is a tar archive; unpack it"),
+        ("a.tar.gz", gzip.compress(tar(), mtime=0), "is a tar archive; unpack it"),
+        ("a.jsonl.gz", gzip.compress(tar(), mtime=0), "is a tar archive; unpack it"),
         ("a.jsonl.zst", bytes(pa.Codec("zstd").compress(tar(), asbytes=True)), "is a tar archive"),
-        ("a.jsonl.gz", gzip.compress(zipped()), "is a zip archive"),
-        ("a.jsonl.gz", gzip.compress(gzip.compress(ROW.encode())), "is compressed twice"),
-        ("a.parquet.gz", gzip.compress(b"PAR1 and more"), "is a Parquet file that is compressed"),
+        ("a.jsonl.gz", gzip.compress(zipped(), mtime=0), "is a zip archive"),
+        (
+            "a.jsonl.gz",
+            gzip.compress(gzip.compress(ROW.encode(), mtime=0), mtime=0),
+            "is compressed twice",
+        ),
+        (
+            "a.parquet.gz",
+            gzip.compress(b"PAR1 and more", mtime=0),
+            "is a Parquet file that is compressed",
+        ),
         ("a.pkl", pickle.dumps([1]), "is a pickle, which can run code when it is read"),
         ("a.json", pickle.dumps([1], protocol=2), "is a pickle"),
         ("a.pkl", pickle.dumps([1], protocol=0), "is a pickle"),
-        ("a.pkl.gz", gzip.compress(pickle.dumps([1])), "is a pickle"),
+        ("a.pkl.gz", gzip.compress(pickle.dumps([1]), mtime=0), "is a pickle"),
         ("a.jsonl", b"<!DOCTYPE html><html>", "is a web page"),
         ("a.npy", b"\x93NUMPY\x01\0", "is a numpy array"),
     ],

@@ -1,8 +1,8 @@
 """Golden token ids and loss masks for chat templates of five kinds.
 
-The templates in templates/ are short ones of each kind: they place turns, tools and thoughts as the
-published ones do. The tokenizer is readable, one token a character and one a marker, so a golden
-row is its text, with the supervised tokens between ⟦ and ⟧.
+The templates in templates/ are short ones of every kind: turns, tools and thoughts are placed as
+in the published ones. The tokenizer is readable, one token a character and one a marker, so the
+golden row is its text, with the supervised tokens between ⟦ and ⟧.
 """
 
 from __future__ import annotations

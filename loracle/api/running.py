@@ -1,0 +1,105 @@
+"""`loracle.run`: train on every candidate from the same base, evaluate all, rank them."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from contextlib import ExitStack, nullcontext
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from loracle.api.files import Data, listed
+from loracle.api.quiet import quiet_libraries
+from loracle.api.run import Run
+from loracle.language import LanguageChoice, chosen_language
+from loracle.run_folder.views import Progress, choose_view
+
+if TYPE_CHECKING:
+    from loracle.experiment.resuming import Resumed
+
+
+def run(
+    candidates: Data | Sequence[Data] = (),
+    evaluation: Data | Sequence[Data] = (),
+    *,
+    model: str | os.PathLike[str] | None = None,
+    out: str | os.PathLike[str] | None = None,
+    plan_file: str | os.PathLike[str] | None = None,
+    overrides: Sequence[str] = (),
+    progress: Progress = "auto",
+    language: LanguageChoice = "auto",
+    **plan: object,
+) -> Run:
+    """Train on every candidate from the same base, evaluate all, and rank them.
+
+    The same call again resumes: finished trials are not run again.
+
+    Args:
+        candidates: Training sets to compare.
+        evaluation: Evaluation sets; they may be left out with `holdout=0.1`.
+        model: A model folder, a hub id, or `embedded` (the default).
+        out: The run folder. None: a folder in `runs/` named by date and candidates.
+        plan_file: A plan in YAML; everything given here is laid over it.
+        overrides: Single keys, as "training.epochs=2"; laid over everything else.
+        progress: On standard error: `auto` is bars on a terminal, else lines; `plain` is lines;
+            `quiet` is warnings and failures alone; `verbose` is a line for every event.
+        language: Of the progress; `auto` follows the locale.
+        **plan: Sections of the plan: `training={"epochs": 2}`, `lora={"r": 16}`, `seeds=[0, 1]`.
+
+    Returns:
+        The finished run. A candidate that failed is in its `failures`.
+
+    Raises:
+        UserError: The plan, the data, the model or the run folder cannot be used.
+    """
+    from loracle.plan import load_plan
+
+    loaded = load_plan(
+        plan_file,
+        candidates=listed(candidates),
+        evaluations=listed(evaluation),
+        model=None if model is None else os.fspath(model),
+        settings=plan,
+        overrides=overrides,
+    )
+    view = choose_view(progress, chosen_language(language))
+    with nullcontext() if progress == "verbose" else quiet_libraries():
+        from loracle.experiment.run import run as run_experiment
+
+        results = run_experiment(loaded, None if out is None else Path(out), view)
+    return Run(results["run"])
+
+
+def resume(
+    folder: str | os.PathLike[str],
+    *,
+    candidate: str | None = None,
+    retry_failed: bool = False,
+    progress: Progress = "auto",
+    language: LanguageChoice = "auto",
+) -> Resumed:
+    """Finish a run from its folder, whatever state it is in.
+
+    Args:
+        candidate: Make only this candidate's trials; None means all.
+        retry_failed: Make failed trials again, too.
+        progress, language: As for `run`.
+
+    Raises:
+        UserError: It is no run folder, is damaged, or what it was made from has changed.
+    """
+    from loracle.experiment.resuming import resume as resume_run
+
+    with ExitStack() as stack:
+
+        def before_loading() -> None:
+            if progress != "verbose":
+                stack.enter_context(quiet_libraries())
+
+        return resume_run(
+            Path(folder),
+            choose_view(progress, chosen_language(language)),
+            candidate=candidate,
+            retry_failed=retry_failed,
+            before_loading=before_loading,
+        )

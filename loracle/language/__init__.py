@@ -1,0 +1,33 @@
+"""The language that Loracle speaks to people: English or Chinese, by a flag or by the locale.
+
+`catalogue` holds what the command line says in both. Logs, events and the bodies of errors are
+English.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from typing import Literal
+
+Language = Literal["en", "zh"]
+LanguageChoice = Literal["auto", "en", "zh"]
+"""`auto` takes the language of the locale."""
+
+_LOCALE_VARIABLES = ("LC_ALL", "LC_MESSAGES", "LANG")
+
+
+def chosen_language(
+    choice: LanguageChoice = "auto", environment: Mapping[str, str] | None = None
+) -> Language:
+    """The language to speak.
+
+    Args:
+        environment: Where the locale is looked up; None means this process's.
+    """
+    if choice != "auto":
+        return choice
+    variables = os.environ if environment is None else environment
+    # The first variable that is set decides, as POSIX has it.
+    locale = next((variables[name] for name in _LOCALE_VARIABLES if variables.get(name)), "")
+    return "zh" if locale.lower().startswith("zh") else "en"

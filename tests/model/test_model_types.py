@@ -1,0 +1,110 @@
+"""Every model type that docs/models.md names: what takes the forest, and that both ways agree."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+
+from loracle.forest.attention.interface import ATTENTION_NAME, attention_implementation
+from loracle.forest.ordering import Ordering
+from loracle.forest.trie import Sequences
+from loracle.generation.generate import generate
+from loracle.generation.types import Question
+from loracle.model import adapter
+from loracle.model.base import BaseModel
+from loracle.model.self_test import run_self_test
+from loracle.training.loop import accumulate_gradient, take
+from tests.generation.test_generate import SETTINGS, by_transformers, prompts
+from tests.model import zoo
+from tests.training.test_loop import attached, awake, one_by_one, relative_error, rows
+
+FOREST = [name for name, kind in zoo.KINDS.items() if kind.takes]
+
+
+def gradient(base: BaseModel, adapted: Any, batch: Sequences, *, forest: bool) -> torch.Tensor:
+    def run() -> None:
+        accumulate_gradient(base, adapted, batch, budget_tokens=400, forest=forest, seed=0)
+
+    adapted.zero_grad()
+    if forest:
+        with attention_implementation(base.model, ATTENTION_NAME):
+            run()
+    else:
+        run()
+    return torch.cat([p.grad.flatten() for _, p in adapter.trainable(adapted)])
+
+
+@pytest.mark.parametrize("name", zoo.KINDS)
+def test_the_self_test_says_which_model_types_take_the_forest(name):
+    result = run_self_test(zoo.base_of(name))
+    assert result.passed == zoo.KINDS[name].takes, result.detail
+    if result.passed:
+        assert "logits and gradients equal" in result.detail
+    else:
+        assert result.detail.startswith("the model cannot run a prefix forest: ")
+
+
+@pytest.mark.parametrize("name", zoo.KINDS)
+def test_gradients_equal_those_of_separate_sequences(name):
+    base, data = zoo.base_of(name), rows()
+    order = Ordering(tuple(data.groups.tolist()), 8, 0, True)
+    batch = take(data.sequences, order.batch(0))
+    adapted = awake(attached(base)).train()
+    expected = one_by_one(base, adapted, batch)
+    assert relative_error(gradient(base, adapted, batch, forest=False), expected) <= 1e-5
+    if zoo.KINDS[name].takes:
+        assert relative_error(gradient(base, adapted, batch, forest=True), expected) <= 1e-5
+
+
+@pytest.mark.parametrize("name", zoo.KINDS)
+def test_answers_equal_those_of_generate_one_prompt_at_a_time(name):
+    base = zoo.base_of(name)
+    asked = prompts(base)[::2]
+    expected = [by_transformers(base, ids) for ids in asked]
+    questions = [Question(ids) for ids in asked]
+    batches = generate(base, None, questions, SETTINGS, forest=zoo.KINDS[name].takes)
+    assert [answer for batch in batches for answer in batch] == expected
+
+
+@pytest.mark.parametrize("name", FOREST)
+def test_the_self_test_fails_where_branches_see_each_other(name, monkeypatch):
+    from loracle.forest.attention.rows import RowAttention
+
+    row_attention = RowAttention.of
+
+    def see_everything_before(forest, device, keep=None):
+        context = row_attention(forest, device, keep)
+        context.subtree_ends_N = torch.full_like(context.subtree_ends_N, forest.num_nodes)
+        return context
+
+    monkeypatch.setattr(RowAttention, "of", see_everything_before)
+    assert not run_self_test(zoo.base_of(name)).passed
+
+
+def test_the_self_test_fails_where_the_gradient_alone_is_wrong(monkeypatch):
+    """A backward that loses the gradient of the keys leaves all logits as they are."""
+    from loracle.forest.attention import rows as attention
+
+    backward = attention._ExplicitSpans.backward
+
+    def without_keys(ctx, *gradients):
+        d_query, d_key, d_value, *others = backward(ctx, *gradients)
+        return d_query, torch.zeros_like(d_key), d_value, *others
+
+    monkeypatch.setattr(attention._ExplicitSpans, "backward", staticmethod(without_keys))
+    result = run_self_test(zoo.base_of("qwen2"))
+    assert not result.passed
+    assert "do NOT equal" in result.detail
+
+
+def test_dual_chunk_attention_is_ignored_with_a_word():
+    (note,) = run_self_test(zoo.base_of("qwen2.5-1m")).notes
+    assert "dual chunk attention" in note
+    assert "253,952 tokens" in note
+
+
+def test_the_page_of_model_types_says_what_the_self_test_finds():
+    text = zoo.PAGE.read_text(encoding="utf-8")
+    assert zoo.table() in text, "write the page again: python -m tests.model.zoo"

@@ -1,0 +1,226 @@
+"""`import loracle`: light, complete, typed, and the same road as the command line."""
+
+from __future__ import annotations
+
+import inspect
+import json
+import subprocess
+import sys
+import typing
+from pathlib import Path
+from typing import Any
+
+import pandas
+import pytest
+
+import loracle
+from tests import tiny
+
+PUBLIC = [
+    "Decision",
+    "Judged",
+    "Run",
+    "__version__",
+    "check",
+    "compare",
+    "decide",
+    "errors",
+    "open_run",
+    "run",
+    "score",
+]
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Two candidates and an evaluation set."""
+    folder = tmp_path_factory.mktemp("data")
+    examples = tiny.passage_examples(3, 4)
+    for name, chosen in (("a", examples), ("b", examples[:6]), ("test", examples[8:])):
+        rows = [
+            {"messages": [{"role": m.role, "content": m.content} for m in e.conversation.messages]}
+            for e in chosen
+        ]
+        (folder / f"{name}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return folder
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tiny.save_model(tmp_path_factory.mktemp("model"))
+
+
+def tiny_run(data: Path, model: Path, out: Path, **plan: Any) -> loracle.Run:
+    return loracle.run(
+        [data / "a.jsonl", {"path": str(data / "b.jsonl"), "name": "<b>"}],
+        evaluation=data / "test.jsonl",
+        model=model,
+        out=out,
+        progress="quiet",
+        training={"epochs": 1, "batch_size": 8},
+        generation={"max_new_tokens": 6},
+        **plan,
+    )
+
+
+@pytest.fixture(scope="module")
+def run(data: Path, model: Path, tmp_path_factory: pytest.TempPathFactory) -> loracle.Run:
+    return tiny_run(data, model, tmp_path_factory.mktemp("runs") / "one")
+
+
+def in_new_process(program: str) -> str:
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def test_the_public_names_are_these() -> None:
+    assert loracle.__all__ == PUBLIC
+    assert set(PUBLIC) <= set(dir(loracle))
+    assert all(getattr(loracle, name) is not None for name in PUBLIC)
+    with pytest.raises(AttributeError, match="no attribute 'predict'"):
+        loracle.predict  # noqa: B018
+
+
+def test_importing_loads_nothing_heavy() -> None:
+    program = (
+        "import sys, time\nstarted = time.perf_counter()\nimport loracle\n"
+        "seconds = time.perf_counter() - started\n"
+        "heavy = {'torch', 'numpy', 'pydantic', 'transformers', 'pandas', 'typer', 'rich'}\n"
+        "print(sorted(heavy & set(sys.modules)), seconds < 0.1)"
+    )
+    assert in_new_process(program) == "[] True\n"
+
+
+def test_a_run_is_read_and_judged_without_torch(run: loracle.Run) -> None:
+    program = (
+        f"import sys, loracle\nrun = loracle.open_run({str(run.folder)!r})\n"
+        "run.decision, run.estimates(), run.predictions(), run.adapter('a')\n"
+        "loracle.decide(run), loracle.compare(run, run)\n"
+        "print('torch' in sys.modules, 'transformers' in sys.modules)"
+    )
+    assert in_new_process(program) == "False False\n"
+
+
+def test_every_public_function_and_method_is_typed_and_explained() -> None:
+    functions = [
+        getattr(loracle, name) for name in PUBLIC if inspect.isfunction(getattr(loracle, name))
+    ]
+    methods = [
+        method.fget if isinstance(method, property) else method
+        for owner in (loracle.Run, loracle.Decision, loracle.Judged)
+        for name, method in vars(owner).items()
+        if not name.startswith("_") and (isinstance(method, property) or inspect.isfunction(method))
+    ]
+    assert len(functions) == 6
+    for function in [*functions, *methods]:
+        signature = inspect.signature(function)
+        assert function.__doc__, function
+        assert signature.return_annotation is not inspect.Signature.empty, function
+        for parameter in signature.parameters.values():
+            typed = parameter.annotation is not inspect.Parameter.empty
+            assert typed or parameter.name in ("self", "cls"), function
+    assert typing.get_type_hints(loracle.Decision)["winner"] == str | None
+
+
+def test_a_run_tells_its_decision_and_its_numbers(run: loracle.Run) -> None:
+    results = json.loads((run.folder / "results.json").read_text())
+    assert run.decision.sentence == results["decisions"][0]["sentence"]["en"]
+    assert run.decision.said("zh") == results["decisions"][0]["sentence"]["zh"]
+    assert run.decision.reasons
+    assert run.failures == {}
+    estimates, comparisons = run.estimates(), run.comparisons()
+    assert isinstance(estimates, pandas.DataFrame)
+    assert estimates.to_dict("records") == [
+        pytest.approx(row, nan_ok=True) for row in results["estimates"]
+    ]
+    assert list(comparisons["b"].unique()) == ["base", "<b>"]
+    predictions = run.predictions()
+    assert list(predictions["trial"].unique()) == ["base", "a", "<b>"]
+    assert len(predictions) == 12
+    assert {"prompt", "answers", "prediction", "f1"} <= set(predictions)
+    assert (run.adapter("a") / "adapter_model.safetensors").is_file()
+    assert run.report == run.folder / "report.html"
+    assert run.report.is_file()
+
+
+def test_without_pandas_numbers_are_lists_of_records(
+    run: loracle.Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "pandas", None)
+    assert run.estimates() == run.results["estimates"]
+    assert {type(row) for row in run.predictions()} == {dict}
+
+
+def test_the_same_call_resumes_and_an_opened_run_is_the_same(
+    run: loracle.Run, data: Path, model: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    before = (run.folder / "trials/a--s0/DONE").read_bytes()
+    again = tiny_run(data, model, run.folder)
+    assert (run.folder / "trials/a--s0/DONE").read_bytes() == before
+    assert again.decision == run.decision == loracle.open_run(run.folder).decision
+    assert repr(again) == f"Run({str(run.folder)!r})"
+
+
+def test_a_notebook_shows_names_as_text(run: loracle.Run) -> None:
+    shown = run._repr_html_()
+    assert "<td>&lt;b&gt;</td>" in shown
+    assert "<b>" not in shown
+    assert "<table>" in shown
+
+
+def test_a_run_is_decided_by_another_rule_with_a_note(run: loracle.Run) -> None:
+    judged = loracle.decide(run)
+    assert (judged.follows_plan, judged.note) == (True, None)
+    assert judged.decision == run.decision
+    assert len(judged.estimates()) == len(run.estimates())
+    other = loracle.decide(run.folder, metric="em", confidence=0.9)
+    assert not other.follows_plan
+    assert "proves less" in str(other.note)
+    assert loracle.compare(run, run).plan_changes == []
+
+
+def test_a_candidate_is_exported(run: loracle.Run, tmp_path: Path) -> None:
+    exported = run.export("a", out=tmp_path / "best")
+    assert (exported.folder / "adapter_model.safetensors").is_file()
+    assert exported.checked
+    assert run.export_predictions(tmp_path / "all.parquet") == 12
+    if run.decision.recommended is None:
+        with pytest.raises(loracle.errors.RunFolderError, match="recommends no candidate"):
+            run.export(out=tmp_path / "none")
+
+
+def test_files_are_checked_and_scored(data: Path, tmp_path: Path) -> None:
+    checked = loracle.check(data / "a.jsonl", evaluation=[data / "test.jsonl"])
+    assert checked.exit_code == 1
+    assert [report.name for report in checked.reports] == ["a", "test"]
+    named = loracle.check([{"path": str(data / "a.jsonl"), "name": "mine"}])
+    assert [report.name for report in named.reports] == ["mine"]
+    (tmp_path / "p.jsonl").write_text('{"prediction": "x", "answers": ["x"]}\n')
+    assert loracle.score(tmp_path / "p.jsonl").means == {"em": 1.0, "f1": 1.0}
+
+
+def test_mistakes_are_errors_of_loracle(data: Path, tmp_path: Path) -> None:
+    with pytest.raises(loracle.errors.PlanError, match=r"did you mean training\.epochs"):
+        loracle.run(data / "a.jsonl", data / "test.jsonl", epochs=2)
+    with pytest.raises(loracle.errors.RunFolderError, match="not a run folder"):
+        loracle.open_run(tmp_path)
+    with pytest.raises(loracle.errors.UserError):
+        loracle.score(tmp_path / "missing.jsonl")
+
+
+def test_sections_are_laid_over_a_plan_file_key_by_key(data: Path, tmp_path: Path) -> None:
+    from loracle.plan import load_plan
+
+    plan = tmp_path / "plan.yaml"
+    plan.write_text(
+        f"candidates: [{data}/a.jsonl]\nevaluation: [{data}/test.jsonl]\n"
+        "training: {epochs: 3, batch_size: 4}\nlora: {r: 4}\n"
+    )
+    loaded = load_plan(
+        plan,
+        settings={"training": {"epochs": 1}, "seeds": [0, 1]},
+        overrides=["training.batch_size=2"],
+    )
+    assert (loaded.training.epochs, loaded.training.batch_size) == (1, 2)
+    assert (loaded.seeds, [entry.name for entry in loaded.candidates]) == ([0, 1], ["a"])
