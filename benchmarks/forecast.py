@@ -26,7 +26,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from loracle.forecast.counting import counted_shape
 from loracle.forecast.foresee import training_flops
-from loracle.forecast.machines import PROCESS_BYTES, USED_SHARE, measured_rates
+from loracle.forecast.machines import measured_rates, process_bytes, used_share
 from loracle.forecast.work import Rows, training_work
 from loracle.model import adapter
 from loracle.model.base import preferred_dtype
@@ -81,7 +81,7 @@ def compared(size: str, length: int, dtype: str, checkpointing: bool) -> dict[st
     work = training_work(data, measured_step.settings_of(case))
     memory = shape.step_memory(work.largest, checkpointing)
     measured_rates.cache_clear()
-    rate = measured_rates("cpu", dtype).flops * USED_SHARE["cpu"]
+    rate = measured_rates("cpu", dtype).flops * used_share("cpu", shape.value_bytes)
     seconds = training_flops(work, shape, checkpointing) / work.num_steps / rate
     asked = subprocess.run(
         [sys.executable, "-m", "tests.forecast.measured_step", json.dumps(case)],
@@ -90,7 +90,7 @@ def compared(size: str, length: int, dtype: str, checkpointing: bool) -> dict[st
         check=True,
     )
     found = json.loads(asked.stdout)
-    foreseen_bytes = PROCESS_BYTES["cpu"] + memory.total
+    foreseen_bytes = process_bytes("cpu") + memory.total
     row = {
         "size": size,
         "row_tokens": length,

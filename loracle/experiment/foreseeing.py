@@ -19,7 +19,7 @@ from loracle.experiment.setup import (
 from loracle.forecast.choosing import Chosen, chosen
 from loracle.forecast.counting import counted_shape
 from loracle.forecast.foresee import Request, foresee
-from loracle.forecast.machines import Machine, this_machine
+from loracle.forecast.machines import Machine, process_bytes, this_machine
 from loracle.forecast.record import Forecast, ForecastRecord, read_forecast, write_forecast
 from loracle.forecast.work import AnsweringWork, Rows, answering_work, training_work
 from loracle.forest.trie import Sequences
@@ -52,11 +52,19 @@ def settled(
     if not training_sets:
         return setup
     base = setup.base
-    shape = counted_shape(base.model.config, setup.lora_config, base.dtype, base.device.type)
+    shape = counted_shape(
+        base.model.config,
+        setup.lora_config,
+        base.dtype,
+        base.device.type,
+        quantization=plan.model.quantization,
+        trust_remote_code=plan.model.trust_remote_code,
+    )
     if shape is None:
         report.emit("warning", message="no forecast: this kind of model cannot be built empty")
         return setup
-    machine = _with_weights(this_machine(str(base.dtype).removeprefix("torch.")), base, shape)
+    here = this_machine(str(base.dtype).removeprefix("torch."), base.device.type)
+    machine = _with_weights(here, base, shape)
     rows = _rows(training_sets)
     choice = _choice(plan, shape, machine, rows)
     # A training alone is no run to foresee.
@@ -176,9 +184,7 @@ def _with(setup: ExperimentSetup, choice: Chosen) -> ExperimentSetup:
 
 def _with_weights(machine: Machine, base: BaseModel, shape: ModelShape) -> Machine:
     """What is free lacks the weights and the libraries, which the forecast counts too."""
-    from loracle.forecast.machines import PROCESS_BYTES
-
-    taken = shape.weight_bytes + PROCESS_BYTES[base.device.type]
+    taken = shape.weight_bytes + process_bytes(base.device.type)
     return dataclasses.replace(machine, memory_bytes=machine.memory_bytes + taken)
 
 

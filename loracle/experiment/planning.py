@@ -89,18 +89,19 @@ def _shape_and_machine(
     import torch
 
     from loracle.model.base import chosen_dtype
-    from loracle.model.placement import chosen_device
+    from loracle.model.placement import AUTO, chosen_device
 
-    dtype = chosen_dtype(plan.model.dtype, chosen_device(plan.model.device))
+    device = chosen_device(AUTO if named is not None else plan.model.device)
+    dtype = chosen_dtype(plan.model.dtype, device)
     if named is not None and plan.model.dtype == "auto":
         dtype = torch.bfloat16
-    machine = named or this_machine(str(dtype).removeprefix("torch."))
+    machine = named or this_machine(str(dtype).removeprefix("torch."), device.type)
     shape = counted_shape(
         config,
         lora,
         dtype,
         machine.device_type,
-        quantization=getattr(plan.model, "quantization", "none"),
+        quantization=plan.model.quantization,
         trust_remote_code=plan.model.trust_remote_code,
     )
     if shape is None:

@@ -56,7 +56,7 @@ def counted_shape(
         num_adapter_parameters=sum(p.numel() for _, p in adapter.trainable(adapted)),
         quantization=quantization,
     )
-    if device_type != "cpu":
+    if device_type != "cpu" or quantization != "none":
         _without_fused_layers(adapted)
     try:
         kept = _kept_bytes(model, adapted, dtype)
@@ -125,6 +125,6 @@ def _without_content(model: nn.Module, mode: Any) -> None:
 
 
 def _without_fused_layers(adapted: nn.Module) -> None:
-    """Leave the LoRA layers to peft, as on a GPU."""
+    """Leave the LoRA layers to peft, as on a GPU and over a quantised base."""
     for module in adapted.modules():
         vars(module).pop("forward", None)

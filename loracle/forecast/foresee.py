@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 from loracle.forecast.advice import advice_for
 from loracle.forecast.disk import trial_disk
-from loracle.forecast.machines import PROCESS_BYTES, USED_SHARE, Machine
+from loracle.forecast.machines import Machine, process_bytes, used_share
 from loracle.forecast.record import CandidateForecast, Forecast
 from loracle.forecast.work import AnsweringBatch, AnsweringWork, TrainingWork
 from loracle.model.max_length import SPARE_SHARE
@@ -54,7 +54,7 @@ class Request:
 def foresee(request: Request, machine: Machine) -> Forecast:
     """Everything that an experiment will take on a machine."""
     shape = request.shape
-    process_bytes = PROCESS_BYTES[machine.device_type]
+    of_process = process_bytes(machine.device_type)
     steps = {
         name: shape.step_memory(work.largest, request.gradient_checkpointing)
         for name, work in request.training.items()
@@ -62,10 +62,10 @@ def foresee(request: Request, machine: Machine) -> Forecast:
     answers = [*request.answering, *request.base_answering]
     answering_seconds = sum(_answering_seconds(work, shape, machine) for work in request.answering)
     candidates = tuple(
-        _candidate(request, machine, name, answering_seconds, process_bytes + steps[name].total)
+        _candidate(request, machine, name, answering_seconds, of_process + steps[name].total)
         for name in request.training
     )
-    answering_bytes = max(answering_memory(shape, work.batch) for work in answers) + process_bytes
+    answering_bytes = max(answering_memory(shape, work.batch) for work in answers) + of_process
     base_seconds = sum(_answering_seconds(w, shape, machine) for w in request.base_answering)
     per_seed = sum(c.training_seconds + c.answering_seconds for c in candidates)
     seconds = request.num_seeds * per_seed / max(1, machine.num_devices) + base_seconds
@@ -87,7 +87,7 @@ def foresee(request: Request, machine: Machine) -> Forecast:
         tokens_computed=request.num_seeds * sum(c.tokens_computed for c in candidates),
         seconds=seconds,
         training_parts=dataclasses.asdict(heaviest),
-        process_bytes=process_bytes,
+        process_bytes=of_process,
         answering_bytes=answering_bytes,
         disk_bytes=_disk_bytes(request),
         free_disk_bytes=request.free_disk_bytes,
@@ -100,7 +100,7 @@ def foresee(request: Request, machine: Machine) -> Forecast:
             shape, usable_bytes(machine), max(answers, key=lambda work: work.batch.num_nodes).batch
         ),
         longest_row=request.longest_row,
-        fits=max(process_bytes + heaviest.total, answering_bytes) <= usable_bytes(machine),
+        fits=max(of_process + heaviest.total, answering_bytes) <= usable_bytes(machine),
         advice=(),
         notes=request.notes,
         price=_price(seconds, machine, request.price_per_hour),
@@ -132,7 +132,7 @@ def largest_micro_batch(
     shape: ModelShape, machine: Machine, longest_row: int, gradient_checkpointing: bool
 ) -> int:
     """The most tokens computed at once that fit, in steps of 256; 0: not even the longest row."""
-    usable = usable_bytes(machine) - PROCESS_BYTES[machine.device_type]
+    usable = usable_bytes(machine) - process_bytes(machine.device_type)
 
     def fits(num_tokens: int) -> bool:
         row = max(1, min(num_tokens, max(longest_row, 1)))
@@ -189,12 +189,14 @@ def training_flops(work: TrainingWork, shape: ModelShape, gradient_checkpointing
 
 
 def _training_seconds(work: TrainingWork, request: Request, machine: Machine) -> float:
-    rate = request.probed_flops or machine.flops * USED_SHARE[machine.device_type]
+    rate = request.probed_flops or machine.flops * used_share(
+        machine.device_type, request.shape.value_bytes
+    )
     return training_flops(work, request.shape, request.gradient_checkpointing) / max(rate, 1.0)
 
 
 def _answering_seconds(work: AnsweringWork, shape: ModelShape, machine: Machine) -> float:
-    rate = max(1.0, machine.flops * USED_SHARE[machine.device_type])
+    rate = max(1.0, machine.flops * used_share(machine.device_type, shape.value_bytes))
     products = 2.0 * shape.num_linear_parameters
     head = 2.0 * shape.hidden_size * shape.vocabulary_size
     prompts = (products * work.tokens_computed + head * work.num_questions) / rate

@@ -2,7 +2,7 @@
 
 The cards' figures are NVIDIA's own: dense bfloat16 on tensor cores with float32 accumulation, and
 the memory's bandwidth, from the data sheets of the products and the appendices of the Ada and
-Blackwell architecture papers. What training reaches of the rate is `USED_SHARE`.
+Blackwell architecture papers. What training reaches of the rate is `used_share`.
 """
 
 from __future__ import annotations
@@ -16,11 +16,26 @@ from typing import NamedTuple
 from loracle.errors import PlanError
 from loracle.plan import nearest
 
-USED_SHARE = {"cpu": 0.5, "cuda": 0.4}
-"""The share of the products' rate that a training step reaches. On a CPU measured: 0.45 to 0.55
-(docs/log.md). On a GPU not measured yet: LoRA trainings report 0.35 to 0.5."""
-PROCESS_BYTES = {"cpu": 500_000_000, "cuda": 900_000_000}
-"""Python with its libraries; on a GPU, CUDA's context and the kernels' workspace (estimated)."""
+_USED_SHARES = {("cpu", 2): 0.43, ("cpu", 4): 0.7}
+_GPU_USED_SHARE = 0.4
+_PROCESS_BYTES, _GPU_PROCESS_BYTES = 500_000_000, 900_000_000
+
+
+def process_bytes(device_type: str) -> int:
+    """Python with its libraries; on a GPU, its context and the kernels' workspace (estimated)."""
+    return _PROCESS_BYTES if device_type == "cpu" else _GPU_PROCESS_BYTES
+
+
+def used_share(device_type: str, value_bytes: int) -> float:
+    """The share of the products' rate that a training step reaches.
+
+    Measured on CPUs by processor time: 0.42 to 0.46 in bfloat16; in float32 0.45 on one with AVX2
+    and 1.05 on one with AVX512, whose small products are slower than its large ones. On a GPU not
+    measured yet: LoRA trainings report 0.35 to 0.5. A probe replaces all of them.
+    """
+    if device_type != "cpu":
+        return _GPU_USED_SHARE
+    return _USED_SHARES["cpu", 2 if value_bytes <= 2 else 4]
 
 
 class Card(NamedTuple):
@@ -95,7 +110,7 @@ def named_machine(device: str | None, memory: str | None, count: int) -> Machine
     )  # fmt: skip
 
 
-def this_machine(dtype_name: str) -> Machine:
+def this_machine(dtype_name: str, device_type: str) -> Machine:
     """Where this process runs, with the rates of products and of memory measured briefly."""
     import torch
 
@@ -109,7 +124,7 @@ def this_machine(dtype_name: str) -> Machine:
     name = torch.cuda.get_device_name() if on_gpu else "this machine's processor"
     num_devices = torch.cuda.device_count() if on_gpu else 1
     return Machine(
-        name, device.type, num_devices, free.num_bytes if free else 0, *rates, is_here=True
+        name, device_type, num_devices, free.num_bytes if free else 0, *rates, is_here=True
     )  # fmt: skip
 
 

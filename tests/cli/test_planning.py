@@ -125,7 +125,7 @@ def test_auto_settings_are_chosen_by_memory_once_and_kept_when_a_run_resumes(
 ):
     def with_memory(num_bytes: int) -> None:
         machine = Machine("here", "cpu", 1, num_bytes, 1e11, 1e10, is_here=True)
-        monkeypatch.setattr(foreseeing, "this_machine", lambda dtype: machine)
+        monkeypatch.setattr(foreseeing, "this_machine", lambda *arguments: machine)
 
     asked = [*FILES, "--model", model_folder, "--out", "run"]
     asked += settings("training.gradient_checkpointing=auto")

@@ -19,7 +19,7 @@ from loracle.forecast.batch import recommended_batch_size
 from loracle.forecast.choosing import chosen
 from loracle.forecast.counting import counted_shape
 from loracle.forecast.foresee import Request, foresee, largest_micro_batch, training_flops
-from loracle.forecast.machines import PROCESS_BYTES, Machine, named_machine
+from loracle.forecast.machines import Machine, named_machine, process_bytes
 from loracle.forecast.record import (
     Forecast,
     ForecastRecord,
@@ -172,7 +172,7 @@ def test_the_peak_memory_of_a_process_is_foreseen_within_15_percent(
         Rows("a", measured_step.rows_of(case), np.arange(case["num_rows"])),
         measured_step.settings_of(case),
     )
-    found = PROCESS_BYTES["cpu"] + shape.step_memory(work.largest, checkpointing).total
+    found = process_bytes("cpu") + shape.step_memory(work.largest, checkpointing).total
     asked = subprocess.run(
         [sys.executable, "-m", "tests.forecast.measured_step", json.dumps(case)],
         cwd=Path(__file__).resolve().parents[2],
@@ -202,7 +202,7 @@ def test_the_largest_micro_batch_fits_and_one_more_does_not() -> None:
     machine = named_machine("rtx4090", None, 1)
     quantised = dataclasses.replace(SEVEN_B, quantization="nf4")
     largest = largest_micro_batch(quantised, machine, 512, False)
-    usable = 0.9 * machine.memory_bytes - PROCESS_BYTES["cuda"]
+    usable = 0.9 * machine.memory_bytes - process_bytes("cuda")
 
     def needed(tokens: int) -> int:
         batch = MicroBatch(tokens, tokens * 512, tokens, 512)
