@@ -13,7 +13,7 @@ from pathlib import Path
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 REPORT = REPOSITORY / "runs" / "demo" / "report.html"
-WIDTH_PIXELS, HEIGHT_PIXELS = 1200, 1000
+WIDTH_PIXELS, HEIGHT_PIXELS = 1200, 1320
 
 
 def main() -> None:
