@@ -101,7 +101,8 @@ def look(path: Path, encoding: str | None) -> TextFile:
             compression = ""
         with _decompressed(path, compression) as raw:
             head = raw.read(4) or b""
-    if compression:
+    # A larger one is stopped while it is read: looking through it first would cost as much again.
+    if compression and path.stat().st_size < _MAX_UNPACKED_BYTES:
         _refuse_bomb(path, compression)
     by_mark = next((name for mark, name in _MARKS if head.startswith(mark)), None)
     chosen = encoding or by_mark or "utf-8"
