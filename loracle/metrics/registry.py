@@ -23,7 +23,7 @@ _BY_SACREBLEU = frozenset({"bleu", "chrf"})
 
 WORD_METRICS = ("em", "f1")
 """Metrics that compare words as SQuAD does, or characters where the set's script has no spaces."""
-TOKENS_IN_WORDS = {"spaced": "SQuAD words", "characters": "characters"}
+TOKENS_IN_WORDS = {"spaced": "words", "characters": "characters"}
 """What they compare, by script."""
 
 

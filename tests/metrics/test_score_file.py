@@ -212,7 +212,7 @@ def test_the_terminal_shows_percent_rows_and_the_tokens_used() -> None:
         "squad_f1   66.67",
         "",
         "mean in percent over 1,301 rows of p.jsonl",
-        "tokens of em: SQuAD words on 1,300 rows, characters on 1 row",
+        "tokens of em: words on 1,300 rows, characters on 1 row",
     ]
 
 

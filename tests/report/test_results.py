@@ -480,7 +480,7 @@ def test_control_characters_are_spelled_out_and_text_is_left_alone() -> None:
 def test_the_tokens_that_f1_used_are_stated() -> None:
     only_f1 = replace(EVALUATION, metrics=("f1",))
     assert summary_lines(results_of(evaluations=(only_f1,))) == [
-        "f1: SQuAD words on 280, characters on 21 examples"
+        "f1: words on 280, characters on 21 examples"
     ]
 
 
@@ -491,7 +491,7 @@ def test_of_several_evaluations_each_states_its_tokens_if_it_has_any() -> None:
         EvaluationFacts("official", 10, ("squad_f1",), {"spaced": 10}, 10, {"row": 10}),
     )
     assert summary_lines(results_of(evaluations=evaluations)) == [
-        "test: em, f1: SQuAD words on 280, characters on 21 examples",
+        "test: em, f1: words on 280, characters on 21 examples",
         "zh: f1: characters on 50 examples",
     ]
 
