@@ -18,11 +18,14 @@ from loracle.plan import nearest
 
 _USED_SHARES = {("cpu", 2): 0.43, ("cpu", 4): 0.7}
 _GPU_USED_SHARE = 0.4
-_PROCESS_BYTES, _GPU_PROCESS_BYTES = 500_000_000, 900_000_000
+_PROCESS_BYTES, _GPU_PROCESS_BYTES = 525_000_000, 900_000_000
 
 
 def process_bytes(device_type: str) -> int:
-    """Python with its libraries; on a GPU, its context and the kernels' workspace (estimated)."""
+    """Python with its libraries: 500 to 550 MB, by which optional packages torch finds (measured).
+
+    On a GPU, its context and the kernels' workspace (estimated).
+    """
     return _PROCESS_BYTES if device_type == "cpu" else _GPU_PROCESS_BYTES
 
 
