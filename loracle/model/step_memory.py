@@ -37,6 +37,8 @@ _PIECES = {(2, False): 0.26, (2, True): 0.24, (4, False): 0.44, (4, True): 0.65}
 """Freed memory that glibc cannot use again within a step, as a share of the activations of all
 layers, by (bytes of a number, gradient checkpointing). Measured (docs/log.md): the C library
 aligns every tensor, and a piece of exactly the same size is then too small for the next one."""
+_QUANTISED_PIECES = {**_PIECES, (4, True): 0.58}
+"""The same over a quantised base, whose LoRA layers are peft's own."""
 
 
 class MicroBatch(NamedTuple):
@@ -149,5 +151,6 @@ class ModelShape:
     def _pieces(self, activation_bytes: float, gradient_checkpointing: bool) -> int:
         if self.device_type != "cpu" or self.kept_token_bytes is None:
             return 0
-        share = _PIECES[min(4, max(2, self.value_bytes)), gradient_checkpointing]
+        shares = _PIECES if self.quantization == "none" else _QUANTISED_PIECES
+        share = shares[min(4, max(2, self.value_bytes)), gradient_checkpointing]
         return int(share * activation_bytes)
