@@ -12,7 +12,13 @@ from turns import argument_parser
 from loracle.data.reading.dataset import read_examples
 from loracle.data.rendering.renderer import RenderedPrompt, Renderer
 from loracle.generation.generate import generate
-from loracle.generation.types import REFERENCE_SOURCE, Answer, GenerationSettings, Question
+from loracle.generation.types import (
+    REFERENCE_SOURCE,
+    Answer,
+    GenerationSettings,
+    GenerationStatistics,
+    Question,
+)
 from loracle.model import adapter
 from loracle.model.base import BaseModel, load_base, load_tokenizer
 from loracle.model.embedded import embedded_model_folder
@@ -48,8 +54,12 @@ def answers(
     *,
     batch_size: int,
     drafts: bool,
+    statistics: GenerationStatistics | None = None,
 ) -> list[Answer]:
-    """Greedy answers; with `drafts` the references and the prompt itself are guessed from."""
+    """Greedy answers; with `drafts` the references and the prompt itself are guessed from.
+
+    statistics: where the work is counted.
+    """
     settings = GenerationSettings(
         max_new_tokens=MAX_NEW_TOKENS,
         repetition_penalty=1.0,
@@ -65,4 +75,5 @@ def answers(
         )
         for prompt in prompts
     ]
-    return [answer for batch in generate(base, adapted, questions, settings) for answer in batch]
+    batches = generate(base, adapted, questions, settings, statistics=statistics)
+    return [answer for batch in batches for answer in batch]
