@@ -25,7 +25,13 @@ _VARYING = ["num_nodes", "window"]
 
 @triton.jit
 def _load_block(
-    base_ptr, first, node_stride, num_nodes, BLOCK: tl.constexpr, HEAD: tl.constexpr, D: tl.constexpr
+    base_ptr,
+    first,
+    node_stride,
+    num_nodes,
+    BLOCK: tl.constexpr,
+    HEAD: tl.constexpr,
+    D: tl.constexpr,
 ):
     """Nodes [first, first + BLOCK) of one head: (BLOCK, D), 0 beyond the nodes and the head."""
     node = tl.arange(0, BLOCK)
@@ -50,9 +56,7 @@ def _store_block(
 
 
 @triton.jit
-def _sees(
-    query, key, ends_ptr, depths_ptr, num_nodes, window, WINDOWED: tl.constexpr
-):
+def _sees(query, key, ends_ptr, depths_ptr, num_nodes, window, WINDOWED: tl.constexpr):
     """Which queries see which keys, as the broadcast of `query` and `key` has them."""
     end = tl.load(ends_ptr + key, mask=key < num_nodes, other=0)
     visible = (key <= query) & (query < end)
@@ -65,8 +69,8 @@ def _sees(
 
 @triton.jit
 def _attend_to(
-    mixed_MD, total_M, highest_M, query_MD, key_ptr, value_ptr, key_stride, value_stride, first_query,
-    first_key, ends_ptr, depths_ptr, num_nodes, window, scale, PARTIAL: tl.constexpr,
+    mixed_MD, total_M, highest_M, query_MD, key_ptr, value_ptr, key_stride, value_stride,
+    first_query, first_key, ends_ptr, depths_ptr, num_nodes, window, scale, PARTIAL: tl.constexpr,
     WINDOWED: tl.constexpr, BLOCK: tl.constexpr, HEAD: tl.constexpr, D: tl.constexpr,
 ):  # fmt: skip
     """Take one block of keys into the running softmax."""
@@ -206,15 +210,15 @@ def query_gradient_kernel(
         first_key = tl.load(partners_ptr + place) * BLOCK
         d_query_MD = _query_gradient_of(
             d_query_MD, query_MD, d_output_MD, level_M, delta_M, key_ptr, value_ptr, key_node,
-            value_node, first_query, first_key, ends_ptr, depths_ptr, num_nodes, window, scale, False,
-            WINDOWED, BLOCK, HEAD, D,
+            value_node, first_query, first_key, ends_ptr, depths_ptr, num_nodes, window, scale,
+            False, WINDOWED, BLOCK, HEAD, D,
         )  # fmt: skip
     for place in range(first_partial, stop):
         first_key = tl.load(partners_ptr + place) * BLOCK
         d_query_MD = _query_gradient_of(
             d_query_MD, query_MD, d_output_MD, level_M, delta_M, key_ptr, value_ptr, key_node,
-            value_node, first_query, first_key, ends_ptr, depths_ptr, num_nodes, window, scale, True,
-            WINDOWED, BLOCK, HEAD, D,
+            value_node, first_query, first_key, ends_ptr, depths_ptr, num_nodes, window, scale,
+            True, WINDOWED, BLOCK, HEAD, D,
         )  # fmt: skip
     _store_block(
         d_query_ptr + head * d_query_head, d_query_MD * d_scale, first_query, d_query_node,
@@ -231,9 +235,7 @@ def _key_gradient_of(
 ):  # fmt: skip
     """Add what one block of queries of one head gives to the gradients of keys and values."""
     query_JD = _load_block(query_ptr, first_query, query_stride, num_nodes, BLOCK, HEAD, D)
-    d_output_JD = _load_block(
-        d_output_ptr, first_query, d_output_stride, num_nodes, BLOCK, HEAD, D
-    )
+    d_output_JD = _load_block(d_output_ptr, first_query, d_output_stride, num_nodes, BLOCK, HEAD, D)
     query = first_query + tl.arange(0, BLOCK)
     level_J = tl.load(level_ptr + query, mask=query < num_nodes, other=float("inf"))
     delta_J = tl.load(delta_ptr + query, mask=query < num_nodes, other=0.0)
@@ -245,9 +247,7 @@ def _key_gradient_of(
             query[None, :], key[:, None], ends_ptr, depths_ptr, num_nodes, window, WINDOWED
         )
         probability_MJ = tl.where(seen, probability_MJ, 0.0)
-    d_value_MD += tl.dot(
-        probability_MJ.to(d_output_JD.dtype), d_output_JD, input_precision="ieee"
-    )
+    d_value_MD += tl.dot(probability_MJ.to(d_output_JD.dtype), d_output_JD, input_precision="ieee")
     d_probability_MJ = tl.dot(value_MD, tl.trans(d_output_JD), input_precision="ieee")
     d_score_MJ = probability_MJ * (d_probability_MJ - delta_J[None, :])
     d_key_MD += tl.dot(d_score_MJ.to(query_JD.dtype), query_JD, input_precision="ieee")

@@ -11,19 +11,25 @@ from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from loracle.forest.attention.uploading import upload
-from loracle.forest.blocks import BlockLists, ForestBlocks, forest_blocks
+from loracle.forest.blocks import ForestBlocks, forest_blocks
 from loracle.forest.trie import IntArray
 
 MAX_HEAD_SIZE = 256
 _MIN_TILE = 16
 _TILE_BYTES = 16384
-"""A block of one head's keys takes at most this much: four such tiles fit into the memory that one
-program may share on cards with 99 KB of it (RTX 4090)."""
-_MAX_BLOCK_TOKENS = 64
+"""One head's keys of a block take at most this much: what a program holds of them then fits into
+the 99 KB that it may have on an RTX 4090 (tests/forest/test_triton_compiles.py)."""
+_SMALL_TILE_BYTES = 8192
+"""Up to this size four warps hold a block's accumulators in registers, and the next block can be
+loaded while this one is computed."""
+_MAX_BLOCK_BYTES = 128
+"""A block's nodes, counted as one number of each: 64 in half precision, 32 in float32, whose exact
+products need twice the registers."""
 _LOG2_E = math.log2(math.e)
 
 
@@ -75,10 +81,10 @@ class KernelInput:
     ) -> KernelInput:
         ends, depths_N, *lists = upload(
             [
-                subtree_ends.astype("int32"),
-                depths.astype("int32"),
-                *_arrays(blocks.keys_of_queries),
-                *_arrays(blocks.queries_of_keys),
+                subtree_ends.astype(np.int32),
+                depths.astype(np.int32),
+                *blocks.keys_of_queries,
+                *blocks.queries_of_keys,
             ],
             device,
         )
@@ -95,9 +101,19 @@ class KernelInput:
 
 
 def block_tokens_for(head_size: int, dtype: torch.dtype) -> int:
-    """Nodes of a block: as many as keep a tile small enough for every card since 2018."""
-    row_bytes = _padded(head_size) * dtype.itemsize
-    return max(_MIN_TILE, min(_MAX_BLOCK_TOKENS, _TILE_BYTES // row_bytes))
+    """Nodes of a block: a power of two, as many as shared memory and registers take."""
+    row_bytes = padded_head_size(head_size) * dtype.itemsize
+    return max(_MIN_TILE, min(_MAX_BLOCK_BYTES // dtype.itemsize, _TILE_BYTES // row_bytes))
+
+
+def launch_options(head_size: int, dtype: torch.dtype, block_tokens: int) -> dict[str, Any]:
+    """How Triton compiles the kernels. Known from compiling, not yet from timing on a GPU."""
+    is_small = block_tokens * padded_head_size(head_size) * dtype.itemsize <= _SMALL_TILE_BYTES
+    return {
+        "num_warps": 4 if is_small else 8,
+        "num_stages": 2 if is_small else 1,
+        "enable_fp_fusion": True,
+    }
 
 
 def attend(query: Tensor, key: Tensor, value: Tensor, kernel: KernelInput, scale: float) -> Tensor:
@@ -112,11 +128,7 @@ def attend(query: Tensor, key: Tensor, value: Tensor, kernel: KernelInput, scale
     return output
 
 
-def _arrays(lists: BlockLists) -> list[Any]:
-    return list(lists)
-
-
-def _padded(head_size: int) -> int:
+def padded_head_size(head_size: int) -> int:
     """Tiles are powers of two."""
     return max(_MIN_TILE, 1 << (head_size - 1).bit_length())
 
@@ -140,10 +152,8 @@ def _constants(query: Tensor, key: Tensor, kernel: KernelInput) -> dict[str, Any
         "WINDOWED": kernel.window > 0,
         "BLOCK": kernel.block_tokens,
         "HEAD": head_size,
-        "D": _padded(head_size),
-        # Registers hold (BLOCK, D) accumulators: large heads need more threads for them.
-        "num_warps": 8 if kernel.block_tokens * _padded(head_size) > 64 * 64 else 4,
-        "num_stages": 1 if head_size > 64 else 2,
+        "D": padded_head_size(head_size),
+        **launch_options(head_size, query.dtype, kernel.block_tokens),
     }
 
 
