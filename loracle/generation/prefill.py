@@ -167,7 +167,7 @@ def _prefill(
     for micro_batch in forest.micro_batches(budget_tokens):
         signals.stop_if_urgent()
         keys_values: dict[int, KeysValues] = {}
-        context = RowAttention.of(micro_batch, base.device, keep=keys_values)
+        context = RowAttention.of(micro_batch, base.device, keys_values, base.attention)
         hidden = forest_hidden_states(base.model, micro_batch, context)
         stop = start + micro_batch.num_nodes
         low, high = np.searchsorted(wanted, [start, stop]).tolist()

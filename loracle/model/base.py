@@ -17,9 +17,8 @@ import torch
 from torch import Tensor
 
 from loracle.errors import ModelError
-from loracle.forest.attention.interface import (
-    ForestContext,
-)
+from loracle.forest.attention.backends import AttentionBackend
+from loracle.forest.attention.interface import ForestContext
 from loracle.forest.trie import Forest
 from loracle.model.native_memory import bound_kernel_cache
 from loracle.model.placement import (
@@ -50,6 +49,8 @@ class BaseModel:
     device: where token ids go in; layers may be on others (see placement.py).
     end_token_ids: every token id that ends an answer, as the model declares them.
     quantization: none, int8, nf4, or what else the weights are packed by.
+    attention: what computes attention inside packed rows; None is what needs nothing beyond torch
+        on that device.
     """
 
     name: str
@@ -59,6 +60,7 @@ class BaseModel:
     device: torch.device
     end_token_ids: frozenset[int]
     quantization: str = NONE
+    attention: AttentionBackend | None = None
 
     @property
     def num_parameters(self) -> int:

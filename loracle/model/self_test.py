@@ -20,6 +20,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from loracle.forest.attention.backends import BLOCKWISE
 from loracle.forest.attention.interface import (
     ATTENTION_NAME,
     KeysValues,
@@ -35,6 +36,9 @@ from loracle.model.placement import num_offloaded
 # these. Quantised weights do not widen them: their products run in the model's own precision, token
 # by token (quantization.py).
 SELF_TEST_TOLERANCE = {torch.float32: 1e-3, torch.bfloat16: 6e-2, torch.float16: 2e-2}
+_BLOCKWISE_REPEATS = 8
+"""The probe's branches are then longer than a block of any backend that skips blocks: 96 tokens,
+of 64, and 128 with the next one's."""
 _GRADIENT_TOLERANCE = {torch.float32: 1e-3, torch.bfloat16: 3e-1, torch.float16: 6e-2}
 
 
@@ -58,14 +62,16 @@ class _Run(NamedTuple):
 
 
 def run_self_test(base: BaseModel) -> SelfTest:
-    """Compare the forest's logits and gradients with those of separate sequences.
+    """Compare the forest's logits and gradients, by the base's attention, with those of separate
+    sequences.
 
     With offloaded layers nothing can be trained, and logits alone are compared.
     """
     config = base.model.config.get_text_config()
     notes = tuple(_notes(config))
+    repeats = _BLOCKWISE_REPEATS if base.attention in BLOCKWISE else 1
     try:
-        errors = _probe_errors(base, _probe(int(config.vocab_size)))
+        errors = _probe_errors(base, _probe(int(config.vocab_size), repeats))
     except (RuntimeError, TypeError, ValueError, AttributeError, NotImplementedError) as problem:
         return SelfTest(False, f"the model cannot run a prefix forest: {problem}", notes)
     accepted = {
@@ -75,11 +81,12 @@ def run_self_test(base: BaseModel) -> SelfTest:
     passed = all(error <= accepted[what] for what, error in errors.items())
     verb = "equal" if passed else "do NOT equal"
     differences = " and ".join(f"{error:.1e}" for error in errors.values())
+    by = f"; attention by {base.attention}" if base.attention in BLOCKWISE else ""
     bounds = " and ".join(f"{accepted[what]:.0e}" for what in errors)
     return SelfTest(
         passed,
         f"forest {' and '.join(errors)} {verb} those of separate sequences on a probe (relative "
-        f"difference {differences}, accepted {bounds})",
+        f"difference {differences}, accepted {bounds}){by}",
         notes,
     )
 
@@ -95,15 +102,16 @@ def _notes(config: Any) -> Iterator[str]:
         )
 
 
-def _probe(vocabulary_size: int) -> list[list[int]]:
+def _probe(vocabulary_size: int, repeats: int = 1) -> list[list[int]]:
     """A trunk with eight branches, two of which share a beginning; and another sequence.
 
     A branch says four tokens three times: whoever sees it by mistake answers otherwise.
+    repeats: how many times as long all of it is.
     """
     generator = np.random.default_rng(0)
 
     def draw(num_tokens: int) -> list[int]:
-        return [int(t) for t in generator.integers(0, vocabulary_size, num_tokens)]
+        return [int(t) for t in generator.integers(0, vocabulary_size, repeats * num_tokens)]
 
     trunk, branch = draw(12), draw(5)
     branches = [draw(4) * 3 for _ in range(6)] + [branch + draw(6), branch + draw(3)]
@@ -168,7 +176,7 @@ def _forest_run(
     kept: dict[int, KeysValues] = {}
 
     def run() -> Tensor:
-        context = RowAttention.of(forest, base.device, keep=kept)
+        context = RowAttention.of(forest, base.device, kept, base.attention)
         hidden = forest_hidden_states(base.model, forest, context)
         logits: Tensor = base.model.get_output_embeddings()(hidden).float().to(base.device)
         return logits

@@ -94,6 +94,11 @@ class ModelPlan(Section):
     device_map: Literal["auto"] | None = None
     """auto: layers are spread over all GPUs by accelerate, for a model larger than one. None: the
     whole model is on `device`."""
+    attention: Literal["auto", "dense", "flex", "triton"] = "auto"
+    """What computes attention over the prefix forest. triton: Loracle's own GPU kernels; flex:
+    torch's FlexAttention; dense: scaled_dot_product_attention with a mask of every row. One that
+    fails the self-test is replaced, with a warning. auto: on a GPU the first of triton, flex and
+    dense that passes; on a CPU matrix products span by span."""
     trust_remote_code: StrictBool = False
     """Whether code that comes with the model may run on this machine."""
     chat_template_kwargs: dict[str, JsonValue] = {}

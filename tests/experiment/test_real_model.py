@@ -93,8 +93,8 @@ def test_the_forest_gradient_equals_that_of_separate_rows(
         return
     row_attention = RowAttention.of
 
-    def see_everything_before(forest, device, keep=None):
-        context = row_attention(forest, device, keep)
+    def see_everything_before(forest, device, keep=None, backend=None):
+        context = row_attention(forest, device, keep, backend)
         for start, stop in context.bounds:
             context.subtree_ends_N[start:stop] = stop
         return context

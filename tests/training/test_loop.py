@@ -137,8 +137,8 @@ def test_the_gradient_is_wrong_when_a_branch_sees_another(kind, monkeypatch):
     adapted = awake(attached(base))
     expected = one_by_one(base, adapted, data.sequences)
 
-    def see_everything_before(forest, device, keep=None):
-        context = row_attention(forest, device, keep)
+    def see_everything_before(forest, device, keep=None, backend=None):
+        context = row_attention(forest, device, keep, backend)
         context.subtree_ends_N = context.subtree_ends_N.clone()
         for start, stop in context.bounds:
             context.subtree_ends_N[start:stop] = stop
@@ -161,8 +161,8 @@ def test_rows_cut_into_many_spans_have_the_same_gradient(kind, monkeypatch):
         cut.append(cut_into_spans(*arguments))
         return cut[-1]
 
-    monkeypatch.setattr("loracle.forest.attention.rows.SPAN_PAIRS", 0)
-    monkeypatch.setattr("loracle.forest.attention.rows.cut_into_spans", cut_and_count)
+    monkeypatch.setattr("loracle.forest.attention.span_products.SPAN_PAIRS", 0)
+    monkeypatch.setattr("loracle.forest.attention.span_products.cut_into_spans", cut_and_count)
     in_spans = gradient_of(base, adapted, data.sequences, budget=1000, forest=True)
     assert max(len(spans) for spans in cut) > 3
     assert relative_error(in_spans, whole) <= 1e-5
@@ -447,8 +447,8 @@ def test_the_self_test_passes_where_attention_is_all_the_memory_there_is():
 def test_the_self_test_fails_where_branches_see_each_other(monkeypatch):
     row_attention = RowAttention.of
 
-    def see_everything_before(forest, device, keep=None):
-        context = row_attention(forest, device, keep)
+    def see_everything_before(forest, device, keep=None, backend=None):
+        context = row_attention(forest, device, keep, backend)
         context.subtree_ends_N = torch.full_like(context.subtree_ends_N, forest.num_nodes)
         return context
 
