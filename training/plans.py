@@ -24,6 +24,7 @@ _NAMES = {
     r"(?<!\S)(--set )?training\.([a-z_]+)": r"training_args.\2",
     r"\bgeneration\.batch_size\b": "batch_size",
     r"(?<!\S)(--set )?generation\.([a-z_]+)": r"generation_kwargs.\2",
+    r"\bmodel\.(quantization|device_map)\b": r"\1",
     r"(set )?model\.dtype( to)?": "load the model with dtype",
     r"an evaluation set, --eval FILE": "an evaluation file: (train, eval)",
     r" or seed \(--set holdout\.seed=1\)": "",
@@ -35,24 +36,20 @@ _NAMES = {
 }
 
 
-def entry_of(path: str | Path) -> dict[str, Any]:
+def entry_of(name: str, path: str | Path, split: str | None = None) -> dict[str, Any]:
     """A data file's entry in the plan; `PATH#SPLIT` names one of several splits."""
-    text = str(path)
-    where, _, split = text.rpartition("#")
+    where, _, after = str(path).rpartition("#")
     if where and (is_hub_location(where) or Path(where).is_dir()):
-        return {"path": where, "split": split}
-    return {"path": text}
+        return {"name": name, "path": where, "split": split or after}
+    return {"name": name, "path": str(path), "split": split}
 
 
 def plan_of(
-    model: dict[str, Any],
-    candidates: Sequence[dict[str, Any]],
-    evaluation: Sequence[dict[str, Any]],
-    **sections: Any,
+    candidates: Sequence[dict[str, Any]], evaluation: Sequence[dict[str, Any]], **sections: Any
 ) -> Plan:
     """The plan. A section that is None has its defaults. Raises PlanError with all problems."""
     named = {key: value for key, value in sections.items() if value is not None}
-    tree = {"model": model, "candidates": candidates, "evaluation": evaluation, **named}
+    tree = {"candidates": candidates, "evaluation": evaluation, **named}
     try:
         return Plan.model_validate(tree, context={CANDIDATES_OPTIONAL, EVALUATION_OPTIONAL})
     except ValidationError as error:

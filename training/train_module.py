@@ -24,12 +24,13 @@ from loracle.experiment.alone import train_alone
 from loracle.experiment.trial import Place
 from loracle.files import read_json_lines
 from loracle.model import own_layers
+from loracle.model.lora_files import read_lora_plan
 from loracle.plan import data_name
 from loracle.run_folder.log_files import LogFiles
 from loracle.run_folder.views import choose_view
-from training.arguments import TrainingArguments, read_lora_plan, training_arguments
+from training.arguments import TrainingArguments, training_arguments
 from training.plans import entry_of, named_as_here, plan_of
-from training.summary import training_figures
+from training.summary import head_of, training_figures
 
 
 def train_model_on_dataset_with_progress(
@@ -71,13 +72,12 @@ def train_model_on_dataset_with_progress(
         TrialError: the training failed; the base is as it was before.
     """
     arguments = training_arguments(training_args)
-    name = data_name(str(train_dataset_path))
-    place = place_of(name, dataset_index, total_datasets)
+    place = place_of(train_dataset_path, dataset_index, total_datasets)
     base = own_layers.base_of(model)
     plan = plan_of(
-        {"name": own_layers.name_of(base)},
-        [{"name": name, **entry_of(train_dataset_path)}],
+        [entry_of(place.trial, train_dataset_path)],
         [],
+        model={"name": own_layers.name_of(base)},
         lora=read_lora_plan(lora_config_dir, config_name),
         training=arguments.plan(),
         seeds=[arguments.seed],
@@ -92,30 +92,25 @@ def train_model_on_dataset_with_progress(
             trained = train_alone(plan, Path(out), view, frozen, place)
         adapted = own_layers.put_on(base, trained.folder.adapter)
         steps = read_json_lines(trained.folder.steps).rows
-    figures = training_figures(trained.outcome, steps, plan.training.batch_size)
     return {
-        "status": "completed",
+        **head_of(place, dataset_path=train_dataset_path),
         "model": adapted,
-        "dataset": name,
-        "dataset_path": str(train_dataset_path),
-        "dataset_index": dataset_index,
-        "total_datasets": total_datasets,
         "lora_config": config_name,
-        **figures,
+        **training_figures(trained.outcome, steps, plan.training.batch_size),
         "batching": "forest" if trained.is_forest else "padded",
         "batching_reason": trained.self_test,
         "adapter_path": str(trained.folder.adapter) if arguments.output_dir else None,
     }
 
 
-def place_of(name: str, dataset_index: int, total_datasets: int) -> Place:
+def place_of(path: str | Path, dataset_index: int, total_datasets: int) -> Place:
     """The dataset's place among the others. Raises PlanError if there is no such place."""
     if not 1 <= dataset_index <= total_datasets:
         raise PlanError(
             f"dataset_index: found {dataset_index} with total_datasets {total_datasets}; expected "
             "1 to total_datasets"
         )
-    return Place(name, dataset_index, total_datasets)
+    return Place(data_name(str(path)), dataset_index, total_datasets)
 
 
 def require_dtype(base: Any, arguments: TrainingArguments) -> None:
