@@ -1,20 +1,18 @@
-"""What a caller may set, under the names of transformers: training_args and generation_kwargs.
+"""What a caller may set, checked: training_args and generation_kwargs, by transformers' names.
 
-A key that is not known is an error that names the nearest known one, or what to use instead. None
-is the default. A field that the plan has too means what `loracle.plan` says of it.
+The keys are those of loracle/migration/transformers_settings.py. One that is not known is an error
+that names the nearest known one, or what to use instead.
 """
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
-from typing import Annotated, Any, Literal, NamedTuple, TypeVar
-
-from pydantic import BeforeValidator, Field, StrictBool, ValidationError
+from typing import Any, NamedTuple
 
 from loracle.errors import PlanError
-from loracle.plan import GenerationPlan, Section, TrainingPlan, nearest
-from loracle.plan.sections import Count, NonNegative, Positive, Seed, Share, ShareBelowOne
+from loracle.migration.transformers_settings import GenerationArguments, TrainingArguments
+from loracle.plan import GenerationPlan
+from loracle.plan.problems import checked
 
 _INSTEAD = {
     "max_steps": "expected 1 or more, or -1 for a length by num_train_epochs",
@@ -32,104 +30,6 @@ _INSTEAD = {
 """What to do about keys of transformers that are not known here, or have few values."""
 
 
-class TrainingArguments(Section):
-    """`training_args`. An alias is the field's name in the plan."""
-
-    num_train_epochs: Positive | None = Field(None, serialization_alias="epochs")
-    max_steps: Annotated[Count | None, BeforeValidator(lambda n: None if n == -1 else n)] = None
-    per_device_train_batch_size: Count | None = None
-    gradient_accumulation_steps: Count | None = None
-    """The effective batch is the product of the two, 64 if neither is given."""
-    learning_rate: Positive | None = None
-    lr_scheduler_type: Literal["linear", "cosine", "constant"] | None = Field(
-        None, serialization_alias="schedule"
-    )
-    warmup_ratio: Share | None = None
-    max_grad_norm: NonNegative | None = None
-    """0: no clipping."""
-    weight_decay: NonNegative | None = None
-    adam_beta1: ShareBelowOne | None = None
-    adam_beta2: ShareBelowOne | None = None
-    adam_epsilon: Positive | None = None
-    seed: Seed = 0
-    """Seed of the adapter's first weights, of the order and of dropout."""
-    fp16: StrictBool = False
-    """Compute in float16: the pipeline loads the model so; a loaded model must be float16."""
-    bf16: StrictBool = False
-    """The same with bfloat16."""
-    gradient_checkpointing: StrictBool | None = None
-    logging_steps: Count = 1
-    """Every which step gets a line in training.log. steps.jsonl in the run folder has all."""
-    save_steps: Count | None = Field(None, serialization_alias="checkpoint_every")
-    output_dir: str | None = None
-    """Where train_model_on_dataset_with_progress keeps its run: adapter, steps, record. A finished
-    training is taken from there. None: nowhere."""
-    max_length: Count | None = None
-    overlong: Literal["shorten", "drop", "error"] | None = None
-    optim: Literal["adamw_torch", "adamw_torch_fused"] = "adamw_torch"
-    report_to: str | list[str] | None = None
-    """Experiment trackers that follow a pipeline, as the plan's `trackers`. "none": none."""
-
-    def plan(self) -> TrainingPlan:
-        """The same as the plan says it. Raises PlanError where a value cannot be used."""
-        given = self.model_dump(by_alias=True, exclude_none=True)
-        factors = (self.per_device_train_batch_size, self.gradient_accumulation_steps)
-        if any(factors):
-            given["batch_size"] = math.prod(factor or 1 for factor in factors)
-        if self.max_grad_norm == 0:
-            given["max_grad_norm"] = None
-        known = given.keys() & TrainingPlan.model_fields.keys()
-        return TrainingPlan.model_validate({key: given[key] for key in known})
-
-    @property
-    def dtype(self) -> str | None:
-        """The precision that is asked for; None if none is."""
-        return "float16" if self.fp16 else "bfloat16" if self.bf16 else None
-
-    @property
-    def trackers(self) -> list[str]:
-        named = [self.report_to] if isinstance(self.report_to, str) else self.report_to or []
-        return [name for name in named if name != "none"]
-
-
-class GenerationArguments(Section):
-    """`generation_kwargs`."""
-
-    max_new_tokens: Count = 40
-    do_sample: StrictBool = False
-    temperature: NonNegative | None = None
-    top_p: Positive | None = None
-    top_k: Count | None = None
-    repetition_penalty: Positive = 1.1
-    num_beams: Count = 1
-    early_stopping: StrictBool = False
-    seed: Seed = 0
-
-    def plan(self, batch_size: int | None) -> GenerationPlan:
-        """The same as the plan says it. Raises PlanError if a value cannot be used."""
-        idle = {"temperature", "top_p", "top_k", "seed"} if not self.do_sample else set()
-        idle |= {"early_stopping"} if self.num_beams == 1 else set()
-        given = self.model_dump(exclude=idle, exclude_none=True)
-        given["batch_size"] = "auto" if batch_size is None else batch_size
-        return checked(GenerationPlan, "generation_kwargs", given)
-
-    def without_effect(self) -> list[str]:
-        """What was given and changes nothing, one sentence each."""
-        sampling = () if self.do_sample else ("temperature", "top_p", "top_k")
-        notes = [
-            f"generation_kwargs.{name}: {getattr(self, name)} has no effect, for decoding is "
-            "greedy unless do_sample is true"
-            for name in sampling
-            if getattr(self, name) not in (None, 1.0)
-        ]
-        if self.early_stopping and self.num_beams == 1:
-            notes.append(
-                "generation_kwargs.early_stopping has no effect, for there is one beam only; set "
-                "num_beams above 1"
-            )
-        return notes
-
-
 class Generation(NamedTuple):
     """Checked generation_kwargs with the batch size, and what in them changes nothing."""
 
@@ -137,12 +37,9 @@ class Generation(NamedTuple):
     notes: list[str]
 
 
-Checked = TypeVar("Checked", bound=Section)
-
-
 def training_arguments(given: Mapping[str, Any] | None) -> TrainingArguments:
     """Check training_args. Raises PlanError with all problems."""
-    found = checked(TrainingArguments, "training_args", given)
+    found = checked(TrainingArguments, "training_args", given, _INSTEAD)
     if found.fp16 and found.bf16:
         raise PlanError("training_args.fp16: found True beside bf16; choose one of the two")
     return found
@@ -160,35 +57,3 @@ def generation_arguments(
         raise PlanError(f"{batch_size_name}: found {batch_size!r}; expected a whole number above 0")
     arguments = checked(GenerationArguments, "generation_kwargs", given)
     return Generation(arguments.plan(batch_size), arguments.without_effect())
-
-
-def checked(kind: type[Checked], name: str, given: Mapping[str, Any] | None) -> Checked:
-    """The keys of a dict under a caller's name. Raises PlanError with all problems."""
-    if given is not None and not isinstance(given, Mapping):
-        raise PlanError(f"{name}: found {given!r}; expected a dict")
-    is_known = kind.model_fields.__contains__
-    values = {k: v for k, v in (given or {}).items() if v is not None or not is_known(k)}
-    try:
-        return kind.model_validate(values)
-    except ValidationError as error:
-        raise PlanError(_problems(name, kind, error)) from error
-
-
-def _problems(name: str, kind: type[Section], error: ValidationError) -> list[str]:
-    """Every problem of `name`, once for each key."""
-    problems: dict[str, str] = {}
-    for detail in error.errors(include_url=False):
-        key = str(detail["loc"][0]) if detail["loc"] else ""
-        if key in _INSTEAD:
-            value = f"found {detail['input']!r}; " if key in kind.model_fields else ""
-            problems[key] = f"{name}.{key}: {value}{_INSTEAD[key]}"
-        elif detail["type"] == "extra_forbidden":
-            near = nearest(key, kind.model_fields)
-            hint = f"did you mean {near}?" if near else f"known: {', '.join(kind.model_fields)}"
-            problems[key] = f"unknown key {name}.{key}; {hint}"
-        elif detail["type"] == "missing":
-            problems[key] = f"{name}.{key}: missing; {detail['msg']}"
-        else:
-            found = f"found {detail['input']!r}; {detail['msg']}"
-            problems.setdefault(key, f"{name}.{key}: {found}")
-    return list(problems.values())

@@ -20,7 +20,7 @@ from loracle.errors import PlanError
 from loracle.plan import Section, data_name
 from loracle.plan.locations import is_hub_location
 from loracle.plan.names import numbered
-from training.arguments import checked
+from loracle.plan.problems import checked
 
 
 def _text(value: object) -> str:

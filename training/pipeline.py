@@ -16,19 +16,19 @@ from typing import Any
 from loracle.data.holdout import hold_out_least, rule_in_words
 from loracle.data_check.datasets import read_local_datasets
 from loracle.data_check.result import Intake
-from loracle.errors import PlanError, RunFolderError
+from loracle.errors import PlanError, RunFolderError, reworded
 from loracle.experiment import run as experiment
 from loracle.experiment.trial import Place
 from loracle.files import read_json, write_json
 from loracle.forecast.batch import batch_size_taken
 from loracle.model.lora_files import read_lora_plan, read_lora_settings
-from loracle.plan import Plan
+from loracle.plan import Plan, load_plan
 from loracle.report.run_record import RunRecord, TrialRecord, read_run
 from loracle.run_folder.log_files import LogFiles, Telling
 from loracle.run_folder.reporter import View
 from training.arguments import generation_arguments, training_arguments
 from training.inputs import DatasetPaths, datasets_of
-from training.plans import entry_of, in_our_words, named_as_here, plan_of
+from training.plans import entry_of, in_our_words
 from training.summary import (
     evaluation_figures,
     head_of,
@@ -63,14 +63,15 @@ class Given:
 
     @property
     def output_path(self) -> Path:
-        path = Path(self.result_output_path)
-        if path.is_dir():
-            raise PlanError(f"result_output_path: {path} is a folder; name a file in it")
-        return path
+        return Path(self.result_output_path)
 
+    @reworded(in_our_words)
     def run(self, view: View) -> dict[str, Any]:
         """Run the experiment, or resume it; the JSON file tells how it stands at any time."""
-        with _marked_if_it_fails(self.output_path), named_as_here():
+        path = self.output_path
+        if path.is_dir():
+            raise PlanError(f"result_output_path: {path} is a folder; name a file in it")
+        with _marked_if_it_fails(path):
             return _pipeline_of(self).run(view)
 
 
@@ -148,11 +149,11 @@ class _Pipeline:
         """How one dataset stands: waiting, failed with its reason, or completed."""
         trials = {trial.candidate: trial for trial in record.trials} if record else {}
         trial, reason = trials.get(dataset.name), self.failures.get(dataset.name)
-        if trial is not None and not trial.is_done and trial.folder.failed.is_file():
-            reason = read_json(trial.folder.failed)["reason"]
-        rest: dict[str, Any] = {"reason": in_our_words(reason)} if reason else {}
+        rest: dict[str, Any] = {}
         if record is not None and trial is not None and trial.is_done:
             rest = self._figures(dataset, trial, record)
+        elif reason := reason or (trial and trial.folder.failure()):
+            rest = {"reason": in_our_words(reason)}
         status = "failed" if reason else "completed" if rest else "waiting"
         place = Place(dataset.name, index, len(self.datasets))
         return {**head_of(place, status, train_path=dataset.train_path), **rest}
@@ -237,11 +238,10 @@ def _plan(
 ) -> Plan:
     """Every dataset is measured on every evaluation file; without any, rows are held out."""
     named = {one.evaluation_name: one.evaluation_path for one in datasets if one.evaluation_path}
-    return plan_of(
-        [entry_of(one.name, one.train_path, one.split) for one in datasets],
-        [entry_of(name or "", path) for name, path in named.items()],
-        holdout=None if named else {"share": share},
-        **sections,
+    return load_plan(
+        candidates=[entry_of(one.name, one.train_path, one.split) for one in datasets],
+        evaluations=[entry_of(name or "", path) for name, path in named.items()],
+        settings={**sections, "holdout": None if named else {"share": share}},
     )
 
 
@@ -278,6 +278,7 @@ def _marked_if_it_fails(path: Path) -> Iterator[None]:
                 before = dict(read_json(path))
             except RunFolderError:
                 before = {}
-            marks = {"status": "failed", "reason": str(error), "was": before.get("status")}
+            reason = in_our_words(str(error))
+            marks = {"status": "failed", "reason": reason, "was": before.get("status")}
             write_json(path, {**before, **marks})
         raise

@@ -1,20 +1,12 @@
-"""From checked arguments to the plan of an experiment, and its messages back to the arguments."""
+"""Data files as the plan has them, and Loracle's messages in the words of this interface."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from pydantic import ValidationError
-
-from loracle.errors import PlanError, TrialError, UserError
-from loracle.plan import Plan
 from loracle.plan.locations import is_hub_location
-from loracle.plan.problems import problems_of
-from loracle.plan.root import CANDIDATES_OPTIONAL, EVALUATION_OPTIONAL
 
 # Settings as the plan calls them, and as a caller of these functions knows them.
 _NAMES = {
@@ -44,31 +36,8 @@ def entry_of(name: str, path: str | Path, split: str | None = None) -> dict[str,
     return {"name": name, "path": str(path), "split": split}
 
 
-def plan_of(
-    candidates: Sequence[dict[str, Any]], evaluation: Sequence[dict[str, Any]], **sections: Any
-) -> Plan:
-    """The plan. A section that is None has its defaults. Raises PlanError with all problems."""
-    named = {key: value for key, value in sections.items() if value is not None}
-    tree = {"candidates": candidates, "evaluation": evaluation, **named}
-    try:
-        return Plan.model_validate(tree, context={CANDIDATES_OPTIONAL, EVALUATION_OPTIONAL})
-    except ValidationError as error:
-        raise PlanError([in_our_words(problem) for problem in problems_of(error)]) from error
-
-
 def in_our_words(message: str) -> str:
     """A message of Loracle, with its settings under the names that they have here."""
     for pattern, name in _NAMES.items():
         message = re.sub(pattern, name, message)
     return message
-
-
-@contextmanager
-def named_as_here() -> Iterator[None]:
-    """Let errors of Loracle name the settings of this interface."""
-    try:
-        yield
-    except UserError as error:
-        raise type(error)([in_our_words(problem) for problem in error.problems]) from error
-    except TrialError as error:
-        raise type(error)(in_our_words(str(error))) from error

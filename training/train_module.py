@@ -19,20 +19,22 @@ from typing import Any
 if not __package__:
     import own_folder  # type: ignore[import-not-found]  # noqa: F401
 
-from loracle.errors import PlanError
+from loracle.errors import PlanError, reworded
 from loracle.experiment.alone import train_alone
 from loracle.experiment.trial import Place
 from loracle.files import read_json_lines
+from loracle.migration.transformers_settings import TrainingArguments
 from loracle.model import own_layers
 from loracle.model.lora_files import read_lora_plan
-from loracle.plan import data_name
+from loracle.plan import data_name, load_plan
 from loracle.run_folder.log_files import LogFiles
 from loracle.run_folder.views import choose_view
-from training.arguments import TrainingArguments, training_arguments
-from training.plans import entry_of, named_as_here, plan_of
+from training.arguments import training_arguments
+from training.plans import entry_of, in_our_words
 from training.summary import head_of, training_figures
 
 
+@reworded(in_our_words)
 def train_model_on_dataset_with_progress(
     model: Any,
     tokenizer: Any,
@@ -74,17 +76,16 @@ def train_model_on_dataset_with_progress(
     arguments = training_arguments(training_args)
     place = place_of(train_dataset_path, dataset_index, total_datasets)
     base = own_layers.base_of(model)
-    plan = plan_of(
-        [entry_of(place.trial, train_dataset_path)],
-        [],
-        model={"name": own_layers.name_of(base)},
-        lora=read_lora_plan(lora_config_dir, config_name),
-        training=arguments.plan(),
-        seeds=[arguments.seed],
-    )
+    sections = {
+        "model": {"name": own_layers.name_of(base)},
+        "lora": read_lora_plan(lora_config_dir, config_name),
+        "training": arguments.plan(),
+        "seeds": [arguments.seed],
+    }
+    candidate = entry_of(place.trial, train_dataset_path)
+    plan = load_plan(candidates=[candidate], settings=sections, evaluation_optional=True)
     require_dtype(base, arguments)
     with ExitStack() as stack:
-        stack.enter_context(named_as_here())
         out = arguments.output_dir or stack.enter_context(TemporaryDirectory())
         view = LogFiles(choose_view(), Path(log_dir), arguments.logging_steps)
         with own_layers.bared(model), own_layers.as_it_was(base):
