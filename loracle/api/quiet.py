@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import warnings
 from collections.abc import Iterator
@@ -16,6 +17,10 @@ def quiet_libraries() -> Iterator[None]:
     from transformers.utils import logging as transformers_logging
 
     shown: bool = transformers_logging.is_progress_bar_enabled()
+    # peft imports bitsandbytes wherever it is installed, and that advises to install more.
+    bitsandbytes = logging.getLogger("bitsandbytes")
+    level = bitsandbytes.level
+    bitsandbytes.setLevel(logging.ERROR)
     with warnings.catch_warnings():
         # Deprecations among transformers and peft are theirs to fix, not the user's.
         warnings.filterwarnings("ignore", category=FutureWarning, module=r"(transformers|peft)\.")
@@ -24,5 +29,6 @@ def quiet_libraries() -> Iterator[None]:
         try:
             yield
         finally:
+            bitsandbytes.setLevel(level)
             if shown:
                 transformers_logging.enable_progress_bar()  # type: ignore[no-untyped-call]
