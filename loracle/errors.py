@@ -18,7 +18,8 @@ check travel together in one error: `problems` holds them one by one.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 
@@ -88,3 +89,14 @@ class NonFiniteError(TrialError):
 
 class OutOfMemoryError(TrialError):
     """Even the smallest micro-batch does not fit into memory."""
+
+
+@contextmanager
+def reworded(words: Callable[[str], str]) -> Iterator[None]:
+    """Let errors that are raised within, or in a function that this decorates, say it otherwise."""
+    try:
+        yield
+    except UserError as error:
+        raise type(error)([words(problem) for problem in error.problems]) from error
+    except TrialError as error:
+        raise type(error)(words(str(error))) from error

@@ -15,18 +15,20 @@ from typing import Any
 if not __package__:
     import own_folder  # type: ignore[import-not-found]  # noqa: F401
 
+from loracle.errors import reworded
 from loracle.experiment.alone import answer_alone
 from loracle.files import read_json_lines
 from loracle.model import own_layers
-from loracle.plan import data_name
+from loracle.plan import load_plan
 from loracle.run_folder.log_files import LogFiles
 from loracle.run_folder.views import choose_view
 from training.arguments import generation_arguments
-from training.plans import entry_of, named_as_here, plan_of
-from training.summary import evaluation_figures, per_cent
+from training.plans import entry_of, in_our_words
+from training.summary import evaluation_figures, head_of, per_cent
 from training.train_module import place_of
 
 
+@reworded(in_our_words)
 def evaluate_model_on_dataset_with_progress(
     model: Any,
     tokenizer: Any,
@@ -62,33 +64,26 @@ def evaluate_model_on_dataset_with_progress(
     """
     generation = generation_arguments(generation_kwargs, batch_size, "batch_size")
     for note in generation.notes:
-        warnings.warn(note, stacklevel=2)
-    name = data_name(str(eval_dataset_path))
-    place = place_of(name, dataset_index, total_datasets)
+        # The caller's line is above this function and what rewords its errors.
+        warnings.warn(note, stacklevel=3)
+    place = place_of(eval_dataset_path, dataset_index, total_datasets)
     base = own_layers.base_of(own_layers.ready(model))
-    plan = plan_of(
-        {"name": own_layers.name_of(base)},
-        [],
-        [{"name": name, **entry_of(eval_dataset_path)}],
-        generation=generation.plan,
-    )
-    has_adapter = own_layers.has_adapter(base)
+    asked = entry_of(place.trial, eval_dataset_path)
+    sections = {"model": {"name": own_layers.name_of(base)}, "generation": generation.plan}
+    plan = load_plan(evaluations=[asked], settings=sections, candidates_optional=True)
+    adapted = base if own_layers.has_adapter(base) else None
     view = LogFiles(choose_view(), Path(log_dir))
-    with named_as_here(), TemporaryDirectory() as out, own_layers.as_it_was(base):
+    with TemporaryDirectory() as out, own_layers.as_it_was(base):
         frozen = own_layers.frozen(base, tokenizer)
         label = f"{place.index}/{place.num_trials}"
-        found = answer_alone(plan, Path(out), view, frozen, base if has_adapter else None, label)
-        predictions = read_json_lines(found.folder.predictions(name)).rows
-        scores = read_json_lines(found.folder.scores(name)).rows
+        found = answer_alone(plan, Path(out), view, frozen, adapted, label)
+        predictions = read_json_lines(found.folder.predictions(place.trial)).rows
+        scores = read_json_lines(found.folder.scores(place.trial)).rows
     return {
-        "status": "completed",
-        "dataset": name,
-        "dataset_path": str(eval_dataset_path),
-        "dataset_index": dataset_index,
-        "total_datasets": total_datasets,
-        "has_adapter": has_adapter,
-        **evaluation_figures(found.summary, name, found.estimates),
-        "batch_size": plan.generation.batch_size,
+        **head_of(place, dataset_path=eval_dataset_path),
+        "has_adapter": adapted is not None,
+        **evaluation_figures(found.summary, place.trial, found.estimates),
+        "batch_size": found.batch_size,
         "predictions": [
             {key: row[key] for key in ("id", "prediction", "answers", "finish_reason")}
             | per_cent(score)

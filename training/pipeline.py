@@ -13,28 +13,25 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from loracle.data.holdout import hold_out
-from loracle.data_check.datasets import read_datasets
+from loracle.data.holdout import hold_out_least, rule_in_words
+from loracle.data_check.datasets import read_local_datasets
 from loracle.data_check.result import Intake
-from loracle.errors import DataError, PlanError, RunFolderError
+from loracle.errors import PlanError, RunFolderError, reworded
 from loracle.experiment import run as experiment
+from loracle.experiment.trial import Place
 from loracle.files import read_json, write_json
-from loracle.plan import Plan
-from loracle.plan.locations import is_hub_location
-from loracle.plan.sections import HoldoutPlan, ModelPlan
+from loracle.forecast.batch import batch_size_taken
+from loracle.model.lora_files import read_lora_plan, read_lora_settings
+from loracle.plan import Plan, load_plan
 from loracle.report.run_record import RunRecord, TrialRecord, read_run
-from loracle.run_folder.log_files import LogFiles
+from loracle.run_folder.log_files import LogFiles, Telling
 from loracle.run_folder.reporter import View
-from training.arguments import (
-    generation_arguments,
-    read_lora_plan,
-    read_lora_settings,
-    training_arguments,
-)
+from training.arguments import generation_arguments, training_arguments
 from training.inputs import DatasetPaths, datasets_of
-from training.plans import entry_of, in_our_words, named_as_here, plan_of
+from training.plans import entry_of, in_our_words
 from training.summary import (
     evaluation_figures,
+    head_of,
     lift_figures,
     per_cent,
     ranking_of,
@@ -42,11 +39,10 @@ from training.summary import (
 )
 
 RESULTS_VERSION = 2
-HELD_OUT_SHARE = 0.1
-# A passage of few rows may be more than a tenth of them.
-_FEW_ROWS, _SHARES_OF_FEW_ROWS = 1000, (HELD_OUT_SHARE, 0.2, 0.3, 0.4, 0.5)
+# Of few rows a larger share, where a passage is more than a tenth of them.
+_FEW_ROWS, _HELD_OUT_SHARES = 1000, (0.1, 0.2, 0.3, 0.4, 0.5)
 _TELLING = ("run_started", "trial_finished", "trial_failed", "trial_skipped")
-"""Events after which the JSON file says something new."""
+"""Events at which the JSON file says something new."""
 
 
 @dataclass(frozen=True)
@@ -67,70 +63,29 @@ class Given:
 
     @property
     def output_path(self) -> Path:
-        path = Path(self.result_output_path)
-        if path.is_dir():
-            raise PlanError(f"result_output_path: {path} is a folder; name a file in it")
-        return path
+        return Path(self.result_output_path)
 
+    @reworded(in_our_words)
     def run(self, view: View) -> dict[str, Any]:
         """Run the experiment, or resume it; the JSON file tells how it stands at any time."""
-        with _marked_if_it_fails(self.output_path), named_as_here():
-            return _Pipeline.of(self).run(view)
+        path = self.output_path
+        if path.is_dir():
+            raise PlanError(f"result_output_path: {path} is a folder; name a file in it")
+        with _marked_if_it_fails(path):
+            return _pipeline_of(self).run(view)
 
 
 @dataclass
 class _Pipeline:
-    """The checked arguments.
-
-    failures: by dataset, why it is not in the plan. passages: of every row, by file and line.
-    """
+    """The checked arguments. failures: by dataset, why it is not in the plan."""
 
     given: Given
     datasets: list[DatasetPaths]
     plan: Plan | None
     failures: dict[str, str]
     notes: list[str]
-    passages: dict[tuple[str, int], int]
     steps_between_lines: int
-
-    @classmethod
-    def of(cls, given: Given) -> _Pipeline:
-        """Check the arguments and read the files; one that cannot be read fails alone."""
-        arguments = training_arguments(given.training_args)
-        if arguments.output_dir is not None:
-            raise PlanError(
-                "training_args.output_dir: a pipeline keeps its run beside result_output_path; "
-                "leave it out"
-            )
-        generation = generation_arguments(
-            given.evaluation_generation_kwargs, given.evaluation_batch_size, "evaluation_batch_size"
-        )
-        datasets = datasets_of(given.dataset_paths)
-        sections = {
-            "lora": read_lora_plan(given.lora_config_dir, given.config_name),
-            "training": arguments.plan(),
-            "generation": generation.plan,
-            "seeds": [arguments.seed],
-            "trackers": arguments.trackers,
-        }
-        model = _model_section(given, arguments.dtype)
-        found = _read(_plan(model, datasets, sections))
-        failures = _unreadable(datasets, found)
-        left = [dataset for dataset in datasets if dataset.name not in failures]
-        plan = _plan(model, left, sections) if left else None
-        if plan is not None and plan.held_out is not None:
-            found = [one for one in found if one.name not in failures]
-            plan = plan.model_copy(update={"holdout": _holdout_that_fits(plan.held_out, found)})
-        rows = [row for one in found for row in one.examples if row.context is not None]
-        return cls(
-            given,
-            datasets,
-            plan,
-            failures,
-            generation.notes,
-            {(row.file, row.line): hash(row.context) for row in rows},
-            arguments.logging_steps,
-        )
+    lora_settings: dict[str, Any]
 
     @property
     def root(self) -> Path:
@@ -139,7 +94,8 @@ class _Pipeline:
 
     def run(self, view: View) -> dict[str, Any]:
         folder = Path(self.given.log_dir or self.given.output_path.parent)
-        logged = LogFiles(_Telling(view, self._write), folder, self.steps_between_lines)
+        telling = Telling(view, _TELLING, self._write)
+        logged = LogFiles(telling, folder, self.steps_between_lines)
         for note in self.notes:
             logged.show("warning", {"message": note}, f"warning: {note}")
         if self.plan is None:
@@ -168,52 +124,44 @@ class _Pipeline:
         if 0 < num_completed < len(self.datasets):
             ended = "completed_with_failures"
         best = found["decisions"][0] if found is not None else None
-        settings = read_lora_settings(self.given.lora_config_dir, self.given.config_name)
         return {
             "version": RESULTS_VERSION,
             "status": status or ended,
             "run_folder": str(self.root),
             "model_path": str(self.given.model_path),
-            "lora_config": {"name": self.given.config_name, **settings},
+            "lora_config": {"name": self.given.config_name, **self.lora_settings},
             "training": {"seed": plan.seeds[0], **plan.training.model_dump()} if plan else None,
             "generation": plan.generation.model_dump() if plan else None,
             "datasets": entries,
             "summary": {
                 "num_datasets": len(self.datasets),
                 "num_completed": num_completed,
-                "num_failed": sum(entry["status"] == "failed" for entry in entries),
+                "num_failed": len(entries) - num_completed,
                 "ranking": ranking_of(entries),
                 "best_dataset": best and best["winner"],
                 "reason": best["sentence"]["en"] if best else "nothing is decided yet",
-                "seconds": _seconds(record),
+                "seconds": record.seconds if record else 0,
             },
             "decision": best,
         }
 
     def _entry(self, index: int, dataset: DatasetPaths, record: RunRecord | None) -> dict[str, Any]:
         """How one dataset stands: waiting, failed with its reason, or completed."""
-        head = {
-            "dataset": dataset.name,
-            "dataset_index": index,
-            "total_datasets": len(self.datasets),
-            "status": "failed",
-            "train_path": str(dataset.train_path),
-        }
-        if dataset.name in self.failures:
-            return {**head, "reason": in_our_words(self.failures[dataset.name])}
         trials = {trial.candidate: trial for trial in record.trials} if record else {}
-        trial = trials.get(dataset.name)
-        if trial is not None and trial.is_done:
-            return {**head, "status": "completed", **self._figures(dataset, trial, record)}
-        if trial is not None and trial.folder.failed.is_file():
-            return {**head, "reason": in_our_words(read_json(trial.folder.failed)["reason"])}
-        return {**head, "status": "waiting"}
+        trial, reason = trials.get(dataset.name), self.failures.get(dataset.name)
+        rest: dict[str, Any] = {}
+        if record is not None and trial is not None and trial.is_done:
+            rest = self._figures(dataset, trial, record)
+        elif reason := reason or (trial and trial.folder.failure()):
+            rest = {"reason": in_our_words(reason)}
+        status = "failed" if reason else "completed" if rest else "waiting"
+        place = Place(dataset.name, index, len(self.datasets))
+        return {**head_of(place, status, train_path=dataset.train_path), **rest}
 
     def _figures(
-        self, dataset: DatasetPaths, trial: TrialRecord, record: RunRecord | None
+        self, dataset: DatasetPaths, trial: TrialRecord, record: RunRecord
     ) -> dict[str, Any]:
         assert self.plan is not None
-        assert record is not None
         assert trial.training is not None
         base, results = record.trials[0].summary, record.results or {}
         asked = dataset.evaluation_name or next(iter(trial.summary.evaluations))
@@ -223,7 +171,7 @@ class _Pipeline:
             "evaluation": {
                 "name": asked,
                 "num_examples": scores["num_examples"],
-                "batch_size": self.plan.generation.batch_size,
+                "batch_size": batch_size_taken(self.plan.generation.batch_size, self.root),
                 **self._asked(dataset, record),
             },
             "base": per_cent(base.evaluations[asked].means),
@@ -237,49 +185,63 @@ class _Pipeline:
 
     def _asked(self, dataset: DatasetPaths, record: RunRecord) -> dict[str, Any]:
         """Which rows are asked."""
-        assert self.plan is not None
-        if (holdout := self.plan.held_out) is None:
+        held = (record.check or {}).get("holdout")
+        if held is None:
             return {"source": "file", "path": str(dataset.evaluation_path or "of other datasets")}
         return {
             "source": "held_out",
             "path": str(dataset.train_path),
-            "share": holdout.share,
-            "seed": holdout.seed,
-            "rule": _held_out_rule(self.passages, record),
+            "share": held["share"],
+            "seed": held["seed"],
+            "rule": rule_in_words(held),
         }
 
 
-class _Telling:
-    """A view that also has the JSON file written whenever a dataset ends."""
-
-    def __init__(self, view: View, write: Any) -> None:
-        self._view, self._write = view, write
-        self.close = view.close
-
-    def show(self, kind: str, fields: Mapping[str, Any], line: str) -> None:
-        if kind in _TELLING:
-            self._write()
-        self._view.show(kind, fields, line)
+def _pipeline_of(given: Given) -> _Pipeline:
+    """Check the arguments and read the files; one that cannot be read fails alone."""
+    arguments = training_arguments(given.training_args)
+    if arguments.output_dir is not None:
+        raise PlanError(
+            "training_args.output_dir: a pipeline keeps its run beside result_output_path; "
+            "leave it out"
+        )
+    generation = generation_arguments(
+        given.evaluation_generation_kwargs, given.evaluation_batch_size, "evaluation_batch_size"
+    )
+    datasets = datasets_of(given.dataset_paths)
+    sections = {
+        "model": _model_section(given, arguments.dtype),
+        "lora": read_lora_plan(given.lora_config_dir, given.config_name),
+        "training": arguments.plan(),
+        "generation": generation.plan,
+        "seeds": [arguments.seed],
+        "trackers": arguments.trackers,
+    }
+    found = read_local_datasets(_plan(datasets, sections))
+    failures = _unreadable(datasets, found)
+    left = [dataset for dataset in datasets if dataset.name not in failures]
+    rows = {one.name: one.examples for one in found if one.name not in failures}
+    plan = _plan(left, sections) if left else None
+    is_few = len(rows) == len(left) and sum(map(len, rows.values())) <= _FEW_ROWS
+    if plan is not None and plan.held_out is not None and is_few:
+        share = hold_out_least(rows, _HELD_OUT_SHARES, plan.held_out.seed).share
+        plan = _plan(left, sections, share)
+    settings = read_lora_settings(given.lora_config_dir, given.config_name)
+    notes, steps = generation.notes, arguments.logging_steps
+    return _Pipeline(given, datasets, plan, failures, notes, steps, settings)
 
 
 def _plan(
-    model: dict[str, Any], datasets: Sequence[DatasetPaths], sections: Mapping[str, Any]
+    datasets: Sequence[DatasetPaths],
+    sections: Mapping[str, Any],
+    share: float = _HELD_OUT_SHARES[0],
 ) -> Plan:
     """Every dataset is measured on every evaluation file; without any, rows are held out."""
     named = {one.evaluation_name: one.evaluation_path for one in datasets if one.evaluation_path}
-    return plan_of(
-        model,
-        [
-            {
-                "name": one.name,
-                **entry_of(one.train_path),
-                **({"split": one.split} if one.split else {}),
-            }
-            for one in datasets
-        ],
-        [{"name": name, **entry_of(path)} for name, path in named.items()],
-        holdout=None if named else {"share": HELD_OUT_SHARE},
-        **sections,
+    return load_plan(
+        candidates=[entry_of(one.name, one.train_path, one.split) for one in datasets],
+        evaluations=[entry_of(name or "", path) for name, path in named.items()],
+        settings={**sections, "holdout": None if named else {"share": share}},
     )
 
 
@@ -291,17 +253,7 @@ def _model_section(given: Given, dtype: str | None) -> dict[str, Any]:
         )
     asked = {"quantization": given.quantization, "device_map": given.device_map, "dtype": dtype}
     asked = {key: value for key, value in asked.items() if value is not None}
-    if missing := [key for key in asked if key not in ModelPlan.model_fields]:
-        raise PlanError([f"{key}: this version of Loracle has no such setting" for key in missing])
     return {"name": str(given.model_path), **asked}
-
-
-def _read(plan: Plan) -> list[Intake]:
-    """The files of a plan that lie on this machine; those of a hub are read by the run itself."""
-    return read_datasets(
-        [entry for entry in plan.candidates if not is_hub_location(entry.path)],
-        [entry for entry in plan.evaluation if not is_hub_location(entry.path)],
-    )
 
 
 def _unreadable(datasets: Sequence[DatasetPaths], found: Sequence[Intake]) -> dict[str, str]:
@@ -315,43 +267,6 @@ def _unreadable(datasets: Sequence[DatasetPaths], found: Sequence[Intake]) -> di
     return {name: reason for name, reason in failures.items() if reason}
 
 
-def _holdout_that_fits(settings: HoldoutPlan, found: Sequence[Intake]) -> HoldoutPlan:
-    """The smallest share by which few rows can be split; else the plan's."""
-    rows = {one.name: one.examples for one in found}
-    for share in _SHARES_OF_FEW_ROWS if sum(map(len, rows.values())) <= _FEW_ROWS else ():
-        try:
-            hold_out(rows, share, settings.seed)
-        except DataError:
-            continue
-        return settings.model_copy(update={"share": share})
-    return settings
-
-
-def _held_out_rule(passages: Mapping[tuple[str, int], int], record: RunRecord) -> str:
-    """What is kept apart, and what was found not to be. passages: by the file and line of a row."""
-    held = (record.check or {}).get("holdout") or {}
-    asked = [
-        r for question in held["questions"] for rows in question["rows"].values() for r in rows
-    ]
-    places = {(row["file"], row["line"]) for row in asked} & passages.keys()
-    trained = {text for place, text in passages.items() if place not in places}
-    num_known = sum(passages[place] in trained for place in places)
-    known = f"{num_known} of the rows asked are about a passage that is trained on as well (it is "
-    known += "too short to count, or all rows share it)"
-    return (
-        "rows that share a passage, or ask the same, stay together: "
-        f"{held['num_held_groups']} of {held['num_groups']} such groups are asked; "
-        + (known if num_known else "no passage asked about is trained on")
-    )
-
-
-def _seconds(record: RunRecord | None) -> float:
-    """The time of everything that is finished, whenever it ran."""
-    done = [trial.summary for trial in record.finished_trials()] if record else []
-    trained = sum(one.training.seconds for one in done if one.training)
-    return trained + sum(one.evaluation_seconds for one in done)
-
-
 @contextmanager
 def _marked_if_it_fails(path: Path) -> Iterator[None]:
     """Let no file of an earlier run stand as completed after a start that failed."""
@@ -363,6 +278,7 @@ def _marked_if_it_fails(path: Path) -> Iterator[None]:
                 before = dict(read_json(path))
             except RunFolderError:
                 before = {}
-            marks = {"status": "failed", "reason": str(error), "was": before.get("status")}
+            reason = in_our_words(str(error))
+            marks = {"status": "failed", "reason": reason, "was": before.get("status")}
             write_json(path, {**before, **marks})
         raise

@@ -1,20 +1,12 @@
-"""From checked arguments to the plan of an experiment, and its messages back to the arguments."""
+"""Data files as the plan has them, and Loracle's messages in the words of this interface."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from pydantic import ValidationError
-
-from loracle.errors import PlanError, TrialError, UserError
-from loracle.plan import Plan
 from loracle.plan.locations import is_hub_location
-from loracle.plan.problems import problems_of
-from loracle.plan.root import CANDIDATES_OPTIONAL, EVALUATION_OPTIONAL
 
 # Settings as the plan calls them, and as a caller of these functions knows them.
 _NAMES = {
@@ -24,6 +16,7 @@ _NAMES = {
     r"(?<!\S)(--set )?training\.([a-z_]+)": r"training_args.\2",
     r"\bgeneration\.batch_size\b": "batch_size",
     r"(?<!\S)(--set )?generation\.([a-z_]+)": r"generation_kwargs.\2",
+    r"\bmodel\.(quantization|device_map)\b": r"\1",
     r"(set )?model\.dtype( to)?": "load the model with dtype",
     r"an evaluation set, --eval FILE": "an evaluation file: (train, eval)",
     r" or seed \(--set holdout\.seed=1\)": "",
@@ -35,28 +28,12 @@ _NAMES = {
 }
 
 
-def entry_of(path: str | Path) -> dict[str, Any]:
+def entry_of(name: str, path: str | Path, split: str | None = None) -> dict[str, Any]:
     """A data file's entry in the plan; `PATH#SPLIT` names one of several splits."""
-    text = str(path)
-    where, _, split = text.rpartition("#")
+    where, _, after = str(path).rpartition("#")
     if where and (is_hub_location(where) or Path(where).is_dir()):
-        return {"path": where, "split": split}
-    return {"path": text}
-
-
-def plan_of(
-    model: dict[str, Any],
-    candidates: Sequence[dict[str, Any]],
-    evaluation: Sequence[dict[str, Any]],
-    **sections: Any,
-) -> Plan:
-    """The plan. A section that is None has its defaults. Raises PlanError with all problems."""
-    named = {key: value for key, value in sections.items() if value is not None}
-    tree = {"model": model, "candidates": candidates, "evaluation": evaluation, **named}
-    try:
-        return Plan.model_validate(tree, context={CANDIDATES_OPTIONAL, EVALUATION_OPTIONAL})
-    except ValidationError as error:
-        raise PlanError([in_our_words(problem) for problem in problems_of(error)]) from error
+        return {"name": name, "path": where, "split": split or after}
+    return {"name": name, "path": str(path), "split": split}
 
 
 def in_our_words(message: str) -> str:
@@ -64,14 +41,3 @@ def in_our_words(message: str) -> str:
     for pattern, name in _NAMES.items():
         message = re.sub(pattern, name, message)
     return message
-
-
-@contextmanager
-def named_as_here() -> Iterator[None]:
-    """Let errors of Loracle name the settings of this interface."""
-    try:
-        yield
-    except UserError as error:
-        raise type(error)([in_our_words(problem) for problem in error.problems]) from error
-    except TrialError as error:
-        raise type(error)(in_our_words(str(error))) from error

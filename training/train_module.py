@@ -19,19 +19,22 @@ from typing import Any
 if not __package__:
     import own_folder  # type: ignore[import-not-found]  # noqa: F401
 
-from loracle.errors import PlanError
+from loracle.errors import PlanError, reworded
 from loracle.experiment.alone import train_alone
 from loracle.experiment.trial import Place
 from loracle.files import read_json_lines
+from loracle.migration.transformers_settings import TrainingArguments
 from loracle.model import own_layers
-from loracle.plan import data_name
+from loracle.model.lora_files import read_lora_plan
+from loracle.plan import data_name, load_plan
 from loracle.run_folder.log_files import LogFiles
 from loracle.run_folder.views import choose_view
-from training.arguments import TrainingArguments, read_lora_plan, training_arguments
-from training.plans import entry_of, named_as_here, plan_of
-from training.summary import training_figures
+from training.arguments import training_arguments
+from training.plans import entry_of, in_our_words
+from training.summary import head_of, training_figures
 
 
+@reworded(in_our_words)
 def train_model_on_dataset_with_progress(
     model: Any,
     tokenizer: Any,
@@ -71,20 +74,18 @@ def train_model_on_dataset_with_progress(
         TrialError: the training failed; the base is as it was before.
     """
     arguments = training_arguments(training_args)
-    name = data_name(str(train_dataset_path))
-    place = place_of(name, dataset_index, total_datasets)
+    place = place_of(train_dataset_path, dataset_index, total_datasets)
     base = own_layers.base_of(model)
-    plan = plan_of(
-        {"name": own_layers.name_of(base)},
-        [{"name": name, **entry_of(train_dataset_path)}],
-        [],
-        lora=read_lora_plan(lora_config_dir, config_name),
-        training=arguments.plan(),
-        seeds=[arguments.seed],
-    )
+    sections = {
+        "model": {"name": own_layers.name_of(base)},
+        "lora": read_lora_plan(lora_config_dir, config_name),
+        "training": arguments.plan(),
+        "seeds": [arguments.seed],
+    }
+    candidate = entry_of(place.trial, train_dataset_path)
+    plan = load_plan(candidates=[candidate], settings=sections, evaluation_optional=True)
     require_dtype(base, arguments)
     with ExitStack() as stack:
-        stack.enter_context(named_as_here())
         out = arguments.output_dir or stack.enter_context(TemporaryDirectory())
         view = LogFiles(choose_view(), Path(log_dir), arguments.logging_steps)
         with own_layers.bared(model), own_layers.as_it_was(base):
@@ -92,30 +93,25 @@ def train_model_on_dataset_with_progress(
             trained = train_alone(plan, Path(out), view, frozen, place)
         adapted = own_layers.put_on(base, trained.folder.adapter)
         steps = read_json_lines(trained.folder.steps).rows
-    figures = training_figures(trained.outcome, steps, plan.training.batch_size)
     return {
-        "status": "completed",
+        **head_of(place, dataset_path=train_dataset_path),
         "model": adapted,
-        "dataset": name,
-        "dataset_path": str(train_dataset_path),
-        "dataset_index": dataset_index,
-        "total_datasets": total_datasets,
         "lora_config": config_name,
-        **figures,
+        **training_figures(trained.outcome, steps, plan.training.batch_size),
         "batching": "forest" if trained.is_forest else "padded",
         "batching_reason": trained.self_test,
         "adapter_path": str(trained.folder.adapter) if arguments.output_dir else None,
     }
 
 
-def place_of(name: str, dataset_index: int, total_datasets: int) -> Place:
+def place_of(path: str | Path, dataset_index: int, total_datasets: int) -> Place:
     """The dataset's place among the others. Raises PlanError if there is no such place."""
     if not 1 <= dataset_index <= total_datasets:
         raise PlanError(
             f"dataset_index: found {dataset_index} with total_datasets {total_datasets}; expected "
             "1 to total_datasets"
         )
-    return Place(name, dataset_index, total_datasets)
+    return Place(data_name(str(path)), dataset_index, total_datasets)
 
 
 def require_dtype(base: Any, arguments: TrainingArguments) -> None:

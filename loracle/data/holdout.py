@@ -14,6 +14,7 @@ import hashlib
 import json
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -70,6 +71,9 @@ class Holdout:
     num_held_out: Mapping[str, int]
     questions: Sequence[HeldQuestion]
     unasked: Sequence[Example]
+    num_known: int = 0
+    """Rows asked whose passage is trained on all the same: it is too short to count, or all rows
+    share it."""
 
     @property
     def num_contested(self) -> int:
@@ -105,6 +109,7 @@ class Holdout:
             "num_held_groups": self.num_held_groups,
             "num_held_out": dict(self.num_held_out),
             "num_contested": self.num_contested,
+            "num_known": self.num_known,
             "questions": [question.to_dict() for question in self.questions],
             "unasked": [
                 {"id": example.id, "file": example.file, "line": example.line}
@@ -155,7 +160,42 @@ def hold_out(candidates: Mapping[str, Sequence[Example]], share: float, seed: in
         {one.name: int(num) for one, num in zip(sets, num_held_out, strict=True)},
         [_question(rows) for rows in asked.values()],
         unasked,
+        _num_known(kept, asked),
     )
+
+
+def hold_out_least(
+    candidates: Mapping[str, Sequence[Example]], shares: Sequence[float], seed: int
+) -> Holdout:
+    """Hold rows out by the first of the shares that leaves rows on both sides.
+
+    A passage of few rows may be more than a small share of them.
+
+    Raises:
+        DataError: as `hold_out` does with the last share.
+    """
+    for share in shares[:-1]:
+        with suppress(DataError):
+            return hold_out(candidates, share, seed)
+    return hold_out(candidates, shares[-1], seed)
+
+
+def rule_in_words(held: Mapping[str, Any]) -> str:
+    """What is kept apart, and what was found not to be. held: a Holdout's `to_dict`."""
+    known = f"{held['num_known']} of the rows asked are about a passage that is trained on as well "
+    known += "(it is too short to count, or all rows share it)"
+    return (
+        "rows that share a passage, or ask the same, stay together: "
+        f"{held['num_held_groups']} of {held['num_groups']} such groups are asked; "
+        + (known if held["num_known"] else "no passage asked about is trained on")
+    )
+
+
+def _num_known(
+    kept: Mapping[str, Sequence[Example]], asked: Mapping[str, Sequence[_HeldRow]]
+) -> int:
+    trained = {row.context for rows in kept.values() for row in rows if row.context is not None}
+    return sum(row.example.context in trained for rows in asked.values() for row in rows)
 
 
 @dataclass(frozen=True, slots=True)

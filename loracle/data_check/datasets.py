@@ -37,6 +37,7 @@ from loracle.plan import (
     load_plan,
     named_files,
 )
+from loracle.plan.locations import is_hub_location
 
 
 def check_files(
@@ -194,6 +195,14 @@ def read_datasets(
         *(_read(entry, "candidate") for entry in candidates),
         *(_read(entry, "evaluation") for entry in evaluations),
     ]
+
+
+def read_local_datasets(plan: Plan) -> list[Intake]:
+    """Read the files of a plan that lie on this machine; those of a hub are left to the run."""
+    return read_datasets(
+        [entry for entry in plan.candidates if not is_hub_location(entry.path)],
+        [entry for entry in plan.evaluation if not is_hub_location(entry.path)],
+    )
 
 
 def _read(entry: CandidatePlan | EvaluationPlan, kind: Kind) -> Intake:

@@ -54,6 +54,8 @@ class Answered:
     """Where its predictions and scores are."""
     estimates: list[dict[str, Any]]
     """Mean scores with their intervals, as results.json holds them."""
+    batch_size: int
+    """Questions answered together."""
 
 
 def train_alone(plan: Plan, out: Path, view: View, base: BaseModel, place: Place) -> Trained:
@@ -102,7 +104,8 @@ def answer_alone(
         model = TrialModel(name, adapted, run.folder.base)
         summary = run_base(run.prepared.setup, model)
         record = judgement_record(judge(read_evidence(run.folder.root)))
-        return Answered(summary, run.folder.base, record["estimates"])
+        batch_size = run.prepared.setup.generation.batch_size
+        return Answered(summary, run.folder.base, record["estimates"], batch_size)
 
 
 class _Run(NamedTuple):

@@ -16,6 +16,7 @@ from loracle.experiment.setup import (
     generation_settings,
     training_settings,
 )
+from loracle.forecast.batch import DEFAULT_BATCH_SIZE, recommended_batch_size
 from loracle.forecast.choosing import Chosen, chosen
 from loracle.forecast.counting import counted_shape
 from loracle.forecast.foresee import Request, foresee
@@ -48,9 +49,11 @@ def settled(
     recorded = read_forecast(folder.root)
     if recorded is not None and recorded.plan_fingerprint == setup.plan_fingerprint:
         found = recorded.forecast
+        setup = _with_batch(setup, found.answering_batch, report)
         return _with(setup, Chosen(found.micro_batch_tokens, found.gradient_checkpointing))
+    batch = _recommended_batch(plan, setup)
     if not training_sets:
-        return setup
+        return _with_batch(setup, batch, report)
     base = setup.base
     shape = counted_shape(
         base.model.config,
@@ -62,7 +65,8 @@ def settled(
     )
     if shape is None:
         report.emit("warning", message="no forecast: this kind of model cannot be built empty")
-        return setup
+        # What memory allows now cannot be kept for a later start.
+        return _with_batch(setup, batch and DEFAULT_BATCH_SIZE, report)
     here = this_machine(str(base.dtype).removeprefix("torch."), base.device.type)
     machine = _with_weights(here, base, shape)
     rows = _rows(training_sets)
@@ -73,9 +77,27 @@ def settled(
         made = foreseen(
             plan, rows, setup.evaluations, shape, machine, forest=forest, root=folder.root
         )
+        made = dataclasses.replace(made, answering_batch=batch)
         record = ForecastRecord(setup.plan_fingerprint, made)
         write_forecast(folder.root, record, folder.write_json)
-    return _with(setup, choice)
+    return _with(_with_batch(setup, batch, report), choice)
+
+
+def _recommended_batch(plan: Plan, setup: ExperimentSetup) -> int | None:
+    """What `generation.batch_size: auto` stands for; None if the plan says it."""
+    if plan.generation.batch_size != "auto" or not setup.evaluations:
+        return None
+    lengths = [len(prompt.token_ids) for one in setup.evaluations for prompt in one.prompts]
+    return recommended_batch_size(setup.base.model, lengths, setup.generation.max_new_tokens)
+
+
+def _with_batch(setup: ExperimentSetup, batch: int | None, report: Reporter) -> ExperimentSetup:
+    if batch is None:
+        return setup
+    report.emit("batch_size_chosen", batch_size=batch)
+    return dataclasses.replace(
+        setup, generation=dataclasses.replace(setup.generation, batch_size=batch)
+    )
 
 
 def note_measured(folder: RunFolder, device_type: str, seconds: float) -> None:

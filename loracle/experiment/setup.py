@@ -19,6 +19,7 @@ from loracle.data.conversation import Example
 from loracle.data.rendering.renderer import Rendered, RenderedPrompt
 from loracle.data_check.result import Ready
 from loracle.errors import PlanError
+from loracle.forecast.batch import DEFAULT_BATCH_SIZE
 from loracle.forest.ordering import prefix_groups
 from loracle.forest.trie import IntArray, Sequences
 from loracle.generation.types import GenerationSettings, GenerationStatistics
@@ -261,7 +262,7 @@ def generation_settings(
         repetition_penalty=plan.repetition_penalty,
         prompt_lookup=plan.prompt_lookup,
         answer_nll=answer_nll,
-        batch_size=plan.batch_size,
+        batch_size=DEFAULT_BATCH_SIZE if plan.batch_size == "auto" else plan.batch_size,
         budget_tokens=_PREFILL_BUDGET_TOKENS[device_type],
         sampling=sampling,
         seed=plan.seed,

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from pathlib import Path
+from typing import Any, Literal
 
 from loracle.forecast.foresee import largest_answering_batch
+from loracle.forecast.record import read_forecast
 from loracle.forecast.work import AnsweringBatch
 from loracle.forest.limits import MAX_EXPLICIT_TOKENS
 from loracle.model.max_length import SPARE_SHARE, shape_of_model
@@ -51,3 +53,12 @@ def recommended_batch_size(
     batch = AnsweringBatch(1, longest, prefill, max_new_tokens)
     usable = int((1 - SPARE_SHARE) * free_bytes) + shape.weight_bytes
     return max(1, min(DEFAULT_BATCH_SIZE, largest_answering_batch(shape, usable, batch)))
+
+
+def batch_size_taken(asked: int | Literal["auto"], run: Path) -> int:
+    """The answering batch of a run. asked: the plan's; run: its folder, which keeps what auto was
+    when it first started."""
+    if asked != "auto":
+        return asked
+    recorded = read_forecast(run)
+    return (recorded and recorded.forecast.answering_batch) or DEFAULT_BATCH_SIZE

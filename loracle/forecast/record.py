@@ -74,6 +74,8 @@ class Forecast:
     advice: tuple[str, ...]
     notes: tuple[str, ...]
     price: float | None = None
+    answering_batch: int | None = None
+    """The questions answered together, where the plan left it open."""
 
     @property
     def training_bytes(self) -> int:

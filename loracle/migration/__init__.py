@@ -9,6 +9,7 @@ llama_factory.py  axolotl.py  ms_swift.py          commands.py   a training comm
 rules.py          how one key becomes another      places.py     where their data lies
 draft.py          the plan while it is made        plan_file.py  the YAML that is written
 listing.py        what is printed
+transformers_settings.py   training_args and generation_kwargs of a program, to sections of a plan
 """
 
 from __future__ import annotations

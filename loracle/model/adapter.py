@@ -23,8 +23,8 @@ from loracle.plan import nearest
 from loracle.safety.storage_errors import writing
 
 _FACTS_FILE = "loracle.json"
-_SHORT_NAMES = {"alpha": "lora_alpha", "dropout": "lora_dropout"}
-
+SHORT_NAMES = {"alpha": "lora_alpha", "dropout": "lora_dropout"}
+"""The plan's names, and peft's."""
 
 # What other tools call peft's fields.
 _OTHER_TOOLS_NAMES = {
@@ -51,7 +51,7 @@ def lora_config(settings: Mapping[str, Any]) -> Any:
     from peft import LoraConfig
 
     known = {field.name for field in dataclasses.fields(LoraConfig)}
-    values = {_SHORT_NAMES.get(name, name): value for name, value in settings.items()}
+    values = {SHORT_NAMES.get(name, name): value for name, value in settings.items()}
     problems = [
         f"lora.{name}: peft.LoraConfig has no such field"
         + (f"; did you mean lora.{near}?" if (near := _nearest_field(name, known)) else "")

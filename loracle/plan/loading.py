@@ -18,7 +18,13 @@ from loracle.plan.locations import is_hub_location
 from loracle.plan.messages import file_problem, show
 from loracle.plan.names import name_problems, repeated, with_distinct_names
 from loracle.plan.problems import problems_of
-from loracle.plan.root import EVALUATION_OPTIONAL, FILE_SECTIONS, Plan, written_out
+from loracle.plan.root import (
+    CANDIDATES_OPTIONAL,
+    EVALUATION_OPTIONAL,
+    FILE_SECTIONS,
+    Plan,
+    written_out,
+)
 from loracle.plan.sections import CandidatePlan, EvaluationPlan
 from loracle.safety.secrecy import has_secret, values_without_secrets, without_secrets
 from loracle.text import size
@@ -36,6 +42,7 @@ def load_plan(
     settings: Mapping[str, object] = MappingProxyType({}),
     overrides: Sequence[str] = (),
     evaluation_optional: bool = False,
+    candidates_optional: bool = False,
 ) -> Plan:
     """Read a plan file and lay the command line over it.
 
@@ -46,6 +53,7 @@ def load_plan(
     paths in the plan file start at its folder, those of the command line at the current folder.
 
     evaluation_optional: nothing is measured, so that neither an evaluation nor a holdout is needed.
+    candidates_optional: nothing is trained.
 
     Raises PlanError with all problems that can be seen together.
     """
@@ -64,7 +72,11 @@ def load_plan(
     tree, override_problems = _overridden(written_out(tree), overrides)
     problems += override_problems
     try:
-        context = {EVALUATION_OPTIONAL} if evaluation_optional else None
+        optional = {
+            EVALUATION_OPTIONAL: evaluation_optional,
+            CANDIDATES_OPTIONAL: candidates_optional,
+        }
+        context = {name for name, is_optional in optional.items() if is_optional}
         plan = Plan.model_validate(tree, context=context)
     except ValidationError as error:
         problems += problems_of(error)

@@ -99,6 +99,21 @@ def _name_fault(name: str) -> str | None:
     return None
 
 
+def numbered(names: Iterable[str]) -> list[str]:
+    """The names, a repeated one with a number behind it: a, a-2."""
+    taken: set[str] = set()
+    distinct = []
+    for name in names:
+        number, free = 1, name
+        # Folders whose names differ by case alone are one folder on some systems.
+        while free.casefold() in taken:
+            number += 1
+            free = f"{name}-{number}"
+        taken.add(free.casefold())
+        distinct.append(free)
+    return distinct
+
+
 def repeated(items: Iterable[Item]) -> list[Item]:
     """The items that occur more than once, each once, in their first order."""
     return [item for item, times in Counter(items).items() if times > 1]

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from types import MappingProxyType
+from typing import Any, TypeVar
 
 from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
+from loracle.errors import PlanError
 from loracle.plan.messages import OWN_ERROR, nearest, show
 from loracle.plan.root import FILE_SECTIONS, Plan
 from loracle.plan.sections import (
@@ -79,6 +81,50 @@ def problems_of(error: ValidationError) -> list[str]:
         if not any(deeper.startswith(f"{key}.") for deeper in found)
     ]
     return problems
+
+
+Checked = TypeVar("Checked", bound=Section)
+
+
+def checked(
+    kind: type[Checked],
+    name: str,
+    given: Mapping[str, Any] | None,
+    instead: Mapping[str, str] = MappingProxyType({}),
+) -> Checked:
+    """Settings from a program's dict, where None means the default.
+
+    name: what the program calls the dict. instead: by key, what to do about one that is wrong.
+
+    Raises:
+        PlanError: with every problem, once for each key.
+    """
+    if given is not None and not isinstance(given, Mapping):
+        raise PlanError(f"{name}: found {given!r}; expected a dict")
+    is_known = kind.model_fields.__contains__
+    values = {k: v for k, v in (given or {}).items() if v is not None or not is_known(k)}
+    try:
+        return kind.model_validate(values)
+    except ValidationError as error:
+        found: dict[str, str] = {}
+        for detail in error.errors(include_url=False):
+            key = str(detail["loc"][0])
+            found.setdefault(key, _problem_of_dict(kind, name, key, detail, instead.get(key)))
+        raise PlanError(list(found.values())) from error
+
+
+def _problem_of_dict(
+    kind: type[Section], name: str, key: str, detail: ErrorDetails, instead: str | None
+) -> str:
+    is_unknown = detail["type"] == "extra_forbidden"
+    if is_unknown and instead is None:
+        near = nearest(key, kind.model_fields)
+        hint = f"did you mean {near}?" if near else f"known: {', '.join(kind.model_fields)}"
+        return f"unknown key {name}.{key}; {hint}"
+    if detail["type"] == "missing":
+        return f"{name}.{key}: missing; expected a value"
+    value = "" if is_unknown else f"found {detail['input']!r}; "
+    return f"{name}.{key}: {value}{instead or detail['msg']}"
 
 
 def _expectation(detail: ErrorDetails) -> str:

@@ -334,8 +334,9 @@ class GenerationPlan(Section):
     """Take further drafts from the prompt's own text; used by greedy decoding only."""
     dtype: Literal["auto", "float32", "bfloat16"] = "auto"
     """Precision of the evaluation. auto: the model's. float32 leaves no near-ties to rounding."""
-    batch_size: Count = 64
-    """Prompts answered together; the same for every candidate."""
+    batch_size: Count | Literal["auto"] = 64
+    """Prompts answered together; the same for every candidate. auto: 64, or what the memory allows
+    where that is less, fixed when the run first starts."""
     reasoning_end: Text | None = None
     """Text that ends a model's reasoning; only what follows it is scored. None: the known tags, as
     `</think>`. The predictions are kept whole."""

@@ -119,6 +119,13 @@ class RunRecord:
         """Those whose DONE lists their files."""
         return (trial for trial in self.trials if trial.is_done)
 
+    @property
+    def seconds(self) -> float:
+        """The time of everything that is finished, whenever it ran."""
+        done = [trial.summary for trial in self.finished_trials()]
+        trained = sum(one.training.seconds for one in done if one.training)
+        return trained + sum(one.evaluation_seconds for one in done)
+
     def questions(self, evaluation: str) -> Questions:
         """What was asked. The folder's own copy comes first, else the data file if unchanged."""
         folder = RunFolder(self.root)

@@ -50,6 +50,12 @@ EVENTS: Mapping[str, Event] = {
     ),
     "warning": Event(("message",), EVERY_LOG, "warning: {message}", "警告：{message}"),
     "checked": Event(("message",), (_PIPELINE,), "{message}", "{message}"),
+    "batch_size_chosen": Event(
+        ("batch_size",),
+        (_PIPELINE, _EVALUATION),
+        "questions answered together: {batch_size}, as recommended",
+        "一起回答的问题数：{batch_size}（推荐值）",
+    ),
     # What the run has to do in all: the steps by trial, and the questions that each one answers.
     "work_planned": Event(
         ("num_steps", "num_questions"),

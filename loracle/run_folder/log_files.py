@@ -1,8 +1,8 @@
-"""The three logs in a folder of the caller's choice, beside those of the run folder."""
+"""Views that do something beside showing: logs in a folder of the caller's choice, a call."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Collection, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -40,3 +40,20 @@ class LogFiles:
             return True
         is_last = fields["step"] == fields["num_steps"]
         return is_last or int(fields["step"]) % self._steps_between_lines == 0
+
+
+class Telling:
+    """A view that also makes a call before it shows an event of certain kinds."""
+
+    def __init__(self, view: View, kinds: Collection[str], call: Callable[[], object]) -> None:
+        self._view = view
+        self._kinds = kinds
+        self._call = call
+
+    def show(self, kind: str, fields: Mapping[str, Any], line: str) -> None:
+        if kind in self._kinds:
+            self._call()
+        self._view.show(kind, fields, line)
+
+    def close(self) -> None:
+        self._view.close()

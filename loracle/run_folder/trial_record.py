@@ -121,15 +121,11 @@ def read_summary(path: Path) -> TrialSummary:
 
 def summary_record(summary: TrialSummary) -> dict[str, Any]:
     """The summary as JSON values."""
-    training = summary.training
     return {
         "version": TRIAL_VERSION,
         "candidate": summary.candidate,
         "seed": summary.seed,
-        **{
-            key: None if training is None else getattr(training, field)
-            for field, key in _TRAINING_KEYS.items()
-        },
+        **training_record(summary.training),
         "scores": {name: dict(found.means) for name, found in summary.evaluations.items()},
         "finish_reasons": {
             name: dict(found.finish_reasons) for name, found in summary.evaluations.items()
@@ -145,6 +141,11 @@ def summary_record(summary: TrialSummary) -> dict[str, Any]:
         },
         "evaluation_seconds": summary.evaluation_seconds,
     }
+
+
+def training_record(training: TrainingOutcome | None) -> dict[str, Any]:
+    """What a training took, under the keys of trial.json; None for the base."""
+    return {key: getattr(training, field, None) for field, key in _TRAINING_KEYS.items()}
 
 
 def summary_of_record(record: Any, path: Path) -> TrialSummary:

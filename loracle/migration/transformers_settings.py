@@ -1,0 +1,113 @@
+"""Settings by transformers' names, as a program holds them: training_args and generation_kwargs.
+
+None is the default. A field that the plan has too means what the plan says of it.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Annotated, Literal
+
+from pydantic import BeforeValidator, Field, StrictBool
+
+from loracle.plan import GenerationPlan, Section, TrainingPlan
+from loracle.plan.problems import checked
+from loracle.plan.sections import Count, NonNegative, Positive, Seed, Share, ShareBelowOne
+
+
+class TrainingArguments(Section):
+    """`training_args`. An alias is the field's name in the plan."""
+
+    num_train_epochs: Positive | None = Field(None, serialization_alias="epochs")
+    max_steps: Annotated[Count | None, BeforeValidator(lambda n: None if n == -1 else n)] = None
+    per_device_train_batch_size: Count | None = None
+    gradient_accumulation_steps: Count | None = None
+    """The effective batch is the product of the two, 64 if neither is given."""
+    learning_rate: Positive | None = None
+    lr_scheduler_type: Literal["linear", "cosine", "constant"] | None = Field(
+        None, serialization_alias="schedule"
+    )
+    warmup_ratio: Share | None = None
+    max_grad_norm: NonNegative | None = None
+    """0: no clipping."""
+    weight_decay: NonNegative | None = None
+    adam_beta1: ShareBelowOne | None = None
+    adam_beta2: ShareBelowOne | None = None
+    adam_epsilon: Positive | None = None
+    seed: Seed = 0
+    """Seed of the adapter's first weights, of the order and of dropout."""
+    fp16: StrictBool = False
+    """Compute in float16: the pipeline loads the model so; a loaded model must be float16."""
+    bf16: StrictBool = False
+    """The same with bfloat16."""
+    gradient_checkpointing: StrictBool | None = None
+    logging_steps: Count = 1
+    """Every which step gets a line in training.log. steps.jsonl in the run folder has all."""
+    save_steps: Count | None = Field(None, serialization_alias="checkpoint_every")
+    output_dir: str | None = None
+    """Where train_model_on_dataset_with_progress keeps its run: adapter, steps, record. A finished
+    training is taken from there. None: nowhere."""
+    max_length: Count | None = None
+    overlong: Literal["shorten", "drop", "error"] | None = None
+    optim: Literal["adamw_torch", "adamw_torch_fused"] = "adamw_torch"
+    report_to: str | list[str] | None = None
+    """Experiment trackers that follow a pipeline, as the plan's `trackers`. "none": none."""
+
+    def plan(self) -> TrainingPlan:
+        """The same as the plan says it. Raises PlanError where a value cannot be used."""
+        given = self.model_dump(by_alias=True, exclude_none=True)
+        factors = (self.per_device_train_batch_size, self.gradient_accumulation_steps)
+        if any(factors):
+            given["batch_size"] = math.prod(factor or 1 for factor in factors)
+        if self.max_grad_norm == 0:
+            given["max_grad_norm"] = None
+        known = given.keys() & TrainingPlan.model_fields.keys()
+        return TrainingPlan.model_validate({key: given[key] for key in known})
+
+    @property
+    def dtype(self) -> str | None:
+        """The precision that is asked for; None if none is."""
+        return "float16" if self.fp16 else "bfloat16" if self.bf16 else None
+
+    @property
+    def trackers(self) -> list[str]:
+        named = [self.report_to] if isinstance(self.report_to, str) else self.report_to or []
+        return [name for name in named if name != "none"]
+
+
+class GenerationArguments(Section):
+    """`generation_kwargs`."""
+
+    max_new_tokens: Count = 40
+    do_sample: StrictBool = False
+    temperature: NonNegative | None = None
+    top_p: Positive | None = None
+    top_k: Count | None = None
+    repetition_penalty: Positive = 1.1
+    num_beams: Count = 1
+    early_stopping: StrictBool = False
+    seed: Seed = 0
+
+    def plan(self, batch_size: int | None) -> GenerationPlan:
+        """The same as the plan says it. Raises PlanError if a value cannot be used."""
+        idle = {"temperature", "top_p", "top_k", "seed"} if not self.do_sample else set()
+        idle |= {"early_stopping"} if self.num_beams == 1 else set()
+        given = self.model_dump(exclude=idle, exclude_none=True)
+        given["batch_size"] = "auto" if batch_size is None else batch_size
+        return checked(GenerationPlan, "generation_kwargs", given)
+
+    def without_effect(self) -> list[str]:
+        """What was given and changes nothing, one sentence each."""
+        sampling = () if self.do_sample else ("temperature", "top_p", "top_k")
+        notes = [
+            f"generation_kwargs.{name}: {getattr(self, name)} has no effect, for decoding is "
+            "greedy unless do_sample is true"
+            for name in sampling
+            if getattr(self, name) not in (None, 1.0)
+        ]
+        if self.early_stopping and self.num_beams == 1:
+            notes.append(
+                "generation_kwargs.early_stopping has no effect, for there is one beam only; set "
+                "num_beams above 1"
+            )
+        return notes
