@@ -43,6 +43,20 @@ _CHECKSUM_CHUNK = 1 << 22
 
 
 @dataclass(frozen=True)
+class BaseSource:
+    """What another process needs to load the same base: the arguments of `load_base`, each as it
+    was given there."""
+
+    name: str
+    folder_or_id: str
+    revision: str | None
+    dtype: str
+    trust_remote_code: bool
+    quantization: str
+    device_map: str | None
+
+
+@dataclass(frozen=True)
 class BaseModel:
     """A frozen base with its tokenizer.
 
@@ -50,6 +64,7 @@ class BaseModel:
     device: where token ids go in; layers may be on others (see placement.py).
     end_token_ids: every token id that ends an answer, as the model declares them.
     quantization: none, int8, nf4, or what else the weights are packed by.
+    source: how it was loaded; None for a model that the caller had in memory.
     """
 
     name: str
@@ -59,6 +74,7 @@ class BaseModel:
     device: torch.device
     end_token_ids: frozenset[int]
     quantization: str = NONE
+    source: BaseSource | None = None
 
     @property
     def num_parameters(self) -> int:
@@ -155,7 +171,10 @@ def load_base(
             f"model.quantization: {quantization}, but the weights of {folder_or_id} are already "
             f"quantised ({base.quantization}); set it to none, or name the unquantised model"
         )
-    return base
+    source = BaseSource(
+        name, folder_or_id, revision, dtype, trust_remote_code, quantization, device_map
+    )
+    return dataclasses.replace(base, source=source)
 
 
 def _from_pretrained(folder_or_id: str, dtype: torch.dtype, options: dict[str, Any]) -> Any:
