@@ -10,7 +10,8 @@
     │   └── MissingExtraError          an optional package is not installed
     └── TrialError                     one trial failed while it ran: recorded, the others go on
         ├── NonFiniteError             loss or gradient is NaN or infinite
-        └── OutOfMemoryError           even the smallest micro-batch does not fit
+        ├── OutOfMemoryError           even the smallest micro-batch does not fit
+        └── ReplicaError               a process that shared in a training was lost
 
 A message says what is wrong, where, what was found, and what to do. Several problems of one
 check travel together in one error: `problems` holds them one by one.
@@ -100,3 +101,7 @@ def reworded(words: Callable[[str], str]) -> Iterator[None]:
         raise type(error)([words(problem) for problem in error.problems]) from error
     except TrialError as error:
         raise type(error)(words(str(error))) from error
+
+
+class ReplicaError(TrialError):
+    """A process that shared in a training was lost. The same attempt may succeed later."""

@@ -38,6 +38,7 @@ from loracle.plan import GenerationPlan, Plan, TrainingPlan
 from loracle.run_folder.reporter import Reporter
 from loracle.text import seconds_of
 from loracle.training.loop import AUTO_BUDGET_TOKENS, TrainingSettings
+from loracle.training.replicas import Replicas
 from loracle.training.saving import BY_COST, CheckpointInterval
 
 NLL_METRIC = "answer_nll"
@@ -132,6 +133,7 @@ class ExperimentSetup:
     reporter: Reporter
     plan_fingerprint: str
     reasoning_end: str | None = None
+    replicas: Replicas | None = None
 
 
 def load_model(plan: Plan, fetched_folder: Path | None = None) -> BaseModel:
@@ -194,9 +196,11 @@ def prepare(
         raise PlanError(
             f"evaluation.metrics: {NLL_METRIC} needs the prefix forest, and {self_test.detail}"
         )
+    weights = base_fingerprint(base.model)
+    num_replicas = plan.training.data_parallel
     setup = ExperimentSetup(
         base=base,
-        base_fingerprint=base_fingerprint(base.model),
+        base_fingerprint=weights,
         evaluations=evaluations,
         lora_config=lora,
         training=training_settings(plan.training, base.device.type, forest=forest),
@@ -210,6 +214,7 @@ def prepare(
         reporter=report,
         plan_fingerprint=plan_fingerprint,
         reasoning_end=plan.generation.reasoning_end,
+        replicas=Replicas(base, weights, num_replicas) if num_replicas > 1 else None,
     )
     return setup, training_sets, self_test
 
