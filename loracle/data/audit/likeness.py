@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import statistics
-from collections.abc import Sequence
 from typing import NamedTuple
+
+import numpy as np
 
 from loracle.data.audit import AuditedSet, extractiveness
 from loracle.data.audit.quality import EXTRACTIVE_SHARE, MIN_EXTRACTIVE_ROWS
@@ -59,5 +59,5 @@ def _lengths(candidate: AuditedSet, evaluation: AuditedSet) -> list[Difference]:
 
 
 def _median_length(dataset: AuditedSet) -> float:
-    shortest: Sequence[int] = [min(map(len, row.references)) for row in dataset.rows]
-    return statistics.median(shortest) if shortest else 0.0
+    shortest = dataset.rows.shortest_references
+    return float(np.median(shortest)) if len(shortest) else 0.0
