@@ -152,7 +152,7 @@ class _Pipeline:
         rest: dict[str, Any] = {}
         if record is not None and trial is not None and trial.is_done:
             rest = self._figures(dataset, trial, record)
-        elif reason := reason or (trial and trial.folder.failure()):
+        elif reason := reason or (trial.folder.failure() if trial else None):
             rest = {"reason": in_our_words(reason)}
         status = "failed" if reason else "completed" if rest else "waiting"
         place = Place(dataset.name, index, len(self.datasets))

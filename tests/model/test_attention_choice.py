@@ -99,7 +99,7 @@ def test_kernels_with_a_wrong_gradient_are_replaced(monkeypatch):
 
 def test_a_model_without_a_forest_is_told_once():
     name = next(name for name, kind in zoo.KINDS.items() if not kind.takes)
-    base, self_test = choose_attention(zoo.base_of(name))
+    _, self_test = choose_attention(zoo.base_of(name))
     assert not self_test.passed
     assert not [note for note in self_test.notes if note.startswith("attention by")]
 
