@@ -52,13 +52,13 @@ class RowNote:
         """A row that was held out and cannot be asked: no text can be held against its end."""
         detail = "ends on a tool call without text, and a call cannot be compared"
         if not example.has_reference:
-            detail = "ends on a reply that is marked as not to be learned, which is no reference"
+            detail = "ends on a reply that is excluded from the loss and so is not a reference"
         return cls(example.id, example.file, example.line, UNASKED, detail, by_policy=True)
 
     @classmethod
     def of_no_reference(cls, example: Example) -> RowNote:
-        """A row of an evaluation set whose only reference is marked as not to be learned."""
-        detail = "the last reply is marked as not to be learned, so that it is no reference answer"
+        """A row of an evaluation set whose only reference is excluded from the loss."""
+        detail = "the last reply is excluded from the loss, so it is not a reference answer"
         advice = "add answers, or leave the row out"
         return cls(example.id, example.file, example.line, str(Reason.MARK), f"{detail}; {advice}")
 

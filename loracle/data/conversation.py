@@ -41,7 +41,7 @@ class Message:
 
     reasoning: what the assistant thought before its content; templates of thinking models take it.
     tool_call_id, name: which call a tool's turn answers, where the row says so.
-    weight: the loss weight of an assistant's turn; 0 where the row marks it as not to be learned.
+    weight: the loss weight of an assistant's turn; 0 where the row excludes it from the loss.
     """
 
     role: Role
@@ -117,7 +117,7 @@ class Example:
 
     @property
     def has_reference(self) -> bool:
-        """Whether something says what is right: not a reply that is marked as not to be learned."""
+        """Whether something says what is right: not a reply that is excluded from the loss."""
         return bool(self.answers) or self.conversation.last_reply.weight > 0
 
     @property

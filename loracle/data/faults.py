@@ -32,7 +32,7 @@ class Reason(StrEnum):
     CHOICE = "answer that is none of the choices"
     MEDIA = "images, sound or video"
     PREFERENCE = "preference data"
-    MARK = "marked as not to be learned"
+    MARK = "excluded from the loss"
 
 
 class Fault(NamedTuple):

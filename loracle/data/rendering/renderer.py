@@ -88,7 +88,7 @@ class Renderer:
 
     end_token_ids: the ids that may end a turn, as the model declares them.
     train_on: "assistant" supervises every assistant turn, "last" only the last one; one that the
-        data marks as not to be learned is context alone.
+        data excludes from the loss is only context.
     max_length: longest row allowed, in tokens; None is no limit. max_length_reason: why it is
         that, as it is shown.
     overlong: what `fit_training` and `fit_prompts` do with a longer one (see shortening.py).
@@ -206,8 +206,8 @@ class Renderer:
         learned = [i for i in learned if messages[i].weight]
         if not learned:
             raise _RowError(
-                "every reply that would be learned is marked as not to be learned; leave the row "
-                "out, or set training.train_on to assistant where an earlier one is meant"
+                "every reply that train_on selects is excluded from the loss; leave the row "
+                "out, or set training.train_on to assistant to train on an earlier one"
             )
         token_ids: list[int] = []
         weights: list[float] = []
@@ -238,7 +238,7 @@ class Renderer:
             )
         if not example.has_reference:
             raise _RowError(
-                "the last assistant turn is marked as not to be learned, so that it is no "
+                "the last assistant turn is excluded from the loss, so it is not a "
                 "reference answer; add answers, or leave the row out"
             )
         references = [

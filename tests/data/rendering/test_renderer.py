@@ -179,5 +179,5 @@ def test_a_row_with_nothing_left_to_learn_is_refused():
 
 
 def test_a_reply_that_must_not_be_learned_is_no_reference():
-    with pytest.raises(DataError, match="marked as not to be learned, so that it is no reference"):
+    with pytest.raises(DataError, match="excluded from the loss, so it is not a reference"):
         renderer().prompts([marked(1, 0)], 8)
