@@ -40,7 +40,7 @@ class HeldQuestion:
     example: Example
     rows: Mapping[str, tuple[RowReference, ...]]
     is_contested: bool
-    """Whether the candidates that ask it have no answer in common."""
+    """Whether the candidates that contain it disagree about the answer."""
 
     def to_dict(self) -> dict[str, Any]:
         return {
@@ -57,9 +57,9 @@ class HeldQuestion:
 class Holdout:
     """What was held out, and what is left to train on.
 
-    kept: the rows left, by candidate. num_held_out: the rows taken from each. unasked: those of
-    them that end on a tool call, which no text can be compared with, or on a reply that is marked
-    as not to be learned.
+    kept: the rows left, by candidate. num_held_out: the rows taken from each. unasked: those
+    that end with a tool call, which cannot be compared with text, or with a reply that is excluded
+    from the loss.
     """
 
     share: float

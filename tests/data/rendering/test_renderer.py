@@ -174,7 +174,7 @@ def test_a_loss_weight_is_that_of_its_tokens():
 
 
 def test_a_row_with_nothing_left_to_learn_is_refused():
-    with pytest.raises(DataError, match=r"data.jsonl:7: every reply that would be learned is mark"):
+    with pytest.raises(DataError, match=r"data.jsonl:7: every reply that train_on selects is excl"):
         renderer(train_on="last").training_rows([marked(1, 0)])
 
 
