@@ -693,10 +693,10 @@ def test_a_fingerprint_survives_the_way_through_a_json_file() -> None:
         ("training.epochs=2", "training.epochs: 3 → 2"),
         ("candidates.0.name=z", 'candidates.0.name: "a" → "z"'),
         ("candidates.0.limit=4", "candidates.0.limit: null → 4"),
-        ("lora.use_rslora=true", "lora.use_rslora: (not there) → true"),
+        ("lora.use_rslora=true", "lora.use_rslora: (missing) → true"),
         ("seeds=[0, 1]", "seeds: [0] → [0, 1]"),
         ("model=org/name", 'model.name: "embedded" → "org/name"'),
-        ("candidates=[a.jsonl, b.jsonl]", "candidates.1: (not there) → b"),
+        ("candidates=[a.jsonl, b.jsonl]", "candidates.1: (missing) → b"),
     ],
 )
 def test_a_change_of_the_plan_is_one_line_of_difference(change: str, line: str) -> None:
