@@ -1,4 +1,4 @@
-"""Before anything is spent: plan, recommend, doctor."""
+"""Commands to use before spending anything: plan, recommend, doctor."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ if TYPE_CHECKING:
 
 _Device = Annotated[str | None, typer.Option(help="Plan for this card, not this machine: rtx4090.")]
 _Memory = Annotated[str | None, typer.Option(help="Plan for a card with this much memory: 24GB.")]
-_Count = Annotated[int, typer.Option(min=1, help="How many such cards.")]
-_Price = Annotated[float | None, typer.Option(min=0, help="Price of one card for an hour.")]
+_Count = Annotated[int, typer.Option(min=1, help="Number of such cards.")]
+_Price = Annotated[float | None, typer.Option(min=0, help="Price of one card per hour.")]
 _Probe = Annotated[
     bool, typer.Option("--probe", help="Time two real training steps; loads the weights.")
 ]
@@ -51,9 +51,9 @@ def plan(
     probe: _Probe = False,
     as_json: _Json = False,
 ) -> None:
-    """Foresee a run: tokens, hours, memory, disk, money.
+    """Estimate a run: tokens, hours, memory, disk, money.
 
-    Needs the model's config and tokenizer, not its weights. Exit code 1: it does not fit.
+    Needs the model's config and tokenizer, not its weights. Exit code 1 if it does not fit.
     """
     from loracle.plan import load_plan
 
@@ -85,9 +85,9 @@ def recommend(
     probe: _Probe = False,
     as_json: _Json = False,
 ) -> None:
-    """Foresee training one model on one dataset: batches, hours.
+    """Estimate training one model on one dataset: batches, hours.
 
-    The dataset's own rows stand for the questions. Exit code 1: it does not fit.
+    The dataset's own rows serve as the questions. Exit code 1 if it does not fit.
     """
     from loracle.plan import load_plan
 
@@ -109,9 +109,9 @@ def recommend(
     epilog="loracle doctor --json",
 )
 def doctor(as_json: _Json = False) -> None:
-    """Tell what this machine has and lacks, and how to get it.
+    """Show what this machine has, what it lacks, and how to get it.
 
-    Exit code 1: something needs attention. With HF_HUB_OFFLINE=1 no connection is opened.
+    Exit code 1 if something needs attention. HF_HUB_OFFLINE=1 keeps it off the network.
     """
     from loracle.doctor.examination import examined
     from loracle.doctor.wording import finding_lines
@@ -138,7 +138,7 @@ def show_forecast(
     probe: bool = False,
     as_json: bool = False,
 ) -> None:
-    """Foresee the plan and print it; ends with exit code 1 if it does not fit."""
+    """Estimate the plan and print the forecast; exit with code 1 if it does not fit."""
     from loracle.experiment.planning import plan_run
 
     with quiet_libraries():

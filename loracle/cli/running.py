@@ -56,11 +56,14 @@ def run(
         bool, typer.Option("--json", help="Print results.json instead of the table.")
     ] = False,
     strict: Annotated[
-        bool, typer.Option("--strict", help="Exit 1 if anything is listed under `Read this first`.")
+        bool,
+        typer.Option(
+            "--strict", help="Exit with code 1 if anything is listed under `Read this first`."
+        ),
     ] = False,
     dry_run: Annotated[
         bool,
-        typer.Option("--dry-run", help="Foresee the run, as `loracle plan` does; start nothing."),
+        typer.Option("--dry-run", help="Estimate the run, as `loracle plan` does; start nothing."),
     ] = False,
 ) -> None:
     """Fine-tune on every candidate and say which one to use.
@@ -116,7 +119,7 @@ def fetch(
         HubChoice, typer.Option(help="Where model ids without hf:// or ms:// are looked up.")
     ] = HubChoice.auto,
 ) -> None:
-    """Download datasets and models, for later use offline.
+    """Download datasets and models for later offline use.
 
     Later runs need no network (HF_HUB_OFFLINE=1).
     """
@@ -127,7 +130,7 @@ def fetch(
 
 
 def print_results(results: Mapping[str, Any]) -> None:
-    """The tables of a run, and its decision with what could overturn it."""
+    """Print a run's tables, and its decision with what could overturn it."""
     from rich.console import Console
 
     from loracle.report.decision_text import read_first_lines
@@ -144,7 +147,7 @@ def print_results(results: Mapping[str, Any]) -> None:
 
 
 def print_next_steps(run: Run) -> None:
-    """What to do with the run now; to standard error, which is not for the result."""
+    """Print what to do next with the run, to standard error, since it is not part of the result."""
     if session.progress == "quiet":
         return
     folder = shlex.quote(str(run.folder))

@@ -1,11 +1,12 @@
-"""An evaluation set out of the candidates themselves, if there is none of its own.
+"""An evaluation set taken from the candidates themselves, if no other is given.
 
     {candidate: [Example]} --row_groups--> groups --drawn_groups--> Holdout
 
-Groups are those of `splitting`, over the rows of all candidates together: a passage that is held
-out leaves every candidate that has it, nearly or exactly, so none is asked what it was trained on.
-Each candidate gives about the same share of its rows. A prompt that several rows ask is one
-question, and any of their answers counts: which of them is right is not known here.
+Groups are those of `splitting`, over the rows of all candidates together: a held-out passage is
+removed from every candidate that has it, nearly or exactly, so none is evaluated on what it was
+trained on.
+Each candidate gives about the same share of its rows. A prompt shared by several rows is one
+question, and any of their answers counts, since it is not known which is right.
 """
 
 from __future__ import annotations
@@ -35,13 +36,13 @@ HELD_OUT_FILE = "holdout.jsonl"
 
 @dataclass(frozen=True)
 class HeldQuestion:
-    """One question, and the rows that ask it. example: what is asked; its references are the
+    """One question, and the rows that contain it. example: the question; its references are the
     answers of all rows. rows: by candidate."""
 
     example: Example
     rows: Mapping[str, tuple[RowReference, ...]]
     is_contested: bool
-    """Whether the candidates that ask it have no answer in common."""
+    """Whether the candidates that contain it disagree about the answer."""
 
     def to_dict(self) -> dict[str, Any]:
         return {
@@ -56,11 +57,11 @@ class HeldQuestion:
 
 @dataclass(frozen=True)
 class Holdout:
-    """What was held out, and what is left to train on.
+    """What was held out, and what is left for training.
 
-    kept: the rows left, by candidate. num_held_out: the rows taken from each. unasked: those of
-    them that end on a tool call, which no text can be compared with, or on a reply that is marked
-    as not to be learned.
+    kept: the rows left, by candidate. num_held_out: the rows taken from each. unasked: those
+    that end with a tool call, which cannot be compared with text, or with a reply that is excluded
+    from the loss.
     """
 
     share: float
@@ -96,7 +97,7 @@ class Holdout:
 
     @property
     def file(self) -> HeldOutFile:
-        """The content as the frozen plan names it."""
+        """The content hash in the frozen plan."""
         content = self.content
         return HeldOutFile(HELD_OUT_FILE, hashlib.sha256(content).hexdigest(), len(content))
 
@@ -119,12 +120,12 @@ class Holdout:
 
 
 def hold_out(candidates: Mapping[str, Sequence[Example]], share: float, seed: int) -> Holdout:
-    """Hold about `share` of every candidate's rows out, by groups that share a passage.
+    """Hold out about `share` of every candidate's rows, by groups that share a passage.
 
     The same candidates, share and seed give the same holdout.
 
     Raises:
-        DataError: nothing could be asked, or a candidate would have no row left.
+        DataError: there would be no questions, or a candidate would have no row left.
     """
     sets = audited(candidates.items())
     groups = row_groups(AuditedSet.union("all candidates", sets))
@@ -148,7 +149,7 @@ def hold_out(candidates: Mapping[str, Sequence[Example]], share: float, seed: in
             asked[_prompt_key(example)].append(_HeldRow(name, example, group))
     if not asked:
         raise DataError(
-            "holdout: every row that was held out ends on a tool call without text, and a call "
+            "holdout: every row that was held out ends with a tool call without text, and a call "
             "cannot be compared; name an evaluation set, --eval FILE"
         )
     return Holdout(
@@ -210,7 +211,7 @@ def _require_both_sides(
 ) -> None:
     sizes = counts.sum(axis=1)
     problems = [
-        f"holdout: no row of {one.name} would be left to train on: all of its "
+        f"holdout: no row of {one.name} would be left for training: all of its "
         f"{len(one.examples):,} rows share passages with rows that are held out; choose another "
         "share or seed (--set holdout.seed=1), or name an evaluation set, --eval FILE"
         for one, num in zip(sets, num_held_out, strict=True)
@@ -228,16 +229,16 @@ def _require_both_sides(
 
 
 def _prompt_key(example: Example) -> str:
-    """The prompt to the letter, tools included."""
+    """The exact prompt, including tools."""
     prompt = example.conversation.prompt
     turns = [message.as_json() for message in prompt.messages]
     return json.dumps([turns, list(prompt.tools)], sort_keys=True)
 
 
 def _question(rows: Sequence[_HeldRow]) -> HeldQuestion:
-    """The first row's prompt with the answers of all, under an id that says whose row it is.
+    """The first row's prompt with the answers of all rows, under an id that names its candidate.
 
-    Its group is the one that it was held out with: questions of one group are not independent.
+    Its group is the one it was held out with: questions of one group are not independent.
     """
     first = rows[0]
     by_candidate: dict[str, list[Example]] = defaultdict(list)

@@ -1,6 +1,6 @@
 """How much a dataset's rows share: tokens as separate rows over tokens in the prefix forest.
 
-Without a tokenizer the same is computed on characters, which share as their tokens do.
+Without a tokenizer the same is computed on characters, whose sharing is similar to that of tokens.
 """
 
 from __future__ import annotations

@@ -49,19 +49,19 @@ def check_files(
     overrides: Sequence[str] = (),
     settings: Mapping[str, object] = MappingProxyType({}),
 ) -> Check:
-    """Check files, or the data of a plan; files and the model's name go over the plan's.
+    """Check files, or the data of a plan; files and the model's name override the plan's.
 
     Without a plan and a model no tokenizer is loaded, and lengths are in characters.
 
-    settings: how the named files are read, all of them, as keys of a plan's entry.
+    settings: how all the named files are read, as keys of a plan's entry.
 
     Raises:
-        UserError: the plan or the model cannot be used. What is wrong with data is in the Check.
+        UserError: the plan or the model cannot be used. Problems with the data are in the Check.
     """
     if settings and not (candidates or evaluations):
         raise PlanError(
-            f"found {', '.join(settings)} for no file; name the files too, or write it into the "
-            "plan beside their paths"
+            f"found {', '.join(settings)} without a file; name the files too, or put the setting "
+            "in the plan next to their paths"
         )
     trained = [_with_settings(file, settings) for file in candidates]
     asked = [_with_settings(file, settings) for file in evaluations]
@@ -93,10 +93,11 @@ def _with_settings(file: DataFile, settings: Mapping[str, object]) -> dict[str, 
 
 
 def read_plan_data(plan: Plan) -> tuple[list[Intake], Holdout | None]:
-    """Read every file of a plan, and hold rows out where the plan says so.
+    """Read every file of a plan, and hold rows out if the plan says so. Nothing is held out while
 
-    Nothing is held out while a candidate cannot be read, since the others' split would change with
-    it; where nothing can be, the evaluation set carries the reason.
+    a candidate cannot be read, since it would change the others' split; if nothing can be held
+
+    out, the evaluation set carries the reason.
     """
     datasets = read_datasets(plan.candidates, plan.evaluation)
     if plan.held_out is None or any(dataset.error for dataset in datasets):
@@ -144,7 +145,7 @@ def _held_out_of(candidates: Sequence[Intake]) -> str:
 
 
 def unused_holdout(plan: Plan) -> list[str]:
-    """What to say of a holdout beside evaluation sets."""
+    """What to say about a holdout next to evaluation sets."""
     if plan.holdout is None or plan.held_out is not None:
         return []
     return [f"holdout: {plan.holdout.share:g} is not used, since the plan names evaluation sets"]
@@ -159,9 +160,9 @@ def inspect_file(
     overrides: Sequence[str] = (),
     settings: Mapping[str, object] = MappingProxyType({}),
 ) -> Inspected:
-    """One row of a file as a model sees it, by the rules of a plan where one is given.
+    """One row of a file as a model sees it, by the rules of the plan if one is given. row: counts
 
-    row: counts the rows that can be used, from 1. settings: how the file is read, as keys of a
+    the usable rows, from 1. settings: how the file is read, as keys of a
     plan's entry.
 
     Raises:
@@ -237,8 +238,8 @@ def load_renderer(
 ) -> Renderer:
     """The renderer of a plan: its model's tokenizer, its limits and policies. No weights.
 
-    model_folder: where the files of a hub's model are already; None fetches those it needs.
-    settled: the longest row allowed, where that is decided; None decides it here.
+    model_folder: where the files of a hub's model are already; None fetches the files it needs.
+    settled: the longest row allowed, if that is already decided; None decides it here.
     """
     source = str(model_folder) if model_folder else model_source(model, with_weights=False)
     loaded = load_tokenizing(source, trust_remote_code=model.trust_remote_code)
@@ -253,7 +254,8 @@ def renderer_of(
     *,
     in_memory: bool = False,
 ) -> Renderer:
-    """As `load_renderer`, with a tokenizer that is loaded. in_memory: the weights are, too."""
+    """As `load_renderer`, with a tokenizer that is already loaded. in_memory: the weights are
+    loaded too."""
     limit = settled or _length_limit(model, training, loaded, in_memory=in_memory)
     return Renderer(
         loaded.tokenizer,
@@ -284,16 +286,16 @@ def _length_limit(
     )
     free = free_memory(device.type)
     if in_memory and free is not None and shape is not None:
-        # What is free lacks the weights already, and the limit's estimate counts them.
+        # Free memory already excludes the weights, but the limit's estimate counts them.
         free = free._replace(num_bytes=free.num_bytes + shape.weight_bytes)
     elif free is not None and shape is not None:
-        # The estimate counts whole weights, and quantised ones take less.
+        # The estimate counts unquantised weights; quantised ones take less.
         saved = int(shape.weight_bytes * (1.0 - PACKED_SHARE[model.quantization]))
         free = free._replace(num_bytes=free.num_bytes + saved)
     return length_limit(
         loaded.max_length_tokens,
         shape,
         free,
-        # auto turns it on where a row would not fit without it.
+        # auto turns it on if a row would not fit without it.
         gradient_checkpointing=training.gradient_checkpointing is not False,
     )

@@ -1,9 +1,9 @@
-"""The check of all data of an experiment: what is there, what is wrong with it, what to do.
+"""The check of all data of an experiment: what it contains, what is wrong with it, and what to do.
 
     Intake --render_all--> FittedSet --counted--> Accounting, Sharing ┐
     [FittedSet] --audited together--> Finding, Leakage ---------------├-> Check
 
-A run trains on exactly the rows that its check rendered, so the counts of the two cannot differ.
+A run trains on exactly the rows that its check rendered, so their counts cannot differ.
 """
 
 from __future__ import annotations
@@ -53,8 +53,8 @@ def check(
 class FittedSet:
     """A dataset's rows as a model takes them, or why there are none.
 
-    examples, rows: those that fit; rows is None without a tokenizer. num_joined: replies that melt
-    into the template's text. max_new_tokens: the room for an answer to an evaluation prompt.
+    examples, rows: those that fit; rows is None without a tokenizer. num_joined: replies that
+    merge with the template's text. max_new_tokens: the room for an answer to an evaluation prompt.
     """
 
     dataset: Intake
@@ -68,14 +68,14 @@ class FittedSet:
 
     @property
     def ready(self) -> RenderedSet | None:
-        """What can be used; None where no row is left."""
+        """What can be used; None if no row is left."""
         return RenderedSet(self.examples, self.rows) if self.examples else None
 
 
 def render_all(
     datasets: Sequence[Intake], renderer: Renderer | None, max_new_tokens: int
 ) -> list[FittedSet]:
-    """Render every dataset: what training and evaluation take. Nothing is judged yet."""
+    """Render every dataset: the input of training and evaluation. Nothing is judged yet."""
     return [_rendered(dataset, renderer, max_new_tokens) for dataset in datasets]
 
 
@@ -152,7 +152,7 @@ def examine(fitted: Sequence[FittedSet], renderer: Renderer | None) -> Check:
 def _counted(
     fitted: FittedSet, renderer: Renderer | None
 ) -> tuple[Accounting | None, Sharing | None, list[Problem]]:
-    """Count one dataset; what cannot be rendered is an error of that dataset."""
+    """Count one dataset; if it cannot be rendered, that is an error of the dataset."""
     dataset = fitted.dataset
     if fitted.error:
         return None, None, [Problem("error", text) for text in fitted.error]
@@ -182,7 +182,8 @@ def _counted(
 def _sharing(
     examples: Sequence[Example], ready: RenderedSet, renderer: Renderer | None, kind: Kind
 ) -> Sharing:
-    """The sharing ratio; the hint about the passage is for what the user can still change."""
+    """The sharing ratio; the hint about the passage is only for data that the user can still
+    change."""
     swapped = with_passage_first(examples) if kind == "candidate" else None
     if ready.rows is None or renderer is None:
         better = characters_of(swapped) if swapped else None

@@ -1,4 +1,4 @@
-"""The plan: what an experiment does, checked as a whole before anything expensive starts.
+"""The plan: what an experiment does, fully checked before anything expensive starts.
 
 A plan file; everything but `candidates` and `evaluation` has a default:
 
@@ -7,7 +7,7 @@ A plan file; everything but `candidates` and `evaluation` has a default:
     evaluation: [data/test.jsonl]
     training: {epochs: 2, learning_rate: 1e-3}
 
-The way of a plan: `load_plan` (file, flags, --set) -> Plan -> `freeze` (with the hashes of its
+The path of a plan: `load_plan` (file, flags, --set) -> Plan -> `freeze` (with the hashes of its
 files) -> `fingerprint` and `difference`, which say whether a run folder holds the same plan.
 
     sections.py   the sections and their fields      root.py       Plan, and what must fit together

@@ -1,4 +1,4 @@
-"""What pydantic found wrong with a plan, in words: the key, what was found, what is expected."""
+"""pydantic's errors about a plan in words: the key, what was found, what is expected."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ _SECTION_MODELS: Mapping[str, type[Section]] = {
 }
 _KEYS = {key for section in _SECTION_MODELS.values() for key in section.model_fields}
 
-# What pydantic's error types mean in words; {names} are filled from the error's context.
+# pydantic's error types in words; {names} are filled from the error's context.
 _EXPECTED = {
     "missing": "a value",
     "int_type": "a whole number",
@@ -70,14 +70,15 @@ def problems_of(error: ValidationError) -> list[str]:
             problems.append(_unknown_key(detail["loc"]))
         elif detail["type"] == "missing":
             problems.append(f"{_key_path(detail['loc'])}: missing; expected a value")
-        # A name cannot be derived from a path that is wrong: the path's own problem says it.
+        # A name cannot be derived from a wrong path; the path's own problem is reported instead.
         elif detail["type"] != "default_factory_not_called":
             key = _key_path(detail["loc"])
             found.setdefault(key, (detail["input"], []))[1].append(_expectation(detail))
     problems += [
         f"{key}: found {show(value)}; expected {' or '.join(expected)}"
         for key, (value, expected) in found.items()
-        # An item's own problem says more than "this list is no text", the union's other branch.
+        # An item's own problem is more helpful than "this list is not text", from the union's other
+        # branch.
         if not any(deeper.startswith(f"{key}.") for deeper in found)
     ]
     return problems

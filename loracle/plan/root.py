@@ -1,4 +1,4 @@
-"""The whole plan: its sections, its short forms, and what must fit between the sections."""
+"""The whole plan: its sections, its short forms, and the rules across sections."""
 
 from __future__ import annotations
 
@@ -35,29 +35,29 @@ FILE_SECTIONS = ("candidates", "evaluation")
 """The lists of data files."""
 
 
-# Set in the context of validation where nothing is measured, as for `loracle inspect`.
+# Set in the validation context when nothing is measured, as for `loracle inspect`.
 EVALUATION_OPTIONAL = "evaluation_optional"
-# The same where nothing is trained.
+# The same when nothing is trained.
 CANDIDATES_OPTIONAL = "candidates_optional"
 
 
 class Asked(NamedTuple):
-    """An evaluation set by its name, and what is measured on it."""
+    """An evaluation set's name, and what is measured on it."""
 
     name: str
     metrics: tuple[str, ...]
 
 
 class Plan(Section):
-    """Everything that decides the results of an experiment, and which programs follow it."""
+    """Everything that decides the results of an experiment, and which trackers follow it."""
 
     model: ModelPlan = Field(default_factory=ModelPlan)
     """The base model. A bare string is its name."""
     candidates: list[CandidatePlan] = Field(default=[], validate_default=True)
     """The training datasets to compare, at least one. A bare string is a path."""
     holdout: HoldoutPlan | None = None
-    """Rows of the candidates to measure on, where `evaluation` is empty. A bare number is the
-    share. None: `evaluation` must name a dataset."""
+    """Rows of the candidates to measure on, if `evaluation` is empty. A bare number is the share.
+    None: `evaluation` must name a dataset."""
     evaluation: list[EvaluationPlan] = Field(default=[], validate_default=True)
     """The datasets to measure on, at least one, or a `holdout`. A bare string is a path."""
     lora: LoraPlan = Field(default_factory=LoraPlan)
@@ -100,12 +100,12 @@ class Plan(Section):
 
     @property
     def held_out(self) -> HoldoutPlan | None:
-        """The holdout, where it is the evaluation set."""
+        """The holdout, if it is the evaluation set."""
         return None if self.evaluation else self.holdout
 
     @property
     def asked(self) -> list[Asked]:
-        """Every evaluation set, the one that is split off from the candidates included."""
+        """Every evaluation set, including the one that is split off from the candidates."""
         if self.held_out is not None:
             return [Asked(HOLDOUT, tuple(self.held_out.metrics))]
         return [Asked(entry.name, tuple(entry.metrics)) for entry in self.evaluation]
@@ -135,7 +135,7 @@ class Plan(Section):
             for index, entry in enumerate(named)
             for metric in repeated(entry.metrics)
         ]
-        # A holdout with a problem of its own is not in the data, and not missing either.
+        # A holdout with a problem is not in the data, but it is not missing either.
         held_out = info.data.get("holdout", ...) is not None
         if not evaluation and not held_out and EVALUATION_OPTIONAL not in (info.context or ()):
             problems.append(
@@ -168,8 +168,8 @@ class Plan(Section):
         refuse(
             *(
                 f"decision.metric: found {show(decision.metric)}, which {name} does not "
-                f"compute ({key}.metrics: {', '.join(metrics)}); add it there "
-                "or decide by another metric"
+                f"compute ({key}.metrics: {', '.join(metrics)}); add it there, or choose another "
+                "decision.metric"
                 for name, key, metrics in sets
                 if decision.metric not in metrics
             )
@@ -178,7 +178,7 @@ class Plan(Section):
 
 
 def written_out(values: Mapping[str, Any]) -> dict[str, Any]:
-    """The plan with its short forms written out: bare strings and numbers, one entry, empty
+    """The plan with its short forms written out: bare strings and numbers, single entries, empty
     sections."""
     full = {key: value for key, value in values.items() if value is not None}
     if isinstance(full.get("model"), str):

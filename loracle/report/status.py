@@ -1,10 +1,10 @@
-"""`loracle status`: how far a run is, from its files and its lock alone.
+"""`loracle status`: the progress of a run, from its files and its lock only.
 
     run.state     running | interrupted | finished | incomplete | waiting | unknown
     trial.state   waiting | training | evaluating | done | failed | interrupted | damaged
 
-A run is interrupted where it is unfinished and its process is gone; unknown where its last process
-ran on another machine; incomplete where it ended with trials left out on purpose.
+A run is interrupted if it is unfinished and its process is gone; unknown if its last process ran
+on another machine; incomplete if it ended with trials left out on purpose.
 """
 
 from __future__ import annotations
@@ -34,8 +34,9 @@ class TrialStatus:
 
 @dataclass(frozen=True)
 class RunStatus:
-    """One run. seconds: what all trials took so far; eta_seconds: what is left, None where nothing
-    is known yet to tell it by. holder: the process that works in it, or did when it was killed."""
+    """One run. seconds: the time of all trials so far; eta_seconds: the time left, None if it
+    cannot be estimated yet. holder: the process working in it, or the one that was when it was
+    killed."""
 
     run: str
     state: str
@@ -50,7 +51,8 @@ class RunStatus:
 
 
 def run_status(root: Path | str) -> RunStatus:
-    """How far a run is. Raises RunFolderError where it is no run folder, or its plan is damaged."""
+    """The progress of a run. Raises RunFolderError if it is not a run folder or its plan is
+    damaged."""
     folder = RunFolder(root)
     plan = folder.frozen_plan()
     in_use = folder.in_use()
@@ -128,7 +130,8 @@ def _trial_status(
 
 
 def _weights(plan: Mapping[str, Any], records: Sequence[TrialRecord]) -> list[float]:
-    """How much work each trial is, about: the base little, the others by their data's size."""
+    """Roughly how much work each trial is: the base little, the others by the size of their
+    data."""
     sizes = {entry["name"]: float(entry.get("size_bytes") or 1) for entry in plan["candidates"]}
     mean = sum(sizes.values()) / len(sizes)
     return [0.1 * mean if record.is_base else sizes[record.candidate] for record in records]
@@ -140,7 +143,7 @@ def _percent(trials: Sequence[TrialStatus], weights: Sequence[float]) -> float:
 
 
 def _remaining(trials: Sequence[TrialStatus], weights: Sequence[float]) -> float | None:
-    """By the time that the work so far took. The base says nothing of training."""
+    """Extrapolated from the work so far. The base says nothing about training."""
     pairs = list(zip(trials, weights, strict=True))
     known = [(t, w) for t, w in pairs[1:] if t.seconds > 0 and t.percent > 0]
     left = sum((100 - trial.percent) / 100 * weight for trial, weight in pairs)
@@ -151,7 +154,7 @@ def _remaining(trials: Sequence[TrialStatus], weights: Sequence[float]) -> float
 
 
 def _event_name(record: TrialRecord) -> str:
-    """As events name a trial: with its seed only where the plan has several."""
+    """A trial's name as in events: with its seed only if the plan has more than one."""
     return record.candidate if record.label == record.candidate else record.folder.root.name
 
 
@@ -166,7 +169,7 @@ def _planned_steps(events: Path) -> dict[str, int]:
         try:
             event = json.loads(line)
             found[event["trial"]] = int(event["num_steps"])
-        # A line that a kill or a disk left damaged: the others still say what they say.
+        # A line damaged by a kill or by the disk: the other lines are still valid.
         except (ValueError, LookupError, TypeError):
             continue
     return found
@@ -175,13 +178,13 @@ def _planned_steps(events: Path) -> dict[str, int]:
 def _answering_seconds(base: TrialRecord) -> float:
     try:
         return _summary_seconds(base)[1]
-    # Said where the base's own state is.
+    # Reported with the base's own state.
     except RunFolderError:
         return 0.0
 
 
 def _summary_seconds(record: TrialRecord) -> tuple[float, float]:
-    """Of training and of evaluation; 0 where it is not done."""
+    """Of training and of evaluation; 0 if not done."""
     if not record.is_done:
         return 0.0, 0.0
     summary = record.folder.summary()

@@ -443,14 +443,14 @@ def test_where_every_candidate_loses_too_much_nothing_is_trained(
         with (data / f"{name}.jsonl").open("a") as file:
             file.write("not json\n" * 9)
     assert run(model_folder, monkeypatch) == 2
-    assert "no candidate may be trained on" in capsys.readouterr().err
+    assert "no candidate can be used for training" in capsys.readouterr().err
 
 
 def test_a_run_says_what_its_candidates_know_of_the_evaluation_set(
     model_folder, data, monkeypatch, capsys
 ):
     assert run(model_folder, monkeypatch) == 0
-    assert "a knows 4 of the 4 rows of test; 0 are clean" in capsys.readouterr().err
+    assert "a contains 4 of the 4 rows of test; 0 are clean" in capsys.readouterr().err
 
 
 def test_check_prints_cards_and_ends_by_what_it_found(data, monkeypatch, capsys):

@@ -67,7 +67,7 @@ def test_resuming_a_finished_run_imports_no_torch_and_takes_a_moment(world: Worl
         check=False,
     )
     assert found.returncode == 0, found.stderr
-    assert "is finished; all its files are whole" in found.stderr
+    assert "is finished; all its files are intact" in found.stderr
     assert os.times().children_user - started[1] < 5
 
 
@@ -153,7 +153,7 @@ def test_verify_names_what_is_damaged_and_the_way_out(
     world: World, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert loracle(monkeypatch, "verify", world.run) == 0
-    assert "files checked: all as they were written" in capsys.readouterr().out
+    assert "files checked: all as written" in capsys.readouterr().out
     path = world.run / "trials/a--s0/predictions/test.jsonl"
     path.write_bytes(path.read_bytes()[:-9])
     assert loracle(monkeypatch, "verify", world.run) == 1

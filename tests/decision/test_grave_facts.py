@@ -131,7 +131,7 @@ def test_leakage_that_changes_the_verdict_says_which_it_would_be():
     fact = only(replace(evidence, leaked=leaked))
     assert (fact.kind, fact.candidates) == ("leakage", ("a",))
     assert "a with 30 of 60 questions of test" in fact.text.en
-    assert "On the other 30 the verdict is another one: Use b: F1 83.3" in fact.text.en
+    assert "On the other 30 the verdict is different: Use b: F1 83.3" in fact.text.en
     assert "其余 30 题上的结论不同：使用 b" in fact.text.zh
 
 
@@ -144,7 +144,7 @@ def test_leakage_that_changes_nothing_says_so():
 def test_leakage_of_every_question_leaves_none_to_judge_by():
     everything = frozenset(f"q{i}" for i in range(NUM))
     fact = only(replace(clean_run(), leaked={"b": {"test": everything}}))
-    assert "No question is left without it." in fact.text.en
+    assert "No question is free of it." in fact.text.en
 
 
 def test_few_groups_a_metric_at_0_and_lost_rows_are_told_of():
@@ -167,8 +167,8 @@ def test_candidates_and_seeds_that_did_not_finish_are_told_of():
     fewer = {**one.scores, "b": {"f1": one.scores["b"]["f1"][:1]}}
     evidence = replace(evidence, unfinished=("c",), sets=(replace(one, scores=fewer),))
     first, second = facts_of(evidence)
-    assert first.text.en == "Not judged, no trial finished: c."
-    assert second.text.en == "Judged by fewer seeds than planned: b 1 / 2."
+    assert first.text.en == "Not judged, because no trial finished: c."
+    assert second.text.en == "Judged on fewer seeds than planned: b 1 / 2."
 
 
 def test_all_is_read_from_the_run_folder_and_stands_in_the_record(tmp_path):

@@ -84,7 +84,7 @@ def test_a_run_holds_out_trains_on_the_rest_and_counts_as_the_check_does(
         assert accounting["num_read"] == accounting["num_kept"] + held_out[name]
     assert f"a: 20 read · {20 - held_out['a']} kept · {held_out['a']} held out" in shown.err
     assert "rows held out of the candidates and not trained on: a " in shown.out
-    assert "the candidates have no answer in common" in shown.err
+    assert "the candidates disagree about the answer" in shown.err
     [evaluation] = results["evaluations"]
     assert (evaluation["name"], evaluation["held_out"]) == ("holdout", held_out)
 

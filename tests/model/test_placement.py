@@ -138,7 +138,9 @@ def test_a_device_that_is_not_there_is_said_in_words(monkeypatch):
 
 
 def test_a_device_beside_a_device_map_is_refused(tmp_path):
-    with pytest.raises(ValueError, match=r"model\.device: found cpu beside model\.device_map"):
+    with pytest.raises(
+        ValueError, match=r"model\.device: found cpu together with model\.device_map"
+    ):
         load_plan(
             None,
             candidates=["a.jsonl"],

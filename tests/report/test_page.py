@@ -160,7 +160,9 @@ def test_results_of_version_1_open_and_say_what_they_lack(own_run: Path) -> None
 
 def test_an_unfinished_run_is_refused_with_what_to_do(own_run: Path) -> None:
     (own_run / "results.json").unlink()
-    with pytest.raises(RunFolderError, match=r"no results\.json: .*not finished; `loracle resume"):
+    with pytest.raises(
+        RunFolderError, match=r"no results\.json: .*not finished; run `loracle resume"
+    ):
         write_report(own_run)
     assert read_run(own_run, unfinished=True).results is None
 
@@ -236,7 +238,7 @@ def test_questions_are_read_from_the_data_file_where_an_older_run_kept_none(own_
     ("change", "reason"),
     [
         (lambda path: path.write_text("{}\n"), "has changed since the run"),
-        (lambda path: path.unlink(), "is no longer where the plan says"),
+        (lambda path: path.unlink(), "is no longer at the plan's path"),
     ],
 )
 def test_without_the_questions_the_page_says_why(own_run: Path, change: Any, reason: str) -> None:
@@ -309,7 +311,7 @@ def test_a_renderer_that_dies_leaves_a_sentence_and_the_rest_of_the_report(
     monkeypatch.setattr(drawing, "__file__", str(dying))
     page = build_page(read_run(run)).text
     assert "This chart could not be drawn" in page
-    assert "it was ended by signal 6" in page
+    assert "it was killed by signal 6" in page
     assert "<figure" not in page
     assert 'id="cost"' in page
 

@@ -34,7 +34,7 @@ def _passages(candidate: AuditedSet, evaluation: AuditedSet) -> list[Difference]
         return []
     return [
         Difference(
-            f"{ours.num_in_passage:,} of {ours.num_with_passage:,} answers stand in their passage "
+            f"{ours.num_in_passage:,} of {ours.num_with_passage:,} answers appear in their passage "
             f"({ours.share:.0%}), where {theirs.share:.0%} of {evaluation.name}'s do",
             "see whether the answers belong to other rows, or are meant to be free text",
             serious=True,

@@ -272,7 +272,7 @@ class Reading:
             faults += self._unanswerable(by_policy=by_policy)
             return by_policy
         if not any(turn.weight for turn in content.messages if turn.role == "assistant"):
-            faults.add(Reason.MARK, "the row marks every reply as not to be learned")
+            faults.add(Reason.MARK, "the row excludes every reply from the loss")
             return True
         return False
 

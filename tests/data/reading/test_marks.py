@@ -101,7 +101,7 @@ def test_a_row_whose_replies_are_all_marked_is_left_out_as_its_owner_says(
 ) -> None:
     dataset = read_rows(value, row() if "messages" in value else {**value, "train": True})
     assert [drop.by_policy for drop in dataset.drops][:1] == [True]
-    assert dataset.drops[0].reason == "marked as not to be learned"
+    assert dataset.drops[0].reason == "excluded from the loss"
 
 
 def test_a_fraction_is_a_loss_weight() -> None:

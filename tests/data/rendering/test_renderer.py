@@ -174,10 +174,10 @@ def test_a_loss_weight_is_that_of_its_tokens():
 
 
 def test_a_row_with_nothing_left_to_learn_is_refused():
-    with pytest.raises(DataError, match=r"data.jsonl:7: every reply that would be learned is mark"):
+    with pytest.raises(DataError, match=r"data.jsonl:7: every reply that train_on selects is excl"):
         renderer(train_on="last").training_rows([marked(1, 0)])
 
 
 def test_a_reply_that_must_not_be_learned_is_no_reference():
-    with pytest.raises(DataError, match="marked as not to be learned, so that it is no reference"):
+    with pytest.raises(DataError, match="excluded from the loss, so it is not a reference"):
         renderer().prompts([marked(1, 0)], 8)
