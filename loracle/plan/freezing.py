@@ -20,7 +20,7 @@ from loracle.plan.root import FILE_SECTIONS, Plan
 from loracle.plan.sections import CandidatePlan, DataFilePlan, EvaluationPlan, ModelPlan
 
 # Sections that decide no result.
-_FOLLOWERS = frozenset({"trackers"})
+_FOLLOWERS = frozenset({"devices", "ray", "trackers"})
 # Keys of other sections that decide none.
 _WITHOUT_EFFECT = {"training": frozenset({"checkpoint_every"})}
 # Where a file lies does not decide a result; its content (sha256) and its name do.

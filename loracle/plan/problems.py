@@ -18,6 +18,7 @@ from loracle.plan.sections import (
     HoldoutPlan,
     LoraPlan,
     ModelPlan,
+    RayPlan,
     Section,
     TrainingPlan,
 )
@@ -32,6 +33,7 @@ _SECTION_MODELS: Mapping[str, type[Section]] = {
     "training": TrainingPlan,
     "generation": GenerationPlan,
     "decision": DecisionPlan,
+    "ray": RayPlan,
 }
 _KEYS = {key for section in _SECTION_MODELS.values() for key in section.model_fields}
 
