@@ -1,4 +1,4 @@
-"""A worker in a process of its own: what Ray runs on a slot. Nothing here imports Ray.
+"""A worker in a process of its own: what Ray runs on a slot.
 
 An actor gets the run folder, the name of its lease and the name of a function; later the names of
 trials. It reads everything else from the run folder, and writes everything there.
@@ -44,12 +44,12 @@ class TrialActor:
         signals.install("{signal}: this worker stopped")
         self._lease = HeldLease(root, name, _signal_this_process)
 
-    def open(self, open_worker: OpenWorker, gpu_ids: list[str]) -> Opened:
+    def open(self, open_worker: OpenWorker) -> Opened:
         """Read the data, load the base. Raises UserError where that cannot be done."""
         if self._place.started_from.is_dir():
             os.chdir(self._place.started_from)
         self._worker = open_worker(self._place)
-        return Opened(self._worker.facts(), _device(gpu_ids), os.getpid())
+        return Opened(self._worker.facts(), _device(), os.getpid())
 
     def run(self, trial: str) -> TrialRun:
         """Run one trial."""
@@ -75,6 +75,9 @@ def _signal_this_process(number: int) -> None:
     os.kill(os.getpid(), number)
 
 
-def _device(gpu_ids: list[str]) -> str:
-    kind = f"GPU {','.join(gpu_ids)}" if gpu_ids else f"process {os.getpid()}"
-    return f"{platform.node()} {kind}"
+def _device() -> str:
+    """What this actor has, as people name it."""
+    import ray
+
+    gpus = ",".join(str(index) for index in ray.get_gpu_ids())
+    return f"{platform.node()} " + (f"GPU {gpus}" if gpus else f"process {os.getpid()}")
