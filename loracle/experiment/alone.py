@@ -17,13 +17,8 @@ from loracle.decision.evidence import read_evidence
 from loracle.decision.judge import judge, judgement_record
 from loracle.errors import TrialError
 from loracle.experiment.attempt import take_up_trial
-from loracle.experiment.run import (
-    Planned,
-    Prepared,
-    announce_data,
-    prepare_planned,
-    read_planned,
-)
+from loracle.experiment.planned import Planned, announce_data, read_planned
+from loracle.experiment.preparing import Prepared, prepare_planned
 from loracle.experiment.trial import Place, TrialModel, run_base, run_trial
 from loracle.model.base import BaseModel
 from loracle.plan import Plan

@@ -41,10 +41,12 @@ def settled(
     training_sets: Mapping[str, TrainingSet],
     folder: RunFolder,
     report: Reporter,
+    num_devices: int = 1,
 ) -> ExperimentSetup:
     """The setup with what `auto` stands for, and forecast.json written when a run first starts.
 
     A later start takes what the first one chose, so that a resumed run cuts its steps the same.
+    num_devices: how many work on the run at the same time.
     """
     recorded = read_forecast(folder.root)
     if recorded is not None and recorded.plan_fingerprint == setup.plan_fingerprint:
@@ -68,7 +70,7 @@ def settled(
         # What memory allows now cannot be kept for a later start.
         return _with_batch(setup, batch and DEFAULT_BATCH_SIZE, report)
     here = this_machine(str(base.dtype).removeprefix("torch."), base.device.type)
-    machine = _with_weights(here, base, shape)
+    machine = _with_weights(dataclasses.replace(here, num_devices=num_devices), base, shape)
     rows = _rows(training_sets)
     choice = _choice(plan, shape, machine, rows)
     # A training alone is no run to foresee.
@@ -100,11 +102,11 @@ def _with_batch(setup: ExperimentSetup, batch: int | None, report: Reporter) -> 
     )
 
 
-def note_measured(folder: RunFolder, device_type: str, seconds: float) -> None:
+def note_measured(folder: RunFolder, peak_memory_bytes: int, seconds: float) -> None:
     """Write what this start took beside what was foreseen."""
     recorded = read_forecast(folder.root)
     if recorded is not None:
-        measured = recorded.with_measured(peak_memory_bytes(device_type), seconds)
+        measured = recorded.with_measured(peak_memory_bytes, seconds)
         write_forecast(folder.root, measured, folder.write_json)
 
 

@@ -10,7 +10,7 @@ from loracle.data_check.datasets import read_plan_data, renderer_of
 from loracle.data_check.examine import ready_sets, render_all
 from loracle.errors import DataError, ModelError, PlanError
 from loracle.experiment.foreseeing import foreseen
-from loracle.experiment.run import check_plan
+from loracle.experiment.planned import check_plan
 from loracle.experiment.setup import EvaluationSet, TrainingSet, load_model
 from loracle.forecast.counting import counted_shape
 from loracle.forecast.machines import Machine, named_machine, this_machine

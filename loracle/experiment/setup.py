@@ -12,11 +12,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 from loracle.data.clusters import question_clusters
 from loracle.data.conversation import Example
-from loracle.data.rendering.renderer import Rendered, RenderedPrompt
+from loracle.data.rendering.renderer import Rendered as RenderedRow
+from loracle.data.rendering.renderer import RenderedPrompt
 from loracle.data_check.result import Ready
 from loracle.errors import PlanError
 from loracle.forecast.batch import DEFAULT_BATCH_SIZE
@@ -64,7 +65,7 @@ class TrainingSet:
     groups: IntArray
 
     @classmethod
-    def of(cls, name: str, rows: Sequence[Rendered]) -> TrainingSet:
+    def of(cls, name: str, rows: Sequence[RenderedRow]) -> TrainingSet:
         sequences = Sequences.of([row.token_ids for row in rows], [row.weights for row in rows])
         prompts = Sequences.of([row.token_ids[: row.num_prompt_tokens] for row in rows])
         return cls(name, sequences, prefix_groups(prompts))
@@ -88,6 +89,15 @@ class EvaluationSet:
     def clusters(self) -> Sequence[str]:
         """Which questions belong together: a label for each."""
         return question_clusters(self.examples)
+
+
+class Rendered(NamedTuple):
+    """What an experiment trains on and asks. training_sets: of the candidates that may be trained
+    on, by name; refusals: of the others, why not."""
+
+    training_sets: dict[str, TrainingSet]
+    evaluations: Sequence[EvaluationSet]
+    refusals: Mapping[str, str]
 
 
 @dataclass
@@ -174,18 +184,15 @@ def tokenizing_of(base: BaseModel) -> Tokenizing:
 
 def prepare(
     plan: Plan,
-    ready: Ready,
+    rendered: Rendered,
     base: BaseModel,
     lora: Any,
     report: Reporter,
     plan_fingerprint: str,
-) -> tuple[ExperimentSetup, dict[str, TrainingSet], SelfTest]:
-    """Take the checked data, test what the model can do, and set up what the trials share.
-
-    The training sets are those of the candidates that may be trained on, by name.
-    """
-    training_sets, evaluations = _rendered(plan, ready)
-    if training_sets:
+) -> tuple[ExperimentSetup, SelfTest]:
+    """Test what the model can do with the data, and set up what the trials share."""
+    evaluations = rendered.evaluations
+    if rendered.training_sets:
         require_trainable(base.model)
     base, self_test = choose_attention(base, plan.model.attention)
     for note in self_test.notes:
@@ -216,7 +223,7 @@ def prepare(
         reasoning_end=plan.generation.reasoning_end,
         replicas=Replicas(base, weights, num_replicas) if num_replicas > 1 else None,
     )
-    return setup, training_sets, self_test
+    return setup, self_test
 
 
 def training_settings(plan: TrainingPlan, device_type: str, *, forest: bool) -> TrainingSettings:
@@ -274,7 +281,7 @@ def generation_settings(
     )
 
 
-def _rendered(plan: Plan, ready: Ready) -> tuple[dict[str, TrainingSet], list[EvaluationSet]]:
+def rendered_sets(plan: Plan, ready: Ready) -> Rendered:
     """The rows that the check rendered: what is trained on is what was counted."""
     training_sets = {
         name: TrainingSet.of(name, candidate.training_rows)
@@ -290,7 +297,7 @@ def _rendered(plan: Plan, ready: Ready) -> tuple[dict[str, TrainingSet], list[Ev
         )
         for asked in plan.asked
     ]
-    return training_sets, evaluations
+    return Rendered(training_sets, evaluations, ready.refusals)
 
 
 def _use_forest(plan: Plan, self_test: SelfTest, report: Reporter) -> bool:

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from loracle.errors import StorageError
-from loracle.experiment.setup import ExperimentSetup
 from loracle.forecast.disk import trial_disk
 from loracle.model.memory import free_memory
 from loracle.run_folder.folder import RunFolder
@@ -15,9 +14,16 @@ from loracle.safety.storage_errors import free_bytes
 from loracle.text import size
 
 
-def require_disk(
-    setup: ExperimentSetup, folder: RunFolder, num_trials: int, report: Reporter
-) -> None:
+class TrialSize(NamedTuple):
+    """What the disk a trial takes depends on. num_at_once: trials that train at the same time."""
+
+    num_adapter_parameters: int
+    num_questions: int
+    max_new_tokens: int
+    num_at_once: int = 1
+
+
+def require_disk(trial: TrialSize, folder: RunFolder, num_trials: int, report: Reporter) -> None:
     """Refuse to start where not even one more trial fits on the disk; warn where not all do.
 
     Raises:
@@ -26,9 +32,9 @@ def require_disk(
     free = free_bytes(folder.root)
     if free is None or num_trials == 0:
         return
-    num_parameters = adapter_parameters(setup.base.model, setup.lora_config)
-    questions = sum(len(evaluation.examples) for evaluation in setup.evaluations)
-    kept, checkpoints = trial_disk(num_parameters, questions, setup.generation.max_new_tokens)
+    kept, checkpoints = trial_disk(
+        trial.num_adapter_parameters, trial.num_questions, trial.max_new_tokens
+    )
     needed = checkpoints + kept
     found = f"the disk of {folder.root} has {size(free)} free, and "
     if free < needed:
@@ -37,7 +43,8 @@ def require_disk(
             "choose another folder with --out",
             is_passing=True,
         )
-    total = needed + (num_trials - 1) * kept
+    num_at_once = min(trial.num_at_once, num_trials)
+    total = num_at_once * checkpoints + num_trials * kept
     if free < total:
         report.emit(
             "warning",

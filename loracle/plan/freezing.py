@@ -21,7 +21,7 @@ from loracle.plan.root import FILE_SECTIONS, Plan
 from loracle.plan.sections import CandidatePlan, DataFilePlan, EvaluationPlan, ModelPlan
 
 # Sections that do not affect results.
-_FOLLOWERS = frozenset({"trackers"})
+_FOLLOWERS = frozenset({"devices", "ray", "trackers"})
 # Keys of other sections that do not affect results.
 _WITHOUT_EFFECT = {"training": frozenset({"checkpoint_every", "data_parallel"})}
 # A file's location does not affect results; its content (sha256) and its name do.

@@ -20,6 +20,7 @@ from loracle.plan.sections import (
     HoldoutPlan,
     LoraPlan,
     ModelPlan,
+    RayPlan,
     Section,
     TrainingPlan,
 )
@@ -34,6 +35,7 @@ _SECTION_MODELS: Mapping[str, type[Section]] = {
     "training": TrainingPlan,
     "generation": GenerationPlan,
     "decision": DecisionPlan,
+    "ray": RayPlan,
 }
 _KEYS = {key for section in _SECTION_MODELS.values() for key in section.model_fields}
 

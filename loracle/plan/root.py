@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
-from typing import Annotated, Any, NamedTuple
+from typing import Annotated, Any, Literal, NamedTuple, Self
 
 from pydantic import Field, ValidationInfo, field_validator, model_validator
 
@@ -19,12 +19,14 @@ from loracle.plan.names import (
 from loracle.plan.sections import (
     HOLDOUT,
     CandidatePlan,
+    Count,
     DecisionPlan,
     EvaluationPlan,
     GenerationPlan,
     HoldoutPlan,
     LoraPlan,
     ModelPlan,
+    RayPlan,
     Section,
     Seed,
     TrackerName,
@@ -39,6 +41,9 @@ FILE_SECTIONS = ("candidates", "evaluation")
 EVALUATION_OPTIONAL = "evaluation_optional"
 # The same when nothing is trained.
 CANDIDATES_OPTIONAL = "candidates_optional"
+
+
+DeviceIndex = Annotated[int, Field(strict=True, ge=0)]
 
 
 class Asked(NamedTuple):
@@ -70,6 +75,12 @@ class Plan(Section):
     """Each candidate is trained once for each seed."""
     decision: DecisionPlan = Field(default_factory=DecisionPlan, validate_default=True)
     """The rule that ranks the candidates."""
+    devices: Literal["auto"] | Count | Annotated[list[DeviceIndex], Field(min_length=1)] = "auto"
+    """On how many devices trials run at the same time: a number, or the numbers of this machine's
+    GPUs, `[0, 2]`. auto: on all GPUs that are visible, on one device without GPUs. More than one
+    needs `pip install 'loracle[ray]'`. Decides no result, and may change when a run continues."""
+    ray: RayPlan = Field(default_factory=RayPlan)
+    """How several devices are used. Decides no result, and may change when a run continues."""
     trackers: list[TrackerName] = Field(default=[])
     """Programs that follow the run: each needs the extra of its name. Decides no result, and may
     change when a run continues. A bare string is one."""
@@ -150,6 +161,28 @@ class Plan(Section):
     def _check_seeds(cls, seeds: list[int]) -> list[int]:
         refuse(*(f"seeds: found {seed} twice; name it once" for seed in repeated(seeds)))
         return seeds
+
+    @field_validator("devices")
+    @classmethod
+    def _check_devices(cls, devices: str | int | list[int]) -> str | int | list[int]:
+        if isinstance(devices, list):
+            refuse(*(f"devices: found {index} twice; name it once" for index in repeated(devices)))
+        return devices
+
+    @model_validator(mode="after")
+    def _spread_trials(self) -> Self:
+        if self.ray.devices_per_trial > 1 and self.model.device_map is None:
+            refuse(
+                f"ray.devices_per_trial: found {self.ray.devices_per_trial} without "
+                "model.device_map: auto, so that one device of each trial would do all its work; "
+                "set model.device_map to auto, or remove ray.devices_per_trial"
+            )
+        if isinstance(self.devices, list) and self.ray.address not in ("auto", "local"):
+            refuse(
+                f"devices: found {self.devices} beside ray.address: {self.ray.address}; a list "
+                "names GPUs of this machine, so give a number"
+            )
+        return self
 
     @field_validator("trackers")
     @classmethod

@@ -69,6 +69,13 @@ EVENTS: Mapping[str, Event] = {
     "base_finished": Event(
         ("seconds",), (_PIPELINE,), "[base] done in {duration}", "[base] 完成，用时 {duration}"
     ),
+    # Only where trials run on several devices; then it comes before all else of the trial.
+    "trial_placed": Event(
+        ("trial", "device"),
+        (_PIPELINE,),
+        "{place} goes to {device}",
+        "{place} 分配到 {device}",
+    ),
     "trial_started": Event(
         ("trial", "index", "num_trials", "candidate", "seed", "num_examples", "num_steps"),
         (_PIPELINE, _TRAINING),

@@ -85,6 +85,11 @@ def asked_to_stop() -> bool:
     return _request.number is not None
 
 
+def asked_signal() -> int | None:
+    """The number of the signal that waits; None if none does."""
+    return _request.number
+
+
 def stop_if_asked() -> None:
     """Raises Stopped if a signal waits."""
     if _request.number is not None:

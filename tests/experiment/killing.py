@@ -27,7 +27,7 @@ import torch
 import transformers  # noqa: F401
 
 from loracle import cli
-from loracle.experiment import answering, learning
+from loracle.experiment import answering, learning, preparing
 from loracle.experiment import run as experiment
 from loracle.generation import prefill
 from loracle.model import adapter
@@ -68,7 +68,7 @@ def half_a_file(action: Callable[[], None]) -> None:
 
 
 MOMENTS: dict[str, Callable[[Callable[[], None]], None]] = {
-    "loading": lambda act: before(experiment, "load_model", 1, act),
+    "loading": lambda act: before(preparing, "load_model", 1, act),
     "first step": lambda act: before(training, "forest_loss", 1, act),
     # With several micro-batches a step, this is inside one of the first epoch.
     "mid-step": lambda act: before(training, "forest_loss", 8, act),
