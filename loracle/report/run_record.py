@@ -45,8 +45,8 @@ class Questions(NamedTuple):
 class TrialRecord:
     """One trial, or the base model, as its folder holds it. Rows are read when asked for.
 
-    Of a finished one every file is held against its DONE first: RunFolderError, where it is not
-    as the trial left it.
+    Of one that ended every file is held against its DONE or FAILED.json first: RunFolderError if
+    it is not as the trial left it.
     """
 
     candidate: str
@@ -87,6 +87,10 @@ class TrialRecord:
         """The scores of those answers, row by row, or None if there are none."""
         return self._rows(self.folder.scores(evaluation))
 
+    def require_whole_end(self) -> None:
+        """Raise RunFolderError if what tells of the trial's end (DONE, FAILED.json) is damaged."""
+        self.folder.vouches_for(self.folder.steps)
+
     def _rows(self, path: Path) -> list[dict[str, Any]] | None:
         """An unfinished trial's writer may be in the middle of a row: that one is left out."""
         if not self._is_there(path):
@@ -94,7 +98,7 @@ class TrialRecord:
         return read_json_lines(path, allow_torn_end=not self.is_done).rows
 
     def _is_there(self, path: Path) -> bool:
-        if self.is_done and self.folder.vouches_for(path):
+        if self.folder.vouches_for(path):
             self.folder.require_unchanged([path])
         return path.is_file()
 
@@ -150,13 +154,16 @@ def read_run(root: Path | str, *, unfinished: bool = False) -> RunRecord:
             f"{folder.root} has no results.json: the run is not finished; "
             f"`loracle resume {folder.root}` finishes it"
         )
+    trials = tuple(trial_records(folder, plan))
+    for trial in trials:
+        trial.require_whole_end()
     return RunRecord(
         root=folder.root,
         plan=plan,
         environment=folder.environments(),
         results=read_results(folder.results, oldest=OLDEST_RESULTS) if has_results else None,
         check=read_json(folder.check) if folder.check.is_file() else None,
-        trials=tuple(trial_records(folder, plan)),
+        trials=trials,
     )
 
 

@@ -53,6 +53,8 @@ def _why_not_usable(
 ) -> str | None:
     if folder.done.exists():
         return folder.verify(conditions["plan"]) or "it was finished"
+    if folder.failed.exists() and not folder.failed_and_whole():
+        return "what its failed attempt left is damaged"
     try:
         record = read_json(attempt)
     except RunFolderError:
