@@ -134,7 +134,7 @@ def _all_made(
             continue
         named = candidate is not None and trial.candidate == candidate
         left = candidate is not None and not named and not trial.is_base
-        failed = trial.folder.failure() is not None and not retry_failed and not named
+        failed = trial.folder.failed_and_whole() and not retry_failed and not named
         if not (left or failed) or trial.is_base:
             return False
     return True

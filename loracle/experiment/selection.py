@@ -20,7 +20,7 @@ class Selection(NamedTuple):
             return False
         if self.candidate is not None:
             return name != self.candidate
-        return folder.failed.exists() and not self.retry_failed
+        return folder.failed_and_whole() and not self.retry_failed
 
 
 def left_alone(name: str, seed: int, folder: TrialFolder, plan_fingerprint: str) -> Outcome:

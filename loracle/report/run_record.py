@@ -46,7 +46,8 @@ class Questions(NamedTuple):
 class TrialRecord:
     """One trial, or the base model, as its folder holds it. Rows are read on demand. The files of
 
-    a finished trial are first checked against its DONE: RunFolderError if one has changed.
+        a trial that has ended are first checked against its DONE or FAILED.json: RunFolderError if one
+    has changed.
     """
 
     candidate: str
@@ -87,6 +88,10 @@ class TrialRecord:
         """The scores of those answers, row by row, or None if there are none."""
         return self._rows(self.folder.scores(evaluation))
 
+    def require_whole_end(self) -> None:
+        """Raise RunFolderError if what tells of the trial's end (DONE, FAILED.json) is damaged."""
+        self.folder.vouches_for(self.folder.steps)
+
     def _rows(self, path: Path) -> list[dict[str, Any]] | None:
         """An unfinished trial may be in the middle of writing a row: that row is left out."""
         if not self._is_there(path):
@@ -94,7 +99,7 @@ class TrialRecord:
         return read_json_lines(path, allow_torn_end=not self.is_done).rows
 
     def _is_there(self, path: Path) -> bool:
-        if self.is_done and self.folder.vouches_for(path):
+        if self.folder.vouches_for(path):
             self.folder.require_unchanged([path])
         return path.is_file()
 
@@ -158,13 +163,16 @@ def read_run(root: Path | str, *, unfinished: bool = False) -> RunRecord:
             f"{folder.root} has no results.json: the run is not finished; "
             f"run `loracle resume {folder.root}` to finish it"
         )
+    trials = tuple(trial_records(folder, plan))
+    for trial in trials:
+        trial.require_whole_end()
     return RunRecord(
         root=folder.root,
         plan=plan,
         environment=folder.environments(),
         results=read_results(folder.results, oldest=OLDEST_RESULTS) if has_results else None,
         check=read_json(folder.check) if folder.check.is_file() else None,
-        trials=tuple(trial_records(folder, plan)),
+        trials=trials,
     )
 
 

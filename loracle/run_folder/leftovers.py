@@ -12,6 +12,7 @@ from pathlib import Path
 from loracle.errors import RunFolderError
 from loracle.files import UNFINISHED_PREFIX, read_json, write_json
 from loracle.run_folder.folder import TrialFolder
+from loracle.safety.storage_errors import writing
 
 _VERSION = 1
 
@@ -29,8 +30,10 @@ def take_up(
     conditions = {"plan": plan_fingerprint, **conditions}
     reason = _why_not_usable(folder, attempt, conditions)
     if reason is None:
-        folder.failed.unlink(missing_ok=True)
-        _remove_unfinished(folder.root)
+        with writing(folder.failed):
+            folder.failed.unlink(missing_ok=True)
+        with writing(folder.root):
+            _remove_unfinished(folder.root)
         return None
     removed = folder.clear()
     write_json(attempt, {"version": _VERSION, "conditions": dict(conditions)})
@@ -39,7 +42,7 @@ def take_up(
 
 def keep_first_rows(path: Path, num_rows: int) -> None:
     """Cut a JSONL file after its first rows, byte for byte."""
-    with path.open("r+b") as file:
+    with writing(path), path.open("r+b") as file:
         for _ in range(num_rows):
             file.readline()
         file.truncate(file.tell())
@@ -50,6 +53,8 @@ def _why_not_usable(
 ) -> str | None:
     if folder.done.exists():
         return folder.verify(conditions["plan"]) or "it was finished"
+    if folder.failed.exists() and not folder.failed_and_whole():
+        return "what its failed attempt left is damaged"
     try:
         record = read_json(attempt)
     except RunFolderError:

@@ -1,9 +1,10 @@
-"""The files of one trial, or of the base model, and DONE, which lists them.
+"""The files of one trial, or of the base model, and DONE or FAILED.json, which lists them.
 
-    DONE   {"version": 2, "plan_fingerprint": "9f2c..", "summary": {...},
-            "files": {"steps.jsonl": {"sha256": "ab..", "num_bytes": 812}, ...}, "seal": "ef.."}
+    DONE          {"version": 2, "plan_fingerprint": "9f2c..", "summary": {...}, "files":
+                   {"steps.jsonl": {"sha256": "ab..", "num_bytes": 812}, ...}, "seal": "ef.."}
+    FAILED.json   {"version": 2, "time": "2026-..", "reason": "..", "files": {..}, "seal": "cd.."}
 
-DONE is written last. Whoever reads a file of a finished trial holds it against DONE first.
+Either is written last. Whoever reads a file of a trial that ended holds it against them first.
 """
 
 from __future__ import annotations
@@ -28,6 +29,8 @@ from loracle.safety.storage_errors import writing
 DONE_VERSION = 2
 # Version 1 has hashes without sizes, and no seal.
 _OLDEST_DONE = 1
+# Version 1 has neither files nor a seal.
+_FAILED_VERSION = 2
 
 
 class TrialFolder:
@@ -51,17 +54,39 @@ class TrialFolder:
         return self.root / "scores" / f"{evaluation}.jsonl"
 
     def fail(self, reason: str) -> None:
-        """Record why the attempt ended early. Passwords and access tokens in it are hidden."""
-        write_json(self.failed, {"time": _now(), "reason": without_secrets(reason)})
+        """Record why the attempt ended early, and what it left, each file with size and hash.
+
+        Passwords and access tokens in the reason are hidden. Checkpoints have hashes of their own.
+        """
+        aside = (self.failed.name, f"{self.checkpoint.name}/")
+        names = [
+            name
+            for name in self._files()
+            if not name.startswith(aside) and (self.root / name).is_file()
+        ]
+        record = {
+            "version": _FAILED_VERSION,
+            "time": _now(),
+            "reason": without_secrets(reason),
+            "files": {name: seal(self.root / name)._asdict() for name in names},
+        }
+        write_json(self.failed, sealed(record))
 
     def failure(self) -> str | None:
         """Why the last attempt failed; None where it did not."""
         if not self.failed.exists():
             return None
         try:
-            return str(read_json(self.failed)["reason"])
-        except (RunFolderError, LookupError, TypeError):
+            return str(self._read_failed()["reason"])
+        except RunFolderError:
             return f"it failed, and {self.failed.name} is damaged"
+
+    def failed_and_whole(self) -> bool:
+        """Whether the last attempt failed, and what it left is as it left it."""
+        try:
+            return self.failed.exists() and not self.done.exists() and not self.damages()
+        except RunFolderError:
+            return False
 
     def finish(self, summary: TrialSummary, *, plan_fingerprint: str) -> None:
         """Write trial.json, put every file on disk, then write DONE, which lists them."""
@@ -94,9 +119,9 @@ class TrialFolder:
         return next(iter(self.damages()), None)
 
     def damages(self) -> list[str]:
-        """What is wrong with the files that DONE lists. Raises RunFolderError if DONE is damaged
-        itself, or absent."""
-        files = self._read_done()["files"]
+        """What is wrong with the files that DONE or FAILED.json lists. Raises RunFolderError if
+        that is damaged itself, or absent."""
+        files = self._listed_files()
         found = (self._problem(name, known) for name, known in files.items())
         return [problem for problem in found if problem is not None]
 
@@ -105,21 +130,26 @@ class TrialFolder:
         return summary_of_record(self._read_done()["summary"], self.done)
 
     def require_unchanged(self, paths: Iterable[Path]) -> None:
-        """Raise RunFolderError unless the trial is finished and these files are as it left them."""
-        files = self._read_done()["files"]
+        """Raise RunFolderError unless the trial ended and these files are as it left them."""
+        files, record = self._listed_files(), self._last_written()
         problems = []
         for path in paths:
             name = path.relative_to(self.root).as_posix()
             if name not in files:
-                problems.append(f"{self.done} does not list {name}")
+                problems.append(f"{record} does not list {name}")
             elif problem := self._problem(name, files[name]):
                 problems.append(f"{self.root}/{problem}; {self.how_to_redo()}")
         if problems:
             raise RunFolderError(problems)
 
     def vouches_for(self, path: Path) -> bool:
-        """Whether the trial is finished and DONE lists the file."""
-        return path.relative_to(self.root).as_posix() in self._read_done()["files"]
+        """Whether the trial ended, and the record of its end lists the file.
+
+        Raises RunFolderError if that record is damaged.
+        """
+        if not self._last_written().exists():
+            return False
+        return path.relative_to(self.root).as_posix() in self._listed_files()
 
     def clear(self) -> list[str]:
         """Remove what an attempt left; return the removed files' paths within the folder."""
@@ -145,9 +175,9 @@ class TrialFolder:
         return "it was not finished" if self._files() else "it has not run yet"
 
     def num_listed_files(self) -> int:
-        """How many files DONE lists, itself included; 1 where it is damaged."""
+        """How many files DONE or FAILED.json lists, itself included; 1 where it is damaged."""
         try:
-            return 1 + len(self._read_done()["files"])
+            return 1 + len(self._listed_files())
         except RunFolderError:
             return 1
 
@@ -172,6 +202,32 @@ class TrialFolder:
             return f"`loracle resume {self.root.parent}` makes it again"
         run = self.root.parent.parent
         return f"`loracle resume {run} --candidate {name}` makes it again"
+
+    def _last_written(self) -> Path:
+        """The record of the trial's end, which lists its files."""
+        is_failed = self.failed.exists() and not self.done.exists()
+        return self.failed if is_failed else self.done
+
+    def _listed_files(self) -> dict[str, Seal]:
+        is_failed = self._last_written() == self.failed
+        files: dict[str, Seal] = (self._read_failed() if is_failed else self._read_done())["files"]
+        return files
+
+    def _read_failed(self) -> dict[str, Any]:
+        try:
+            record = read_json(self.failed)
+        except RunFolderError as error:
+            raise RunFolderError(f"{error}; {self.how_to_redo()}") from error
+        # Version 1 has no number of its own.
+        version = record.get("version", 1) if isinstance(record, dict) else None
+        is_whole = version == 1 or (version == _FAILED_VERSION and seal_is_whole(record))
+        if not is_whole or "reason" not in record:
+            raise RunFolderError(
+                f"{self.failed} is damaged: what it says is not what was written; "
+                f"{self.how_to_redo()}"
+            )
+        files = record.get("files", {})
+        return {**record, "files": {name: _seal_of(known) for name, known in files.items()}}
 
     def _read_done(self) -> dict[str, Any]:
         done = read_json(self.done)

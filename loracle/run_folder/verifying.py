@@ -12,7 +12,7 @@ from loracle.run_folder.folder import RunFolder, TrialFolder
 
 class Verification(NamedTuple):
     """num_files: how many were looked at. problems: what is wrong, with the way out.
-    unfinished: trials that have no DONE, whose files nothing is known of."""
+    unfinished: trials that have not ended, whose files nothing is known of."""
 
     num_files: int
     problems: list[str]
@@ -20,7 +20,7 @@ class Verification(NamedTuple):
 
 
 def verify_run(root: Path | str) -> Verification:
-    """Check all files of a run that MANIFEST.json and the trials' DONE list.
+    """Check all files of a run that MANIFEST.json and the trials' DONE or FAILED.json list.
 
     Raises RunFolderError where it is no run folder.
     """
@@ -48,7 +48,7 @@ def verify_run(root: Path | str) -> Verification:
         trials = [folder.trial(name, seed) for name in names for seed in plan["seeds"]]
     unfinished = []
     for trial in (folder.base, *trials):
-        if not trial.done.exists():
+        if not (trial.done.exists() or trial.failed.exists()):
             unfinished.append(trial.root.name)
             continue
         num_files += trial.num_listed_files()

@@ -1,8 +1,10 @@
 """Runs in a child process under failing_writes.c: one run after another, each with one fault.
 
-    python -m tests.experiment.fault_child WORLD STEP
+    python -m tests.experiment.fault_child WORLD STEP [ERROR]
 
-Prints JSON: how many calls write, how many faults were tried, and what went wrong.
+Every STEP-th call that writes fails with ERROR (ENOSPC, EIO, EACCES); without it the errors take
+turns. Prints JSON: how many calls write, how many faults were tried, and what went wrong. Problems
+stand on standard error as they are found.
 """
 
 from __future__ import annotations
@@ -19,14 +21,17 @@ from typing import Any
 
 from loracle import cli
 from loracle.files import read_json
+from loracle.report import charts
 from tests.small_run import SETTINGS, World, numbers
 
 NUMBERS = (errno.ENOSPC, errno.EIO, errno.EACCES)
+# A checkpoint after every step: its files are among what a disk refuses.
+WITH_CHECKPOINTS = (*SETTINGS, "training.checkpoint_every=1")
 
 
 def run_once(world: World) -> tuple[int, str]:
     """The run by its command: exit code, and what it wrote to standard error."""
-    settings = [part for setting in SETTINGS for part in ("--set", setting)]
+    settings = [part for setting in WITH_CHECKPOINTS for part in ("--set", setting)]
     data = [str(world.root / name) for name in ("a.jsonl", "b.jsonl")]
     evaluation = ["--eval", str(world.root / "test.jsonl"), "--model", str(world.model)]
     sys.argv = ["loracle", "run", *data, *evaluation, "--out", str(world.run), *settings]
@@ -74,6 +79,9 @@ def try_fault(shim: Any, world: World, n: int, number: int, expected: Any) -> tu
 
 def main() -> None:
     root, step = Path(sys.argv[1]), int(sys.argv[2])
+    errors = [getattr(errno, name) for name in sys.argv[3:]] or NUMBERS
+    # Charts take half of a run's time, and their process writes no file.
+    charts.draw = lambda vega_lite: "<svg/>"
     world = World(root, root / "run")
     shim = ctypes.CDLL(None)
     shim.seen_calls.restype = ctypes.c_long
@@ -87,10 +95,12 @@ def main() -> None:
     endings: dict[str, int] = {}
     problems = []
     for turn, n in enumerate(range(1, num_calls + 1, step)):
-        for number in NUMBERS if step == 1 else NUMBERS[turn % 3 : turn % 3 + 1]:
-            ending, found = try_fault(shim, world, n, number, expected)
-            endings[ending] = endings.get(ending, 0) + 1
-            problems += found
+        ending, found = try_fault(shim, world, n, errors[turn % len(errors)], expected)
+        endings[ending] = endings.get(ending, 0) + 1
+        problems += found
+        for problem in found:
+            sys.stderr.write(f"{problem}\n")
+            sys.stderr.flush()
     record = {"num_calls": num_calls, "endings": endings, "problems": problems}
     sys.stdout.write(json.dumps(record) + "\n")
 
