@@ -57,6 +57,7 @@ class Exchange:
     ) -> None:
         store = dist.FileStore(str(meeting_file), num_replicas)
         self._transport = transport
+        self.patience_seconds = patience_seconds
         self.still_waiting: Callable[[], None] = lambda: None
         if transport == "nccl":
             # Whoever has set another interface knows why.
@@ -95,8 +96,11 @@ class Exchange:
         staged = flat.cpu() if self._transport == "gloo" else flat
         work = start(staged)
         # Waiting in one piece would leave signals and the death of a replica unheard.
+        until = time.monotonic() + self.patience_seconds
         while not work.is_completed():
             self.still_waiting()
+            if time.monotonic() > until:
+                raise RuntimeError(f"no answer for {self.patience_seconds:.0f} seconds")
             time.sleep(_POLL_SECONDS)
         work.wait()
         if staged is not flat:

@@ -19,6 +19,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
+import shutil
 import signal
 import sys
 import threading
@@ -30,7 +31,7 @@ from typing import Any, TextIO
 import numpy as np
 import torch
 
-from loracle.errors import LoracleError, ModelError
+from loracle.errors import LoracleError, ModelError, ReplicaError
 from loracle.forest.trie import IntArray, Sequences
 from loracle.model import adapter
 from loracle.model.base import (
@@ -121,7 +122,7 @@ class _Replica:
 
     def _require_parent(self) -> None:
         if os.getppid() != self._parent:
-            os._exit(1)
+            raise ReplicaError("the process that trains is gone")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -182,19 +183,21 @@ def _require_same(adapted: Any, parameters: list[list[Any]]) -> None:
         )
 
 
-def _end_with(parent: int) -> None:
+def _end_with(parent: int, folder: Path) -> None:
+    """End, whatever the main thread is at, once the parent is gone; what it left goes, too."""
     while os.getppid() == parent:
         time.sleep(_LOOKS_SECONDS)
+    shutil.rmtree(folder, ignore_errors=True)
     os._exit(1)
 
 
 def main() -> None:
     """Serve until the parent closes the pipe or is gone."""
-    parent = int(sys.argv[1])
+    parent, folder = int(sys.argv[1]), Path(sys.argv[2])
     # They are the parent's to answer: a terminal sends them to all of its processes.
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.SIG_IGN)
-    threading.Thread(target=_end_with, args=(parent,), daemon=True).start()
+    threading.Thread(target=_end_with, args=(parent, folder), daemon=True).start()
     channel = _Channel()
     replica = _Replica(channel, parent)
     commands = channel.commands()

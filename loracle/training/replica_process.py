@@ -21,6 +21,8 @@ import loracle
 from loracle.errors import OutOfMemoryError, ReplicaError, TrialError
 from loracle.run_folder import signals
 
+PROGRAM = "loracle.training.replica"
+
 _POLL_SECONDS = 0.1
 # Between the end of a pipe and that of the process behind it.
 _DEATH_SECONDS = 2.0
@@ -37,7 +39,7 @@ class ReplicaProcess:
         paths = [root, *filter(None, [os.environ.get("PYTHONPATH")])]
         with self._log.open("wb") as log:
             self._popen = subprocess.Popen(
-                [sys.executable, "-m", f"{__package__}.replica", str(os.getpid())],
+                [sys.executable, "-m", PROGRAM, str(os.getpid()), str(folder)],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=log,
@@ -84,7 +86,7 @@ class ReplicaProcess:
                 self._raise(answer)
             return answer
         raise ReplicaError(
-            f"{self.name} did not answer for {seconds:.0f} seconds and was ended; "
+            f"{self.name} gave no answer for {seconds:.0f} seconds and was ended; "
             "run the same command again to resume"
         )
 

@@ -75,7 +75,6 @@ class Replicas:
         found = devices if devices is not None else _devices(base.device, num_replicas)
         self._devices = [torch.device(device) for device in found]
         self._running: _Running | None = None
-        self.patience_seconds = _PATIENCE_SECONDS
 
     @contextmanager
     def training(
@@ -118,7 +117,7 @@ class Replicas:
         if self._running is not None and not self._running.all_alive():
             self.close()
         if self._running is None:
-            self._running = _Running(self._devices, num_threads, self.patience_seconds)
+            self._running = _Running(self._devices, num_threads)
             source = asdict(self._source)
             self._running.load(source, num_threads, self._fingerprint)
         return self._running
@@ -147,12 +146,9 @@ def _threads_of_each(num_replicas: int) -> int:
 class _Running:
     """The replicas while they run, in a private folder that goes with them."""
 
-    def __init__(
-        self, devices: Sequence[torch.device], num_threads: int, patience_seconds: float
-    ) -> None:
+    def __init__(self, devices: Sequence[torch.device], num_threads: int) -> None:
         self.folder = Path(tempfile.mkdtemp(prefix="loracle-replicas-"))
         self.num_replicas = len(devices)
-        self._patience_seconds = patience_seconds
         self._transport: Transport = transport_for(devices)
         self._exchange: Exchange | None = None
         self._devices = devices
@@ -184,18 +180,18 @@ class _Running:
             "meeting_file": str(self.folder / "meeting"),
             "num_replicas": self.num_replicas,
             "transport": self._transport,
-            "patience_seconds": self._patience_seconds,
+            "patience_seconds": _PATIENCE_SECONDS,
         }
         for rank, process in enumerate(self._processes, 1):
             process.tell(do="connect", rank=rank, **connection)
         with self._naming_the_dead():
             self._exchange = Exchange(
                 self.folder / "meeting", 0, self.num_replicas, self._transport,
-                self._patience_seconds,
+                _PATIENCE_SECONDS,
             )  # fmt: skip
         self._exchange.still_waiting = self._require_all
         for process in self._processes:
-            process.answer(self._patience_seconds)
+            process.answer(_PATIENCE_SECONDS)
 
     def begin_training(
         self, folder: Path, adapted: Any, sequences: Sequences, settings: Mapping[str, Any]
@@ -208,7 +204,7 @@ class _Running:
         values = {"folder": str(folder), "settings": settings, "parameters": parameters}
         self.tell_all(do="train", **values)
         for process in self._processes:
-            process.answer(self._patience_seconds)
+            process.answer(_PATIENCE_SECONDS)
 
     def tell_all(self, **values: Any) -> None:
         for process in self._processes:
@@ -220,19 +216,21 @@ class _Running:
     def answers(self, own_seconds: float) -> Iterator[dict[str, Any]]:
         """What each says of the step under way. own_seconds: this process took for its part."""
         for process in self._processes:
-            yield process.answer(self._patience_seconds + _PATIENCE_TIMES * own_seconds)
+            yield process.answer(_PATIENCE_SECONDS + _PATIENCE_TIMES * own_seconds)
 
     def exchange(self, how: Callable[[Exchange], None]) -> None:
         """Send or receive tensors."""
         assert self._exchange is not None, "replicas are connected when they are loaded"
+        self._exchange.patience_seconds = _PATIENCE_SECONDS
         with self._naming_the_dead():
             how(self._exchange)
 
     def close(self) -> None:
+        # First the processes: a connection to one that hangs would not end.
+        self._end()
         if self._exchange is not None:
             self._exchange.close()
             self._exchange = None
-        self._end()
 
     def _require_all(self) -> None:
         signals.stop_if_urgent()
