@@ -38,12 +38,11 @@ from loracle.model.base import BaseModel, input_casting_off, load_base, load_tok
 from loracle.model.embedded import embedded_model_folder
 from loracle.training.loop import AUTO_BUDGET_TOKENS, accumulate_gradient, take
 
-ROWS_PER_STEP = 64
 LORA = {"r": 8, "alpha": 16, "dropout": 0.05, "target_modules": "all-linear"}
 
 # Losses of the two sides may differ by this share. In the first step the adapter adds nothing:
 # only rounding differs. Later ones start from different random adapters.
-FIRST_LOSS_TOLERANCE = {"bfloat16": 0.01, "float32": 0.0005}
+FIRST_LOSS_TOLERANCE = {"bfloat16": 0.02, "float32": 0.0005}
 LATER_LOSS_TOLERANCE = 0.1
 
 
@@ -65,6 +64,7 @@ def main() -> None:
     parser = argument_parser(__doc__)
     parser.add_argument("rows", type=Path)
     parser.add_argument("--steps", type=int, default=3, help="timed steps of every side")
+    parser.add_argument("--rows-per-step", type=int, default=64)
     add_dtype(parser)
     parser.add_argument("--peer", nargs="*", default=[], help="more options for trl_step.py")
     arguments = parser.parse_args()
@@ -73,24 +73,29 @@ def main() -> None:
     base = load_base(folder, folder, load_tokenizer(folder, None, False), dtype=dtype)
     data = rendered(base, arguments.rows)
     options: list[object] = ["--model", folder, "--rows", arguments.rows, "--dtype", dtype]
+    size = arguments.rows_per_step
+    options += ["--num-rows-per-step", size]
     options += [f"--{option}" for option in arguments.peer]
     with Peer("trl_step.py", *options) as peer:
         turns = [
             checked(turn, dtype, is_first=number == 0)
-            for number, turn in enumerate(in_turns(base, data, peer, arguments.steps + 1))
+            for number, turn in enumerate(in_turns(base, data, peer, arguments.steps + 1, size))
         ][1:]
     ours, floors = ([turn[i] for turn in turns] for i in (0, 2))
     figures = {
         "rows_file": arguments.rows.name,
-        "rows_per_step": ROWS_PER_STEP,
+        "rows_per_step": size,
         "trl_over_loracle": ratio([turn.peer_seconds for turn in turns], ours),
         "loracle_over_floor": over_floor(ours, floors),
+        "peer_packages": peer.ready["packages"],
         "rows": [turn._asdict() for turn in turns],
     }
     write_result(arguments.name, "training_step", figures, dtype)
 
 
-def in_turns(base: BaseModel, data: Sequences, peer: Peer, num_steps: int) -> Iterator[Turn]:
+def in_turns(
+    base: BaseModel, data: Sequences, peer: Peer, num_steps: int, num_rows: int
+) -> Iterator[Turn]:
     """Our step, the peer's, and the bare products, again and again."""
     adapted = adapter.attach(base.model, adapter.lora_config(LORA), 0)
     parameters = [p for _, p in adapter.trainable(adapted)]
@@ -99,8 +104,7 @@ def in_turns(base: BaseModel, data: Sequences, peer: Peer, num_steps: int) -> It
     with attention_implementation(base.model, ATTENTION_NAME), casting_off:
         adapted.train()
         for step in range(num_steps):
-            first = step * ROWS_PER_STEP
-            batch = take(data, np.arange(first, first + ROWS_PER_STEP))
+            batch = take(data, np.arange(step * num_rows, (step + 1) * num_rows))
             started = time.perf_counter()
             loss, num_computed = our_step(base, adapted, optimizer, batch)
             seconds = time.perf_counter() - started

@@ -17,6 +17,7 @@ from __future__ import annotations
 import argparse
 from collections.abc import Sequence
 from dataclasses import dataclass
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -224,6 +225,7 @@ def main() -> None:
         num_tokens=sum(len(row["input_ids"]) for row in trainer.train_dataset),
         num_trainable=trainer.model.num_parameters(only_trainable=True),
         num_threads=torch.get_num_threads(),
+        packages={name: version(name) for name in ("trl", "torch", "transformers", "peft")},
     )
     trainer.train()
 
