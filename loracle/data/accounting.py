@@ -13,12 +13,14 @@ from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
 import numpy as np
+import numpy.typing as npt
 
 from loracle.data.conversation import Example
 from loracle.data.faults import Reason
 from loracle.data.reading.dataset import Drop
 from loracle.data.rendering.renderer import OverlongRow, Rendered, RenderedPrompt
 from loracle.data.scripts import language_shares, script_shares
+from loracle.data.stored import measures_of
 
 Unit = Literal["tokens", "characters"]
 
@@ -80,11 +82,11 @@ class Lengths:
     longest: int
 
     @classmethod
-    def of(cls, lengths: Sequence[int], unit: Unit) -> Lengths:
-        if not lengths:
+    def of(cls, lengths: Sequence[int] | npt.NDArray[np.int32], unit: Unit) -> Lengths:
+        if not len(lengths):
             return cls(unit, 0, 0, 0, 0, 0)
         p50, p90, p99 = np.percentile(lengths, [50, 90, 99], method="inverted_cdf").tolist()
-        return cls(unit, sum(lengths), int(p50), int(p90), int(p99), max(lengths))
+        return cls(unit, int(np.sum(lengths)), int(p50), int(p90), int(p99), int(np.max(lengths)))
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,9 +137,10 @@ def account(
     num_held_out: int = 0,
 ) -> Accounting:
     """Count the kept examples; `rows` are the same ones rendered, None without a tokenizer."""
+    lengths: Sequence[int] | npt.NDArray[np.int32]
     if rows is None:
-        lengths = [sum(len(m.content) for m in e.conversation.messages) for e in examples]
-        supervised = sum(_num_assistant_characters(example) for example in examples)
+        measures = measures_of(examples)
+        lengths, supervised = measures.characters, int(measures.supervised.sum())
     else:
         lengths = [len(row.token_ids) for row in rows]
         supervised = sum(
@@ -157,8 +160,3 @@ def account(
         scripts=script_shares(examples),
         languages=language_shares(examples),
     )
-
-
-def _num_assistant_characters(example: Example) -> int:
-    turns = example.conversation.messages
-    return sum(len(turn.content) for turn in turns if turn.role == "assistant" and turn.weight)

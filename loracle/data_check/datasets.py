@@ -14,6 +14,7 @@ from loracle.data.holdout import Holdout, hold_out
 from loracle.data.reading.dataset import Reading, read_dataset
 from loracle.data.reading.options import named_options, options_of
 from loracle.data.rendering.renderer import Renderer
+from loracle.data.workers import ALONE, Workers, beside
 from loracle.data_check.advice import holdout_problems, note_problem
 from loracle.data_check.examine import check
 from loracle.data_check.inspection import Inspected, inspect_row
@@ -64,25 +65,28 @@ def check_files(
         )
     trained = [_with_settings(file, settings) for file in candidates]
     asked = [_with_settings(file, settings) for file in evaluations]
-    if plan is None and not overrides:
-        files = named_files(trained, asked)
-        named = ModelPlan(name=model) if model else None
-        renderer = load_renderer(named, TrainingPlan()) if named else None
-        return check(read_datasets(*files), renderer, GenerationPlan().max_new_tokens)
-    loaded = load_plan(
-        plan,
-        candidates=trained,
-        evaluations=asked,
-        model=model,
-        overrides=overrides,
-        evaluation_optional=True,
-    )
-    datasets, holdout = read_plan_data(loaded)
-    checked = check(
-        datasets,
-        load_renderer(loaded.model, loaded.training),
-        loaded.generation.max_new_tokens,
-    )
+    with beside() as workers:
+        if plan is None and not overrides:
+            files = named_files(trained, asked)
+            named = ModelPlan(name=model) if model else None
+            renderer = load_renderer(named, TrainingPlan()) if named else None
+            datasets = read_datasets(*files, workers)
+            return check(datasets, renderer, GenerationPlan().max_new_tokens, workers)
+        loaded = load_plan(
+            plan,
+            candidates=trained,
+            evaluations=asked,
+            model=model,
+            overrides=overrides,
+            evaluation_optional=True,
+        )
+        datasets, holdout = read_plan_data(loaded, workers)
+        checked = check(
+            datasets,
+            load_renderer(loaded.model, loaded.training),
+            loaded.generation.max_new_tokens,
+            workers,
+        )
     return replace(checked, holdout=holdout, remarks=unused_holdout(loaded))
 
 
@@ -91,13 +95,13 @@ def _with_settings(file: DataFile, settings: Mapping[str, object]) -> dict[str, 
     return {**entry, **settings}
 
 
-def read_plan_data(plan: Plan) -> tuple[list[Intake], Holdout | None]:
+def read_plan_data(plan: Plan, workers: Workers = ALONE) -> tuple[list[Intake], Holdout | None]:
     """Read every file of a plan, and hold rows out where the plan says so.
 
     Nothing is held out while a candidate cannot be read, since the others' split would change with
     it; where nothing can be, the evaluation set carries the reason.
     """
-    datasets = read_datasets(plan.candidates, plan.evaluation)
+    datasets = read_datasets(plan.candidates, plan.evaluation, workers)
     if plan.held_out is None or any(dataset.error for dataset in datasets):
         return datasets, None
     try:
@@ -187,25 +191,29 @@ def inspect_file(
 
 
 def read_datasets(
-    candidates: Sequence[CandidatePlan], evaluations: Sequence[EvaluationPlan]
+    candidates: Sequence[CandidatePlan],
+    evaluations: Sequence[EvaluationPlan],
+    workers: Workers = ALONE,
 ) -> list[Intake]:
     """Read every file; one that cannot be read carries its problems."""
     return [
-        *(_read(entry, "candidate") for entry in candidates),
-        *(_read(entry, "evaluation") for entry in evaluations),
+        *(_read(entry, "candidate", workers) for entry in candidates),
+        *(_read(entry, "evaluation", workers) for entry in evaluations),
     ]
 
 
-def _read(entry: CandidatePlan | EvaluationPlan, kind: Kind) -> Intake:
+def _read(entry: CandidatePlan | EvaluationPlan, kind: Kind, workers: Workers) -> Intake:
     try:
-        read = read_dataset(entry.path, options_of(entry))
+        read = read_dataset(entry.path, options_of(entry), workers=workers)
     except UserError as error:
         return Intake(entry.name, entry.path, kind, error=error.problems)
     examples = read.examples
     dropped = [RowNote.of_drop(drop) for drop in read.drops]
     if kind == "evaluation":
-        dropped += [RowNote.of_no_reference(one) for one in examples if not one.has_reference]
-        examples = [example for example in examples if example.has_reference]
+        without = [RowNote.of_no_reference(one) for one in examples if not one.has_reference]
+        if without:
+            dropped += without
+            examples = [example for example in examples if example.has_reference]
     return Intake(
         entry.name,
         entry.path,

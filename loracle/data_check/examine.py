@@ -15,7 +15,8 @@ from loracle.data.accounting import Accounting, RowNote, account
 from loracle.data.audit import AuditedSet, audited, extractiveness, findings, leakage
 from loracle.data.conversation import Example
 from loracle.data.rendering.renderer import Rendered, RenderedPrompt, Renderer
-from loracle.data.sharing import Sharing, characters_of, sharing_of, with_passage_first
+from loracle.data.sharing import Sharing, character_sharing, sharing_of, with_passage_first
+from loracle.data.workers import ALONE, Workers
 from loracle.data_check.advice import (
     difference_problems,
     finding_problem,
@@ -39,14 +40,17 @@ from loracle.forest.trie import Sequences
 
 
 def check(
-    datasets: Sequence[Intake], renderer: Renderer | None = None, max_new_tokens: int = 0
+    datasets: Sequence[Intake],
+    renderer: Renderer | None = None,
+    max_new_tokens: int = 0,
+    workers: Workers = ALONE,
 ) -> Check:
     """Render, count and audit datasets; every candidate against every evaluation set.
 
     renderer: None counts characters instead of tokens, and no row is too long.
     max_new_tokens: the room an evaluation prompt needs for its answer.
     """
-    return examine(render_all(datasets, renderer, max_new_tokens), renderer)
+    return examine(render_all(datasets, renderer, max_new_tokens), renderer, workers)
 
 
 @dataclass(frozen=True)
@@ -113,7 +117,9 @@ def _rendered(dataset: Intake, renderer: Renderer | None, max_new_tokens: int) -
     )
 
 
-def examine(fitted: Sequence[FittedSet], renderer: Renderer | None) -> Check:
+def examine(
+    fitted: Sequence[FittedSet], renderer: Renderer | None, workers: Workers = ALONE
+) -> Check:
     """Count and audit what was rendered by `renderer`."""
     parts = [(one, *_counted(one, renderer)) for one in fitted]
     rendered = {
@@ -121,7 +127,7 @@ def examine(fitted: Sequence[FittedSet], renderer: Renderer | None) -> Check:
         for one in fitted
         if (ready := one.ready) is not None
     }
-    audits = _audited([one.dataset for one in fitted], rendered)
+    audits = _audited([one.dataset for one in fitted], rendered, workers)
     of_kind = {
         kind: [audit for (found, _), audit in audits.items() if found == kind]
         for kind in ("candidate", "evaluation")
@@ -183,10 +189,9 @@ def _sharing(
     examples: Sequence[Example], ready: RenderedSet, renderer: Renderer | None, kind: Kind
 ) -> Sharing:
     """The sharing ratio; the hint about the passage is for what the user can still change."""
-    swapped = with_passage_first(examples) if kind == "candidate" else None
     if ready.rows is None or renderer is None:
-        better = characters_of(swapped) if swapped else None
-        return sharing_of(characters_of(ready.examples), better, max_row_tokens=None)
+        return character_sharing(ready.examples, try_passage_first=kind == "candidate")
+    swapped = with_passage_first(examples) if kind == "candidate" else None
     better = _sequences(renderer.fit_training(swapped).rows) if swapped else None
     return sharing_of(_sequences(ready.rows), better)
 
@@ -197,23 +202,25 @@ def _sequences(rows: Sequence[Rendered] | Sequence[RenderedPrompt]) -> Sequences
 
 
 def _audited(
-    datasets: Sequence[Intake], rendered: Mapping[tuple[Kind, str], RenderedSet]
+    datasets: Sequence[Intake],
+    rendered: Mapping[tuple[Kind, str], RenderedSet],
+    workers: Workers,
 ) -> dict[tuple[Kind, str], AuditedSet]:
     """The kept rows of every dataset, as they were before any was shortened."""
-    keys = [(dataset.kind, dataset.name) for dataset in datasets]
     chosen = [
-        (dataset, {example.id for example in rendered[key].examples})
-        for dataset, key in zip(datasets, keys, strict=True)
-        if key in rendered
+        (key, _as_read(dataset, rendered[key]))
+        for dataset in datasets
+        if (key := (dataset.kind, dataset.name)) in rendered
     ]
-    sets = audited(
-        (dataset.name, [example for example in dataset.examples if example.id in kept])
-        for dataset, kept in chosen
-    )
-    return {
-        (dataset.kind, dataset.name): found
-        for (dataset, _), found in zip(chosen, sets, strict=True)
-    }
+    sets = audited([(name, examples) for (_, name), examples in chosen], workers)
+    return {key: found for (key, _), found in zip(chosen, sets, strict=True)}
+
+
+def _as_read(dataset: Intake, ready: RenderedSet) -> Sequence[Example]:
+    if len(ready.examples) == len(dataset.examples):
+        return dataset.examples
+    kept = {example.id for example in ready.examples}
+    return [example for example in dataset.examples if example.id in kept]
 
 
 def _report(

@@ -23,6 +23,7 @@ from loracle.data.audit.facts import MIN_PASSAGE_WEIGHT, combined, facts_of
 from loracle.data.audit.groups import I64, U64, Groups
 from loracle.data.audit.texts import I32, PackedTexts, TextStore, TextView, text_hash
 from loracle.data.conversation import Example
+from loracle.data.stored import StoredExamples
 from loracle.data.workers import ALONE, Workers
 
 INSTRUCTION_SHARE = 0.5
@@ -169,8 +170,13 @@ def audited(
 
 def _rows(examples: Sequence[Example], texts: TextStore) -> AuditedRows:
     """The facts of all rows, chunk by chunk."""
+    found = (
+        examples.mapped(facts_of, texts.workers)
+        if isinstance(examples, StoredExamples)
+        else map(facts_of, _chunks(examples))
+    )
     parts = []
-    for facts in texts.workers.map(facts_of, _chunks(examples)):
+    for facts in found:
         base = texts.add(facts.texts)
         parts.append(
             AuditedRows(

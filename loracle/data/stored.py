@@ -1,0 +1,217 @@
+"""Examples of datasets of any size: on disk in blocks, made again when they are looked at.
+
+    [Example] --pack--> PackedBlock --StoredExamples.add--> a Sequence[Example]
+
+The file has no name and belongs to this process alone, so nothing of it outlives a kill.
+"""
+
+from __future__ import annotations
+
+import marshal
+import tempfile
+from bisect import bisect_right
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from itertools import islice
+from typing import Any, NamedTuple, TypeVar, overload
+
+import numpy as np
+import numpy.typing as npt
+
+from loracle.data.conversation import Conversation, Example, Message, ToolCall
+from loracle.data.workers import Workers
+
+I32 = npt.NDArray[np.int32]
+Found = TypeVar("Found")
+
+BLOCK_ROWS = 1024
+_MAX_BYTES_IN_MEMORY = 1 << 24
+
+
+class Measures(NamedTuple):
+    """What is counted of every row, shape (rows,): characters of its turns, characters of its
+    replies that are learned, and replies that are marked as not to be learned."""
+
+    characters: I32
+    supervised: I32
+    unlearned: I32
+
+    @classmethod
+    def of(cls, examples: Iterable[Example]) -> Measures:
+        counts = [_counts(example) for example in examples]
+        return cls(*np.array(counts, np.int32).reshape(-1, 3).T)
+
+
+def _counts(example: Example) -> tuple[int, int, int]:
+    characters = supervised = unlearned = 0
+    for turn in example.conversation.messages:
+        num = len(turn.content)
+        characters += num
+        if turn.role == "assistant":
+            if turn.weight:
+                supervised += num
+            else:
+                unlearned += 1
+    return characters, supervised, unlearned
+
+
+class PackedBlock(NamedTuple):
+    """Rows as bytes. numbers: of each row in its reading, from 1 and counted from the block's
+    first one; a row with an empty id is called by its number."""
+
+    content: bytes
+    numbers: I32
+    measures: Measures
+
+
+def pack(examples: Sequence[Example], numbers: Sequence[int]) -> PackedBlock:
+    """Rows as bytes, of texts, numbers and collections of them alone."""
+    rows = [
+        (
+            example.id,
+            tuple(map(_packed_turn, example.conversation.messages)),
+            example.conversation.tools,
+            example.answers,
+            example.file,
+            example.line,
+            example.context,
+            example.question,
+            example.group,
+        )
+        for example in examples
+    ]
+    return PackedBlock(marshal.dumps(rows), np.array(numbers, np.int32), Measures.of(examples))
+
+
+def _packed_turn(turn: Message) -> tuple[Any, ...]:
+    rest = (turn.reasoning, turn.tool_call_id, turn.name)
+    if turn.weight == 1 and not turn.tool_calls and rest == (None, None, None):
+        return (turn.role, turn.content)
+    calls = tuple((call.name, call.arguments, call.id) for call in turn.tool_calls)
+    return (turn.role, turn.content, calls, *rest, turn.weight)
+
+
+def _turn(packed: tuple[Any, ...]) -> Message:
+    if len(packed) == 2:
+        return Message(*packed)
+    role, content, calls, *rest = packed
+    return Message(role, content, tuple(ToolCall(*call) for call in calls), *rest)
+
+
+def unpack(content: bytes, names: Sequence[str]) -> list[Example]:
+    """The rows of a block. names: for those without an id of their own."""
+    return list(map(_example, marshal.loads(content), names))
+
+
+def _example(packed: tuple[Any, ...], name: str) -> Example:
+    identifier, turns, tools, *rest = packed
+    return Example(identifier or name, Conversation(tuple(map(_turn, turns)), tools), *rest)
+
+
+class _Block(NamedTuple):
+    """Where a block lies, and how many rows of the reading came before it."""
+
+    position: int
+    num_bytes: int
+    num_before: int
+    numbers: I32
+
+
+class StoredExamples(Sequence[Example]):
+    """Examples on disk. stem: how rows without an id are called, STEM-N."""
+
+    def __init__(self, stem: str) -> None:
+        self._stem = stem
+        self._file = tempfile.SpooledTemporaryFile(_MAX_BYTES_IN_MEMORY)  # noqa: SIM115
+        self._blocks: list[_Block] = []
+        self._measures: list[Measures] = []
+        self._bases = [0]
+        self._num_bytes = 0
+        self._last: tuple[int, list[Any]] = (-1, [])
+
+    @classmethod
+    def of(cls, examples: Iterable[Example]) -> StoredExamples:
+        """Store examples that have their ids."""
+        stored = cls("")
+        rows = iter(examples)
+        while block := list(islice(rows, BLOCK_ROWS)):
+            stored.add(pack(block, [0] * len(block)), 0)
+        return stored
+
+    def add(self, block: PackedBlock, num_before: int) -> None:
+        """Add rows. num_before: how many rows of the reading came before the block."""
+        if not len(block.numbers):
+            return
+        self._file.seek(self._num_bytes)
+        self._file.write(block.content)
+        size = len(block.content)
+        self._blocks.append(_Block(self._num_bytes, size, num_before, block.numbers))
+        self._measures.append(block.measures)
+        self._num_bytes += size
+        self._bases.append(self._bases[-1] + len(block.numbers))
+
+    @property
+    def measures(self) -> Measures:
+        """What is counted of every row."""
+        columns = zip(*self._measures, strict=True) if self._measures else ()
+        return Measures(*map(np.concatenate, columns)) if columns else Measures.of(())
+
+    def mapped(
+        self, function: Callable[[list[Example]], Found], workers: Workers
+    ) -> Iterator[Found]:
+        """What the function makes of each block, in order."""
+        tasks = (
+            (function, self._content(block), self._names(block))
+            for block in range(len(self._blocks))
+        )
+        return workers.map(_of_block, tasks)
+
+    def __len__(self) -> int:
+        return self._bases[-1]
+
+    def __iter__(self) -> Iterator[Example]:
+        for block in range(len(self._blocks)):
+            yield from self._unpacked(block)
+
+    @overload
+    def __getitem__(self, place: int) -> Example: ...
+    @overload
+    def __getitem__(self, place: slice) -> list[Example]: ...
+    def __getitem__(self, place: int | slice) -> Example | list[Example]:
+        if isinstance(place, slice):
+            return [self[row] for row in range(*place.indices(len(self)))]
+        row = place + len(self) if place < 0 else place
+        if not 0 <= row < len(self):
+            raise IndexError(place)
+        block = bisect_right(self._bases, row) - 1
+        if self._last[0] != block:
+            self._last = (block, marshal.loads(self._content(block)))
+        found, at = self._blocks[block], row - self._bases[block]
+        name = self._name(int(found.numbers[at]) + found.num_before)
+        return _example(self._last[1][at], name)
+
+    def _unpacked(self, block: int) -> list[Example]:
+        return unpack(self._content(block), self._names(block))
+
+    def _content(self, block: int) -> bytes:
+        self._file.seek(self._blocks[block].position)
+        content: bytes = self._file.read(self._blocks[block].num_bytes)
+        return content
+
+    def _names(self, block: int) -> list[str]:
+        found = self._blocks[block]
+        return [self._name(number) for number in (found.numbers + found.num_before).tolist()]
+
+    def _name(self, number: int) -> str:
+        return f"{self._stem}-{number}"
+
+
+def _of_block(
+    task: tuple[Callable[[list[Example]], Found], bytes, Sequence[str]],
+) -> Found:
+    function, content, names = task
+    return function(unpack(content, names))
+
+
+def measures_of(examples: Sequence[Example]) -> Measures:
+    """What is counted of every row."""
+    return examples.measures if isinstance(examples, StoredExamples) else Measures.of(examples)
