@@ -55,31 +55,43 @@ def _counts(example: Example) -> tuple[int, int, int]:
 
 
 class PackedBlock(NamedTuple):
-    """Rows as bytes. numbers: of each row in its reading, from 1 and counted from the block's
-    first one; a row with an empty id is called by its number."""
+    """Rows as bytes. sizes: of each row's bytes. files: the names of the files that rows come from.
+    numbers: of each row in its reading, from 1 and counted from the block's first one; a row with
+    an empty id is called by its number."""
 
     content: bytes
+    sizes: I32
+    files: list[str]
     numbers: I32
     measures: Measures
 
 
 def pack(examples: Sequence[Example], numbers: Sequence[int]) -> PackedBlock:
     """Rows as bytes, of texts, numbers and collections of them alone."""
-    rows = [
-        (
-            example.id,
-            tuple(map(_packed_turn, example.conversation.messages)),
-            example.conversation.tools,
-            example.answers,
-            example.file,
-            example.line,
-            example.context,
-            example.question,
-            example.group,
-        )
-        for example in examples
-    ]
-    return PackedBlock(marshal.dumps(rows), np.array(numbers, np.int32), Measures.of(examples))
+    files: dict[str, int] = {}
+    rows = [marshal.dumps(_packed(example, files)) for example in examples]
+    return PackedBlock(
+        b"".join(rows),
+        np.array([len(row) for row in rows], np.int32),
+        list(files),
+        np.array(numbers, np.int32),
+        Measures.of(examples),
+    )
+
+
+def _packed(example: Example, files: dict[str, int]) -> Any:
+    conversation = example.conversation
+    return (
+        example.id,
+        tuple(map(_packed_turn, conversation.messages)),
+        conversation.tools,
+        example.answers,
+        files.setdefault(example.file, len(files)),
+        example.line,
+        example.context,
+        example.question,
+        example.group,
+    )
 
 
 def _packed_turn(turn: Message) -> tuple[Any, ...]:
@@ -97,21 +109,36 @@ def _turn(packed: tuple[Any, ...]) -> Message:
     return Message(role, content, tuple(ToolCall(*call) for call in calls), *rest)
 
 
-def unpack(content: bytes, names: Sequence[str]) -> list[Example]:
-    """The rows of a block. names: for those without an id of their own."""
-    return list(map(_example, marshal.loads(content), names))
+class Packed(NamedTuple):
+    """A block to be unpacked. names: for rows without an id of their own."""
+
+    content: bytes
+    sizes: I32
+    files: list[str]
+    names: list[str]
 
 
-def _example(packed: tuple[Any, ...], name: str) -> Example:
-    identifier, turns, tools, *rest = packed
-    return Example(identifier or name, Conversation(tuple(map(_turn, turns)), tools), *rest)
+def unpack(block: Packed) -> Iterator[Example]:
+    """The rows of a block."""
+    content = memoryview(block.content)
+    start = 0
+    for size, name in zip(block.sizes.tolist(), block.names, strict=True):
+        yield _example(content[start : start + size], block.files, name)
+        start += size
+
+
+def _example(content: memoryview | bytes, files: Sequence[str], name: str) -> Example:
+    identifier, turns, tools, answers, file, *rest = marshal.loads(content)
+    conversation = Conversation(tuple(map(_turn, turns)), tools)
+    return Example(identifier or name, conversation, answers, files[file], *rest)
 
 
 class _Block(NamedTuple):
     """Where a block lies, and how many rows of the reading came before it."""
 
     position: int
-    num_bytes: int
+    sizes: I32
+    files: list[str]
     num_before: int
     numbers: I32
 
@@ -126,7 +153,6 @@ class StoredExamples(Sequence[Example]):
         self._measures: list[Measures] = []
         self._bases = [0]
         self._num_bytes = 0
-        self._last: tuple[int, list[Any]] = (-1, [])
 
     @classmethod
     def of(cls, examples: Iterable[Example]) -> StoredExamples:
@@ -143,10 +169,11 @@ class StoredExamples(Sequence[Example]):
             return
         self._file.seek(self._num_bytes)
         self._file.write(block.content)
-        size = len(block.content)
-        self._blocks.append(_Block(self._num_bytes, size, num_before, block.numbers))
+        self._blocks.append(
+            _Block(self._num_bytes, block.sizes, block.files, num_before, block.numbers)
+        )
         self._measures.append(block.measures)
-        self._num_bytes += size
+        self._num_bytes += len(block.content)
         self._bases.append(self._bases[-1] + len(block.numbers))
 
     @property
@@ -159,18 +186,15 @@ class StoredExamples(Sequence[Example]):
         self, function: Callable[[list[Example]], Found], workers: Workers
     ) -> Iterator[Found]:
         """What the function makes of each block, in order."""
-        tasks = (
-            (function, self._content(block), self._names(block))
-            for block in range(len(self._blocks))
-        )
+        tasks = ((function, self._packed(block)) for block in self._blocks)
         return workers.map(_of_block, tasks)
 
     def __len__(self) -> int:
         return self._bases[-1]
 
     def __iter__(self) -> Iterator[Example]:
-        for block in range(len(self._blocks)):
-            yield from self._unpacked(block)
+        for block in self._blocks:
+            yield from unpack(self._packed(block))
 
     @overload
     def __getitem__(self, place: int) -> Example: ...
@@ -182,34 +206,25 @@ class StoredExamples(Sequence[Example]):
         row = place + len(self) if place < 0 else place
         if not 0 <= row < len(self):
             raise IndexError(place)
-        block = bisect_right(self._bases, row) - 1
-        if self._last[0] != block:
-            self._last = (block, marshal.loads(self._content(block)))
-        found, at = self._blocks[block], row - self._bases[block]
-        name = self._name(int(found.numbers[at]) + found.num_before)
-        return _example(self._last[1][at], name)
+        number = bisect_right(self._bases, row) - 1
+        block, at = self._blocks[number], row - self._bases[number]
+        self._file.seek(block.position + int(block.sizes[:at].sum()))
+        content = self._file.read(int(block.sizes[at]))
+        return _example(content, block.files, self._name(block, int(block.numbers[at])))
 
-    def _unpacked(self, block: int) -> list[Example]:
-        return unpack(self._content(block), self._names(block))
+    def _packed(self, block: _Block) -> Packed:
+        self._file.seek(block.position)
+        content = self._file.read(int(block.sizes.sum()))
+        names = [self._name(block, number) for number in block.numbers.tolist()]
+        return Packed(content, block.sizes, block.files, names)
 
-    def _content(self, block: int) -> bytes:
-        self._file.seek(self._blocks[block].position)
-        content: bytes = self._file.read(self._blocks[block].num_bytes)
-        return content
-
-    def _names(self, block: int) -> list[str]:
-        found = self._blocks[block]
-        return [self._name(number) for number in (found.numbers + found.num_before).tolist()]
-
-    def _name(self, number: int) -> str:
-        return f"{self._stem}-{number}"
+    def _name(self, block: _Block, number: int) -> str:
+        return f"{self._stem}-{block.num_before + number}"
 
 
-def _of_block(
-    task: tuple[Callable[[list[Example]], Found], bytes, Sequence[str]],
-) -> Found:
-    function, content, names = task
-    return function(unpack(content, names))
+def _of_block(task: tuple[Callable[[list[Example]], Found], Packed]) -> Found:
+    function, block = task
+    return function(list(unpack(block)))
 
 
 def measures_of(examples: Sequence[Example]) -> Measures:

@@ -11,6 +11,7 @@ changes what comes out, nor the order.
 
 from __future__ import annotations
 
+import gc
 import json
 import os
 import pickle
@@ -193,6 +194,8 @@ def serve() -> None:
     """The life of a process: pieces come on standard input, results go to standard output."""
     # The terminal's Ctrl-C is for the parent, which closes the input.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    # Pieces are small and leave no cycles; looking for some costs a fifth of the time.
+    gc.disable()
     results = os.fdopen(os.dup(1), "wb")
     # What a library prints must not come between results.
     os.dup2(2, 1)
