@@ -8,7 +8,7 @@ Every row read is kept, dropped, or held out for the evaluation.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
@@ -19,7 +19,7 @@ from loracle.data.conversation import Example
 from loracle.data.faults import Reason
 from loracle.data.reading.dataset import Drop
 from loracle.data.rendering.renderer import OverlongRow, Rendered, RenderedPrompt
-from loracle.data.scripts import language_shares, script_shares
+from loracle.data.scripts import script_shares
 from loracle.data.stored import measures_of
 
 Unit = Literal["tokens", "characters"]
@@ -134,9 +134,13 @@ def account(
     *,
     dropped: Sequence[RowNote],
     shortened: Sequence[RowNote],
+    languages: Mapping[str, float],
     num_held_out: int = 0,
 ) -> Accounting:
-    """Count the kept examples; `rows` are the same ones rendered, None without a tokenizer."""
+    """Count the kept examples; `rows` are the same ones rendered, None without a tokenizer.
+
+    languages: of the examples (see scripts.py).
+    """
     lengths: Sequence[int] | npt.NDArray[np.int32]
     if rows is None:
         measures = measures_of(examples)
@@ -158,5 +162,5 @@ def account(
         lengths=Lengths.of(lengths, "characters" if rows is None else "tokens"),
         supervised=supervised,
         scripts=script_shares(examples),
-        languages=language_shares(examples),
+        languages=dict(languages),
     )

@@ -5,12 +5,14 @@ Without a tokenizer the same is computed on characters, which share as their tok
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
 
 from loracle.data.conversation import Conversation, Example
 from loracle.data.prompt_parts import passage_spans, question_spans
+from loracle.data.stored import Packed, StoredExamples, unpack
+from loracle.data.workers import ALONE, Workers
 from loracle.forest.limits import MAX_ROW_TOKENS
 from loracle.forest.trie import Sequences, num_forest_nodes
 
@@ -57,33 +59,68 @@ def sharing_of(sequences: Sequences, passage_first: Sequences | None = None) -> 
     return _sharing(sequences.num_sequences, separate, forest, better)
 
 
-def character_sharing(examples: Sequence[Example], *, try_passage_first: bool) -> Sharing:
-    """The same of characters in place of tokens, as far as MAX_MEASURED_CHARACTERS reach.
+def character_sharing(
+    examples: Sequence[Example], *, try_passage_first: bool, workers: Workers = ALONE
+) -> Callable[[], Sharing]:
+    """The same of characters in place of tokens, as far as MAX_MEASURED_CHARACTERS reach; what is
+    returned waits for it.
 
     Whatever shares is joined, however long: the limit of a row is made for tokens.
     """
-    texts = _texts(examples)
-    num, separate, forest = len(texts), sum(map(len, texts)), _num_nodes(texts)
-    del texts
-    better = _num_nodes(_texts(map(_moved, examples))) if try_passage_first else None
-    return _sharing(num, separate, forest, better)
+    if not isinstance(examples, StoredExamples):
+        return ALONE.begin(_measured, (examples, try_passage_first))
+    # A row that is moved may lose white space, so that a few more are looked at.
+    blocks = examples.first_blocks(MAX_MEASURED_CHARACTERS * 11 // 10)
+    return workers.begin(_measured_blocks, (blocks, try_passage_first))
+
+
+def _measured_blocks(task: tuple[list[Packed], bool]) -> Sharing:
+    blocks, try_passage_first = task
+    # Each block is given up once its rows are made.
+    blocks.reverse()
+    rows = (row for _ in range(len(blocks)) for row in unpack(blocks.pop()))
+    return _measured((rows, try_passage_first))
+
+
+def _measured(task: tuple[Iterable[Example], bool]) -> Sharing:
+    examples, try_passage_first = task
+    texts, moved_texts = _Texts(), _Texts()
+    for example in examples:
+        moved = _moved(example) if try_passage_first else example
+        text = texts.add(_text(example))
+        moved_texts.add(text if moved is example else _text(moved))
+        if texts.is_full and moved_texts.is_full:
+            break
+    forest = _num_nodes(texts.texts)
+    better = _num_nodes(moved_texts.texts) if try_passage_first else None
+    return _sharing(len(texts.texts), texts.num_characters, forest, better)
+
+
+class _Texts:
+    """Texts, up to as many characters as are measured."""
+
+    def __init__(self) -> None:
+        self.texts: list[str] = []
+        self.num_characters = 0
+
+    @property
+    def is_full(self) -> bool:
+        return self.num_characters >= MAX_MEASURED_CHARACTERS
+
+    def add(self, text: str) -> str:
+        if not self.is_full:
+            self.texts.append(text)
+            self.num_characters += len(text)
+        return text
+
+
+def _text(example: Example) -> str:
+    return "".join(f"{turn.role}\n{turn.content}\n" for turn in example.conversation.messages)
 
 
 def _sharing(num: int, separate: int, forest: int, better: int | None) -> Sharing:
     is_worthwhile = better is not None and better * MIN_WORTHWHILE_GAIN <= forest
     return Sharing(num, separate, forest, better if is_worthwhile else None)
-
-
-def _texts(examples: Iterable[Example]) -> list[str]:
-    texts: list[str] = []
-    size = 0
-    for example in examples:
-        turns = example.conversation.messages
-        texts.append("".join(f"{turn.role}\n{turn.content}\n" for turn in turns))
-        size += len(texts[-1])
-        if size >= MAX_MEASURED_CHARACTERS:
-            break
-    return texts
 
 
 def _num_nodes(texts: Sequence[str]) -> int:

@@ -57,13 +57,14 @@ def _counts(example: Example) -> tuple[int, int, int]:
 class PackedBlock(NamedTuple):
     """Rows as bytes. sizes: of each row's bytes. files: the names of the files that rows come from.
     numbers: of each row in its reading, from 1 and counted from the block's first one; a row with
-    an empty id is called by its number."""
+    an empty id is called by its number. digest: what whoever packed them computed of them."""
 
     content: bytes
     sizes: I32
     files: list[str]
     numbers: I32
     measures: Measures
+    digest: bytes = b""
 
 
 def pack(examples: Sequence[Example], numbers: Sequence[int]) -> PackedBlock:
@@ -141,6 +142,7 @@ class _Block(NamedTuple):
     files: list[str]
     num_before: int
     numbers: I32
+    digest_bytes: int
 
 
 class StoredExamples(Sequence[Example]):
@@ -168,12 +170,19 @@ class StoredExamples(Sequence[Example]):
         if not len(block.numbers):
             return
         self._file.seek(self._num_bytes)
-        self._file.write(block.content)
+        self._file.write(block.content + block.digest)
         self._blocks.append(
-            _Block(self._num_bytes, block.sizes, block.files, num_before, block.numbers)
+            _Block(
+                self._num_bytes,
+                block.sizes,
+                block.files,
+                num_before,
+                block.numbers,
+                len(block.digest),
+            )
         )
         self._measures.append(block.measures)
-        self._num_bytes += len(block.content)
+        self._num_bytes += len(block.content) + len(block.digest)
         self._bases.append(self._bases[-1] + len(block.numbers))
 
     @property
@@ -181,6 +190,28 @@ class StoredExamples(Sequence[Example]):
         """What is counted of every row."""
         columns = zip(*self._measures, strict=True) if self._measures else ()
         return Measures(*map(np.concatenate, columns)) if columns else Measures.of(())
+
+    def first_blocks(self, num_characters: int) -> list[Packed]:
+        """The blocks of the first rows, which have so many characters together, if there are."""
+        blocks = []
+        for block, measures in zip(self._blocks, self._measures, strict=True):
+            if num_characters <= 0:
+                break
+            blocks.append(self._packed(block))
+            num_characters -= int(measures.characters.sum())
+        return blocks
+
+    @property
+    def digests(self) -> Iterator[bytes] | None:
+        """The blocks' digests, in order; None if there are none."""
+        if not self._blocks or not all(block.digest_bytes for block in self._blocks):
+            return None
+        return map(self._digest, self._blocks)
+
+    def _digest(self, block: _Block) -> bytes:
+        self._file.seek(block.position + int(block.sizes.sum()))
+        digest: bytes = self._file.read(block.digest_bytes)
+        return digest
 
     def mapped(
         self, function: Callable[[list[Example]], Found], workers: Workers

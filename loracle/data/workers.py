@@ -51,12 +51,20 @@ class Workers(Protocol):
         """
         ...
 
+    def begin(self, function: Callable[[Task], Found], task: Task) -> Callable[[], Found]:
+        """Begin a task beside what follows; what is returned waits for its result."""
+        ...
+
 
 class _Alone:
     """This process."""
 
     def map(self, function: Callable[[Task], Found], tasks: Iterable[Task]) -> Iterator[Found]:
         return map(function, tasks)
+
+    def begin(self, function: Callable[[Task], Found], task: Task) -> Callable[[], Found]:
+        found = function(task)
+        return lambda: found
 
 
 ALONE: Workers = _Alone()
@@ -114,6 +122,14 @@ class Processes:
             for future in under_way:
                 future.cancel()
 
+    def begin(self, function: Callable[[Task], Found], task: Task) -> Callable[[], Found]:
+        if self._is_closed:
+            return ALONE.begin(function, task)
+        self._start()
+        future: Future[Found] = Future()
+        self._waiting.put((future, function, task))
+        return future.result
+
     def close(self) -> None:
         """End the processes, whatever they are doing. Work that comes later is done here."""
         self._is_closed = True
@@ -148,6 +164,8 @@ class Processes:
                 future.set_result(child.do(function, task))
             except BaseException as error:  # noqa: BLE001
                 future.set_exception(error)
+            # Nothing of it is held while the next piece is waited for.
+            del piece, future, function, task
 
 
 class _Child:

@@ -10,6 +10,7 @@ from pathlib import Path
 from types import MappingProxyType
 
 from loracle.data.accounting import RowNote
+from loracle.data.audit.facts import packed_facts
 from loracle.data.holdout import Holdout, hold_out
 from loracle.data.reading.dataset import Reading, read_dataset
 from loracle.data.reading.options import named_options, options_of
@@ -204,7 +205,7 @@ def read_datasets(
 
 def _read(entry: CandidatePlan | EvaluationPlan, kind: Kind, workers: Workers) -> Intake:
     try:
-        read = read_dataset(entry.path, options_of(entry), workers=workers)
+        read = read_dataset(entry.path, options_of(entry), workers=workers, digest=packed_facts)
     except UserError as error:
         return Intake(entry.name, entry.path, kind, error=error.problems)
     examples = read.examples

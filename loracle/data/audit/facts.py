@@ -9,6 +9,7 @@ near copies later.
 from __future__ import annotations
 
 import json
+import pickle
 import unicodedata
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
@@ -93,6 +94,17 @@ def facts_of(examples: Sequence[Example]) -> Facts:
     rows = [_places_of(example, places) for example in examples]
     texts = all_normalized(list(places))
     return _columns(rows, texts)
+
+
+def packed_facts(examples: Sequence[Example]) -> bytes:
+    """The facts as bytes, for `unpacked_facts` of the same process or its parent."""
+    return pickle.dumps(facts_of(examples), pickle.HIGHEST_PROTOCOL)
+
+
+def unpacked_facts(packed: bytes) -> Facts:
+    """The facts that `packed_facts` packed."""
+    facts: Facts = pickle.loads(packed)
+    return facts
 
 
 def _places_of(example: Example, places: dict[str, int]) -> _Places:

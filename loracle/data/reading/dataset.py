@@ -11,7 +11,7 @@ from loracle.data.faults import Reason
 from loracle.data.reading.locations import Source
 from loracle.data.reading.one_pass import Dataset, Drop, Reading
 from loracle.data.reading.options import ReadOptions
-from loracle.data.reading.pooled import read_in_blocks
+from loracle.data.reading.pooled import Digest, read_in_blocks
 from loracle.data.stored import StoredExamples
 from loracle.data.workers import ALONE, Workers
 from loracle.errors import DataError
@@ -33,16 +33,18 @@ def read_dataset(
     *,
     strict: bool = False,
     workers: Workers = ALONE,
+    digest: Digest | None = None,
 ) -> Dataset:
     """Read a dataset and account for every row: what cannot be used is in `drops`.
 
     strict: no row may be dropped, but by policy.
+    workers: read the blocks of a large file. digest: computed of them on the way (see pooled.py).
 
     Raises DataError where it cannot be read at all: a missing or damaged file, no rows, rows of
     two forms, or rows that are all of no known form; where strict, also for rows that cannot be
     used, each with file:line, the first 20 problems in words.
     """
-    reading, examples = _read(location, options, workers)
+    reading, examples = _read(location, options, workers, digest)
     refused = strict and any(not drop.by_policy for drop in reading.drops)
     if reading.format is None or refused:
         raise _error(reading)
@@ -80,13 +82,16 @@ def num_bytes_of(source: Source) -> int:
 
 
 def _read(
-    location: str | Path, options: ReadOptions | None, workers: Workers
+    location: str | Path,
+    options: ReadOptions | None,
+    workers: Workers,
+    digest: Digest | None,
 ) -> tuple[Reading, Sequence[Example]]:
     """All rows: of a large dataset by blocks where its files allow it, and then kept on disk."""
     reading = Reading(location, options)
     if num_bytes_of(reading.source) < MIN_STORED_BYTES:
         return reading, _all_examples(reading, list)
-    stored = read_in_blocks(reading, workers)
+    stored = read_in_blocks(reading, workers, digest)
     if stored is None:
         reading = Reading(reading.source)
         return reading, _all_examples(reading, StoredExamples.of)

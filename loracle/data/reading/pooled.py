@@ -10,13 +10,14 @@ with them and where.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from itertools import chain
 from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
+from loracle.data.conversation import Example
 from loracle.data.reading.identity import OwnIdentities
 from loracle.data.reading.json_rows import rows_of_lines
 from loracle.data.reading.locations import Source
@@ -29,10 +30,14 @@ from loracle.errors import DataError
 
 BLOCK_BYTES = 1 << 20
 
+Digest = Callable[[list[Example]], bytes]
+"""What is computed of every block of rows where it is read; a function that can be imported."""
+
 
 class Block(NamedTuple):
     """Whole lines of a file. line: the number of the first one. is_start, is_end: nothing stands
-    before it, or behind it. form: that of the rows before."""
+    before it, or behind it. digest: what else is computed of the rows. form: that of the rows
+    before."""
 
     source: Source
     file: TextFile
@@ -40,6 +45,7 @@ class Block(NamedTuple):
     line: int
     is_start: bool
     is_end: bool
+    digest: Digest | None
     form: Form | None = None
 
 
@@ -57,23 +63,27 @@ class _NotInBlocksError(Exception):
     """The dataset has to be read row by row."""
 
 
-def read_in_blocks(reading: Reading, workers: Workers) -> StoredExamples | None:
+def read_in_blocks(
+    reading: Reading, workers: Workers, digest: Digest | None = None
+) -> StoredExamples | None:
     """Read all rows, the account going to `reading`; None where that has to be done row by row,
     by another reading."""
     if reading.options.limit is not None:
         return None
     stored = StoredExamples(reading.source.stem)
     try:
-        _read(reading, workers, stored)
+        _read(reading, workers, stored, digest)
     except (_NotInBlocksError, DataError):
         return None
     return stored
 
 
-def _read(reading: Reading, workers: Workers, stored: StoredExamples) -> None:
+def _read(
+    reading: Reading, workers: Workers, stored: StoredExamples, digest: Digest | None
+) -> None:
     own_ids = []
     has_made_like = False
-    for part in _parts(reading, workers):
+    for part in _parts(reading, workers, digest):
         own_ids.append(part.own_ids)
         has_made_like |= part.has_made_like
         stored.add(part.examples, reading.num_rows)
@@ -86,10 +96,10 @@ def _read(reading: Reading, workers: Workers, stored: StoredExamples) -> None:
         raise _NotInBlocksError
 
 
-def _parts(reading: Reading, workers: Workers) -> Iterator[Part]:
+def _parts(reading: Reading, workers: Workers, digest: Digest | None) -> Iterator[Part]:
     """What the blocks give, in order. The first one settles the form, before there are several
     readers."""
-    blocks = _blocks(reading)
+    blocks = _blocks(reading, digest)
     first = next(blocks, None)
     if first is None:
         return
@@ -101,15 +111,15 @@ def _parts(reading: Reading, workers: Workers) -> Iterator[Part]:
     yield from chain([part], workers.map(read_block, following))
 
 
-def _blocks(reading: Reading) -> Iterator[Block]:
+def _blocks(reading: Reading, digest: Digest | None) -> Iterator[Block]:
     for path in reading.source.files:
         file = reading.opened(path).lines
         if file is None:
             raise _NotInBlocksError
-        yield from _blocks_of(reading.source, file)
+        yield from _blocks_of(reading.source, file, digest)
 
 
-def _blocks_of(source: Source, file: TextFile) -> Iterator[Block]:
+def _blocks_of(source: Source, file: TextFile, digest: Digest | None) -> Iterator[Block]:
     """A file's lines. Each block waits for the next one, which says whether it is the last."""
     with file.open() as content:
         line = 1
@@ -123,13 +133,13 @@ def _blocks_of(source: Source, file: TextFile) -> Iterator[Block]:
             if cut:
                 if waiting is not None:
                     yield waiting
-                waiting = Block(source, file, rest[:cut], line, waiting is None, is_end=False)
+                waiting = Block(source, file, rest[:cut], line, waiting is None, False, digest)
                 line += waiting.content.count(b"\n")
                 rest = rest[cut:]
         if waiting is not None:
             yield waiting._replace(is_end=not rest)
         if rest:
-            yield Block(source, file, rest, line, waiting is None, is_end=True)
+            yield Block(source, file, rest, line, waiting is None, True, digest)
 
 
 def read_block(block: Block) -> Part:
@@ -147,8 +157,11 @@ def read_block(block: Block) -> Part:
     for example in reading.part(rows, identities):
         examples.append(example)
         numbers.append(reading.num_rows)
+    packed = pack(examples, numbers)
+    if block.digest is not None and examples:
+        packed = packed._replace(digest=block.digest(examples))
     return Part(
-        pack(examples, numbers),
+        packed,
         np.array(identities.hashes, np.uint64),
         identities.has_made_like,
         reading.counts,
