@@ -9,17 +9,19 @@ Every row read is kept, dropped, or held out for the evaluation.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
 import numpy as np
+import numpy.typing as npt
 
 from loracle.data.conversation import Example
 from loracle.data.faults import Reason
 from loracle.data.reading.dataset import Drop
 from loracle.data.rendering.renderer import OverlongRow, Rendered, RenderedPrompt
-from loracle.data.scripts import language_shares, script_shares
+from loracle.data.scripts import script_shares
+from loracle.data.stored import measures_of
 
 Unit = Literal["tokens", "characters"]
 
@@ -82,11 +84,11 @@ class Lengths:
     longest: int
 
     @classmethod
-    def of(cls, lengths: Sequence[int], unit: Unit) -> Lengths:
-        if not lengths:
+    def of(cls, lengths: Sequence[int] | npt.NDArray[np.int32], unit: Unit) -> Lengths:
+        if not len(lengths):
             return cls(unit, 0, 0, 0, 0, 0)
         p50, p90, p99 = np.percentile(lengths, [50, 90, 99], method="inverted_cdf").tolist()
-        return cls(unit, sum(lengths), int(p50), int(p90), int(p99), max(lengths))
+        return cls(unit, int(np.sum(lengths)), int(p50), int(p90), int(p99), int(np.max(lengths)))
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,12 +137,17 @@ def account(
     *,
     dropped: Sequence[RowNote],
     shortened: Sequence[RowNote],
+    languages: Mapping[str, float],
     num_held_out: int = 0,
 ) -> Accounting:
-    """Count the kept examples; `rows` are the same examples rendered, None without a tokenizer."""
+    """Count the kept examples; `rows` are the same examples rendered, None without a tokenizer.
+
+    languages: of the examples (see scripts.py).
+    """
+    lengths: Sequence[int] | npt.NDArray[np.int32]
     if rows is None:
-        lengths = [sum(len(m.content) for m in e.conversation.messages) for e in examples]
-        supervised = sum(_num_assistant_characters(example) for example in examples)
+        measures = measures_of(examples)
+        lengths, supervised = measures.characters, int(measures.supervised.sum())
     else:
         lengths = [len(row.token_ids) for row in rows]
         supervised = sum(
@@ -158,10 +165,5 @@ def account(
         lengths=Lengths.of(lengths, "characters" if rows is None else "tokens"),
         supervised=supervised,
         scripts=script_shares(examples),
-        languages=language_shares(examples),
+        languages=dict(languages),
     )
-
-
-def _num_assistant_characters(example: Example) -> int:
-    turns = example.conversation.messages
-    return sum(len(turn.content) for turn in turns if turn.role == "assistant" and turn.weight)

@@ -11,7 +11,7 @@ A row of a data file:
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Literal, get_args
 
 Role = Literal["system", "user", "assistant", "tool"]
@@ -77,8 +77,10 @@ class Conversation:
     @property
     def prompt(self) -> Conversation:
         """The turns before the last assistant turn: the prompt in evaluation."""
-        last = max(i for i, message in enumerate(self.messages) if message.role == "assistant")
-        return replace(self, messages=self.messages[:last])
+        last = len(self.messages) - 1
+        while self.messages[last].role != "assistant":
+            last -= 1
+        return Conversation(self.messages[:last], self.tools)
 
     @property
     def last_reply(self) -> Message:

@@ -56,12 +56,16 @@ def script_shares(examples: Sequence[Example]) -> dict[str, float]:
     return _largest_first(shares)
 
 
-def language_shares(examples: Sequence[Example]) -> dict[str, float]:
-    """The share of rows in each language (ISO 639-1), among sampled rows that are long enough."""
+def guessed_texts(examples: Sequence[Example]) -> list[str]:
+    """The beginnings of the sampled rows, by which languages are told."""
+    return [_text(example)[:_MAX_GUESSED_CHARACTERS] for example in _sample(examples)]
+
+
+def language_shares(texts: Sequence[str]) -> dict[str, float]:
+    """The share of each language (ISO 639-1) of the texts long enough to tell."""
     import py3langid
 
     py3langid.set_languages(_LANGUAGES)
-    texts = [_text(example)[:_MAX_GUESSED_CHARACTERS] for example in _sample(examples)]
     guessed = Counter(
         py3langid.classify(text)[0] for text in texts if len(text) >= MIN_GUESSED_CHARACTERS
     )

@@ -21,6 +21,7 @@ import loracle
 from loracle.data.holdout import Holdout
 from loracle.data.reading.dataset import NUM_SHOWN_PROBLEMS
 from loracle.data.rendering.renderer import Renderer
+from loracle.data.workers import beside
 from loracle.data_check.card import summary_lines
 from loracle.data_check.datasets import load_renderer, renderer_of, unused_holdout
 from loracle.data_check.examine import FittedSet, examine, ready_sets, render_all
@@ -98,9 +99,9 @@ def _check(
     folder: RunFolder,
     report: Reporter,
 ) -> Ready:
-    checked = replace(
-        examine(fitted, renderer), holdout=data.holdout, remarks=unused_holdout(data.plan)
-    )
+    with beside() as workers:
+        found = examine(fitted, renderer, workers)
+    checked = replace(found, holdout=data.holdout, remarks=unused_holdout(data.plan))
     folder.write_json(folder.check, {**checked.to_dict(), "made_from": made_from})
     if checked.errors:
         raise DataError(checked.errors)

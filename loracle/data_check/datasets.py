@@ -10,10 +10,12 @@ from pathlib import Path
 from types import MappingProxyType
 
 from loracle.data.accounting import RowNote
+from loracle.data.audit.facts import packed_facts
 from loracle.data.holdout import Holdout, hold_out
 from loracle.data.reading.dataset import Reading, read_dataset
 from loracle.data.reading.options import named_options, options_of
 from loracle.data.rendering.renderer import Renderer
+from loracle.data.workers import ALONE, Workers, beside
 from loracle.data_check.advice import holdout_problems, note_problem
 from loracle.data_check.examine import check
 from loracle.data_check.inspection import Inspected, inspect_row
@@ -65,25 +67,28 @@ def check_files(
         )
     trained = [_with_settings(file, settings) for file in candidates]
     asked = [_with_settings(file, settings) for file in evaluations]
-    if plan is None and not overrides:
-        files = named_files(trained, asked)
-        named = ModelPlan(name=model) if model else None
-        renderer = load_renderer(named, TrainingPlan()) if named else None
-        return check(read_datasets(*files), renderer, GenerationPlan().max_new_tokens)
-    loaded = load_plan(
-        plan,
-        candidates=trained,
-        evaluations=asked,
-        model=model,
-        overrides=overrides,
-        evaluation_optional=True,
-    )
-    datasets, holdout = read_plan_data(loaded)
-    checked = check(
-        datasets,
-        load_renderer(loaded.model, loaded.training),
-        loaded.generation.max_new_tokens,
-    )
+    with beside() as workers:
+        if plan is None and not overrides:
+            files = named_files(trained, asked)
+            named = ModelPlan(name=model) if model else None
+            renderer = load_renderer(named, TrainingPlan()) if named else None
+            datasets = read_datasets(*files, workers)
+            return check(datasets, renderer, GenerationPlan().max_new_tokens, workers)
+        loaded = load_plan(
+            plan,
+            candidates=trained,
+            evaluations=asked,
+            model=model,
+            overrides=overrides,
+            evaluation_optional=True,
+        )
+        datasets, holdout = read_plan_data(loaded, workers)
+        checked = check(
+            datasets,
+            load_renderer(loaded.model, loaded.training),
+            loaded.generation.max_new_tokens,
+            workers,
+        )
     return replace(checked, holdout=holdout, remarks=unused_holdout(loaded))
 
 
@@ -92,14 +97,13 @@ def _with_settings(file: DataFile, settings: Mapping[str, object]) -> dict[str, 
     return {**entry, **settings}
 
 
-def read_plan_data(plan: Plan) -> tuple[list[Intake], Holdout | None]:
-    """Read every file of a plan, and hold rows out if the plan says so. Nothing is held out while
+def read_plan_data(plan: Plan, workers: Workers = ALONE) -> tuple[list[Intake], Holdout | None]:
+    """Read every file of a plan, and hold rows out if the plan says so.
 
-    a candidate cannot be read, since it would change the others' split; if nothing can be held
-
-    out, the evaluation set carries the reason.
+    Nothing is held out while a candidate cannot be read, since it would change the others' split;
+    if nothing can be held out, the evaluation set carries the reason.
     """
-    datasets = read_datasets(plan.candidates, plan.evaluation)
+    datasets = read_datasets(plan.candidates, plan.evaluation, workers)
     if plan.held_out is None or any(dataset.error for dataset in datasets):
         return datasets, None
     try:
@@ -189,12 +193,14 @@ def inspect_file(
 
 
 def read_datasets(
-    candidates: Sequence[CandidatePlan], evaluations: Sequence[EvaluationPlan]
+    candidates: Sequence[CandidatePlan],
+    evaluations: Sequence[EvaluationPlan],
+    workers: Workers = ALONE,
 ) -> list[Intake]:
     """Read every file; one that cannot be read carries its problems."""
     return [
-        *(_read(entry, "candidate") for entry in candidates),
-        *(_read(entry, "evaluation") for entry in evaluations),
+        *(_read(entry, "candidate", workers) for entry in candidates),
+        *(_read(entry, "evaluation", workers) for entry in evaluations),
     ]
 
 
@@ -206,16 +212,18 @@ def read_local_datasets(plan: Plan) -> list[Intake]:
     )
 
 
-def _read(entry: CandidatePlan | EvaluationPlan, kind: Kind) -> Intake:
+def _read(entry: CandidatePlan | EvaluationPlan, kind: Kind, workers: Workers) -> Intake:
     try:
-        read = read_dataset(entry.path, options_of(entry))
+        read = read_dataset(entry.path, options_of(entry), workers=workers, digest=packed_facts)
     except UserError as error:
         return Intake(entry.name, entry.path, kind, error=error.problems)
     examples = read.examples
     dropped = [RowNote.of_drop(drop) for drop in read.drops]
     if kind == "evaluation":
-        dropped += [RowNote.of_no_reference(one) for one in examples if not one.has_reference]
-        examples = [example for example in examples if example.has_reference]
+        without = [RowNote.of_no_reference(one) for one in examples if not one.has_reference]
+        if without:
+            dropped += without
+            examples = [example for example in examples if example.has_reference]
     return Intake(
         entry.name,
         entry.path,

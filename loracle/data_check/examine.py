@@ -8,14 +8,18 @@ A run trains on exactly the rows that its check rendered, so their counts cannot
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from loracle.data.accounting import Accounting, RowNote, account
 from loracle.data.audit import AuditedSet, audited, extractiveness, findings, leakage
 from loracle.data.conversation import Example
 from loracle.data.rendering.renderer import Rendered, RenderedPrompt, Renderer
-from loracle.data.sharing import Sharing, characters_of, sharing_of, with_passage_first
+from loracle.data.scripts import guessed_texts, language_shares
+from loracle.data.sharing import Sharing, character_sharing, sharing_of, with_passage_first
+from loracle.data.stored import StoredExamples
+from loracle.data.workers import ALONE, Workers
 from loracle.data_check.advice import (
     difference_problems,
     finding_problem,
@@ -39,14 +43,17 @@ from loracle.forest.trie import Sequences
 
 
 def check(
-    datasets: Sequence[Intake], renderer: Renderer | None = None, max_new_tokens: int = 0
+    datasets: Sequence[Intake],
+    renderer: Renderer | None = None,
+    max_new_tokens: int = 0,
+    workers: Workers = ALONE,
 ) -> Check:
     """Render, count and audit datasets; every candidate against every evaluation set.
 
     renderer: None counts characters instead of tokens, and no row is too long.
     max_new_tokens: the room an evaluation prompt needs for its answer.
     """
-    return examine(render_all(datasets, renderer, max_new_tokens), renderer)
+    return examine(render_all(datasets, renderer, max_new_tokens), renderer, workers)
 
 
 @dataclass(frozen=True)
@@ -113,31 +120,29 @@ def _rendered(dataset: Intake, renderer: Renderer | None, max_new_tokens: int) -
     )
 
 
-def examine(fitted: Sequence[FittedSet], renderer: Renderer | None) -> Check:
+def examine(
+    fitted: Sequence[FittedSet], renderer: Renderer | None, workers: Workers = ALONE
+) -> Check:
     """Count and audit what was rendered by `renderer`."""
-    parts = [(one, *_counted(one, renderer)) for one in fitted]
+    begun = [_begun(one, renderer, workers) for one in fitted]
     rendered = {
         (one.dataset.kind, one.dataset.name): ready
         for one in fitted
         if (ready := one.ready) is not None
     }
-    audits = _audited([one.dataset for one in fitted], rendered)
-    of_kind = {
-        kind: [audit for (found, _), audit in audits.items() if found == kind]
-        for kind in ("candidate", "evaluation")
-    }
-    reports = []
-    for one, accounting, sharing, problems in parts:
+    audits = _audited([one.dataset for one in fitted], rendered, workers)
+    evaluations = [audit for (kind, _), audit in audits.items() if kind == "evaluation"]
+    reports, leakages = [], []
+    for one, in_progress in zip(fitted, begun, strict=True):
         dataset = one.dataset
+        accounting, sharing, problems = _counted(one, in_progress)
         audit = audits.get((dataset.kind, dataset.name))
         if audit and dataset.kind == "candidate":
-            problems += difference_problems(audit, of_kind["evaluation"])
+            problems += difference_problems(audit, evaluations)
         reports.append(_report(dataset, accounting, sharing, problems, audit))
-    leakages = [
-        leakage(candidate, evaluation)
-        for candidate in of_kind["candidate"]
-        for evaluation in of_kind["evaluation"]
-    ]
+        if audit and dataset.kind == "candidate":
+            leakages += [leakage(audit, evaluation) for evaluation in evaluations]
+            audit.forget()
     return Check(
         reports,
         leakages,
@@ -149,8 +154,26 @@ def examine(fitted: Sequence[FittedSet], renderer: Renderer | None) -> Check:
     )
 
 
+class _Begun(NamedTuple):
+    """What is computed beside the rest; each waits for its result."""
+
+    languages: Callable[[], dict[str, float]]
+    sharing: Callable[[], Sharing]
+
+
+def _begun(fitted: FittedSet, renderer: Renderer | None, workers: Workers) -> _Begun | None:
+    """Begin what of a dataset can be computed apart; None where there is nothing."""
+    ready = fitted.ready
+    if ready is None:
+        return None
+    # Of a few rows all is done before a process has started.
+    doing = workers if isinstance(fitted.examples, StoredExamples) else ALONE
+    languages = doing.begin(language_shares, guessed_texts(fitted.examples))
+    return _Begun(languages, _sharing(ready, renderer, fitted.dataset.kind, doing))
+
+
 def _counted(
-    fitted: FittedSet, renderer: Renderer | None
+    fitted: FittedSet, begun: _Begun | None
 ) -> tuple[Accounting | None, Sharing | None, list[Problem]]:
     """Count one dataset; if it cannot be rendered, that is an error of the dataset."""
     dataset = fitted.dataset
@@ -162,6 +185,7 @@ def _counted(
         dropped=fitted.dropped,
         shortened=fitted.shortened,
         num_held_out=dataset.num_held_out,
+        languages=begun.languages() if begun else {},
     )
     problems = [*dataset.remarks, *loss_problems(dataset, accounting)]
     if fitted.num_joined:
@@ -171,25 +195,26 @@ def _counted(
     ready = fitted.ready
     if ready is not None and dataset.kind == "evaluation":
         problems += reference_length_problems(ready, fitted.max_new_tokens)
-    if ready is None:
+    if ready is None or begun is None:
         # An unusable candidate fails alone; without an evaluation set nothing can be compared.
         severity: Severity = "gated" if dataset.kind == "candidate" else "error"
         problems.append(Problem(severity, f"{dataset.path}: no row is left to use"))
         return accounting, None, problems
-    return accounting, _sharing(fitted.examples, ready, renderer, dataset.kind), problems
+    return accounting, begun.sharing(), problems
 
 
 def _sharing(
-    examples: Sequence[Example], ready: RenderedSet, renderer: Renderer | None, kind: Kind
-) -> Sharing:
+    ready: RenderedSet, renderer: Renderer | None, kind: Kind, workers: Workers
+) -> Callable[[], Sharing]:
     """The sharing ratio; the hint about the passage is only for data that the user can still
     change."""
-    swapped = with_passage_first(examples) if kind == "candidate" else None
+    is_candidate = kind == "candidate"
     if ready.rows is None or renderer is None:
-        better = characters_of(swapped) if swapped else None
-        return sharing_of(characters_of(ready.examples), better, max_row_tokens=None)
+        return character_sharing(ready.examples, try_passage_first=is_candidate, workers=workers)
+    swapped = with_passage_first(ready.examples) if is_candidate else None
     better = _sequences(renderer.fit_training(swapped).rows) if swapped else None
-    return sharing_of(_sequences(ready.rows), better)
+    found = sharing_of(_sequences(ready.rows), better)
+    return lambda: found
 
 
 def _sequences(rows: Sequence[Rendered] | Sequence[RenderedPrompt]) -> Sequences:
@@ -198,23 +223,25 @@ def _sequences(rows: Sequence[Rendered] | Sequence[RenderedPrompt]) -> Sequences
 
 
 def _audited(
-    datasets: Sequence[Intake], rendered: Mapping[tuple[Kind, str], RenderedSet]
+    datasets: Sequence[Intake],
+    rendered: Mapping[tuple[Kind, str], RenderedSet],
+    workers: Workers,
 ) -> dict[tuple[Kind, str], AuditedSet]:
     """The kept rows of every dataset, as they were before any was shortened."""
-    keys = [(dataset.kind, dataset.name) for dataset in datasets]
     chosen = [
-        (dataset, {example.id for example in rendered[key].examples})
-        for dataset, key in zip(datasets, keys, strict=True)
-        if key in rendered
+        (key, _as_read(dataset, rendered[key]))
+        for dataset in datasets
+        if (key := (dataset.kind, dataset.name)) in rendered
     ]
-    sets = audited(
-        (dataset.name, [example for example in dataset.examples if example.id in kept])
-        for dataset, kept in chosen
-    )
-    return {
-        (dataset.kind, dataset.name): found
-        for (dataset, _), found in zip(chosen, sets, strict=True)
-    }
+    sets = audited([(name, examples) for (_, name), examples in chosen], workers)
+    return {key: found for (key, _), found in zip(chosen, sets, strict=True)}
+
+
+def _as_read(dataset: Intake, ready: RenderedSet) -> Sequence[Example]:
+    if len(ready.examples) == len(dataset.examples):
+        return dataset.examples
+    kept = {example.id for example in ready.examples}
+    return [example for example in dataset.examples if example.id in kept]
 
 
 def _report(

@@ -23,6 +23,7 @@ from loracle.data.reading.fields import FieldUse
 from loracle.data.rendering.renderer import Rendered, RenderedPrompt
 from loracle.data.rendering.shortening import Overlong
 from loracle.data.sharing import Sharing
+from loracle.data.stored import measures_of
 
 CHECK_VERSION = 1
 """The version of the output of `Check.to_dict`."""
@@ -75,11 +76,7 @@ class Intake:
     @property
     def num_unlearned(self) -> int:
         """Replies that the rows exclude from the loss."""
-        return sum(
-            turn.role == "assistant" and not turn.weight
-            for example in self.examples
-            for turn in example.conversation.messages
-        )
+        return int(measures_of(self.examples).unlearned.sum())
 
 
 @dataclass(frozen=True)

@@ -9,6 +9,7 @@ from loracle import metrics
 from loracle.data.hubs.fetching import fetch_plan
 from loracle.data.reading.locations import deciding_files
 from loracle.data.reading.options import options_of
+from loracle.data.workers import beside
 from loracle.data_check.cached import RunData, refuse_unreadable
 from loracle.data_check.datasets import read_plan_data
 from loracle.errors import PlanError, RunFolderError, UserError
@@ -48,7 +49,8 @@ def read_planned(plan: Plan, out: Path | None, base: BaseModel | None) -> Planne
     if base is None and plan.model.name != EMBEDDED and parse_model(plan.model.name) is None:
         require_local_folder(plan.model.name)
     fetched = fetch_plan(plan, *_recorded_commits(plan, out), with_model=base is None)
-    datasets, holdout = read_plan_data(fetched.pinned(plan))
+    with beside() as workers:
+        datasets, holdout = read_plan_data(fetched.pinned(plan), workers)
     refuse_unreadable(datasets)
     model_commit = fetched.model.commit if fetched.model else None
     frozen = freeze(

@@ -9,6 +9,7 @@ near copies later.
 from __future__ import annotations
 
 import json
+import pickle
 import unicodedata
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
@@ -18,7 +19,7 @@ import numpy as np
 
 from loracle.data.audit.containment import contains
 from loracle.data.audit.groups import U64
-from loracle.data.audit.normalizing import all_normalized, normalized, weight
+from loracle.data.audit.normalizing import DENSE_WEIGHT, all_normalized, normalized
 from loracle.data.audit.texts import I32, PackedTexts, text_hash
 from loracle.data.conversation import ROLES, Example, Message
 from loracle.data.prompt_parts import parts_of
@@ -39,7 +40,8 @@ class Facts(NamedTuple):
     question_texts: its number in `texts`, -1 for none. replies: the last reply with its calls.
     reply_lengths, shortest_references: in characters. references: what counts as the answer,
     ascending, num_references of each row. lines: of the passage, numbers in `texts`, num_lines of
-    each row; line_keys: of all of a row's lines. stands: an answer stands in the passage.
+    each row; line_keys: of all of a row's lines. stands: an answer stands in the passage, if that
+    is long enough to be one.
     says: the last reply says something.
     """
 
@@ -92,6 +94,17 @@ def facts_of(examples: Sequence[Example]) -> Facts:
     rows = [_places_of(example, places) for example in examples]
     texts = all_normalized(list(places))
     return _columns(rows, texts)
+
+
+def packed_facts(examples: Sequence[Example]) -> bytes:
+    """The facts as bytes, for `unpacked_facts` of the same process or its parent."""
+    return pickle.dumps(facts_of(examples), pickle.HIGHEST_PROTOCOL)
+
+
+def unpacked_facts(packed: bytes) -> Facts:
+    """The facts that `packed_facts` packed."""
+    facts: Facts = pickle.loads(packed)
+    return facts
 
 
 def _places_of(example: Example, places: dict[str, int]) -> _Places:
@@ -149,7 +162,6 @@ def _says_something(example: Example) -> bool:
 
 def _columns(rows: Sequence[_Places], texts: Sequence[str]) -> Facts:
     hashes = [text_hash(text) for text in texts]
-    weights = [weight(text) for text in texts]
     kept = _Kept()
     prompts, questions, question_texts, replies, reply_lengths = [], [], [], [], []
     references, num_references, shortest = [], [], []
@@ -176,7 +188,7 @@ def _columns(rows: Sequence[_Places], texts: Sequence[str]) -> Facts:
         num_lines.append(len(passage))
         line_keys.append(combined(hashes[place] for place in passage))
         stands.append(
-            sum(weights[place] + 1 for place in passage) > MIN_PASSAGE_WEIGHT
+            sum(DENSE_WEIGHT * len(texts[place]) + 1 for place in passage) > MIN_PASSAGE_WEIGHT
             and _stands(" ".join(texts[place] for place in passage), {reply, *accepted.values()})
         )
     return Facts(

@@ -52,6 +52,7 @@ _BATCH_PAIRS = 1 << 12
 _NUM_TEXTS_AT_ONCE = 128
 _EMPTY = np.uint32(0xFFFFFFFF)
 _FILTER_BITS = 22
+_KEY_FILTER_BITS = 16
 _NUM_KEPT_SETS = 2048
 
 
@@ -191,7 +192,7 @@ def _common(views: Sequence[TextView]) -> I64 | None:
     if num_texts < MIN_TEXTS_FOR_COMMON:
         return None
     sample = np.arange(0, num_texts, max(1, num_texts // _COMMON_SAMPLE))
-    times = np.zeros(1 << _FILTER_BITS, np.int32)
+    slots = []
     for block in _blocks([text for _, text in _texts_at(views, sample)]):
         hashes, lengths = _hashed(block)
         owners = np.repeat(np.arange(len(block)), lengths)
@@ -199,8 +200,9 @@ def _common(views: Sequence[TextView]) -> I64 | None:
         keys = _distinct(
             (owners.astype(np.uint64) << np.uint64(_FILTER_BITS)) | _slots(hashes).astype(np.uint64)
         )
-        np.add.at(times, (keys & np.uint64((1 << _FILTER_BITS) - 1)).astype(np.int64), 1)
-    return np.flatnonzero(times > COMMON_SHARE * len(sample))
+        slots.append((keys & np.uint64((1 << _FILTER_BITS) - 1)).astype(np.int64))
+    distinct, times = np.unique(np.concatenate(slots), return_counts=True)
+    return distinct[times > COMMON_SHARE * len(sample)]
 
 
 @lru_cache(2)
@@ -300,25 +302,53 @@ _MULTIPLIERS = np.random.default_rng(2).integers(1, 1 << 62, BAND_ROWS).astype(n
 
 def _candidates(banded: Sequence[Banded], num_left: int | None) -> tuple[I64, int]:
     """Pairs of texts that agree in a whole band, shape (P, 2), each once; and how many untried."""
-    enough = banded[0].enough
     num_texts = 1 << 32
-    if num_left is not None:
-        enough = np.concatenate((enough, banded[1].enough + num_left))
     found = np.empty(0, np.int64)
     num_untried = 0
     for band in range(NUM_BINS // BAND_ROWS):
-        keys = np.concatenate([one.keys[band] for one in banded])
-        order = np.argsort(keys, kind="stable")
-        pairs, untried = _bucket_pairs(keys[order], enough[order], num_left)
+        keys = [one.keys[band] for one in banded]
+        # Of very many keys few stand in two places: only those need an order.
+        members = [np.flatnonzero(_is_among(own, _shared_keys(keys))) for own in keys]
+        texts = [one.enough[chosen] for one, chosen in zip(banded, members, strict=True)]
+        if num_left is not None:
+            texts[1] = texts[1] + num_left
+        chosen_keys = np.concatenate(
+            [own[chosen] for own, chosen in zip(keys, members, strict=True)]
+        )
+        order = np.argsort(chosen_keys, kind="stable")
+        pairs, untried = _bucket_pairs(chosen_keys[order], np.concatenate(texts)[order], num_left)
         num_untried += untried
         if len(pairs):
             found = np.unique(np.concatenate((found, pairs[:, 0] * num_texts + pairs[:, 1])))
     return np.stack((found // num_texts, found % num_texts), axis=1), num_untried
 
 
+def _shared_keys(keys: Sequence[U64]) -> U64:
+    """The keys, ascending, that two texts may have: of one set twice, of two sets in the second."""
+    if len(keys) > 1:
+        return np.unique(keys[1])
+    ordered = np.sort(keys[0])
+    return np.unique(ordered[1:][ordered[1:] == ordered[:-1]])
+
+
+def _is_among(keys: U64, wanted: U64) -> npt.NDArray[np.bool_]:
+    """Whether each key is one of those that ascend."""
+    if not len(wanted):
+        return np.zeros(len(keys), np.bool_)
+    # Most are told apart by a few bits of theirs.
+    shift = np.uint64(64 - _KEY_FILTER_BITS)
+    may_be = np.zeros(1 << _KEY_FILTER_BITS, np.bool_)
+    may_be[(wanted >> shift).astype(np.int64)] = True
+    found = may_be[(keys >> shift).astype(np.int64)]
+    places = np.flatnonzero(found)
+    at = np.minimum(np.searchsorted(wanted, keys[places]), len(wanted) - 1)
+    found[places] = wanted[at] == keys[places]
+    return found
+
+
 def _bucket_pairs(keys: U64, members: I64, num_left: int | None) -> tuple[I64, int]:
     """Pairs inside runs of equal keys. `members` ascend within a run."""
-    starts = np.flatnonzero(np.concatenate(([True], keys[1:] != keys[:-1])))
+    starts = np.flatnonzero(np.concatenate(([True], keys[1:] != keys[:-1]))[: len(keys)])
     sizes = np.diff(np.append(starts, len(keys)))
     pairs: list[I64] = [np.empty((0, 2), np.int64)]
     num_untried = 0

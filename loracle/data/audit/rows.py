@@ -19,10 +19,11 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from loracle.data.audit.facts import MIN_PASSAGE_WEIGHT, combined, facts_of
+from loracle.data.audit.facts import MIN_PASSAGE_WEIGHT, Facts, combined, facts_of, unpacked_facts
 from loracle.data.audit.groups import I64, U64, Groups
 from loracle.data.audit.texts import I32, PackedTexts, TextStore, TextView, text_hash
 from loracle.data.conversation import Example
+from loracle.data.stored import StoredExamples
 from loracle.data.workers import ALONE, Workers
 
 INSTRUCTION_SHARE = 0.5
@@ -99,6 +100,11 @@ class AuditedSet:
             np.concatenate([one.units for one in sets]),
         )
 
+    def forget(self) -> None:
+        """Give up what was computed to look for near copies; it is computed again if needed."""
+        for view in (self.unit_texts, self.lone_questions):
+            view.memo.clear()
+
     @property
     def num_rows(self) -> int:
         return len(self.rows.prompts)
@@ -170,7 +176,7 @@ def audited(
 def _rows(examples: Sequence[Example], texts: TextStore) -> AuditedRows:
     """The facts of all rows, chunk by chunk."""
     parts = []
-    for facts in texts.workers.map(facts_of, _chunks(examples)):
+    for facts in _facts(examples, texts.workers):
         base = texts.add(facts.texts)
         parts.append(
             AuditedRows(
@@ -190,6 +196,13 @@ def _rows(examples: Sequence[Example], texts: TextStore) -> AuditedRows:
             )
         )
     return AuditedRows.joined(parts or [_no_rows()])
+
+
+def _facts(examples: Sequence[Example], workers: Workers) -> Iterator[Facts]:
+    if not isinstance(examples, StoredExamples):
+        return map(facts_of, _chunks(examples))
+    digests = examples.digests
+    return examples.mapped(facts_of, workers) if digests is None else map(unpacked_facts, digests)
 
 
 def _no_rows() -> AuditedRows:

@@ -25,6 +25,8 @@ Found = TypeVar("Found")
 
 _MAX_BYTES_IN_MEMORY = 1 << 24
 _NUM_TEXTS_IN_BLOCK = 4096
+_MIN_TEXTS_FOR_WORKERS = 20_000
+"""Fewer texts are looked through faster than they are handed on."""
 
 
 def text_hash(text: str) -> int:
@@ -145,7 +147,8 @@ class TextStore:
                 yield content, chosen
 
         task = partial(_of_packed, function, arguments)
-        for found in self.workers.map(task, packed()):
+        workers = self.workers if len(self) >= _MIN_TEXTS_FOR_WORKERS else ALONE
+        for found in workers.map(task, packed()):
             yield waiting.pop(0), found
 
     def _packed(self, ids: Ids) -> Iterator[tuple[I64, bytes, I64]]:

@@ -59,12 +59,14 @@ _ARROW_STREAM = b"\xff\xff\xff\xff"
 
 
 class Container(NamedTuple):
-    """A file and what it is. description: as it is shown, "JSONL (gz)" say."""
+    """A file and what it is. description: as it is shown, "JSONL (gz)" say. lines: the text of a
+    file that has one JSON row a line."""
 
     path: Path
     description: str
     encoding: str | None
     rows: Iterator[Row]
+    lines: text_files.TextFile | None = None
 
 
 def has_known_ending(path: Path) -> bool:
@@ -136,4 +138,6 @@ def _text(source: text_files.TextFile) -> Container:
         layout = json_rows.layout_of(source)
         kind = {"lines": "JSONL", "array": "JSON", "object": "JSON, rows under data"}[layout]
         rows = json_rows.rows_of(source, layout)
+        if layout == "lines":
+            return Container(source.path, f"{kind}{packed}", source.encoding, rows, source)
     return Container(source.path, f"{kind}{packed}", source.encoding, rows)

@@ -74,6 +74,10 @@ class Format:
     synonyms: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     others: tuple[str, ...] = ()
 
+    def __reduce__(self) -> tuple[Callable[[FormatName], Format], tuple[FormatName]]:
+        """In another process it is the form of this name."""
+        return format_named, (self.name,)
+
     @cached_property
     def reads(self) -> frozenset[str]:
         """Every key that is read of a row of this form, synonyms aside."""

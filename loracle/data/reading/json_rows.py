@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import io
 import json
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Literal
 
 from loracle.data.faults import Fault, Faults, Reason, show
@@ -52,7 +52,7 @@ def layout_of(source: TextFile) -> Layout:
 def rows_of(source: TextFile, layout: Layout) -> Iterator[Row]:
     """The rows of a file. Raises DataError where what follows cannot be told apart."""
     if layout == "lines":
-        yield from _rows_of_lines(source)
+        yield from rows_of_lines(source, str(source.path), source.lines())
         return
     file = str(source.path)
     with source.open() as content:
@@ -96,18 +96,26 @@ def _items(cursor: Cursor, file: str) -> Iterator[Row]:
         yield _row(file, line, value, cursor.decoder, cursor.taken_text)
 
 
-def _rows_of_lines(source: TextFile) -> Iterator[Row]:
-    file, decoder = str(source.path), Decoder()
-    nothing_read = True
+def rows_of_lines(
+    source: TextFile,
+    file: str,
+    lines: Iterable[Line],
+    *,
+    is_start: bool = True,
+    is_end: bool = True,
+) -> Iterator[Row]:
+    """The rows of lines. file: its name in the rows. is_start, is_end: whether the first line and
+    the last one are the file's."""
+    decoder, nothing_read = Decoder(), is_start
     pending: Line | None = None
     # One line late, so that the last one is known to be the last.
-    for line in source.lines():
+    for line in lines:
         if pending is not None:
             yield _row_of_line(file, pending, decoder, source, nothing_read, is_last=False)
             nothing_read = False
         pending = line if line.text is None or line.text.strip(_SPACE) else None
     if pending is not None:
-        yield _row_of_line(file, pending, decoder, source, nothing_read, is_last=True)
+        yield _row_of_line(file, pending, decoder, source, nothing_read, is_last=is_end)
 
 
 def _row_of_line(

@@ -88,7 +88,7 @@ class TextFile(NamedTuple):
                         )
                     yield Line(number, None, too_large(size))
                 else:
-                    yield _decoded(number, raw.removesuffix(b"\n"))
+                    yield decoded(number, raw.removesuffix(b"\n"))
 
 
 def look(path: Path, encoding: str | None) -> TextFile:
@@ -154,7 +154,8 @@ def _could_be_gbk(data: bytes) -> bool:
     return sum("\u4e00" <= character <= "\u9fff" for character in foreign) > len(foreign) / 2
 
 
-def _decoded(number: int, raw: bytes) -> Line:
+def decoded(number: int, raw: bytes) -> Line:
+    """A line of UTF-8."""
     try:
         return Line(number, raw.decode("utf-8"))
     except UnicodeDecodeError as error:
