@@ -18,9 +18,9 @@ from loracle.errors import (
     TrialError,
     UserError,
 )
+from loracle.migration.transformers_settings import training_arguments
 from loracle.plan.sections import ModelPlan
 from tests.original.conftest import GENERATION_KWARGS, TRAINING_ARGS, question_rows, write_rows
-from training.arguments import training_arguments
 from training.evaluate_module import evaluate_model_on_dataset_with_progress as evaluate
 from training.pipeline_module import run_training_evaluation_pipeline
 from training.train_module import train_model_on_dataset_with_progress as train

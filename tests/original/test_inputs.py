@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from loracle.errors import PlanError
-from training.inputs import datasets_of
+from loracle.migration.dataset_paths import datasets_of
 
 
 @pytest.mark.parametrize(
