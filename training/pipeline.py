@@ -210,10 +210,8 @@ def _pipeline_of(given: Given) -> _Pipeline:
         settings={
             "model": _model_section(given, arguments.dtype),
             "lora": read_lora_plan(given.lora_config_dir, given.config_name),
-            "training": arguments.plan(),
             "generation": generation.plan,
-            "seeds": [arguments.seed],
-            "trackers": arguments.trackers,
+            **arguments.sections(),
         },
         evaluation_optional=True,
     )

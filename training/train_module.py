@@ -46,40 +46,37 @@ def train_model_on_dataset_with_progress(
 ) -> dict[str, Any]:
     """Train a fresh adapter on the dataset, with live progress on the standard error stream.
 
-    Every training starts from the same frozen base: an adapter that is on the model is taken off
-    first. Each result owns its adapter: an earlier result still answers, and is saved, with its
-    own weights. The base that was passed answers with the newest.
+    It starts from the frozen base, without an adapter that is on it. Each result owns its adapter:
+    an earlier one still answers, and is saved, with its own weights.
 
     Args:
         model: The base, or a PeftModel, such as an earlier training's.
         train_dataset_path: A file or a hub's dataset, as `loracle run` takes it; `PATH#SPLIT`.
-        lora_config_dir: The folder of `config_name`.json: r, lora_alpha, lora_dropout,
-            target_modules, bias, and any other field of peft.LoraConfig.
+        lora_config_dir: The folder of `config_name`.json, with fields of peft.LoraConfig.
         dataset_index: The place among `total_datasets`, from 1, for the progress display.
-        training_args: By transformers' names, as README.md lists them.
+        training_args: By transformers' names (loracle/migration/transformers_settings.py).
         log_dir: Where training.log and pipeline.log are; the working folder.
 
     Returns:
         status ("completed"), model (the PeftModel), dataset, dataset_path, dataset_index,
         total_datasets, lora_config, num_examples, num_steps, batch_size, supervised_tokens,
-        tokens_read, tokens_computed, final_loss and losses (one a step, nats a token),
-        training_seconds, steps_per_second, examples_per_second, batching ("forest" or "padded")
-        with batching_reason, adapter_path (None without output_dir).
+        tokens_read, tokens_computed, final_loss, losses (one a step, nats a token),
+        training_seconds, steps_per_second, examples_per_second, batching ("forest" or "padded"),
+        batching_reason, adapter_path (None without output_dir).
 
     Raises:
         PlanError, DataError, ModelError, RunFolderError: what was given cannot be used.
-        TrialError: the training failed; the base is as it was before.
+        TrialError: the training failed. The base is as it was.
     """
     arguments = training_arguments(training_args)
-    arguments.require_dtype_of(model)
+    arguments.require_usable_with(model)
     place = place_of(train_dataset_path, dataset_index, total_datasets)
     plan = load_plan(
         candidates=[entry_of(place.trial, train_dataset_path)],
         settings={
             "model": {"name": name_of(model)},
             "lora": read_lora_plan(lora_config_dir, config_name),
-            "training": arguments.plan(),
-            "seeds": [arguments.seed],
+            **arguments.sections(),
         },
         evaluation_optional=True,
     )

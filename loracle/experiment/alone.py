@@ -33,6 +33,8 @@ from loracle.plan import Plan
 from loracle.run_folder.folder import RunFolder
 from loracle.run_folder.reporter import Reporter, View
 from loracle.run_folder.trial_record import TrainingOutcome, TrialSummary
+from loracle.trackers import listen
+from loracle.trackers.client import Experiment
 
 
 @dataclass(frozen=True)
@@ -156,9 +158,12 @@ class _Run(NamedTuple):
 @contextmanager
 def _opened(plan: Plan, out: Path, view: View, base: BaseModel) -> Iterator[_Run]:
     planned = read_planned(plan, out, base)
+    fingerprint = planned.data.plan_fingerprint
+    tracked = Experiment(out.absolute().name, out.absolute(), fingerprint)
+    listeners = listen(plan.trackers, tracked, planned.frozen)
     with (
-        RunFolder.open(out, planned.frozen, planned.data.plan_fingerprint) as folder,
-        Reporter(folder, view) as report,
+        RunFolder.open(out, planned.frozen, fingerprint) as folder,
+        Reporter(folder, view, listeners) as report,
     ):
         announce_data(planned, report)
         yield _Run(planned, prepare_planned(planned, folder, report, base), folder, report)

@@ -69,7 +69,7 @@ class TrainingArguments(Section):
     overlong: Literal["shorten", "drop", "error"] | None = None
     optim: Literal["adamw_torch", "adamw_torch_fused"] = "adamw_torch"
     report_to: str | list[str] | None = None
-    """Experiment trackers that follow a pipeline, as the plan's `trackers`. "none": none."""
+    """Experiment trackers that follow the run, as the plan's `trackers`. "none": none."""
 
     def plan(self) -> TrainingPlan:
         """The same as the plan says it. Raises PlanError where a value cannot be used."""
@@ -87,16 +87,27 @@ class TrainingArguments(Section):
         """The precision that is asked for; None if none is."""
         return "float16" if self.fp16 else "bfloat16" if self.bf16 else None
 
-    def require_dtype_of(self, model: Any) -> None:
-        """Raise PlanError if fp16 or bf16 asks for another precision than a loaded model has."""
+    def sections(self) -> dict[str, Any]:
+        """The plan's sections that these settings decide."""
+        return {"training": self.plan(), "seeds": [self.seed], "trackers": self.trackers}
+
+    def require_usable_with(self, model: Any) -> None:
+        """Raise PlanError if something cannot be had for a single training of a loaded model."""
+        problems = []
         found = str(next(model.parameters()).dtype).removeprefix("torch.")
         if self.dtype not in (None, found):
             asked = "fp16" if self.fp16 else "bf16"
-            raise PlanError(
+            problems.append(
                 f"training_args.{asked}: the model is loaded in {found}, and the adapter is "
                 f"trained in the model's precision; load it with dtype=torch.{self.dtype}, or "
                 f"leave {asked} out"
             )
+        if self.trackers and self.output_dir is None:
+            problems.append(
+                "training_args.report_to: trackers follow a run that is kept; set output_dir too"
+            )
+        if problems:
+            raise PlanError(problems)
 
     @property
     def trackers(self) -> list[str]:
