@@ -60,7 +60,11 @@ def usable_part(
     holdout = None
     if not evaluations:
         holdout = HoldoutPlan(share=holdout_shares[0])
-        rows = {one.name: one.examples for one in found if one.name not in failures}
+        rows = {
+            one.name: one.examples
+            for one in found
+            if one.kind == "candidate" and one.name not in failures
+        }
         if len(rows) == len(left) and sum(map(len, rows.values())) <= _FEW_ROWS:
             share = hold_out_least(rows, holdout_shares, holdout.seed).share
             holdout = HoldoutPlan(share=share)
