@@ -20,11 +20,11 @@ if not __package__:
 from loracle.errors import PlanError, reworded
 from loracle.experiment.alone import train_alone
 from loracle.experiment.trial import Place
-from loracle.migration.dataset_paths import entry_of
+from loracle.migration.dataset_paths import entry_of, name_of_path
 from loracle.migration.transformers_settings import training_arguments
 from loracle.model.lora_files import read_lora_plan
 from loracle.model.own_layers import name_of
-from loracle.plan import data_name, load_plan
+from loracle.plan import load_plan
 from loracle.run_folder.log_files import LogFiles
 from loracle.run_folder.views import choose_view
 from training.summary import head_of, training_figures
@@ -100,4 +100,4 @@ def place_of(path: str | Path, dataset_index: int, total_datasets: int) -> Place
             f"dataset_index: found {dataset_index} with total_datasets {total_datasets}; expected "
             "1 to total_datasets"
         )
-    return Place(data_name(str(path)), dataset_index, total_datasets)
+    return Place(name_of_path(path), dataset_index, total_datasets)

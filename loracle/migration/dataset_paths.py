@@ -71,10 +71,10 @@ def datasets_of(dataset_paths: Sequence[Any] | str | Path) -> list[DatasetPaths]
             problems += error.problems
     if problems:
         raise PlanError(problems)
-    names = numbered(item.name or data_name(str(item.train)) for item in items)
+    names = numbered(item.name or name_of_path(item.train) for item in items)
     files = list(dict.fromkeys(item.eval for item in items if item.eval))
     names_of_files: dict[str | Path | None, str] = dict(
-        zip(files, numbered(data_name(str(file)) for file in files), strict=True)
+        zip(files, numbered(map(name_of_path, files)), strict=True)
     )
     return [
         DatasetPaths(name, one.train, one.split, one.eval, names_of_files.get(one.eval))
@@ -96,7 +96,17 @@ def _item_of(item: Any, place: str) -> _Item:
 
 def entry_of(name: str, path: str | Path, split: str | None = None) -> dict[str, Any]:
     """A data file's entry in the plan; `PATH#SPLIT` names one of several splits."""
-    where, _, after = str(path).rpartition("#")
-    if where and (is_hub_location(where) or Path(where).is_dir()):
-        return {"name": name, "path": where, "split": split or after}
-    return {"name": name, "path": str(path), "split": split}
+    where, after = _path_and_split(str(path))
+    return {"name": name, "path": where, "split": split or after}
+
+
+def name_of_path(path: str | Path) -> str:
+    """What a data file is called, whichever of its splits is named."""
+    return data_name(_path_and_split(str(path))[0])
+
+
+def _path_and_split(path: str) -> tuple[str, str | None]:
+    # Behind a file, # names the entry of a registry, which is part of the path.
+    where, _, split = path.rpartition("#")
+    names_split = where and (is_hub_location(where) or Path(where).is_dir())
+    return (where, split) if names_split else (path, None)
