@@ -88,6 +88,15 @@ def read_json(path: Path) -> Any:
         ) from error
 
 
+def json_object_at(path: Path) -> dict[str, Any]:
+    """The JSON object in a file; an empty one if there is no file, or it holds something else."""
+    try:
+        found = read_json(path)
+    except RunFolderError:
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
 def _content(path: Path) -> bytes:
     """The file's bytes. Raises RunFolderError if there is none, StorageError where it cannot
     be read."""

@@ -7,28 +7,25 @@ OUT/training.log · evaluation.log · pipeline.log
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from loracle.data.holdout import hold_out_least, rule_in_words
-from loracle.data_check.datasets import read_local_datasets
-from loracle.data_check.result import Intake
-from loracle.errors import PlanError, RunFolderError, reworded
+from loracle.data.holdout import rule_in_words
+from loracle.data_check.usable import UsablePart, usable_part
+from loracle.errors import PlanError, reworded
 from loracle.experiment import run as experiment
 from loracle.experiment.trial import Place
-from loracle.files import read_json, write_json
+from loracle.files import json_object_at, write_json
 from loracle.forecast.batch import batch_size_taken
-from loracle.model.lora_files import read_lora_plan, read_lora_settings
+from loracle.migration.dataset_paths import DatasetPaths, datasets_of, entry_of
+from loracle.migration.transformers_settings import generation_arguments, training_arguments
+from loracle.model.lora_files import peft_settings, read_lora_plan
 from loracle.plan import Plan, load_plan
 from loracle.report.run_record import RunRecord, TrialRecord, read_run
 from loracle.run_folder.log_files import LogFiles, Telling
 from loracle.run_folder.reporter import View
-from training.arguments import generation_arguments, training_arguments
-from training.inputs import DatasetPaths, datasets_of
-from training.plans import entry_of, in_our_words
 from training.summary import (
     evaluation_figures,
     head_of,
@@ -37,10 +34,10 @@ from training.summary import (
     ranking_of,
     training_figures,
 )
+from training.words import in_our_words
 
 RESULTS_VERSION = 2
-# Of few rows a larger share, where a passage is more than a tenth of them.
-_FEW_ROWS, _HELD_OUT_SHARES = 1000, (0.1, 0.2, 0.3, 0.4, 0.5)
+_HELD_OUT_SHARES = (0.1, 0.2, 0.3, 0.4, 0.5)
 _TELLING = ("run_started", "trial_finished", "trial_failed", "trial_skipped")
 """Events at which the JSON file says something new."""
 
@@ -71,21 +68,27 @@ class Given:
         path = self.output_path
         if path.is_dir():
             raise PlanError(f"result_output_path: {path} is a folder; name a file in it")
-        with _marked_if_it_fails(path):
+        try:
             return _pipeline_of(self).run(view)
+        except Exception as error:
+            # No file of an earlier run may stand as completed after a start that failed.
+            if path.is_file():
+                before, reason = json_object_at(path), in_our_words(str(error))
+                marks = {"status": "failed", "reason": reason, "was": before.get("status")}
+                write_json(path, {**before, **marks})
+            raise
 
 
-@dataclass
+@dataclass(frozen=True)
 class _Pipeline:
-    """The checked arguments. failures: by dataset, why it is not in the plan."""
+    """The checked arguments. asked: the plan of all datasets; usable: what of it can be run."""
 
     given: Given
     datasets: list[DatasetPaths]
-    plan: Plan | None
-    failures: dict[str, str]
+    asked: Plan
+    usable: UsablePart
     notes: list[str]
     steps_between_lines: int
-    lora_settings: dict[str, Any]
 
     @property
     def root(self) -> Path:
@@ -98,10 +101,10 @@ class _Pipeline:
         logged = LogFiles(telling, folder, self.steps_between_lines)
         for note in self.notes:
             logged.show("warning", {"message": note}, f"warning: {note}")
-        if self.plan is None:
+        if self.usable.plan is None:
             return self._write("failed")
         try:
-            experiment.run(self.plan, self.root, logged)
+            experiment.run(self.usable.plan, self.root, logged)
         except KeyboardInterrupt:
             self._write("interrupted")
             raise
@@ -114,9 +117,8 @@ class _Pipeline:
         return results
 
     def _results(self, status: str | None) -> dict[str, Any]:
-        plan = self.plan
-        record = read_run(self.root, unfinished=True) if plan is not None else None
-        found = record.results if record is not None and status is None else None
+        record = read_run(self.root, unfinished=True) if self.usable.plan else None
+        plan, found = self.asked, record.results if record is not None and status is None else None
         entries = [self._entry(i, dataset, record) for i, dataset in enumerate(self.datasets, 1)]
         entries = [entry for entry in entries if entry["status"] != "waiting"]
         num_completed = sum(entry["status"] == "completed" for entry in entries)
@@ -129,9 +131,9 @@ class _Pipeline:
             "status": status or ended,
             "run_folder": str(self.root),
             "model_path": str(self.given.model_path),
-            "lora_config": {"name": self.given.config_name, **self.lora_settings},
-            "training": {"seed": plan.seeds[0], **plan.training.model_dump()} if plan else None,
-            "generation": plan.generation.model_dump() if plan else None,
+            "lora_config": {"name": self.given.config_name, **peft_settings(plan.lora)},
+            "training": {"seed": plan.seeds[0], **plan.training.model_dump()},
+            "generation": plan.generation.model_dump(),
             "datasets": entries,
             "summary": {
                 "num_datasets": len(self.datasets),
@@ -148,7 +150,7 @@ class _Pipeline:
     def _entry(self, index: int, dataset: DatasetPaths, record: RunRecord | None) -> dict[str, Any]:
         """How one dataset stands: waiting, failed with its reason, or completed."""
         trials = {trial.candidate: trial for trial in record.trials} if record else {}
-        trial, reason = trials.get(dataset.name), self.failures.get(dataset.name)
+        trial, reason = trials.get(dataset.name), self.usable.failures.get(dataset.name)
         rest: dict[str, Any] = {}
         if record is not None and trial is not None and trial.is_done:
             rest = self._figures(dataset, trial, record)
@@ -161,39 +163,31 @@ class _Pipeline:
     def _figures(
         self, dataset: DatasetPaths, trial: TrialRecord, record: RunRecord
     ) -> dict[str, Any]:
-        assert self.plan is not None
-        assert trial.training is not None
+        assert trial.training is not None, "a trial has a seed"
         base, results = record.trials[0].summary, record.results or {}
         asked = dataset.evaluation_name or next(iter(trial.summary.evaluations))
         scores = evaluation_figures(trial.summary, asked, results.get("estimates", []))
-        training = training_figures(trial.training, trial.steps, self.plan.training.batch_size)
+        held = (record.check or {}).get("holdout")
+        source = {"source": "file", "path": str(dataset.evaluation_path or "of other datasets")}
+        if held is not None:
+            source = {"source": "held_out", "path": str(dataset.train_path)}
+            source |= {"share": held["share"], "seed": held["seed"], "rule": rule_in_words(held)}
         return {
             "evaluation": {
                 "name": asked,
                 "num_examples": scores["num_examples"],
-                "batch_size": batch_size_taken(self.plan.generation.batch_size, self.root),
-                **self._asked(dataset, record),
+                "batch_size": batch_size_taken(self.asked.generation.batch_size, self.root),
+                **source,
             },
             "base": per_cent(base.evaluations[asked].means),
             "scores": scores,
             "lift": lift_figures(trial.summary, base, asked, results.get("comparisons", [])),
-            "training": training,
+            "training": training_figures(
+                trial.training, trial.steps, self.asked.training.batch_size
+            ),
             "adapter_path": str(trial.folder.adapter),
             "predictions_path": str(trial.folder.predictions(asked)),
             "scores_path": str(trial.folder.scores(asked)),
-        }
-
-    def _asked(self, dataset: DatasetPaths, record: RunRecord) -> dict[str, Any]:
-        """Which rows are asked."""
-        held = (record.check or {}).get("holdout")
-        if held is None:
-            return {"source": "file", "path": str(dataset.evaluation_path or "of other datasets")}
-        return {
-            "source": "held_out",
-            "path": str(dataset.train_path),
-            "share": held["share"],
-            "seed": held["seed"],
-            "rule": rule_in_words(held),
         }
 
 
@@ -209,40 +203,21 @@ def _pipeline_of(given: Given) -> _Pipeline:
         given.evaluation_generation_kwargs, given.evaluation_batch_size, "evaluation_batch_size"
     )
     datasets = datasets_of(given.dataset_paths)
-    sections = {
-        "model": _model_section(given, arguments.dtype),
-        "lora": read_lora_plan(given.lora_config_dir, given.config_name),
-        "training": arguments.plan(),
-        "generation": generation.plan,
-        "seeds": [arguments.seed],
-        "trackers": arguments.trackers,
-    }
-    found = read_local_datasets(_plan(datasets, sections))
-    failures = _unreadable(datasets, found)
-    left = [dataset for dataset in datasets if dataset.name not in failures]
-    rows = {one.name: one.examples for one in found if one.name not in failures}
-    plan = _plan(left, sections) if left else None
-    is_few = len(rows) == len(left) and sum(map(len, rows.values())) <= _FEW_ROWS
-    if plan is not None and plan.held_out is not None and is_few:
-        share = hold_out_least(rows, _HELD_OUT_SHARES, plan.held_out.seed).share
-        plan = _plan(left, sections, share)
-    settings = read_lora_settings(given.lora_config_dir, given.config_name)
-    notes, steps = generation.notes, arguments.logging_steps
-    return _Pipeline(given, datasets, plan, failures, notes, steps, settings)
-
-
-def _plan(
-    datasets: Sequence[DatasetPaths],
-    sections: Mapping[str, Any],
-    share: float = _HELD_OUT_SHARES[0],
-) -> Plan:
-    """Every dataset is measured on every evaluation file; without any, rows are held out."""
-    named = {one.evaluation_name: one.evaluation_path for one in datasets if one.evaluation_path}
-    return load_plan(
+    asked = {one.evaluation_name: one.evaluation_path for one in datasets if one.evaluation_path}
+    plan = load_plan(
         candidates=[entry_of(one.name, one.train_path, one.split) for one in datasets],
-        evaluations=[entry_of(name or "", path) for name, path in named.items()],
-        settings={**sections, "holdout": None if named else {"share": share}},
+        evaluations=[entry_of(name or "", path) for name, path in asked.items()],
+        settings={
+            "model": _model_section(given, arguments.dtype),
+            "lora": read_lora_plan(given.lora_config_dir, given.config_name),
+            "generation": generation.plan,
+            **arguments.sections(),
+        },
+        evaluation_optional=True,
     )
+    evaluations = {one.name: one.evaluation_name for one in datasets}
+    usable = usable_part(plan, evaluations, _HELD_OUT_SHARES)
+    return _Pipeline(given, datasets, plan, usable, generation.notes, arguments.logging_steps)
 
 
 def _model_section(given: Given, dtype: str | None) -> dict[str, Any]:
@@ -254,31 +229,3 @@ def _model_section(given: Given, dtype: str | None) -> dict[str, Any]:
     asked = {"quantization": given.quantization, "device_map": given.device_map, "dtype": dtype}
     asked = {key: value for key, value in asked.items() if value is not None}
     return {"name": str(given.model_path), **asked}
-
-
-def _unreadable(datasets: Sequence[DatasetPaths], found: Sequence[Intake]) -> dict[str, str]:
-    """By dataset, why one of its files cannot be read."""
-    reasons = {(one.kind, one.name): "; ".join(one.error) for one in found if one.error}
-    failures = {
-        dataset.name: reasons.get(("candidate", dataset.name))
-        or reasons.get(("evaluation", dataset.evaluation_name or ""))
-        for dataset in datasets
-    }
-    return {name: reason for name, reason in failures.items() if reason}
-
-
-@contextmanager
-def _marked_if_it_fails(path: Path) -> Iterator[None]:
-    """Let no file of an earlier run stand as completed after a start that failed."""
-    try:
-        yield
-    except Exception as error:
-        if path.is_file():
-            try:
-                before = dict(read_json(path))
-            except RunFolderError:
-                before = {}
-            reason = in_our_words(str(error))
-            marks = {"status": "failed", "reason": reason, "was": before.get("status")}
-            write_json(path, {**before, **marks})
-        raise

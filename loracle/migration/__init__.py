@@ -10,6 +10,7 @@ rules.py          how one key becomes another      places.py     where their dat
 draft.py          the plan while it is made        plan_file.py  the YAML that is written
 listing.py        what is printed
 transformers_settings.py   training_args and generation_kwargs of a program, to sections of a plan
+dataset_paths.py           training and evaluation files as a program lists them
 """
 
 from __future__ import annotations

@@ -1,18 +1,36 @@
 """Settings by transformers' names, as a program holds them: training_args and generation_kwargs.
 
-None is the default. A field that the plan has too means what the plan says of it.
+None is the default. A field that the plan has too means what the plan says of it. A key that is not
+known is an error that names the nearest known one, or what to use instead.
 """
 
 from __future__ import annotations
 
 import math
-from typing import Annotated, Literal
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal, NamedTuple
 
 from pydantic import BeforeValidator, Field, StrictBool
 
+from loracle.errors import PlanError
 from loracle.plan import GenerationPlan, Section, TrainingPlan
 from loracle.plan.problems import checked
 from loracle.plan.sections import Count, NonNegative, Positive, Seed, Share, ShareBelowOne
+
+_INSTEAD = {
+    "max_steps": "expected 1 or more, or -1 for a length by num_train_epochs",
+    "optim": "Loracle trains with torch.optim.AdamW; leave it out",
+    "warmup_steps": "use warmup_ratio",
+    "logging_dir": "pass log_dir to the function",
+    "save_strategy": "use save_steps",
+    "save_total_limit": "the newest checkpoint is kept; leave it out",
+    "eval_strategy": "every training is followed by its evaluation; leave it out",
+    "per_device_eval_batch_size": "pass batch_size, or evaluation_batch_size to the pipeline",
+    "data_seed": "use seed",
+    "deepspeed": "the base is frozen and adapters are small; leave it out",
+    "fsdp": "the base is frozen and adapters are small; leave it out",
+}
+"""What to do about keys of transformers that are not known here, or have few values."""
 
 
 class TrainingArguments(Section):
@@ -51,7 +69,7 @@ class TrainingArguments(Section):
     overlong: Literal["shorten", "drop", "error"] | None = None
     optim: Literal["adamw_torch", "adamw_torch_fused"] = "adamw_torch"
     report_to: str | list[str] | None = None
-    """Experiment trackers that follow a pipeline, as the plan's `trackers`. "none": none."""
+    """Experiment trackers that follow the run, as the plan's `trackers`. "none": none."""
 
     def plan(self) -> TrainingPlan:
         """The same as the plan says it. Raises PlanError where a value cannot be used."""
@@ -68,6 +86,28 @@ class TrainingArguments(Section):
     def dtype(self) -> str | None:
         """The precision that is asked for; None if none is."""
         return "float16" if self.fp16 else "bfloat16" if self.bf16 else None
+
+    def sections(self) -> dict[str, Any]:
+        """The plan's sections that these settings decide."""
+        return {"training": self.plan(), "seeds": [self.seed], "trackers": self.trackers}
+
+    def require_usable_with(self, model: Any) -> None:
+        """Raise PlanError if something cannot be had for a single training of a loaded model."""
+        problems = []
+        found = str(next(model.parameters()).dtype).removeprefix("torch.")
+        if self.dtype not in (None, found):
+            asked = "fp16" if self.fp16 else "bf16"
+            problems.append(
+                f"training_args.{asked}: the model is loaded in {found}, and the adapter is "
+                f"trained in the model's precision; load it with dtype=torch.{self.dtype}, or "
+                f"leave {asked} out"
+            )
+        if self.trackers and self.output_dir is None:
+            problems.append(
+                "training_args.report_to: trackers follow a run that is kept; set output_dir too"
+            )
+        if problems:
+            raise PlanError(problems)
 
     @property
     def trackers(self) -> list[str]:
@@ -111,3 +151,32 @@ class GenerationArguments(Section):
                 "num_beams above 1"
             )
         return notes
+
+
+class Generation(NamedTuple):
+    """Checked generation_kwargs with the batch size, and what in them changes nothing."""
+
+    plan: GenerationPlan
+    notes: list[str]
+
+
+def training_arguments(given: Mapping[str, Any] | None) -> TrainingArguments:
+    """Check training_args. Raises PlanError with all problems."""
+    found = checked(TrainingArguments, "training_args", given, _INSTEAD)
+    if found.fp16 and found.bf16:
+        raise PlanError("training_args.fp16: found True beside bf16; choose one of the two")
+    return found
+
+
+def generation_arguments(
+    given: Mapping[str, Any] | None, batch_size: int | None, batch_size_name: str
+) -> Generation:
+    """Check generation_kwargs and the batch size, which the caller knows as `batch_size_name`.
+
+    Raises PlanError with all problems.
+    """
+    is_count = isinstance(batch_size, int) and not isinstance(batch_size, bool) and batch_size > 0
+    if batch_size is not None and not is_count:
+        raise PlanError(f"{batch_size_name}: found {batch_size!r}; expected a whole number above 0")
+    arguments = checked(GenerationArguments, "generation_kwargs", given)
+    return Generation(arguments.plan(batch_size), arguments.without_effect())

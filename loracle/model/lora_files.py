@@ -49,7 +49,11 @@ def read_lora_plan(folder: str | Path, name: str) -> LoraPlan:
 
 def read_lora_settings(folder: str | Path, name: str) -> dict[str, Any]:
     """The same, every setting under peft's name."""
-    plan = read_lora_plan(folder, name)
+    return peft_settings(read_lora_plan(folder, name))
+
+
+def peft_settings(plan: LoraPlan) -> dict[str, Any]:
+    """Every setting of a plan's adapter under peft's name."""
     return {SHORT_NAMES.get(key, key): value for key, value in plan.model_dump().items()}
 
 

@@ -223,7 +223,8 @@ def frozen(model: Any, tokenizer: Any) -> BaseModel:
 
 def name_of(model: Any) -> str:
     """Where a model was loaded from, or what it is."""
-    return getattr(model.config, "name_or_path", "") or type(model).__name__
+    base = base_of(model)
+    return getattr(base.config, "name_or_path", "") or type(base).__name__
 
 
 def _owning(adapted: Any, layers: _Layers) -> Any:

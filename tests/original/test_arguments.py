@@ -10,10 +10,10 @@ from typing import Any
 import pytest
 
 from loracle.errors import PlanError
+from loracle.migration.transformers_settings import generation_arguments, training_arguments
 from loracle.model.adapter import lora_config
 from loracle.model.lora_files import read_lora_settings
 from loracle.plan import GenerationPlan, TrainingPlan
-from training.arguments import generation_arguments, training_arguments
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 

@@ -18,9 +18,9 @@ from loracle.errors import (
     TrialError,
     UserError,
 )
+from loracle.migration.transformers_settings import training_arguments
 from loracle.plan.sections import ModelPlan
 from tests.original.conftest import GENERATION_KWARGS, TRAINING_ARGS, question_rows, write_rows
-from training.arguments import training_arguments
 from training.evaluate_module import evaluate_model_on_dataset_with_progress as evaluate
 from training.pipeline_module import run_training_evaluation_pipeline
 from training.train_module import train_model_on_dataset_with_progress as train
@@ -91,6 +91,18 @@ def test_output_dir_keeps_the_run_and_a_finished_training_is_taken_from_it(
             *(model, tokenizer, train_path, config_dir, "small"),
             training_args={**given, "num_train_epochs": 1},
         )
+
+
+def test_a_tracker_follows_a_training_that_is_kept_and_no_other(
+    model: Any, tokenizer: Any, train_path: Path, config_dir: Path, tmp_path: Path
+) -> None:
+    given = {**TRAINING_ARGS, "report_to": "tensorboard"}
+    with pytest.raises(PlanError, match=r"report_to: trackers follow a run that is kept; set outp"):
+        train(model, tokenizer, train_path, config_dir, "small", training_args=given)
+    pytest.importorskip("tensorboard")
+    given["output_dir"] = str(tmp_path / "kept")
+    train(model, tokenizer, train_path, config_dir, "small", training_args=given)
+    assert list((tmp_path / "kept").rglob("events.out.tfevents*"))
 
 
 def test_the_logs_lie_in_the_working_folder_with_every_which_step(
@@ -206,10 +218,12 @@ def test_output_dir_of_a_pipeline_is_refused(pipeline: Callable[..., Any]) -> No
 
 
 def test_the_batch_size_that_was_taken_is_reported(
-    pipeline: Callable[..., Any], model: Any, tokenizer: Any, eval_path: Path
+    pipeline: Callable[..., Any], model: Any, tokenizer: Any, eval_path: Path, tmp_path: Path
 ) -> None:
     (entry,) = pipeline()["datasets"]
     assert entry["evaluation"]["batch_size"] == 64
+    said = "questions answered together: 64, as recommended"
+    assert said in (tmp_path / "evaluation.log").read_text()
     scores = evaluate(model, tokenizer, eval_path, generation_kwargs=GENERATION_KWARGS)
     assert scores["batch_size"] == 64
     assert evaluate(model, tokenizer, eval_path, batch_size=3)["batch_size"] == 3

@@ -1,4 +1,4 @@
-"""The pipeline's datasets: what each is trained on, and what it is measured on.
+"""Datasets as a program lists them: what each is trained on, and what it is measured on.
 
 "data/a.jsonl"                                           measured on rows held out of all datasets,
                                                          or on the files that others name
@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any, NamedTuple
 
-from pydantic import AfterValidator, BeforeValidator
+from pydantic import BeforeValidator
 from pydantic_core import PydanticCustomError
 
 from loracle.errors import PlanError
@@ -23,33 +23,31 @@ from loracle.plan.names import numbered
 from loracle.plan.problems import checked
 
 
-def _text(value: object) -> str:
+def _location(value: object) -> str | Path:
+    """A path, or the address of a hub's dataset, which a Path would change."""
     if not isinstance(value, str | os.PathLike) or not str(value).strip():
         raise PydanticCustomError("text", "expected text")
-    return str(value)
+    return str(value) if is_hub_location(str(value)) else Path(value)
 
 
-def _without_slashes(name: str) -> str:
-    if Path(name).name != name:
+def _name(value: object) -> str:
+    if not isinstance(value, str) or Path(value).name != value:
         raise PydanticCustomError("name", "expected a name without slashes")
-    return name
+    return value
 
 
-_Text = Annotated[str, BeforeValidator(_text)]
+_Location = Annotated[str | Path, BeforeValidator(_location)]
 
 
 class _Item(Section):
-    train: _Text
-    eval: _Text | None = None
-    name: Annotated[_Text, AfterValidator(_without_slashes)] | None = None
-    split: _Text | None = None
+    train: _Location
+    eval: _Location | None = None
+    name: Annotated[str | None, BeforeValidator(_name)] = None
+    split: str | None = None
 
 
 class DatasetPaths(NamedTuple):
-    """One item of dataset_paths.
-
-    evaluation_path: None if no file is named. evaluation_name: one for each file.
-    """
+    """One item of dataset_paths. evaluation_path: None if no file is named; each has one name."""
 
     name: str
     train_path: str | Path
@@ -73,15 +71,14 @@ def datasets_of(dataset_paths: Sequence[Any] | str | Path) -> list[DatasetPaths]
             problems += error.problems
     if problems:
         raise PlanError(problems)
-    names = numbered(item.name or data_name(item.train) for item in items)
+    names = numbered(item.name or name_of_path(item.train) for item in items)
     files = list(dict.fromkeys(item.eval for item in items if item.eval))
-    evaluations = {None: (None, None)} | {
-        file: (_location(file), name)
-        for file, name in zip(files, numbered(map(data_name, files)), strict=True)
-    }
+    names_of_files: dict[str | Path | None, str] = dict(
+        zip(files, numbered(map(name_of_path, files)), strict=True)
+    )
     return [
-        DatasetPaths(name, _location(item.train), item.split, *evaluations[item.eval])
-        for name, item in zip(names, items, strict=True)
+        DatasetPaths(name, one.train, one.split, one.eval, names_of_files.get(one.eval))
+        for name, one in zip(names, items, strict=True)
     ]
 
 
@@ -97,6 +94,19 @@ def _item_of(item: Any, place: str) -> _Item:
     return checked(_Item, place, item)
 
 
-def _location(text: str) -> str | Path:
-    """A path, or the address of a hub's dataset, which a Path would change."""
-    return text if is_hub_location(text) else Path(text)
+def entry_of(name: str, path: str | Path, split: str | None = None) -> dict[str, Any]:
+    """A data file's entry in the plan; `PATH#SPLIT` names one of several splits."""
+    where, after = _path_and_split(str(path))
+    return {"name": name, "path": where, "split": split or after}
+
+
+def name_of_path(path: str | Path) -> str:
+    """What a data file is called, whichever of its splits is named."""
+    return data_name(_path_and_split(str(path))[0])
+
+
+def _path_and_split(path: str) -> tuple[str, str | None]:
+    # Behind a file, # names the entry of a registry, which is part of the path.
+    where, _, split = path.rpartition("#")
+    names_split = where and (is_hub_location(where) or Path(where).is_dir())
+    return (where, split) if names_split else (path, None)

@@ -1,12 +1,8 @@
-"""Data files as the plan has them, and Loracle's messages in the words of this interface."""
+"""Loracle's messages in the words of this interface."""
 
 from __future__ import annotations
 
 import re
-from pathlib import Path
-from typing import Any
-
-from loracle.plan.locations import is_hub_location
 
 # Settings as the plan calls them, and as a caller of these functions knows them.
 _NAMES = {
@@ -26,14 +22,6 @@ _NAMES = {
     ),
     r"with --out\b": "(result_output_path, output_dir)",
 }
-
-
-def entry_of(name: str, path: str | Path, split: str | None = None) -> dict[str, Any]:
-    """A data file's entry in the plan; `PATH#SPLIT` names one of several splits."""
-    where, _, after = str(path).rpartition("#")
-    if where and (is_hub_location(where) or Path(where).is_dir()):
-        return {"name": name, "path": where, "split": split or after}
-    return {"name": name, "path": str(path), "split": split}
 
 
 def in_our_words(message: str) -> str:
