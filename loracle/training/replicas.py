@@ -16,7 +16,7 @@ import shutil
 import tempfile
 import time
 import weakref
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
@@ -24,6 +24,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from loracle.errors import ModelError, ReplicaError, TrialError
 from loracle.forest.trie import IntArray, Sequences
@@ -31,6 +32,7 @@ from loracle.model import adapter
 from loracle.model.base import BaseModel
 from loracle.run_folder import signals
 from loracle.run_folder.environment import num_cpus
+from loracle.safety.storage_errors import writing
 from loracle.training.budget import TokenBudget
 from loracle.training.exchange import Exchange, FlatAdapter, Transport, transport_for
 from loracle.training.replica_process import ReplicaProcess
@@ -189,7 +191,6 @@ class _Running:
                 self.folder / "meeting", 0, self.num_replicas, self._transport,
                 _PATIENCE_SECONDS,
             )  # fmt: skip
-        self._exchange.still_waiting = self._require_all
         for process in self._processes:
             process.answer(_PATIENCE_SECONDS)
 
@@ -198,8 +199,9 @@ class _Running:
     ) -> None:
         """Give all of them the adapter and the rows."""
         adapter.save(adapted, folder / "adapter")
-        for name, values in sequences._asdict().items():
-            np.save(folder / f"{name}.npy", values, allow_pickle=False)
+        with writing(folder):
+            for name, values in sequences._asdict().items():
+                np.save(folder / f"{name}.npy", values, allow_pickle=False)
         parameters = [[name, list(p.shape)] for name, p in adapter.trainable(adapted)]
         values = {"folder": str(folder), "settings": settings, "parameters": parameters}
         self.tell_all(do="train", **values)
@@ -218,12 +220,21 @@ class _Running:
         for process in self._processes:
             yield process.answer(_PATIENCE_SECONDS + _PATIENCE_TIMES * own_seconds)
 
-    def exchange(self, how: Callable[[Exchange], None]) -> None:
-        """Send or receive tensors."""
+    def copy_from_here(self, flat: Tensor) -> None:
+        """Overwrite all buffers with this process'."""
+        with self._naming_the_dead():
+            self._connected.copy_from_first(flat, self._require_all)
+
+    def sum_here(self, flat: Tensor) -> None:
+        """Add all buffers up in this process'."""
+        with self._naming_the_dead():
+            self._connected.sum_at_first(flat, self._require_all)
+
+    @property
+    def _connected(self) -> Exchange:
         assert self._exchange is not None, "replicas are connected when they are loaded"
         self._exchange.patience_seconds = _PATIENCE_SECONDS
-        with self._naming_the_dead():
-            how(self._exchange)
+        return self._exchange
 
     def close(self) -> None:
         # First the processes: a connection to one that hangs would not end.
@@ -276,7 +287,7 @@ class _Team:
                 budget_tokens=budget_tokens,
             )
         weights = self._flat.weights()
-        self._running.exchange(lambda exchange: exchange.copy_from_first(weights))
+        self._running.copy_from_here(weights)
         self._began = time.perf_counter()
         own: IntArray = rows[shares[0]]
         return own
@@ -290,7 +301,7 @@ class _Team:
             if answer["budget_tokens"] < budget.budget_tokens:
                 budget.lower(step, answer["budget_tokens"])
         gradients = self._flat.gradients()
-        self._running.exchange(lambda exchange: exchange.sum_at_first(gradients))
+        self._running.sum_here(gradients)
         self._flat.set_gradients(gradients)
         return PartDone(loss, tokens_computed)
 
