@@ -7,16 +7,21 @@ import os
 import signal
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
 
 from loracle.errors import PlanError
-from loracle.experiment import attempt, setup
+from loracle.experiment import attempt, foreseeing, setup
 from loracle.files import read_json_lines
+from loracle.forecast.machines import Machine
+from loracle.forecast.work import Rows
+from loracle.forest.trie import Sequences
 from loracle.model.base import BaseSource
 from loracle.plan import fingerprint, freeze, load_plan
 from loracle.training import replica_process
+from tests.forecast.test_forecast import SEVEN_B
 from tests.small_run import World, make_world
 from tests.training.test_loop import relative_error, tiny_base
 
@@ -103,3 +108,20 @@ def test_more_replicas_than_processors_are_a_warning(monkeypatch):
     assert said == [
         "training.data_parallel: 3 processes share 2 processor cores, which is slower than 2"
     ]
+
+
+def test_replicas_on_a_processor_share_its_memory(world):
+    shape = dataclasses.replace(SEVEN_B, device_type="cpu")
+    memory = shape.weight_bytes + 30 * 10**9
+    rows = [Rows("a", Sequences.of([[1, 2, 3]]), np.zeros(1, np.int64))]
+    budgets = []
+    for number, device_type in ((1, "cpu"), (2, "cpu"), (2, "cuda")):
+        plan = load_plan(
+            candidates=[world.root / "a.jsonl"],
+            evaluations=[world.root / "test.jsonl"],
+            overrides=[f"training.data_parallel={number}"],
+        )
+        machine = Machine("here", device_type, 1, memory, 1e11, 1e10, is_here=True)
+        budgets.append(foreseeing._choice(plan, shape, machine, rows).budget_tokens)
+    assert budgets[0] > budgets[1]
+    assert budgets[2] > budgets[1]
