@@ -1,6 +1,6 @@
 """The processes that share in a training on several devices, as its own process sees them.
 
-    with replicas.training(adapted, sequences, settings) as team:
+    with replicas.training(adapted, sequences, groups, settings) as team:
         own = team.begin(...)        weights to all, rows to each
         done = team.add_up(...)      gradients, losses and tokens from all
 
@@ -80,7 +80,7 @@ class Replicas:
 
     @contextmanager
     def training(
-        self, adapted: Any, sequences: Sequences, settings: Mapping[str, Any]
+        self, adapted: Any, sequences: Sequences, groups: IntArray, settings: Mapping[str, Any]
     ) -> Iterator[_Team]:
         """Share one training. settings: the fields of TrainingSettings.
 
@@ -95,7 +95,7 @@ class Replicas:
             running = self._started(num_threads)
             with tempfile.TemporaryDirectory(prefix="training-", dir=running.folder) as folder:
                 running.begin_training(Path(folder), adapted, sequences, settings)
-            yield _Team(running, adapted, forest=bool(settings["forest"]))
+            yield _Team(running, adapted, groups, forest=bool(settings["forest"]))
             running.tell_all(do="end")
         except BaseException:
             # Their state is unknown; and whoever stops the run must leave none behind.
@@ -268,15 +268,16 @@ class _Running:
 class _Team:
     """One training under way, with replicas."""
 
-    def __init__(self, running: _Running, adapted: Any, *, forest: bool) -> None:
-        self._running, self._forest = running, forest
+    def __init__(self, running: _Running, adapted: Any, groups: IntArray, *, forest: bool) -> None:
+        self._running, self._groups, self._forest = running, groups, forest
         self._flat = FlatAdapter(dict(adapter.trainable(adapted)))
         self._began = 0.0
 
     def begin(self, step: int, rows: IntArray, batch: Sequences, budget_tokens: int) -> IntArray:
         """Give every replica its rows, and this process' weights."""
         assert batch.weights is not None, "training needs loss weights"
-        shares = shares_of(batch, self._running.num_replicas, forest=self._forest)
+        num_shares = self._running.num_replicas
+        shares = shares_of(batch, self._groups[rows], num_shares, forest=self._forest)
         for rank, share in enumerate(shares[1:], 1):
             self._running.tell(
                 rank,
