@@ -10,12 +10,13 @@ up. The two adapters are compared, too.
 from __future__ import annotations
 
 import os
+import platform
 import statistics
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
-from turns import argument_parser, processor_name, write_result
+from turns import argument_parser, write_result
 
 from loracle.data.reading.dataset import read_examples
 from loracle.data.rendering.renderer import Renderer
@@ -114,6 +115,13 @@ def turn(
 def seconds(turn: Turn) -> list[float]:
     """Of the steps after the first."""
     return [round(step.seconds, 2) for step in turn.steps[1:]]
+
+
+def processor_name(cpu_info: Path = Path("/proc/cpuinfo")) -> str:
+    """As Linux names it; elsewhere what Python knows."""
+    lines = cpu_info.read_text().splitlines() if cpu_info.is_file() else []
+    models = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return models[0] if models else platform.processor()
 
 
 def compared(alone: list[Turn], shared: list[Turn]) -> dict[str, Any]:

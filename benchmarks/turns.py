@@ -76,13 +76,6 @@ def ratio(peer_seconds: list[float], our_seconds: list[float]) -> dict[str, Any]
     }
 
 
-def processor_name(cpu_info: Path = Path("/proc/cpuinfo")) -> str:
-    """As Linux names it; elsewhere what Python knows."""
-    lines = cpu_info.read_text().splitlines() if cpu_info.is_file() else []
-    models = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
-    return models[0] if models else platform.processor()
-
-
 def write_result(name: str | None, benchmark: str, figures: dict[str, Any]) -> None:
     """Print the figures, and write them with what they were measured on."""
     packages = {package: version(package) for package in ("torch", "transformers", "peft", "numpy")}

@@ -222,7 +222,7 @@ def _replicas(number: int, base: BaseModel, weights: str, report: Reporter) -> R
     if number == 1:
         return None
     cores = num_cpus()
-    if base.device.type == "cpu" and cores is not None and number > cores:
+    if base.device.type == "cpu" and number > cores:
         report.emit(
             "warning",
             message=f"training.data_parallel: {number} processes share "

@@ -53,11 +53,11 @@ def version_changes(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[s
     ]
 
 
-def num_cpus() -> int | None:
+def num_cpus() -> int:
     """The processors this process may use, which in a container are fewer than there are."""
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
-    return os.cpu_count()
+    return os.cpu_count() or 1
 
 
 def _version(package: str) -> str | None:

@@ -142,7 +142,7 @@ def _devices(own: torch.device, num_replicas: int) -> list[str]:
 
 def _threads_of_each(num_replicas: int) -> int:
     """torch's threads in each process, so that together they use the processors there are."""
-    return max(1, min(torch.get_num_threads(), (num_cpus() or 1) // num_replicas))
+    return max(1, min(torch.get_num_threads(), num_cpus() // num_replicas))
 
 
 class _Running:
