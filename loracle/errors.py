@@ -9,9 +9,9 @@
     │   ├── StorageError               the system refused to read or write a file
     │   └── MissingExtraError          an optional package is not installed
     └── TrialError                     one trial failed while it ran: recorded, the others go on
+        ├── ReplicaError               a process that shared in a training was lost
         ├── NonFiniteError             loss or gradient is NaN or infinite
-        ├── OutOfMemoryError           even the smallest micro-batch does not fit
-        └── ReplicaError               a process that shared in a training was lost
+        └── OutOfMemoryError           even the smallest micro-batch does not fit
 
 A message says what is wrong, where, what was found, and what to do. Several problems of one
 check travel together in one error: `problems` holds them one by one.
@@ -84,6 +84,10 @@ class TrialError(LoracleError):
     """One trial failed while it ran. It is recorded with its reason and the others go on."""
 
 
+class ReplicaError(TrialError):
+    """A process that shared in a training was lost. The same attempt may succeed later."""
+
+
 class NonFiniteError(TrialError):
     """The loss or the gradient became NaN or infinite."""
 
@@ -101,7 +105,3 @@ def reworded(words: Callable[[str], str]) -> Iterator[None]:
         raise type(error)([words(problem) for problem in error.problems]) from error
     except TrialError as error:
         raise type(error)(words(str(error))) from error
-
-
-class ReplicaError(TrialError):
-    """A process that shared in a training was lost. The same attempt may succeed later."""

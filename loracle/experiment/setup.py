@@ -36,8 +36,9 @@ from loracle.model.self_test import SelfTest
 from loracle.model.source import model_source
 from loracle.model.tokenizer import Tokenizing
 from loracle.plan import GenerationPlan, Plan, TrainingPlan
+from loracle.run_folder.environment import num_cpus
 from loracle.run_folder.reporter import Reporter
-from loracle.text import seconds_of
+from loracle.text import counted, seconds_of
 from loracle.training.loop import AUTO_BUDGET_TOKENS, TrainingSettings
 from loracle.training.replicas import Replicas
 from loracle.training.saving import BY_COST, CheckpointInterval
@@ -204,7 +205,6 @@ def prepare(
             f"evaluation.metrics: {NLL_METRIC} needs the prefix forest, and {self_test.detail}"
         )
     weights = base_fingerprint(base.model)
-    num_replicas = plan.training.data_parallel
     setup = ExperimentSetup(
         base=base,
         base_fingerprint=weights,
@@ -221,9 +221,23 @@ def prepare(
         reporter=report,
         plan_fingerprint=plan_fingerprint,
         reasoning_end=plan.generation.reasoning_end,
-        replicas=Replicas(base, weights, num_replicas) if num_replicas > 1 else None,
+        replicas=_replicas(plan.training.data_parallel, base, weights, report),
     )
     return setup, self_test
+
+
+def _replicas(number: int, base: BaseModel, weights: str, report: Reporter) -> Replicas | None:
+    """What shares in every training; None where this process trains alone."""
+    if number == 1:
+        return None
+    cores = num_cpus()
+    if base.device.type == "cpu" and number > cores:
+        report.emit(
+            "warning",
+            message=f"training.data_parallel: {number} processes share "
+            f"{counted(cores, 'processor core')}, which is slower than {cores}",
+        )
+    return Replicas(base, weights, number)
 
 
 def training_settings(plan: TrainingPlan, device_type: str, *, forest: bool) -> TrainingSettings:

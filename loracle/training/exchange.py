@@ -44,7 +44,6 @@ class Exchange:
     """The connection of one replica with the others.
 
     patience_seconds: how long the slowest of the others may keep this one waiting.
-    still_waiting: called again and again while it waits; it may raise.
     """
 
     def __init__(
@@ -58,7 +57,6 @@ class Exchange:
         store = dist.FileStore(str(meeting_file), num_replicas)
         self._transport = transport
         self.patience_seconds = patience_seconds
-        self.still_waiting: Callable[[], None] = lambda: None
         if transport == "nccl":
             # Whoever has set another interface knows why.
             os.environ.setdefault("NCCL_SOCKET_IFNAME", "lo")
@@ -73,17 +71,20 @@ class Exchange:
         self._group = dist.ProcessGroupGloo(store, rank, num_replicas, options)
         self._group._set_default_timeout(timedelta(seconds=patience_seconds))
 
-    def sum_at_first(self, flat: Tensor) -> None:
-        """Add up everyone's buffer, in place, at replica 0. Elsewhere it is undefined after."""
+    def sum_at_first(self, flat: Tensor, still_waiting: Callable[[], None]) -> None:
+        """Add up everyone's buffer, in place, at replica 0. Elsewhere it is undefined after.
+
+        still_waiting: called again and again meanwhile; it may raise.
+        """
         options = dist.ReduceOptions()
         options.rootRank = _ROOT
-        self._exchanged(flat, lambda tensor: self._group.reduce([tensor], options))
+        self._exchanged(flat, lambda on: self._group.reduce([on], options), still_waiting)
 
-    def copy_from_first(self, flat: Tensor) -> None:
+    def copy_from_first(self, flat: Tensor, still_waiting: Callable[[], None]) -> None:
         """Overwrite everyone's buffer with replica 0's."""
         options = dist.BroadcastOptions()
         options.rootRank = _ROOT
-        self._exchanged(flat, lambda tensor: self._group.broadcast([tensor], options))
+        self._exchanged(flat, lambda on: self._group.broadcast([on], options), still_waiting)
 
     def close(self) -> None:
         """End the connections. No replica waits for another one."""
@@ -92,13 +93,15 @@ class Exchange:
             abort()
         del self._group
 
-    def _exchanged(self, flat: Tensor, start: Callable[[Tensor], Any]) -> None:
+    def _exchanged(
+        self, flat: Tensor, start: Callable[[Tensor], Any], still_waiting: Callable[[], None]
+    ) -> None:
         staged = flat.cpu() if self._transport == "gloo" else flat
         work = start(staged)
         # Waiting in one piece would leave signals and the death of a replica unheard.
         until = time.monotonic() + self.patience_seconds
         while not work.is_completed():
-            self.still_waiting()
+            still_waiting()
             if time.monotonic() > until:
                 raise RuntimeError(f"no answer for {self.patience_seconds:.0f} seconds")
             time.sleep(_POLL_SECONDS)

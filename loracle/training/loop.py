@@ -178,7 +178,7 @@ def _team(
 ) -> AbstractContextManager[Team]:
     if replicas is None:
         return nullcontext(ALONE)
-    return replicas.training(adapted, rows.sequences, dataclasses.asdict(settings))
+    return replicas.training(adapted, rows.sequences, rows.groups, dataclasses.asdict(settings))
 
 
 def _optimizer(parameters: Iterable[Tensor], settings: TrainingSettings) -> torch.optim.AdamW:

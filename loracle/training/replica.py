@@ -86,7 +86,6 @@ class _Replica:
     def connect(self, **values: Any) -> None:
         values["meeting_file"] = Path(values["meeting_file"])
         self._exchange = Exchange(**values)
-        self._exchange.still_waiting = self._require_parent
         self._channel.answer(connected=True)
 
     def train(
@@ -112,17 +111,15 @@ class _Replica:
             )
             with mode:
                 self._channel.answer(ready=True)
-                training = _Training(base, adapted, sequences, plain, exchange, self._channel)
+                training = _Training(
+                    base, adapted, sequences, plain, exchange, self._channel, self._parent
+                )
                 for command in commands:
                     if command.pop("do") == "end":
                         break
                     training.step(**command)
         finally:
             adapter.detach(adapted)
-
-    def _require_parent(self) -> None:
-        if os.getppid() != self._parent:
-            raise ReplicaError("the process that trains is gone")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -133,19 +130,24 @@ class _Training:
     settings: TrainingSettings
     exchange: Exchange
     channel: _Channel
+    parent: int
 
     def step(self, step: int, rows: list[int], total_weight: float, budget_tokens: int) -> None:
         """Take the weights, compute the rows, give the gradient."""
         flat = FlatAdapter(dict(adapter.trainable(self.adapted)))
         weights = flat.weights()
-        self.exchange.copy_from_first(weights)
+        self.exchange.copy_from_first(weights, self._require_parent)
         flat.set_weights(weights)
         own: IntArray = np.array(rows, np.int64)
         budget = TokenBudget(budget_tokens, lambda event: None)
         part = Part(take(self.sequences, own), total_weight)
         done = step_gradient(self.base, self.adapted, part, step, self.settings, budget)
         self.channel.answer(**done._asdict(), budget_tokens=budget.budget_tokens)
-        self.exchange.sum_at_first(flat.gradients())
+        self.exchange.sum_at_first(flat.gradients(), self._require_parent)
+
+    def _require_parent(self) -> None:
+        if os.getppid() != self.parent:
+            raise ReplicaError("the process that trains is gone")
 
 
 def _loaded(source: BaseSource, device: str) -> BaseModel:

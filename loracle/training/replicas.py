@@ -1,6 +1,6 @@
 """The processes that share in a training on several devices, as its own process sees them.
 
-    with replicas.training(adapted, sequences, settings) as team:
+    with replicas.training(adapted, sequences, groups, settings) as team:
         own = team.begin(...)        weights to all, rows to each
         done = team.add_up(...)      gradients, losses and tokens from all
 
@@ -16,7 +16,7 @@ import shutil
 import tempfile
 import time
 import weakref
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
@@ -24,6 +24,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from loracle.errors import ModelError, ReplicaError, TrialError
 from loracle.forest.trie import IntArray, Sequences
@@ -31,6 +32,7 @@ from loracle.model import adapter
 from loracle.model.base import BaseModel
 from loracle.run_folder import signals
 from loracle.run_folder.environment import num_cpus
+from loracle.safety.storage_errors import writing
 from loracle.training.budget import TokenBudget
 from loracle.training.exchange import Exchange, FlatAdapter, Transport, transport_for
 from loracle.training.replica_process import ReplicaProcess
@@ -78,7 +80,7 @@ class Replicas:
 
     @contextmanager
     def training(
-        self, adapted: Any, sequences: Sequences, settings: Mapping[str, Any]
+        self, adapted: Any, sequences: Sequences, groups: IntArray, settings: Mapping[str, Any]
     ) -> Iterator[_Team]:
         """Share one training. settings: the fields of TrainingSettings.
 
@@ -93,7 +95,7 @@ class Replicas:
             running = self._started(num_threads)
             with tempfile.TemporaryDirectory(prefix="training-", dir=running.folder) as folder:
                 running.begin_training(Path(folder), adapted, sequences, settings)
-            yield _Team(running, adapted, forest=bool(settings["forest"]))
+            yield _Team(running, adapted, groups, forest=bool(settings["forest"]))
             running.tell_all(do="end")
         except BaseException:
             # Their state is unknown; and whoever stops the run must leave none behind.
@@ -140,7 +142,7 @@ def _devices(own: torch.device, num_replicas: int) -> list[str]:
 
 def _threads_of_each(num_replicas: int) -> int:
     """torch's threads in each process, so that together they use the processors there are."""
-    return max(1, min(torch.get_num_threads(), (num_cpus() or 1) // num_replicas))
+    return max(1, min(torch.get_num_threads(), num_cpus() // num_replicas))
 
 
 class _Running:
@@ -189,7 +191,6 @@ class _Running:
                 self.folder / "meeting", 0, self.num_replicas, self._transport,
                 _PATIENCE_SECONDS,
             )  # fmt: skip
-        self._exchange.still_waiting = self._require_all
         for process in self._processes:
             process.answer(_PATIENCE_SECONDS)
 
@@ -198,8 +199,9 @@ class _Running:
     ) -> None:
         """Give all of them the adapter and the rows."""
         adapter.save(adapted, folder / "adapter")
-        for name, values in sequences._asdict().items():
-            np.save(folder / f"{name}.npy", values, allow_pickle=False)
+        with writing(folder):
+            for name, values in sequences._asdict().items():
+                np.save(folder / f"{name}.npy", values, allow_pickle=False)
         parameters = [[name, list(p.shape)] for name, p in adapter.trainable(adapted)]
         values = {"folder": str(folder), "settings": settings, "parameters": parameters}
         self.tell_all(do="train", **values)
@@ -218,12 +220,21 @@ class _Running:
         for process in self._processes:
             yield process.answer(_PATIENCE_SECONDS + _PATIENCE_TIMES * own_seconds)
 
-    def exchange(self, how: Callable[[Exchange], None]) -> None:
-        """Send or receive tensors."""
+    def copy_from_here(self, flat: Tensor) -> None:
+        """Overwrite all buffers with this process'."""
+        with self._naming_the_dead():
+            self._connected.copy_from_first(flat, self._require_all)
+
+    def sum_here(self, flat: Tensor) -> None:
+        """Add all buffers up in this process'."""
+        with self._naming_the_dead():
+            self._connected.sum_at_first(flat, self._require_all)
+
+    @property
+    def _connected(self) -> Exchange:
         assert self._exchange is not None, "replicas are connected when they are loaded"
         self._exchange.patience_seconds = _PATIENCE_SECONDS
-        with self._naming_the_dead():
-            how(self._exchange)
+        return self._exchange
 
     def close(self) -> None:
         # First the processes: a connection to one that hangs would not end.
@@ -257,15 +268,16 @@ class _Running:
 class _Team:
     """One training under way, with replicas."""
 
-    def __init__(self, running: _Running, adapted: Any, *, forest: bool) -> None:
-        self._running, self._forest = running, forest
+    def __init__(self, running: _Running, adapted: Any, groups: IntArray, *, forest: bool) -> None:
+        self._running, self._groups, self._forest = running, groups, forest
         self._flat = FlatAdapter(dict(adapter.trainable(adapted)))
         self._began = 0.0
 
     def begin(self, step: int, rows: IntArray, batch: Sequences, budget_tokens: int) -> IntArray:
         """Give every replica its rows, and this process' weights."""
         assert batch.weights is not None, "training needs loss weights"
-        shares = shares_of(batch, self._running.num_replicas, forest=self._forest)
+        num_shares = self._running.num_replicas
+        shares = shares_of(batch, self._groups[rows], num_shares, forest=self._forest)
         for rank, share in enumerate(shares[1:], 1):
             self._running.tell(
                 rank,
@@ -276,7 +288,7 @@ class _Team:
                 budget_tokens=budget_tokens,
             )
         weights = self._flat.weights()
-        self._running.exchange(lambda exchange: exchange.copy_from_first(weights))
+        self._running.copy_from_here(weights)
         self._began = time.perf_counter()
         own: IntArray = rows[shares[0]]
         return own
@@ -290,7 +302,7 @@ class _Team:
             if answer["budget_tokens"] < budget.budget_tokens:
                 budget.lower(step, answer["budget_tokens"])
         gradients = self._flat.gradients()
-        self._running.exchange(lambda exchange: exchange.sum_at_first(gradients))
+        self._running.sum_here(gradients)
         self._flat.set_gradients(gradients)
         return PartDone(loss, tokens_computed)
 

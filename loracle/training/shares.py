@@ -3,8 +3,8 @@
 A share is a set of whole sequences, so the sum of the shares' gradients is the step's. Two ways
 to cut are tried, and the one whose largest share is smaller is taken:
 
-    whole trees   sequences that share more than all of the batch do stay together; trees go, the
-                  largest first, to the share that has the least so far
+    whole trees   sequences of one prefix group stay together; trees go, the largest first, to
+                  the share that has the least so far
     one line      the sequences in sorted order, cut into runs; a tree that is cut costs its
                   shared prefix once more
 
@@ -20,9 +20,12 @@ import numpy as np
 from loracle.forest.trie import IntArray, Sequences, common_prefix_lengths
 
 
-def shares_of(batch: Sequences, num_shares: int, *, forest: bool) -> list[IntArray]:
+def shares_of(
+    batch: Sequences, groups: IntArray, num_shares: int, *, forest: bool
+) -> list[IntArray]:
     """The sequences of each share, in the batch's order. A share may be empty.
 
+    groups: the prefix group of every sequence (`prefix_groups`), shape (S,).
     forest: whether shared prefixes are computed once; padded batches compute them each time.
     """
     if num_shares == 1:
@@ -33,22 +36,23 @@ def shares_of(batch: Sequences, num_shares: int, *, forest: bool) -> list[IntArr
     order, common = common_prefix_lengths(batch)
     lengths = batch.lengths[order].tolist()
     shared = common.tolist()
-    by_tree = _by_tree(lengths, shared, num_shares)
+    by_tree = _by_tree(groups[order].tolist(), lengths, shared, num_shares)
     in_line = _in_line(lengths, shared, num_shares)
     smaller = min((by_tree, in_line), key=lambda cut: _largest(cut, lengths, shared))
     return _sorted([order[ranks].tolist() for ranks in smaller])
 
 
-def _by_tree(lengths: list[int], shared: list[int], num_shares: int) -> list[list[int]]:
+def _by_tree(
+    groups: list[int], lengths: list[int], shared: list[int], num_shares: int
+) -> list[list[int]]:
     """Ranks in sorted order, whole trees together."""
+    trees: dict[int, list[int]] = {}
+    for rank, group in enumerate(groups):
+        trees.setdefault(group, []).append(rank)
+    # What all share is computed in each share, whatever trees it has.
     of_all = min(shared[1:], default=0)
-    trees: list[list[int]] = []
-    for rank, prefix in enumerate(shared):
-        if rank == 0 or prefix <= of_all:
-            trees.append([])
-        trees[-1].append(rank)
-    costs = [sum(lengths[rank] - max(shared[rank], of_all) for rank in tree) for tree in trees]
-    return _balanced(trees, costs, num_shares)
+    costs = [_tokens(tree, lengths, shared) - of_all for tree in trees.values()]
+    return _balanced(list(trees.values()), costs, num_shares)
 
 
 def _balanced(

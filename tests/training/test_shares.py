@@ -7,9 +7,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from loracle.forest.ordering import prefix_groups
 from loracle.forest.trie import Sequences, num_forest_nodes
 from loracle.training.loop import take
 from loracle.training.shares import shares_of
+
+
+def cut(batch: Sequences, num_shares: int, *, forest: bool = True) -> list[np.ndarray]:
+    return shares_of(batch, prefix_groups(batch), num_shares, forest=forest)
 
 
 def batch_of(texts: list[str]) -> Sequences:
@@ -21,9 +26,7 @@ def computed(batch: Sequences, share: np.ndarray) -> int:
 
 
 def largest(batch: Sequences, num_shares: int) -> int:
-    return max(
-        computed(batch, share) for share in shares_of(batch, num_shares, forest=True) if len(share)
-    )
+    return max(computed(batch, share) for share in cut(batch, num_shares) if len(share))
 
 
 @settings(max_examples=200, deadline=None)
@@ -34,7 +37,7 @@ def largest(batch: Sequences, num_shares: int) -> int:
 )
 def test_every_sequence_is_in_one_share(texts, num_shares, forest):
     batch = batch_of(texts)
-    shares = shares_of(batch, num_shares, forest=forest)
+    shares = cut(batch, num_shares, forest=forest)
     assert len(shares) == num_shares
     assert sorted(np.concatenate(shares).tolist()) == list(range(len(texts)))
 
@@ -56,11 +59,14 @@ def passages(num_questions: list[int]) -> list[str]:
 
 def test_whole_trees_stay_together_where_that_is_even():
     texts = passages([4, 4, 4, 4])
-    for share in shares_of(batch_of(texts), 2, forest=True):
-        assert sorted({row // 4 for row in share.tolist()}) == sorted(
-            {row // 4 for row in share.tolist() for _ in range(4)}
-        )
+    for share in cut(batch_of(texts), 2):
         assert len(share) == 8
+        assert len({row // 4 for row in share.tolist()}) == 2
+
+
+def test_trees_that_begin_alike_are_trees_all_the_same():
+    texts = [f"template The {p * 100} {q}" for p in "ABCD" for q in range(4)]
+    for share in cut(batch_of(texts), 2):
         assert len({row // 4 for row in share.tolist()}) == 2
 
 
@@ -72,19 +78,19 @@ def test_a_tree_is_cut_where_one_share_would_have_too_much():
 
 def test_padded_batches_are_shared_by_length():
     batch = batch_of(["a" * 100, "b" * 40, "c" * 30, "d" * 30])
-    shares = shares_of(batch, 2, forest=False)
+    shares = cut(batch, 2, forest=False)
     assert [share.tolist() for share in shares] == [[0], [1, 2, 3]]
 
 
 def test_sequences_that_share_nothing_go_to_the_emptiest():
     batch = batch_of(["a" * 9, "b" * 7, "c" * 6, "d" * 5, "e" * 5])
-    sizes = [int(batch.lengths[share].sum()) for share in shares_of(batch, 2, forest=True)]
+    sizes = [int(batch.lengths[share].sum()) for share in cut(batch, 2)]
     assert max(sizes) <= 17
 
 
 @pytest.mark.parametrize("num_shares", [2, 3])
 def test_the_shares_are_the_same_each_time(num_shares):
     batch = batch_of(passages([3, 1, 5, 2]))
-    first = [share.tolist() for share in shares_of(batch, num_shares, forest=True)]
-    again = [share.tolist() for share in shares_of(batch, num_shares, forest=True)]
+    first = [share.tolist() for share in cut(batch, num_shares)]
+    again = [share.tolist() for share in cut(batch, num_shares)]
     assert first == again
