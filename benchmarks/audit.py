@@ -93,7 +93,7 @@ def _with_memory(found: dict[str, Any], tree: Path, folder: Path, size: int) -> 
 def run(folder: Path, tree: Path, what: str = "check") -> dict[str, Any]:
     """Check the folder's files by the Loracle in `tree`, in a process of its own."""
     environment = {
-        **os.environ,
+        **{name: value for name, value in os.environ.items() if name != "LORACLE_CACHE"},
         "PYTHONPATH": str(tree),
         "OMP_NUM_THREADS": "1",
         "OPENBLAS_NUM_THREADS": "1",

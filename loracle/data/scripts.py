@@ -61,6 +61,11 @@ def guessed_texts(examples: Sequence[Example]) -> list[str]:
     return [_text(example)[:_MAX_GUESSED_CHARACTERS] for example in _sample(examples)]
 
 
+def all_language_shares(texts: Sequence[Sequence[str]]) -> list[dict[str, float]]:
+    """`language_shares` of several datasets."""
+    return [language_shares(of_one) if of_one else {} for of_one in texts]
+
+
 def language_shares(texts: Sequence[str]) -> dict[str, float]:
     """The share of each language (ISO 639-1) of the texts long enough to tell."""
     import py3langid

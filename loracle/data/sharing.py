@@ -11,7 +11,7 @@ from itertools import pairwise
 
 from loracle.data.conversation import Conversation, Example
 from loracle.data.prompt_parts import passage_spans, question_spans
-from loracle.data.stored import Packed, StoredExamples, unpack
+from loracle.data.stored import StoredExamples
 from loracle.data.workers import ALONE, Workers
 from loracle.forest.limits import MAX_ROW_TOKENS
 from loracle.forest.trie import Sequences, num_forest_nodes
@@ -71,15 +71,7 @@ def character_sharing(
         return ALONE.begin(_measured, (examples, try_passage_first))
     # A row that is moved may lose white space, so that a few more are looked at.
     blocks = examples.first_blocks(MAX_MEASURED_CHARACTERS * 11 // 10)
-    return workers.begin(_measured_blocks, (blocks, try_passage_first))
-
-
-def _measured_blocks(task: tuple[list[Packed], bool]) -> Sharing:
-    blocks, try_passage_first = task
-    # Each block is given up once its rows are made.
-    blocks.reverse()
-    rows = (row for _ in range(len(blocks)) for row in unpack(blocks.pop()))
-    return _measured((rows, try_passage_first))
+    return workers.begin(_measured, (blocks, try_passage_first))
 
 
 def _measured(task: tuple[Iterable[Example], bool]) -> Sharing:

@@ -9,8 +9,10 @@ from __future__ import annotations
 
 import marshal
 import tempfile
+import threading
 from bisect import bisect_right
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import partial
 from itertools import islice
 from typing import Any, NamedTuple, TypeVar, overload
 
@@ -119,6 +121,28 @@ class Packed(NamedTuple):
     names: list[str]
 
 
+class PackedBlocks:
+    """Blocks that are read when they are unpacked, or when they go to another process."""
+
+    def __init__(self, blocks: Sequence[Callable[[], Packed]]) -> None:
+        self._blocks = blocks
+
+    def __reduce__(self) -> tuple[Callable[..., PackedBlocks], tuple[list[Packed]]]:
+        return _blocks_in_memory, ([read() for read in self._blocks],)
+
+    def __iter__(self) -> Iterator[Example]:
+        for read in self._blocks:
+            yield from unpack(read())
+
+
+def _blocks_in_memory(blocks: Sequence[Packed]) -> PackedBlocks:
+    return PackedBlocks([partial(_itself, block) for block in blocks])
+
+
+def _itself(block: Packed) -> Packed:
+    return block
+
+
 def unpack(block: Packed) -> Iterator[Example]:
     """The rows of a block."""
     content = memoryview(block.content)
@@ -151,6 +175,8 @@ class StoredExamples(Sequence[Example]):
     def __init__(self, stem: str) -> None:
         self._stem = stem
         self._file = tempfile.SpooledTemporaryFile(_MAX_BYTES_IN_MEMORY)  # noqa: SIM115
+        # A thread that hands blocks to another process reads them beside this one.
+        self._lock = threading.Lock()
         self._blocks: list[_Block] = []
         self._measures: list[Measures] = []
         self._bases = [0]
@@ -169,8 +195,9 @@ class StoredExamples(Sequence[Example]):
         """Add rows. num_before: how many rows of the reading came before the block."""
         if not len(block.numbers):
             return
-        self._file.seek(self._num_bytes)
-        self._file.write(block.content + block.digest)
+        with self._lock:
+            self._file.seek(self._num_bytes)
+            self._file.write(block.content + block.digest)
         self._blocks.append(
             _Block(
                 self._num_bytes,
@@ -191,15 +218,15 @@ class StoredExamples(Sequence[Example]):
         columns = zip(*self._measures, strict=True) if self._measures else ()
         return Measures(*map(np.concatenate, columns)) if columns else Measures.of(())
 
-    def first_blocks(self, num_characters: int) -> list[Packed]:
+    def first_blocks(self, num_characters: int) -> PackedBlocks:
         """The blocks of the first rows, which have so many characters together, if there are."""
-        blocks = []
-        for block, measures in zip(self._blocks, self._measures, strict=True):
+        num = 0
+        for measures in self._measures:
             if num_characters <= 0:
                 break
-            blocks.append(self._packed(block))
+            num += 1
             num_characters -= int(measures.characters.sum())
-        return blocks
+        return PackedBlocks([partial(self._packed, block) for block in self._blocks[:num]])
 
     @property
     def digests(self) -> Iterator[bytes] | None:
@@ -209,9 +236,13 @@ class StoredExamples(Sequence[Example]):
         return map(self._digest, self._blocks)
 
     def _digest(self, block: _Block) -> bytes:
-        self._file.seek(block.position + int(block.sizes.sum()))
-        digest: bytes = self._file.read(block.digest_bytes)
-        return digest
+        return self._read(block.position + int(block.sizes.sum()), block.digest_bytes)
+
+    def _read(self, position: int, num_bytes: int) -> bytes:
+        with self._lock:
+            self._file.seek(position)
+            content: bytes = self._file.read(num_bytes)
+        return content
 
     def mapped(
         self, function: Callable[[list[Example]], Found], workers: Workers
@@ -239,13 +270,11 @@ class StoredExamples(Sequence[Example]):
             raise IndexError(place)
         number = bisect_right(self._bases, row) - 1
         block, at = self._blocks[number], row - self._bases[number]
-        self._file.seek(block.position + int(block.sizes[:at].sum()))
-        content = self._file.read(int(block.sizes[at]))
+        content = self._read(block.position + int(block.sizes[:at].sum()), int(block.sizes[at]))
         return _example(content, block.files, self._name(block, int(block.numbers[at])))
 
     def _packed(self, block: _Block) -> Packed:
-        self._file.seek(block.position)
-        content = self._file.read(int(block.sizes.sum()))
+        content = self._read(block.position, int(block.sizes.sum()))
         names = [self._name(block, number) for number in block.numbers.tolist()]
         return Packed(content, block.sizes, block.files, names)
 

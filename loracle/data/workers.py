@@ -33,7 +33,6 @@ Found = TypeVar("Found")
 MAX_PROCESSES = 8
 """Each one has a memory of its own."""
 
-_LENGTH_BYTES = 8
 _SECONDS_TO_END = 5.0
 _START = "import sys; sys.path[:] = __import__('json').loads(sys.argv[1]); " + (
     "from loracle.data.workers import serve; serve()"
@@ -189,7 +188,7 @@ class _Child:
         try:
             _send(process.stdin, (function, task))
             is_error, found = _receive(process.stdout)
-        except (OSError, EOFError, ValueError):
+        except (OSError, EOFError, ValueError, pickle.PickleError):
             self._process = None
             process.kill()
             process.wait()
@@ -233,19 +232,10 @@ def serve() -> None:
 
 
 def _send(stream: IO[bytes], value: object) -> None:
-    data = pickle.dumps(value, pickle.HIGHEST_PROTOCOL)
-    stream.write(len(data).to_bytes(_LENGTH_BYTES, "little"))
-    stream.write(data)
+    # Straight into the pipe: large values are never in memory twice.
+    pickle.dump(value, stream, pickle.HIGHEST_PROTOCOL)
     stream.flush()
 
 
 def _receive(stream: IO[bytes]) -> Any:
-    length = int.from_bytes(_exactly(stream, _LENGTH_BYTES), "little")
-    return pickle.loads(_exactly(stream, length))
-
-
-def _exactly(stream: IO[bytes], num_bytes: int) -> bytes:
-    data = stream.read(num_bytes)
-    if len(data) < num_bytes:
-        raise EOFError
-    return data
+    return pickle.load(stream)

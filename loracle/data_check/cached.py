@@ -17,7 +17,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import loracle
 from loracle.data.holdout import Holdout
 from loracle.data.reading.dataset import NUM_SHOWN_PROBLEMS
 from loracle.data.rendering.renderer import Renderer
@@ -25,6 +24,7 @@ from loracle.data.workers import beside
 from loracle.data_check.card import summary_lines
 from loracle.data_check.datasets import load_renderer, renderer_of, unused_holdout
 from loracle.data_check.examine import FittedSet, examine, ready_sets, render_all
+from loracle.data_check.kept import program_sha256 as _program_sha256
 from loracle.data_check.result import CHECK_VERSION, Intake, Ready
 from loracle.errors import DataError, RunFolderError
 from loracle.files import read_json
@@ -142,16 +142,6 @@ def _refusals(recorded: Mapping[str, Any]) -> dict[str, str]:
         if dataset["kind"] == "candidate"
     }
     return {name: reason for name, reason in refusals.items() if reason}
-
-
-def _program_sha256() -> str:
-    """The hash of Loracle's own source: another version may find something else."""
-    root = Path(loracle.__file__).parent
-    digest = hashlib.sha256()
-    for path in sorted(root.rglob("*.py")):
-        digest.update(f"{path.relative_to(root).as_posix()}\n".encode())
-        digest.update(path.read_bytes())
-    return digest.hexdigest()
 
 
 def _rows_sha256(fitted: Sequence[FittedSet]) -> str:

@@ -19,6 +19,7 @@ from loracle.data.workers import ALONE, Workers, beside
 from loracle.data_check.advice import holdout_problems, note_problem
 from loracle.data_check.examine import check
 from loracle.data_check.inspection import Inspected, inspect_row
+from loracle.data_check.kept import keep, kept_check, key_of
 from loracle.data_check.result import Check, Intake, Kind
 from loracle.errors import DataError, PlanError, UserError
 from loracle.model.max_length import LengthLimit, length_limit, shape_of
@@ -67,11 +68,12 @@ def check_files(
         )
     trained = [_with_settings(file, settings) for file in candidates]
     asked = [_with_settings(file, settings) for file in evaluations]
+    if plan is None and not overrides and not model:
+        return _check_characters(*named_files(trained, asked))
     with beside() as workers:
-        if plan is None and not overrides:
+        if plan is None and not overrides and model:
             files = named_files(trained, asked)
-            named = ModelPlan(name=model) if model else None
-            renderer = load_renderer(named, TrainingPlan()) if named else None
+            renderer = load_renderer(ModelPlan(name=model), TrainingPlan())
             datasets = read_datasets(*files, workers)
             return check(datasets, renderer, GenerationPlan().max_new_tokens, workers)
         loaded = load_plan(
@@ -90,6 +92,20 @@ def check_files(
             workers,
         )
     return replace(checked, holdout=holdout, remarks=unused_holdout(loaded))
+
+
+def _check_characters(
+    candidates: Sequence[CandidatePlan], evaluations: Sequence[EvaluationPlan]
+) -> Check:
+    """Check files without a tokenizer; large ones that were checked before are not read again."""
+    key = key_of(candidates, evaluations)
+    if key is not None and (known := kept_check(key)) is not None:
+        return known
+    with beside() as workers:
+        checked = check(read_datasets(candidates, evaluations, workers), workers=workers)
+    if key is not None:
+        keep(key, checked)
+    return checked
 
 
 def _with_settings(file: DataFile, settings: Mapping[str, object]) -> dict[str, object]:

@@ -10,13 +10,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
 
 from loracle.data.accounting import Accounting, RowNote, account
 from loracle.data.audit import AuditedSet, audited, extractiveness, findings, leakage
 from loracle.data.conversation import Example
 from loracle.data.rendering.renderer import Rendered, RenderedPrompt, Renderer
-from loracle.data.scripts import guessed_texts, language_shares
+from loracle.data.scripts import all_language_shares, guessed_texts
 from loracle.data.sharing import Sharing, character_sharing, sharing_of, with_passage_first
 from loracle.data.stored import StoredExamples
 from loracle.data.workers import ALONE, Workers
@@ -124,7 +123,12 @@ def examine(
     fitted: Sequence[FittedSet], renderer: Renderer | None, workers: Workers = ALONE
 ) -> Check:
     """Count and audit what was rendered by `renderer`."""
-    begun = [_begun(one, renderer, workers) for one in fitted]
+    # Of a few rows all is done before a process has started.
+    is_large = any(isinstance(one.examples, StoredExamples) for one in fitted)
+    doing = workers if is_large else ALONE
+    # One task: the model of languages is large, and one process loads it.
+    languages = doing.begin(all_language_shares, [guessed_texts(one.examples) for one in fitted])
+    sharings = [_sharing(one, renderer, doing) for one in fitted]
     rendered = {
         (one.dataset.kind, one.dataset.name): ready
         for one in fitted
@@ -133,13 +137,13 @@ def examine(
     audits = _audited([one.dataset for one in fitted], rendered, workers)
     evaluations = [audit for (kind, _), audit in audits.items() if kind == "evaluation"]
     reports, leakages = [], []
-    for one, in_progress in zip(fitted, begun, strict=True):
+    for one, sharing, in_languages in zip(fitted, sharings, languages(), strict=True):
         dataset = one.dataset
-        accounting, sharing, problems = _counted(one, in_progress)
+        accounting, problems = _counted(one, in_languages)
         audit = audits.get((dataset.kind, dataset.name))
         if audit and dataset.kind == "candidate":
             problems += difference_problems(audit, evaluations)
-        reports.append(_report(dataset, accounting, sharing, problems, audit))
+        reports.append(_report(dataset, accounting, sharing(), problems, audit))
         if audit and dataset.kind == "candidate":
             leakages += [leakage(audit, evaluation) for evaluation in evaluations]
             audit.forget()
@@ -154,38 +158,20 @@ def examine(
     )
 
 
-class _Begun(NamedTuple):
-    """What is computed beside the rest; each waits for its result."""
-
-    languages: Callable[[], dict[str, float]]
-    sharing: Callable[[], Sharing]
-
-
-def _begun(fitted: FittedSet, renderer: Renderer | None, workers: Workers) -> _Begun | None:
-    """Begin what of a dataset can be computed apart; None where there is nothing."""
-    ready = fitted.ready
-    if ready is None:
-        return None
-    # Of a few rows all is done before a process has started.
-    doing = workers if isinstance(fitted.examples, StoredExamples) else ALONE
-    languages = doing.begin(language_shares, guessed_texts(fitted.examples))
-    return _Begun(languages, _sharing(ready, renderer, fitted.dataset.kind, doing))
-
-
 def _counted(
-    fitted: FittedSet, begun: _Begun | None
-) -> tuple[Accounting | None, Sharing | None, list[Problem]]:
+    fitted: FittedSet, languages: Mapping[str, float]
+) -> tuple[Accounting | None, list[Problem]]:
     """Count one dataset; if it cannot be rendered, that is an error of the dataset."""
     dataset = fitted.dataset
     if fitted.error:
-        return None, None, [Problem("error", text) for text in fitted.error]
+        return None, [Problem("error", text) for text in fitted.error]
     accounting = account(
         fitted.examples,
         fitted.rows,
         dropped=fitted.dropped,
         shortened=fitted.shortened,
         num_held_out=dataset.num_held_out,
-        languages=begun.languages() if begun else {},
+        languages=languages,
     )
     problems = [*dataset.remarks, *loss_problems(dataset, accounting)]
     if fitted.num_joined:
@@ -195,20 +181,21 @@ def _counted(
     ready = fitted.ready
     if ready is not None and dataset.kind == "evaluation":
         problems += reference_length_problems(ready, fitted.max_new_tokens)
-    if ready is None or begun is None:
+    if ready is None:
         # An unusable candidate fails alone; without an evaluation set nothing can be compared.
         severity: Severity = "gated" if dataset.kind == "candidate" else "error"
         problems.append(Problem(severity, f"{dataset.path}: no row is left to use"))
-        return accounting, None, problems
-    return accounting, begun.sharing(), problems
+    return accounting, problems
 
 
 def _sharing(
-    ready: RenderedSet, renderer: Renderer | None, kind: Kind, workers: Workers
-) -> Callable[[], Sharing]:
-    """The sharing ratio; the hint about the passage is only for data that the user can still
-    change."""
-    is_candidate = kind == "candidate"
+    fitted: FittedSet, renderer: Renderer | None, workers: Workers
+) -> Callable[[], Sharing | None]:
+    """The sharing ratio, to be waited for; None if no row is left. The hint about the passage is
+    only for data that the user can still change."""
+    ready, is_candidate = fitted.ready, fitted.dataset.kind == "candidate"
+    if ready is None:
+        return lambda: None
     if ready.rows is None or renderer is None:
         return character_sharing(ready.examples, try_passage_first=is_candidate, workers=workers)
     swapped = with_passage_first(ready.examples) if is_candidate else None

@@ -27,6 +27,8 @@ _MAX_BARE = 60
 """Characters of the longest text that may be a number alone."""
 _MAX_UNIT = 10
 """Characters of the longest unit beside a number that stands alone."""
+_MAX_REGION = 2000
+"""Characters that are read at once; some patterns look ahead or back from each character."""
 _MAX_BOXES = 3
 """How many \\boxed{} are looked at, from the end."""
 
@@ -74,13 +76,44 @@ def read_number(text: str) -> Reading | None:
     for region in _regions(text):
         if found := _readings(region):
             return found[-1]
+    return _last_number(text)
+
+
+def _last_number(text: str) -> Reading | None:
+    """The last number of a text of any length, looked through from its end in windows: time grows
+    with the length, whatever stands there. Chinese numerals count where no digits do."""
+    for spell in (_unchanged, with_chinese_numerals):
+        end = len(text)
+        while end > 0:
+            start = _window_start(text, end)
+            if _read_tokens(spell(_written(text[start:end]))):
+                # Once more with what stands before: it may be the end of a range.
+                whole = text[max(0, start - _MAX_REGION) : end]
+                if found := _read_tokens(spell(_written(whole))):
+                    return found[-1]
+            end = start
     return None
+
+
+def _window_start(text: str, end: int) -> int:
+    """Where the window before `end` begins: at a line or a word, if one does."""
+    first = end - _MAX_REGION
+    if first <= 0:
+        return 0
+    for border in ("\n", " "):
+        if (found := text.find(border, first, end - 1)) >= 0:
+            return found + 1
+    return first
+
+
+def _unchanged(text: str) -> str:
+    return text
 
 
 def has_marked_number(text: str) -> bool:
     """Whether the text ends as GSM8K's do, in `#### 42`."""
     marked = _AFTER_MARK.search(text)
-    return marked is not None and bool(_readings(marked[1]))
+    return marked is not None and bool(_readings(marked[1][:_MAX_REGION]))
 
 
 def is_bare(text: str) -> bool:
@@ -96,13 +129,13 @@ def is_bare(text: str) -> bool:
 
 
 def _regions(text: str) -> Iterator[str]:
-    """Where to look for the number, the surest place first."""
+    """Where to look for the number before the whole text, the surest place first."""
     if marked := _AFTER_MARK.search(text):
-        yield _one_statement(marked[1])
+        yield _one_statement(marked[1][:_MAX_REGION])
     yield from reversed(list(_boxes(text)))
     if announced := _ANNOUNCED.search(text):
-        yield _one_statement((_SENTENCE.match(announced["region"]) or announced)[0])
-    yield text
+        region = announced["region"][:_MAX_REGION]
+        yield _one_statement((_SENTENCE.match(region) or announced)[0][:_MAX_REGION])
 
 
 def _boxes(text: str) -> Iterator[str]:

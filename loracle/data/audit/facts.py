@@ -18,9 +18,9 @@ from typing import NamedTuple
 import numpy as np
 
 from loracle.data.audit.containment import contains
-from loracle.data.audit.groups import U64
+from loracle.data.audit.groups import I32, U64
 from loracle.data.audit.normalizing import DENSE_WEIGHT, all_normalized, normalized
-from loracle.data.audit.texts import I32, PackedTexts, text_hash
+from loracle.data.audit.texts import PackedTexts, text_hash
 from loracle.data.conversation import ROLES, Example, Message
 from loracle.data.prompt_parts import parts_of
 

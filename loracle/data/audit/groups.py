@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 I64 = npt.NDArray[np.int64]
+I32 = npt.NDArray[np.int32]
 U64 = npt.NDArray[np.uint64]
 
 
@@ -21,30 +23,32 @@ class Groups:
     """
 
     keys: U64
-    firsts: I64
-    offsets: I64
-    rows: I64
-    _sorted: U64
-    _order: I64
+    firsts: I32
+    offsets: I32
+    rows: I32
+    _by_key: I32
 
     @classmethod
-    def of(cls, keys: U64, rows: I64) -> Groups:
+    def of(cls, keys: U64, rows: npt.NDArray[np.integer[Any]]) -> Groups:
         """Group the members (key, row), whose rows ascend."""
-        order = np.argsort(keys, kind="stable")
+        order = np.argsort(keys, kind="stable").astype(np.int32)
         ordered = keys[order]
         is_first = np.ones(len(keys), np.bool_)
         is_first[1:] = ordered[1:] != ordered[:-1]
-        starts = np.flatnonzero(is_first)
-        sizes = np.diff(np.append(starts, len(keys)))
-        firsts, distinct = order[starts], ordered[starts]
-        by_first = np.argsort(firsts, kind="stable")
-        offsets = np.concatenate(([0], np.cumsum(sizes[by_first]))).astype(np.int64)
+        starts = np.flatnonzero(is_first).astype(np.int32)
+        distinct = ordered[starts]
+        del ordered
+        sizes = np.diff(np.append(starts, len(keys))).astype(np.int32)
+        firsts = order[starts]
+        by_first = np.argsort(firsts, kind="stable").astype(np.int32)
+        offsets = np.concatenate(([0], np.cumsum(sizes[by_first]))).astype(np.int32)
         # The members of each group, moved to where the group stands now.
         moved = np.repeat(starts[by_first] - offsets[:-1], sizes[by_first])
-        places = order[moved + np.arange(len(keys))]
-        at = np.empty(len(distinct), np.int64)
-        at[by_first] = np.arange(len(distinct))
-        return cls(distinct[by_first], firsts[by_first], offsets, rows[places], distinct, at)
+        moved += np.arange(len(keys), dtype=np.int32)
+        at = np.empty(len(distinct), np.int32)
+        at[by_first] = np.arange(len(distinct), dtype=np.int32)
+        members = rows[order[moved]].astype(np.int32)
+        return cls(distinct[by_first], firsts[by_first], offsets, members, at)
 
     def __len__(self) -> int:
         return len(self.keys)
@@ -58,9 +62,9 @@ class Groups:
         return (self[group] for group in range(len(self)))
 
     @property
-    def sizes(self) -> I64:
+    def sizes(self) -> I32:
         """How many rows each group has."""
-        sizes: I64 = np.diff(self.offsets)
+        sizes: I32 = np.diff(self.offsets)
         return sizes
 
     def several(self) -> Iterator[list[int]]:
@@ -71,5 +75,6 @@ class Groups:
         """The group of each key, -1 where there is none."""
         if not len(self.keys):
             return np.full(len(keys), -1, np.int64)
-        at = np.minimum(np.searchsorted(self._sorted, keys), len(self._sorted) - 1)
-        return np.where(self._sorted[at] == keys, self._order[at], -1)
+        ordered = self.keys[self._by_key]
+        at = np.minimum(np.searchsorted(ordered, keys), len(ordered) - 1)
+        return np.where(ordered[at] == keys, self._by_key[at], -1).astype(np.int64)

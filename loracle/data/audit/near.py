@@ -18,6 +18,7 @@ kinship and are left out of all sets.
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -26,7 +27,7 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from loracle.data.audit.groups import I64, U64
+from loracle.data.audit.groups import I32, I64, U64
 from loracle.data.audit.normalizing import is_dense
 from loracle.data.audit.texts import TextView
 
@@ -53,6 +54,7 @@ _NUM_TEXTS_AT_ONCE = 128
 _EMPTY = np.uint32(0xFFFFFFFF)
 _FILTER_BITS = 22
 _KEY_FILTER_BITS = 16
+_MAX_BYTES_IN_MEMORY = 1 << 24
 _NUM_KEPT_SETS = 2048
 
 
@@ -237,12 +239,34 @@ def _signatures(texts: Sequence[str], common: I64 | None) -> tuple[U32, I64]:
     return signatures, lengths
 
 
-class Banded(NamedTuple):
-    """Texts by their signatures' bands. enough: the texts with enough n-grams to be compared.
-    keys: shape (bands, len(enough)), equal where two texts agree in a band."""
+class Banded:
+    """Texts by their signatures' bands, of those with enough n-grams to be compared; on disk once
+    there are many, since a band is looked at by itself."""
 
-    enough: I64
-    keys: U64
+    def __init__(self) -> None:
+        self._file = tempfile.SpooledTemporaryFile(_MAX_BYTES_IN_MEMORY)  # noqa: SIM115
+        self._places: list[I32] = []
+
+    def add(self, places: I64, keys: U64, num_ngrams: I64) -> None:
+        """Add texts. keys: shape (bands, texts), equal where two texts agree in a band."""
+        enough = num_ngrams >= MIN_NGRAMS
+        self._places.append(places[enough].astype(np.int32))
+        self._file.write(keys[:, enough].tobytes())
+
+    @property
+    def places(self) -> I64:
+        """The texts, in the order of a band's keys."""
+        return np.concatenate([np.empty(0, np.int64), *self._places])
+
+    def keys(self, band: int) -> U64:
+        """One key for each text."""
+        parts, start = [], 0
+        for places in self._places:
+            num_bytes = 8 * len(places)
+            self._file.seek(start + band * num_bytes)
+            parts.append(self._file.read(num_bytes))
+            start += NUM_BINS // BAND_ROWS * num_bytes
+        return np.frombuffer(b"".join(parts), np.uint64)
 
 
 def _banded(view: TextView, common: I64 | None) -> Banded:
@@ -250,13 +274,10 @@ def _banded(view: TextView, common: I64 | None) -> Banded:
     key = (_banded, None if common is None else common.tobytes())
     if key not in view.memo:
         view.memo.clear()
-        num_ngrams = np.zeros(len(view), np.int64)
-        keys = np.empty((NUM_BINS // BAND_ROWS, len(view)), np.uint64)
-        for places, (block_keys, counts) in view.store.mapped(view.ids, _bands_of, common):
-            keys[:, places] = block_keys
-            num_ngrams[places] = counts
-        enough = np.flatnonzero(num_ngrams >= MIN_NGRAMS)
-        view.memo[key] = Banded(enough, keys if len(enough) == len(view) else keys[:, enough])
+        banded = Banded()
+        for places, (keys, num_ngrams) in view.store.mapped(view.ids, _bands_of, common):
+            banded.add(places, keys, num_ngrams)
+        view.memo[key] = banded
     found: Banded = view.memo[key]
     return found
 
@@ -302,25 +323,25 @@ _MULTIPLIERS = np.random.default_rng(2).integers(1, 1 << 62, BAND_ROWS).astype(n
 
 def _candidates(banded: Sequence[Banded], num_left: int | None) -> tuple[I64, int]:
     """Pairs of texts that agree in a whole band, shape (P, 2), each once; and how many untried."""
-    num_texts = 1 << 32
+    places = [one.places for one in banded]
     found = np.empty(0, np.int64)
     num_untried = 0
     for band in range(NUM_BINS // BAND_ROWS):
-        keys = [one.keys[band] for one in banded]
+        keys = [one.keys(band) for one in banded]
         # Of very many keys few stand in two places: only those need an order.
-        members = [np.flatnonzero(_is_among(own, _shared_keys(keys))) for own in keys]
-        texts = [one.enough[chosen] for one, chosen in zip(banded, members, strict=True)]
+        shared = _shared_keys(keys)
+        chosen = [np.flatnonzero(_is_among(own, shared)) for own in keys]
+        texts = [own[at] for own, at in zip(places, chosen, strict=True)]
         if num_left is not None:
             texts[1] = texts[1] + num_left
-        chosen_keys = np.concatenate(
-            [own[chosen] for own, chosen in zip(keys, members, strict=True)]
-        )
-        order = np.argsort(chosen_keys, kind="stable")
-        pairs, untried = _bucket_pairs(chosen_keys[order], np.concatenate(texts)[order], num_left)
+        members = np.concatenate(texts)
+        member_keys = np.concatenate([own[at] for own, at in zip(keys, chosen, strict=True)])
+        order = np.lexsort((members, member_keys))
+        pairs, untried = _bucket_pairs(member_keys[order], members[order], num_left)
         num_untried += untried
         if len(pairs):
-            found = np.unique(np.concatenate((found, pairs[:, 0] * num_texts + pairs[:, 1])))
-    return np.stack((found // num_texts, found % num_texts), axis=1), num_untried
+            found = np.unique(np.concatenate((found, (pairs[:, 0] << 32) + pairs[:, 1])))
+    return np.stack((found >> 32, found & 0xFFFFFFFF), axis=1), num_untried
 
 
 def _shared_keys(keys: Sequence[U64]) -> U64:

@@ -20,8 +20,8 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from loracle.data.audit.facts import MIN_PASSAGE_WEIGHT, Facts, combined, facts_of, unpacked_facts
-from loracle.data.audit.groups import I64, U64, Groups
-from loracle.data.audit.texts import I32, PackedTexts, TextStore, TextView, text_hash
+from loracle.data.audit.groups import I32, I64, U64, Groups
+from loracle.data.audit.texts import PackedTexts, TextStore, TextView, text_hash
 from loracle.data.conversation import Example
 from loracle.data.stored import StoredExamples
 from loracle.data.workers import ALONE, Workers
@@ -46,10 +46,10 @@ class AuditedRows(NamedTuple):
     question_texts: I32
     replies: U64
     reply_lengths: I32
-    reference_offsets: I64
+    reference_offsets: I32
     references: U64
     shortest_references: I32
-    line_offsets: I64
+    line_offsets: I32
     lines: I32
     line_keys: U64
     stands: np.ndarray[tuple[int], np.dtype[np.bool_]]
@@ -85,7 +85,7 @@ class AuditedSet:
     examples: Sequence[Example]
     rows: AuditedRows
     texts: TextStore
-    unit_offsets: I64
+    unit_offsets: I32
     units: I32
 
     @classmethod
@@ -218,8 +218,8 @@ def _chunks(examples: Sequence[Example]) -> Iterator[Sequence[Example]]:
         yield chunk
 
 
-def _offsets(sizes: Any) -> I64:
-    return np.concatenate(([0], np.cumsum(sizes, dtype=np.int64)))
+def _offsets(sizes: Any) -> I32:
+    return np.concatenate(([0], np.cumsum(sizes))).astype(np.int32)
 
 
 def _instructions(rows: AuditedRows, texts: TextStore) -> U64:
@@ -262,7 +262,7 @@ def _has_companions(line: int, holders: I64, rows: AuditedRows, texts: TextStore
     return False
 
 
-def _units(rows: AuditedRows, texts: TextStore, instructions: U64) -> tuple[I64, I32]:
+def _units(rows: AuditedRows, texts: TextStore, instructions: U64) -> tuple[I32, I32]:
     """The passage units of every row: offsets, and numbers of texts."""
     sizes = np.diff(rows.line_offsets)
     owners = np.repeat(np.arange(len(sizes)), sizes)

@@ -15,11 +15,10 @@ from typing import Any, NamedTuple, TypeVar
 import numpy as np
 import numpy.typing as npt
 
-from loracle.data.audit.groups import I64, U64
+from loracle.data.audit.groups import I32, I64, U64
 from loracle.data.audit.normalizing import DENSE_WEIGHT, is_dense
 from loracle.data.workers import ALONE, Workers
 
-I32 = npt.NDArray[np.int32]
 Ids = npt.NDArray[np.integer[Any]]
 Found = TypeVar("Found")
 
