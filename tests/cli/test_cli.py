@@ -330,7 +330,9 @@ def test_bad_rows_are_named_before_a_model_is_loaded(
     first = (data / "a.jsonl").read_text().splitlines()[0]
     (data / "a.jsonl").write_text(f"{first}\n{line}\n")
     (data / "b.jsonl").write_text("")
-    monkeypatch.setattr("loracle.experiment.preparing.load_model", lambda *_: pytest.fail("too late"))
+    monkeypatch.setattr(
+        "loracle.experiment.preparing.load_model", lambda *_: pytest.fail("too late")
+    )
     assert run(model_folder, monkeypatch) == 2
     shown = capsys.readouterr().err
     assert "a.jsonl:2" in shown

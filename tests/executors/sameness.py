@@ -30,8 +30,11 @@ def made(root: Path) -> dict[str, Any]:
 def _content(path: Path) -> Any:
     if path.name not in _HOLD_TIMES:
         return path.read_bytes()
-    rows = [json.loads(line) for line in path.read_text().splitlines()] if path.suffix == ".jsonl" \
+    rows = (
+        [json.loads(line) for line in path.read_text().splitlines()]
+        if path.suffix == ".jsonl"
         else json.loads(path.read_text())
+    )
     return without_times(rows)
 
 
