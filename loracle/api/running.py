@@ -75,6 +75,8 @@ def resume(
     *,
     candidate: str | None = None,
     retry_failed: bool = False,
+    devices: str | int | Sequence[int] | None = None,
+    ray_address: str | None = None,
     progress: Progress = "auto",
     language: LanguageChoice = "auto",
 ) -> Resumed:
@@ -83,6 +85,8 @@ def resume(
     Args:
         candidate: Make only this candidate's trials; None means all.
         retry_failed: Make failed trials again, too.
+        devices: As of a plan, in place of the run's. None: the run's.
+        ray_address: As `ray.address` of a plan, in place of the run's. None: the run's.
         progress, language: As for `run`.
 
     Raises:
@@ -101,5 +105,7 @@ def resume(
             choose_view(progress, chosen_language(language)),
             candidate=candidate,
             retry_failed=retry_failed,
+            devices=devices,
+            ray_address=ray_address,
             before_loading=before_loading,
         )

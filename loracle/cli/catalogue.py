@@ -114,6 +114,8 @@ _PARAMETERS = {
     "A model folder, a hub id, or `embedded` (the default).": "模型目录、hub 上的模型名，或 `embedded`（默认）。",
     "The run folder. Default: runs/, then date and candidates.": "运行目录。默认：runs/ 下以日期和候选命名。",
     "A plan in YAML.": "YAML 格式的实验方案。",
+    "How many devices, or which GPUs: 4, or 0,2. Default: all visible GPUs.": "用几个设备，或用哪些 GPU：4 或 0,2。默认：所有可见的 GPU。",
+    "A running Ray cluster, HOST:PORT. Default: this machine alone.": "已运行的 Ray 集群，HOST:PORT。默认：仅本机。",
     "Set one key of the plan: training.epochs=2.": "设置方案中的一个键：training.epochs=2。",
     "Print results.json instead of the table.": "打印 results.json 而不是表格。",
     "Plans (.yaml), datasets (hf://org/name, ms://org/name), model ids (org/name).": "方案（.yaml）、数据集"

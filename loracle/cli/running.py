@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shlex
 import sys
 from collections.abc import Mapping
@@ -28,6 +29,24 @@ class HubChoice(StrEnum):
     modelscope = "modelscope"
 
 
+Devices = Annotated[
+    str | None,
+    typer.Option(help="How many devices, or which GPUs: 4, or 0,2. Default: all visible GPUs."),
+]
+RayAddress = Annotated[
+    str | None,
+    typer.Option(help="A running Ray cluster, HOST:PORT. Default: this machine alone."),
+]
+
+
+def devices_of(text: str | None) -> str | int | list[int] | None:
+    """The plan's `devices` as --devices has it; what is neither number nor numbers stays text."""
+    if text is None or not re.fullmatch(r"\d+(,\d+)*,?", text):
+        return text
+    numbers = [int(part) for part in text.split(",") if part]
+    return numbers if "," in text else numbers[0]
+
+
 @app.command(
     rich_help_panel=START,
     epilog="loracle run a.jsonl b.jsonl --eval test.jsonl --set training.epochs=2",
@@ -52,6 +71,8 @@ def run(
         list[str] | None,
         typer.Option("--set", help="Set one key of the plan: training.epochs=2."),
     ] = None,
+    devices: Devices = None,
+    ray_address: RayAddress = None,
     as_json: Annotated[
         bool, typer.Option("--json", help="Print results.json instead of the table.")
     ] = False,
@@ -73,6 +94,11 @@ def run(
     """
     import loracle
 
+    settings: dict[str, Any] = {}
+    if devices is not None:
+        settings["devices"] = devices_of(devices)
+    if ray_address is not None:
+        settings["ray"] = {"address": ray_address}
     if dry_run:
         from loracle.plan import load_plan
 
@@ -81,6 +107,7 @@ def run(
             candidates=candidates or (),
             evaluations=evaluation or (),
             model=model,
+            settings=settings,
             overrides=overrides or (),
         )
         show_forecast(loaded, out, as_json=as_json)
@@ -94,6 +121,7 @@ def run(
         overrides=overrides or (),
         progress="plain" if as_json and session.progress == "auto" else session.progress,
         language=session.language,
+        **settings,
     )
     if as_json:
         print_json(finished.results)

@@ -7,7 +7,13 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from loracle.cli.running import print_next_steps, print_results
+from loracle.cli.running import (
+    Devices,
+    RayAddress,
+    devices_of,
+    print_next_steps,
+    print_results,
+)
 from loracle.cli.shell import (
     EXIT_FAILED,
     RESULTS,
@@ -35,6 +41,8 @@ def resume(
     retry_failed: Annotated[
         bool, typer.Option("--retry-failed", help="Also run failed trials again.")
     ] = False,
+    devices: Devices = None,
+    ray_address: RayAddress = None,
     as_json: Annotated[
         bool, typer.Option("--json", help="Print results.json instead of the table.")
     ] = False,
@@ -50,6 +58,8 @@ def resume(
         run_folder,
         candidate=candidate,
         retry_failed=retry_failed,
+        devices=devices_of(devices),
+        ray_address=ray_address,
         progress="plain" if as_json and session.progress == "auto" else session.progress,
         language=session.language,
     )

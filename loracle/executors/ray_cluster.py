@@ -6,6 +6,7 @@ for a token that only this run knows, and is gone with its files when the run en
 
 from __future__ import annotations
 
+import logging
 import os
 import secrets
 import shutil
@@ -26,9 +27,6 @@ _OBJECT_STORE_BYTES = 80_000_000
 _LONGEST_FOLDER = 30
 _ENVIRONMENT = {
     "RAY_USAGE_STATS_ENABLED": "0",
-    # Its name is of other systems; on Linux too it keeps a cluster to this machine.
-    "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",
-    "RAY_AUTH_MODE": "token",
     # Ray would end processes when the machine's memory is nearly full, whoever filled it.
     "RAY_memory_monitor_refresh_ms": "0",
     "RAY_OBJECT_STORE_ALLOW_SLOW_STORAGE": "1",
@@ -66,7 +64,11 @@ def own_cluster(placement: Placement) -> Iterator[Any]:
     folder = Path(tempfile.mkdtemp(prefix="loracle-ray-", dir=_short_folder()))
     token = {"RAY_AUTH_TOKEN": _token()}
     visible = _visible_gpus(placement)
-    with _environment({**_ENVIRONMENT, **token, **visible}), _own_handlers() as put_back:
+    with (
+        _environment({**_ENVIRONMENT, **token, **visible}),
+        _own_handlers() as put_back,
+        _on_this_machine_alone(),
+    ):
         import ray
 
         try:
@@ -128,6 +130,27 @@ def _visible_gpus(placement: Placement) -> dict[str, str]:
     return {"CUDA_VISIBLE_DEVICES": ",".join(names[index].strip() for index in placement.gpus)}
 
 
+@contextmanager
+def _on_this_machine_alone() -> Iterator[None]:
+    """Keep a cluster to 127.0.0.1. Ray has a switch for that, named for other systems, which it
+    reads when it is imported; a program may have imported it before."""
+    name = "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"
+    with _environment({name: "0", "RAY_AUTH_MODE": os.environ.get("RAY_AUTH_MODE")}):
+        from ray._private import ray_constants as constants
+
+        before = constants.ENABLE_RAY_CLUSTER
+        constants.ENABLE_RAY_CLUSTER = False
+        logger = logging.getLogger("ray")
+        level = logger.level
+        # Ray's advice on its token, which is made here.
+        logger.setLevel(logging.ERROR)
+        try:
+            yield
+        finally:
+            logger.setLevel(level)
+            constants.ENABLE_RAY_CLUSTER = before
+
+
 @cache
 def _token() -> str:
     """One for a process: Ray reads it once."""
@@ -142,18 +165,23 @@ def _short_folder() -> str | None:
 
 
 @contextmanager
-def _environment(values: Mapping[str, str]) -> Iterator[None]:
-    """Variables that Ray's processes inherit. This process has its own back afterwards."""
+def _environment(values: Mapping[str, str | None]) -> Iterator[None]:
+    """Variables that Ray's processes inherit; None: not there. This process has its own back
+    afterwards."""
     before = {name: os.environ.get(name) for name in values}
-    os.environ.update(values)
+    _set(values)
     try:
         yield
     finally:
-        for name, value in before.items():
-            if value is None:
-                os.environ.pop(name, None)
-            else:
-                os.environ[name] = value
+        _set(before)
+
+
+def _set(values: Mapping[str, str | None]) -> None:
+    for name, value in values.items():
+        if value is None:
+            os.environ.pop(name, None)
+        else:
+            os.environ[name] = value
 
 
 @contextmanager

@@ -39,13 +39,16 @@ def resume(
     *,
     candidate: str | None = None,
     retry_failed: bool = False,
+    devices: str | int | Sequence[int] | None = None,
+    ray_address: str | None = None,
     before_loading: Callable[[], None] = lambda: None,
 ) -> Resumed:
     """Finish a run.
 
     candidate: make only its trials; the others stay as they are. retry_failed: make failed trials
-    again, too; a named candidate's are made again in any case. before_loading: called where there
-    is something to do, before the libraries that need a while.
+    again, too; a named candidate's are made again in any case. devices, ray_address: in place of
+    the plan's `devices` and `ray.address`; None keeps them. before_loading: called where there is
+    something to do, before the libraries that need a while.
 
     Raises:
         UserError: it is no run folder, is damaged beyond repair, or what it was made from changed.
@@ -57,7 +60,7 @@ def resume(
             f"{root}: a program gave this run a model that it had loaded; call that program again, "
             "with the same run folder"
         )
-    plan = plan_of(frozen)
+    plan = plan_of(_placed(frozen, devices, ray_address))
     _require_known(candidate, plan)
     with _started_from(folder) as moved:
         out = folder.root if moved else root
@@ -69,6 +72,18 @@ def resume(
         from loracle.experiment.selection import Selection
 
         return Resumed(run(plan, out, view, selection=Selection(candidate, retry_failed)), False)
+
+
+def _placed(
+    frozen: Mapping[str, Any], devices: str | int | Sequence[int] | None, ray_address: str | None
+) -> dict[str, Any]:
+    """The plan, to be executed somewhere else."""
+    changed = dict(frozen)
+    if devices is not None:
+        changed["devices"] = devices if isinstance(devices, str | int) else list(devices)
+    if ray_address is not None:
+        changed["ray"] = {**changed.get("ray", {}), "address": ray_address}
+    return changed
 
 
 def _require_known(candidate: str | None, plan: Plan) -> None:

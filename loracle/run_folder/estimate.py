@@ -2,7 +2,8 @@
 
 What is left is counted in training steps and in answers, each at the speed measured so far. A
 trial under way is measured by its own steps; the trials to come by those of all before them.
-Nothing is said before both speeds are known.
+Where trials run on several devices, what is left is shared among them. Nothing is said before both
+speeds are known.
 """
 
 from __future__ import annotations
@@ -56,8 +57,10 @@ class RunEstimate:
         self._step_pace = _Pace()
         self._base_pace = _Pace()
         self._trained_pace = _Pace()
-        self._training: _Stage | None = None
-        self._answering: _Stage | None = None
+        # By trial: on several devices more than one is under way.
+        self._training: dict[str, _Stage] = {}
+        self._answering: dict[str, _Stage] = {}
+        self._placed: dict[str, str] = {}
 
     def take(self, kind: str, fields: Mapping[str, Any], now: float) -> None:
         """Follow one event. now: its time in seconds, from any beginning."""
@@ -65,24 +68,27 @@ class RunEstimate:
             case "work_planned":
                 self._num_steps = fields["num_steps"]
                 self._num_questions = fields["num_questions"]
+            case "trial_placed":
+                self._place(fields["trial"], fields["device"])
             case "trial_started":
-                # The base comes first; if it was finished before, no event says so.
-                self._end(BASE_NAME)
-                self._training = _Stage(fields["trial"], fields["num_steps"], now)
+                self._end_base()
+                trial = fields["trial"]
+                self._training[trial] = _Stage(trial, fields["num_steps"], now)
             case "trial_resumed":
-                if self._training is not None:
-                    self._training.num_done = fields["step"]
+                if fields["trial"] in self._training:
+                    self._training[fields["trial"]].num_done = fields["step"]
             case "step":
                 self._step(fields)
             case "evaluation_started":
-                self._training = None
-                self._answering = _Stage(fields["trial"], fields["num_examples"], now)
+                trial = fields["trial"]
+                self._training.pop(trial, None)
+                self._answering[trial] = _Stage(trial, fields["num_examples"], now)
             case "evaluated":
                 self._answered(fields, now)
             case "base_finished":
                 self._end(BASE_NAME)
             case "trial_finished" | "trial_failed" | "trial_skipped":
-                self._end(BASE_NAME)
+                self._end_base()
                 self._end(fields["trial"])
 
     @property
@@ -92,16 +98,18 @@ class RunEstimate:
             return None
         left = [name for name in self._num_steps if name not in self._ended]
         training, answering = self._training_left(left), self._answering_left(left)
-        return None if training is None or answering is None else training + answering
+        if training is None or answering is None:
+            return None
+        return (training + answering) / max(1, len(self._placed))
 
     def _training_left(self, left: list[str]) -> float | None:
         seconds, each = 0.0, self._step_pace.seconds_each
-        under_way = {stage.trial for stage in (self._training, self._answering) if stage}
-        if (stage := self._training) is not None and stage.num_left:
+        under_way = self._training.keys() | self._answering.keys()
+        for stage in self._training.values():
             own = stage.pace.seconds_each or each
-            if own is None:
+            if own is None and stage.num_left:
                 return None
-            seconds = own * stage.num_left
+            seconds += (own or 0.0) * stage.num_left
         num_steps = sum(self._num_steps[name] for name in left if name not in under_way)
         if not num_steps:
             return seconds
@@ -119,14 +127,16 @@ class RunEstimate:
 
     def _step(self, fields: Mapping[str, Any]) -> None:
         self._step_pace.add(1, fields["seconds"])
-        if self._training is not None and self._training.trial == fields["trial"]:
-            self._training.num_done = fields["step"]
-            self._training.pace.add(1, fields["seconds"])
+        stage = self._training.get(fields["trial"])
+        if stage is not None:
+            stage.num_done = fields["step"]
+            stage.pace.add(1, fields["seconds"])
 
     def _answered(self, fields: Mapping[str, Any], now: float) -> None:
-        stage, trial = self._answering, fields["trial"]
+        trial = fields["trial"]
+        stage = self._answering.get(trial)
         # Without a plan of the work, the events are those of an earlier version.
-        if self._num_questions is None or stage is None or stage.trial != trial:
+        if self._num_questions is None or stage is None:
             return
         num_new = fields["num_done"] - stage.num_done
         # Answers of an earlier process come without a token of this one, and say nothing of time.
@@ -136,6 +146,22 @@ class RunEstimate:
         stage.num_done, stage.started = fields["num_done"], now
         self._num_answered[trial] = self._num_answered.get(trial, 0) + num_new
 
+    def _place(self, trial: str, device: str) -> None:
+        """A device takes a trial, so that the one it had before has ended, or was lost."""
+        before = self._placed.get(device)
+        if before is not None and before != trial:
+            self._end(before)
+        # One whose process was lost comes a second time.
+        self._ended.discard(trial)
+        self._num_answered.pop(trial, None)
+        self._placed[device] = trial
+
+    def _end_base(self) -> None:
+        """On one device the base comes first; if it was finished before, no event says so."""
+        if not self._placed:
+            self._end(BASE_NAME)
+
     def _end(self, trial: str) -> None:
         self._ended.add(trial)
-        self._training = self._answering = None
+        self._training.pop(trial, None)
+        self._answering.pop(trial, None)

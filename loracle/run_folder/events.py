@@ -146,13 +146,13 @@ EVENTS: Mapping[str, Event] = {
 
 
 class Narrator:
-    """Puts events into words. Remembers the trial under way: its place and its steps' times."""
+    """Puts events into words. Remembers the trials under way: their places and its steps' times."""
 
     def __init__(self, language: Language = "en") -> None:
         self._language: Language = language
         self._places: dict[str, str] = {}
-        self._num_timed_steps = 0
-        self._timed_seconds = 0.0
+        # By trial, since on several devices more than one is under way: steps, and their seconds.
+        self._timed: dict[str, tuple[int, float]] = {}
 
     def line(self, kind: str, fields: Mapping[str, Any]) -> str:
         """The event's line. Control characters in names and reasons are spelled out."""
@@ -172,7 +172,9 @@ class Narrator:
             known["duration"] = duration(fields["seconds"], self._language)
         if kind == "step":
             known["tokens_per_second"] = rate(fields["tokens_read"], fields["seconds"])
-            known["remaining"] = self._remaining(fields["num_steps"] - fields["step"])
+            known["remaining"] = self._remaining(
+                fields["trial"], fields["num_steps"] - fields["step"]
+            )
         elif kind == "scored":
             known["scores"] = _scores_in_words(fields["means"])
         elif kind == "run_started":
@@ -198,13 +200,14 @@ class Narrator:
             trial = fields["trial"]
             self._places[trial] = f"[{fields['index']}/{fields['num_trials']} {trial}]"
         if kind == "trial_started":
-            self._num_timed_steps, self._timed_seconds = 0, 0.0
+            self._timed[fields["trial"]] = 0, 0.0
         elif kind == "step":
-            self._num_timed_steps += 1
-            self._timed_seconds += fields["seconds"]
+            num_timed, seconds = self._timed.get(fields["trial"], (0, 0.0))
+            self._timed[fields["trial"]] = num_timed + 1, seconds + fields["seconds"]
 
-    def _remaining(self, num_steps: int) -> str:
-        return duration(self._timed_seconds / self._num_timed_steps * num_steps, self._language)
+    def _remaining(self, trial: str, num_steps: int) -> str:
+        num_timed, seconds = self._timed[trial]
+        return duration(seconds / num_timed * num_steps, self._language)
 
 
 _END_WORDS: Mapping[Language, tuple[str, str, str]] = {

@@ -76,6 +76,8 @@ class TrialState:
     tokens_per_second: float | None = None
     seconds: float | None = None
     """How long the trial took, when it is done."""
+    device: str | None = None
+    """Where it runs or ran; None: on the only device."""
     means: dict[str, dict[str, float]] = field(default_factory=dict)
     curve: Curve = field(default_factory=Curve)
 
@@ -127,13 +129,14 @@ class RunState:
             self.num_warnings += 1
             self.warnings.append(event["message"])
         elif kind == "base_started":
-            self.trials["base"] = TrialState("base", "evaluating")
+            known = self.trials.get("base", TrialState("base"))
+            self.trials["base"] = TrialState("base", "evaluating", device=known.device)
         elif "trial" in event:
             trial = self.trials.setdefault(event["trial"], TrialState(event["trial"]))
             if kind == "trial_started":
                 # Anew, whatever an earlier attempt had come to.
                 self.trials[trial.name] = TrialState(
-                    trial.name, "training", total=event["num_steps"]
+                    trial.name, "training", total=event["num_steps"], device=trial.device
                 )
             _follow_trial(trial, event)
         if kind is not None:
@@ -167,6 +170,8 @@ def _seconds(time: str | None) -> float:
 
 def _follow_trial(trial: TrialState, event: Mapping[str, Any]) -> None:
     match event["event"]:
+        case "trial_placed":
+            trial.device = event["device"]
         case "trial_skipped":
             trial.stage, trial.detail = "skipped", event["reason"]
         case "step":

@@ -91,6 +91,22 @@ def test_the_bars_show_the_trials_and_the_stage_and_results_stay() -> None:
         assert f"{kept}\n" in output
 
 
+def test_on_several_devices_every_trial_under_way_has_a_bar() -> None:
+    def events(reporter: Reporter) -> None:
+        for device, trial in enumerate(("a", "b", "c")):
+            reporter.emit("trial_placed", trial=trial, device=f"node7 GPU {device}")
+        for trial, step in (("a", 3), ("b", 5)):
+            reporter.emit("step", **(STEP | {"trial": trial, "step": step, "num_steps": 56}))
+        reporter.emit("trial_finished", trial="c", index=9, num_trials=12, seconds=1.0)
+
+    frame = visible_lines(rich_output(events, clock=itertools.count().__next__))
+    last = [line for line in frame if "step" in line or "trials" in line][-3:]
+    assert [line.split()[0] for line in last[1:]] == ["a", "b"]
+    assert "step 3/56" in last[1]
+    assert "step 5/56" in last[2]
+    assert "1 of 12 trials" in last[0]
+
+
 def test_names_in_the_bars_are_text_and_not_markup() -> None:
     def events(reporter: Reporter) -> None:
         reporter.emit("trial_started", **(STARTED | {"trial": "[red]噪声[/red]"}))

@@ -73,6 +73,7 @@
     row.dataset.trial = trial.name;
     const name = element("th", "", trial.name);
     name.scope = "row";
+    if (trial.device) name.append(element("span", "reason", trial.device));
     if (trial.stage === "failed") name.append(element("span", "reason bad", trial.detail));
     const stage = element("td");
     const tag = element("span", `tag ${TONES[trial.stage] ?? ""}`);
