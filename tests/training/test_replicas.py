@@ -252,7 +252,12 @@ def test_what_a_replica_fails_with_is_the_trials_error(base, monkeypatch, fault,
 
 def test_no_replica_survives_the_process_that_trains(tmp_path):
     command = [sys.executable, "-m", "tests.training.abandoned_training", str(tmp_path)]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=ROOT) as training:
+    temporary = tmp_path / "temporary"
+    temporary.mkdir()
+    environment = os.environ | {"TMPDIR": str(temporary)}
+    with subprocess.Popen(
+        command, stdout=subprocess.PIPE, text=True, cwd=ROOT, env=environment
+    ) as training:
         assert training.stdout is not None
         (process,) = map(int, training.stdout.readline().split())
         assert is_running(process)
@@ -261,6 +266,7 @@ def test_no_replica_survives_the_process_that_trains(tmp_path):
     while is_running(process) and time.monotonic() < until:
         time.sleep(0.1)
     assert not is_running(process)
+    assert not list(temporary.glob("loracle-replicas-*"))
 
 
 def test_replicas_need_a_model_that_can_be_loaded_again_and_a_device_each(base):
