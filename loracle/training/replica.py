@@ -216,8 +216,14 @@ def main() -> None:
     except Exception as error:  # noqa: BLE001
         known = isinstance(error, LoracleError)
         text = str(error) if known else f"{type(error).__name__}: {error}"
-        channel.answer(error=text, kind=type(error).__name__)
+        try:
+            channel.answer(error=text, kind=type(error).__name__)
+        except OSError:
+            # Nobody listens any more.
+            shutil.rmtree(folder, ignore_errors=True)
         sys.exit(1)
+    # The pipe's end is the parent's.
+    shutil.rmtree(folder, ignore_errors=True)
 
 
 if __name__ == "__main__":

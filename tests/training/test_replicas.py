@@ -141,10 +141,23 @@ def test_any_number_of_replicas_gives_the_same_adapter(base, pair, three, num_re
         assert other.tokens_read == one.tokens_read
 
 
+def test_connections_are_bound_to_the_loopback_address(base, pair):
+    Run(base, pair)
+    if sys.platform != "linux":
+        pytest.skip("needs Linux, to see which sockets a process has")
+    for process in (os.getpid(), *pair.process_ids):
+        addresses = listening_addresses(process)
+        assert addresses == {"127.0.0.1"}
+
+
+def test_the_same_replicas_give_the_same_bytes_again(base, pair):
+    assert torch.equal(Run(base, pair).weights, Run(base, pair).weights)
+
+
 def test_a_training_is_resumed_with_another_number_of_replicas(base, pair, tmp_path):
     every_step = dataclasses.replace(ODD, checkpoint_every=CheckpointInterval(steps=1))
     alone = Run(base, None, every_step)
-    for first, second in ((pair, None), (None, pair)):
+    for first, second in ((None, pair), (pair, None)):
         folder = CheckpointFolder(tmp_path / str(first), {"seed": 0}, pytest.fail)
         with pytest.raises(Killed):
             Run(base, first, every_step, folder=folder, on_step=kill_at(3))
@@ -153,8 +166,20 @@ def test_a_training_is_resumed_with_another_number_of_replicas(base, pair, tmp_p
         assert relative_error(resumed.weights, alone.weights) <= 1e-5
 
 
-def test_the_same_replicas_give_the_same_bytes_again(base, pair):
-    assert torch.equal(Run(base, pair).weights, Run(base, pair).weights)
+def test_a_signal_ends_the_replicas_after_a_checkpoint(base, pair, tmp_path, handlers):
+    folder = CheckpointFolder(tmp_path, {"seed": 0}, pytest.fail)
+
+    def interrupt(record: StepRecord) -> None:
+        if record.step == 2:
+            os.kill(os.getpid(), signal.SIGINT)
+
+    with pytest.raises(SystemExit) as stopped:
+        Run(base, pair, folder=folder, on_step=interrupt)
+    assert stopped.value.code == 130
+    assert not pair.process_ids
+    newest = folder.newest()
+    assert newest is not None
+    assert newest.progress.step == 2
 
 
 def test_a_killed_replica_is_named_and_the_next_training_starts_another(base, pair):
@@ -204,7 +229,12 @@ def test_a_replica_short_of_memory_cuts_its_own_rows_and_says_so(base, monkeypat
 @pytest.mark.parametrize(
     ("fault", "error", "words"),
     [
-        ("never", OutOfMemoryError, r"replica 1 \(cpu\): step 1: out of memory even one sequence"),
+        pytest.param(
+            "never",
+            OutOfMemoryError,
+            r"replica 1 \(cpu\): step 1: out of memory even one sequence",
+            marks=pytest.mark.slow,
+        ),
         pytest.param(
             "broken",
             TrialError,
@@ -220,25 +250,14 @@ def test_what_a_replica_fails_with_is_the_trials_error(base, monkeypatch, fault,
     assert not replicas.process_ids
 
 
-def test_a_signal_ends_the_replicas_after_a_checkpoint(base, pair, tmp_path, handlers):
-    folder = CheckpointFolder(tmp_path, {"seed": 0}, pytest.fail)
-
-    def interrupt(record: StepRecord) -> None:
-        if record.step == 2:
-            os.kill(os.getpid(), signal.SIGINT)
-
-    with pytest.raises(SystemExit) as stopped:
-        Run(base, pair, folder=folder, on_step=interrupt)
-    assert stopped.value.code == 130
-    assert not pair.process_ids
-    newest = folder.newest()
-    assert newest is not None
-    assert newest.progress.step == 2
-
-
 def test_no_replica_survives_the_process_that_trains(tmp_path):
     command = [sys.executable, "-m", "tests.training.abandoned_training", str(tmp_path)]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=ROOT) as training:
+    temporary = tmp_path / "temporary"
+    temporary.mkdir()
+    environment = os.environ | {"TMPDIR": str(temporary)}
+    with subprocess.Popen(
+        command, stdout=subprocess.PIPE, text=True, cwd=ROOT, env=environment
+    ) as training:
         assert training.stdout is not None
         (process,) = map(int, training.stdout.readline().split())
         assert is_running(process)
@@ -247,15 +266,7 @@ def test_no_replica_survives_the_process_that_trains(tmp_path):
     while is_running(process) and time.monotonic() < until:
         time.sleep(0.1)
     assert not is_running(process)
-
-
-def test_connections_are_bound_to_the_loopback_address(base, pair):
-    Run(base, pair)
-    if sys.platform != "linux":
-        pytest.skip("needs Linux, to see which sockets a process has")
-    for process in (os.getpid(), *pair.process_ids):
-        addresses = listening_addresses(process)
-        assert addresses == {"127.0.0.1"}
+    assert not list(temporary.glob("loracle-replicas-*"))
 
 
 def test_replicas_need_a_model_that_can_be_loaded_again_and_a_device_each(base):
