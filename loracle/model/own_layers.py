@@ -177,7 +177,8 @@ def base_of(model: Any) -> Any:
             f"model: found {type(model).__name__}; expected a model in memory, as "
             "AutoModelForCausalLM.from_pretrained(...) gives one"
         )
-    return model.get_base_model() if _is_peft(model) else model
+    loaded: Any = model
+    return loaded.get_base_model() if _is_peft(model) else loaded
 
 
 def has_adapter(base: nn.Module) -> bool:
