@@ -65,6 +65,10 @@ class Given:
     @reworded(in_our_words)
     def run(self, view: View) -> dict[str, Any]:
         """Run the experiment, or resume it; the JSON file tells how it stands at any time."""
+        if not isinstance(self.result_output_path, str | Path):
+            raise PlanError(
+                f"result_output_path: found {self.result_output_path!r}; expected a path"
+            )
         path = self.output_path
         if path.is_dir():
             raise PlanError(f"result_output_path: {path} is a folder; name a file in it")

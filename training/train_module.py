@@ -69,7 +69,6 @@ def train_model_on_dataset_with_progress(
         TrialError: the training failed. The base is as it was.
     """
     arguments = training_arguments(training_args)
-    arguments.require_usable_with(model)
     place = place_of(train_dataset_path, dataset_index, total_datasets)
     plan = load_plan(
         candidates=[entry_of(place.trial, train_dataset_path)],
@@ -80,6 +79,7 @@ def train_model_on_dataset_with_progress(
         },
         evaluation_optional=True,
     )
+    arguments.require_usable_with(model)
     view = LogFiles(choose_view(), Path(log_dir), arguments.logging_steps)
     trained = train_alone(plan, model, tokenizer, view, place, arguments.output_dir)
     return {
@@ -95,6 +95,8 @@ def train_model_on_dataset_with_progress(
 
 def place_of(path: str | Path, dataset_index: int, total_datasets: int) -> Place:
     """The dataset's place among the others. Raises PlanError if there is no such place."""
+    if not isinstance(path, str | Path):
+        raise PlanError(f"the dataset's path: found {type(path).__name__}; expected a path")
     if not 1 <= dataset_index <= total_datasets:
         raise PlanError(
             f"dataset_index: found {dataset_index} with total_datasets {total_datasets}; expected "

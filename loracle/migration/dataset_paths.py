@@ -9,7 +9,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Annotated, Any, NamedTuple
 
@@ -57,11 +57,18 @@ class DatasetPaths(NamedTuple):
 
 
 def datasets_of(dataset_paths: Sequence[Any] | str | Path) -> list[DatasetPaths]:
-    """The items of dataset_paths, each under its own name; a bare path is a list of one.
+    """The items of dataset_paths, each under its own name; a single path or dict is a list of one.
 
     Raises PlanError with all problems.
     """
-    given = [dataset_paths] if isinstance(dataset_paths, str | os.PathLike) else list(dataset_paths)
+    if isinstance(dataset_paths, str | os.PathLike | dict):
+        given: list[Any] = [dataset_paths]
+    elif isinstance(dataset_paths, Iterable):
+        given = list(dataset_paths)
+    else:
+        raise PlanError(
+            f"dataset_paths: found {dataset_paths!r}; expected a list of training files"
+        )
     items: list[_Item] = []
     problems = [] if given else ["dataset_paths: found none; name at least one training file"]
     for i, item in enumerate(given):

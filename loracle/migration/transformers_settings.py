@@ -8,29 +8,17 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Annotated, Any, Literal, NamedTuple
 
 from pydantic import BeforeValidator, Field, StrictBool
 
 from loracle.errors import PlanError
+from loracle.migration.not_needed import NOT_NEEDED
 from loracle.plan import GenerationPlan, Section, TrainingPlan
+from loracle.plan.foreign import Tool
 from loracle.plan.problems import checked
 from loracle.plan.sections import Count, NonNegative, Positive, Seed, Share, ShareBelowOne
-
-_INSTEAD = {
-    "max_steps": "expected 1 or more, or -1 for a length by num_train_epochs",
-    "optim": "Loracle trains with torch.optim.AdamW; leave it out",
-    "warmup_steps": "use warmup_ratio",
-    "logging_dir": "pass log_dir to the function",
-    "save_strategy": "use save_steps",
-    "save_total_limit": "the newest checkpoint is kept; leave it out",
-    "eval_strategy": "every training is followed by its evaluation; leave it out",
-    "per_device_eval_batch_size": "pass batch_size, or evaluation_batch_size to the pipeline",
-    "data_seed": "use seed",
-    "deepspeed": "the base is frozen and adapters are small; leave it out",
-    "fsdp": "the base is frozen and adapters are small; leave it out",
-}
-"""What to do about keys of transformers that are not known here, or have few values."""
 
 
 class TrainingArguments(Section):
@@ -62,7 +50,7 @@ class TrainingArguments(Section):
     logging_steps: Count = 1
     """Every which step gets a line in training.log. steps.jsonl in the run folder has all."""
     save_steps: Count | None = Field(None, serialization_alias="checkpoint_every")
-    output_dir: str | None = None
+    output_dir: str | Path | None = None
     """Where train_model_on_dataset_with_progress keeps its run: adapter, steps, record. A finished
     training is taken from there. None: nowhere."""
     max_length: Count | None = None
@@ -153,6 +141,36 @@ class GenerationArguments(Section):
         return notes
 
 
+_NO_EFFECT = "does not change what is learned here; leave it out"
+_TRAINING_INSTEAD = {
+    key: _NO_EFFECT
+    for key in (*NOT_NEEDED[Tool.LLAMA_FACTORY], *NOT_NEEDED[Tool.MS_SWIFT])
+    if key not in TrainingArguments.model_fields
+} | {
+    "max_steps": "expected 1 or more, or -1 for a length by num_train_epochs",
+    "optim": "Loracle trains with torch.optim.AdamW; leave it out",
+    "warmup_steps": "use warmup_ratio",
+    "logging_dir": "pass log_dir to the function",
+    "save_strategy": "use save_steps",
+    "save_total_limit": "the newest checkpoint is kept; leave it out",
+    "eval_strategy": "every training is followed by its evaluation; leave it out",
+    "per_device_eval_batch_size": "pass batch_size, or evaluation_batch_size to the pipeline",
+    "data_seed": "use seed",
+    "deepspeed": "the base is frozen and adapters are small; leave it out",
+    "fsdp": "the base is frozen and adapters are small; leave it out",
+}
+"""What to do about keys of transformers that are not known here, or have few values."""
+
+_GENERATION_INSTEAD = {
+    "pad_token_id": "it is known from the tokenizer; leave it out",
+    "eos_token_id": "it is known from the model; leave it out",
+    "bos_token_id": "it is known from the tokenizer; leave it out",
+    "use_cache": "it is always on; leave it out",
+    "max_length": "use max_new_tokens",
+    "num_return_sequences": "one answer is scored; leave it out",
+}
+
+
 class Generation(NamedTuple):
     """Checked generation_kwargs with the batch size, and what in them changes nothing."""
 
@@ -162,7 +180,7 @@ class Generation(NamedTuple):
 
 def training_arguments(given: Mapping[str, Any] | None) -> TrainingArguments:
     """Check training_args. Raises PlanError with all problems."""
-    found = checked(TrainingArguments, "training_args", given, _INSTEAD)
+    found = checked(TrainingArguments, "training_args", given, _TRAINING_INSTEAD)
     if found.fp16 and found.bf16:
         raise PlanError("training_args.fp16: found True beside bf16; choose one of the two")
     return found
@@ -178,5 +196,5 @@ def generation_arguments(
     is_count = isinstance(batch_size, int) and not isinstance(batch_size, bool) and batch_size > 0
     if batch_size is not None and not is_count:
         raise PlanError(f"{batch_size_name}: found {batch_size!r}; expected a whole number above 0")
-    arguments = checked(GenerationArguments, "generation_kwargs", given)
+    arguments = checked(GenerationArguments, "generation_kwargs", given, _GENERATION_INSTEAD)
     return Generation(arguments.plan(batch_size), arguments.without_effect())

@@ -168,8 +168,17 @@ def bared(model: Any) -> Iterator[Any]:
 
 
 def base_of(model: Any) -> Any:
-    """The transformers model within a PeftModel, or the model itself."""
-    return model.get_base_model() if _is_peft(model) else model
+    """The transformers model within a PeftModel, or the model itself.
+
+    Raises ModelError if it is no loaded model.
+    """
+    if not isinstance(model, nn.Module):
+        raise ModelError(
+            f"model: found {type(model).__name__}; expected a model in memory, as "
+            "AutoModelForCausalLM.from_pretrained(...) gives one"
+        )
+    loaded: Any = model
+    return loaded.get_base_model() if _is_peft(model) else loaded
 
 
 def has_adapter(base: nn.Module) -> bool:

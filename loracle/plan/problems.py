@@ -103,7 +103,7 @@ def checked(
         PlanError: with every problem, once for each key.
     """
     if given is not None and not isinstance(given, Mapping):
-        raise PlanError(f"{name}: found {given!r}; expected a dict")
+        raise PlanError(f"{name}: found {_shortly(given)}; expected a dict")
     is_known = kind.model_fields.__contains__
     values = {k: v for k, v in (given or {}).items() if v is not None or not is_known(k)}
     try:
@@ -126,8 +126,16 @@ def _problem_of_dict(
         return f"unknown key {name}.{key}; {hint}"
     if detail["type"] == "missing":
         return f"{name}.{key}: missing; expected a value"
-    value = "" if is_unknown else f"found {detail['input']!r}; "
-    return f"{name}.{key}: {value}{instead or detail['msg']}"
+    value = "" if is_unknown else f"found {_shortly(detail['input'])}; "
+    own = detail["type"] not in _EXPECTED
+    expected = detail["msg"] if own else f"expected {_expectation(detail)}"
+    return f"{name}.{key}: {value}{instead or expected}"
+
+
+def _shortly(value: object) -> str:
+    """A value of a program, cut to a readable length."""
+    text = repr(value)
+    return text if len(text) <= 80 else f"{text[:60].splitlines()[0]}... ({type(value).__name__})"
 
 
 def _expectation(detail: ErrorDetails) -> str:

@@ -18,7 +18,7 @@ from loracle.errors import (
     TrialError,
     UserError,
 )
-from loracle.migration.transformers_settings import training_arguments
+from loracle.migration.transformers_settings import generation_arguments, training_arguments
 from loracle.plan.sections import ModelPlan
 from tests.original.conftest import GENERATION_KWARGS, TRAINING_ARGS, question_rows, write_rows
 from training.evaluate_module import evaluate_model_on_dataset_with_progress as evaluate
@@ -56,13 +56,37 @@ def test_adamw_by_either_name_and_no_tracker_are_accepted() -> None:
         ({"eval_strategy": "no"}, "training_args.eval_strategy: every training is followed by"),
         ({"deepspeed": "z.json"}, "training_args.deepspeed: the base is frozen"),
         ({"fp16": True, "bf16": True}, "training_args.fp16: found True beside bf16; choose one"),
-        ({"logging_steps": 0}, "training_args.logging_steps: found 0; "),
+        ({"logging_steps": 0}, "training_args.logging_steps: found 0; expected more than 0"),
+        ({"num_train_epochs": "3"}, "num_train_epochs: found '3'; expected a number"),
+        ({"dataloader_num_workers": 2}, "dataloader_num_workers: does not change what is learned"),
+        ("x" * 999, "... (str); expected a dict"),
     ],
 )
 def test_what_is_not_supported_is_refused_with_the_alternative(given: Any, message: str) -> None:
     with pytest.raises(PlanError) as caught:
         training_arguments(given)
     assert message in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [("pad_token_id", "known from the tokenizer"), ("max_length", "use max_new_tokens")],
+)
+def test_a_generation_setting_that_is_not_needed_says_so(name: str, message: str) -> None:
+    with pytest.raises(PlanError, match=f"generation_kwargs.{name}: .*{message}"):
+        generation_arguments({name: 1}, None, "batch_size")
+
+
+@pytest.mark.parametrize("model", ["my-model", None])
+def test_what_is_no_model_or_no_path_is_one_clear_error(
+    model: Any, tokenizer: Any, train_path: Path, config_dir: Path
+) -> None:
+    with pytest.raises(ModelError, match=r"model: found \w+; expected a model in memory"):
+        train(model, tokenizer, train_path, config_dir, "small")
+    with pytest.raises(ModelError, match=r"model: found \w+; expected a model in memory"):
+        evaluate(model, tokenizer, train_path)
+    with pytest.raises(PlanError, match="path: found list; expected a path"):
+        evaluate(model, tokenizer, question_rows())
 
 
 def test_another_precision_than_the_models_is_refused(
@@ -79,7 +103,7 @@ def test_another_precision_than_the_models_is_refused(
 def test_output_dir_keeps_the_run_and_a_finished_training_is_taken_from_it(
     model: Any, tokenizer: Any, train_path: Path, config_dir: Path, tmp_path: Path, capsys: Any
 ) -> None:
-    given = {**TRAINING_ARGS, "output_dir": str(tmp_path / "kept")}
+    given = {**TRAINING_ARGS, "output_dir": tmp_path / "kept"}
     first = train(model, tokenizer, train_path, config_dir, "small", training_args=given)
     assert (Path(first["adapter_path"]) / "adapter_model.safetensors").is_file()
     capsys.readouterr()
@@ -210,6 +234,11 @@ def test_the_pipeline_loads_the_model_in_the_precision_asked_for(
     assert results["status"] == "completed"
     plan = (Path(results["run_folder"]) / "plan.json").read_text()
     assert '"dtype": "bfloat16"' in plan
+
+
+def test_a_pipeline_without_a_results_file_is_refused(pipeline: Callable[..., Any]) -> None:
+    with pytest.raises(PlanError, match="result_output_path: found None; expected a path"):
+        pipeline(result_output_path=None)
 
 
 def test_output_dir_of_a_pipeline_is_refused(pipeline: Callable[..., Any]) -> None:

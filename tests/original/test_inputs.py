@@ -59,6 +59,8 @@ def test_names_that_clash_are_numbered_and_evaluation_files_are_shared() -> None
     ("items", "message"),
     [
         ([], "dataset_paths: found none"),
+        (None, "dataset_paths: found None; expected a list of training files"),
+        ({"a": "a.jsonl"}, "unknown key dataset_paths[0].a; known: train, eval, name, split"),
         ([("a", "b", "c")], "dataset_paths[0]: found 3 parts; expected (train, eval)"),
         ([7], "dataset_paths[0]: found 7; expected a path, (train, eval) or a dict"),
         ([{"train": "a", "evl": "b"}], "unknown key dataset_paths[0].evl; did you mean eval?"),
