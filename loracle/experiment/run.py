@@ -333,6 +333,8 @@ def _model_facts(planned: Planned, prepared: Prepared) -> ModelFacts:
         base_fingerprint=setup.base_fingerprint,
         batching="forest" if setup.training.forest else "padded",
         batching_reason=_batching_reason(plan, prepared.self_test),
+        attention=setup.base.attention,
+        attention_replaced=list(prepared.self_test.replaced),
     )
 
 

@@ -51,6 +51,10 @@ class ModelFacts:
     """Why it was that one: what the self-test found, or that the plan asked for it."""
     quantization: str = "none"
     """What packs the frozen weights: none, int8, nf4, ...; `dtype` is then the products'."""
+    attention: str | None = None
+    """What computed it over the forest: spans, dense, triton or flex."""
+    attention_replaced: list[str] = field(default_factory=list)
+    """Attention that would have come first, and what was wrong with it, in words."""
 
 
 @dataclass(frozen=True)

@@ -116,6 +116,5 @@ def num_variants(name: str) -> int:
 if __name__ == "__main__":
     cases = json.loads(sys.argv[1])
     found = [{**case, **compiled(**case)} for case in cases]
-    print(
-        json.dumps({"compiled": found, "variants": {name: num_variants(name) for name in KERNELS}})
-    )  # noqa: T201
+    variants = {name: num_variants(name) for name in KERNELS}
+    print(json.dumps({"compiled": found, "variants": variants}))  # noqa: T201
