@@ -8,6 +8,7 @@ Which questions share a batch depends on the evaluation set alone, on resuming t
 
 from __future__ import annotations
 
+import dataclasses
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -46,7 +47,8 @@ class TrialModel:
 def evaluate(setup: ExperimentSetup, model: TrialModel) -> dict[str, EvaluationOutcome]:
     """Answer and score every evaluation set; predictions are written as they come."""
     outcomes = {}
-    with evaluation_precision(setup.base, setup.evaluation_dtype) as base:
+    with evaluation_precision(setup.base, setup.evaluation_dtype) as changed:
+        base = dataclasses.replace(changed, attention=setup.evaluation_attention)
         for evaluation in setup.evaluations:
             outcomes[evaluation.name] = _evaluate_one(setup, base, model, evaluation)
     return_freed_memory()

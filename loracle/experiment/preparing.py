@@ -55,6 +55,10 @@ class BaseFacts:
     """Whether shared prefixes are computed once; else the batches are padded."""
     self_test: str
     """What the self-test found."""
+    attention: str | None = None
+    """What computes attention over the forest: spans, dense, triton or flex."""
+    attention_replaced: tuple[str, ...] = ()
+    """Attention that would have come first, and what was wrong with it, in words."""
 
     @classmethod
     def of(cls, prepared: Prepared) -> BaseFacts:
@@ -70,6 +74,8 @@ class BaseFacts:
             device_type=base.device.type,
             forest=setup.training.forest,
             self_test=prepared.self_test.detail,
+            attention=base.attention,
+            attention_replaced=prepared.self_test.replaced,
         )
 
     def difference(self, other: BaseFacts) -> str | None:
@@ -86,6 +92,7 @@ _MUST_EQUAL = {
     "dtype": "precision (model.dtype: auto follows the processor)",
     "fingerprint": "base model",
     "forest": "result of the self-test",
+    "attention": "attention over the forest",
 }
 
 

@@ -208,6 +208,8 @@ def _model_facts(planned: Planned, base: BaseFacts) -> ModelFacts:
         base_fingerprint=base.fingerprint,
         batching="forest" if base.forest else "padded",
         batching_reason=_batching_reason(plan, base.self_test),
+        attention=base.attention,
+        attention_replaced=list(base.attention_replaced),
     )
 
 

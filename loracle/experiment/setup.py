@@ -5,6 +5,7 @@ The plan ends here: from here on, modules take the plain values they need.
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import json
 from collections import Counter
@@ -21,10 +22,11 @@ from loracle.data.rendering.renderer import RenderedPrompt
 from loracle.data_check.result import Ready
 from loracle.errors import PlanError
 from loracle.forecast.batch import DEFAULT_BATCH_SIZE
+from loracle.forest.attention.backends import AttentionBackend
 from loracle.forest.ordering import prefix_groups
 from loracle.forest.trie import IntArray, Sequences
 from loracle.generation.types import GenerationSettings, GenerationStatistics
-from loracle.model.attention_choice import choose_attention
+from loracle.model.attention_choice import choose_attention, choose_for_answering
 from loracle.model.base import (
     BaseModel,
     base_fingerprint,
@@ -138,6 +140,7 @@ class ExperimentSetup:
     training: TrainingSettings
     generation: GenerationSettings
     evaluation_dtype: str
+    evaluation_attention: AttentionBackend | None
     drafts_from: Literal["references", "all", "off"]
     forest_generation: bool
     drafts: DraftPool
@@ -196,7 +199,11 @@ def prepare(
     if rendered.training_sets:
         require_trainable(base.model)
     base, self_test = choose_attention(base, plan.model.attention)
-    for note in self_test.notes:
+    in_answering = choose_for_answering(base, plan.generation.dtype, plan.model.attention)
+    if in_answering is not None:
+        own = tuple(f"in answering: {words}" for words in in_answering.self_test.replaced)
+        self_test = dataclasses.replace(self_test, replaced=(*self_test.replaced, *own))
+    for note in (*self_test.notes, *self_test.replaced):
         report.emit("warning", message=note)
     forest = _use_forest(plan, self_test, report)
     wants_nll = any(NLL_METRIC in evaluation.metrics for evaluation in evaluations)
@@ -215,6 +222,7 @@ def prepare(
             plan.generation, base.device.type, answer_nll=wants_nll or plan.generation.answer_nll
         ),
         evaluation_dtype=plan.generation.dtype,
+        evaluation_attention=in_answering.base.attention if in_answering else base.attention,
         drafts_from=plan.generation.drafts,
         forest_generation=self_test.passed,
         drafts=DraftPool(),

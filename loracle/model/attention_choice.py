@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
-from loracle.forest.attention.backends import AskedBackend, backends_to_try
-from loracle.model.base import BaseModel
-from loracle.model.self_test import SelfTest, run_self_test
+import torch
+
+from loracle.forest.attention.backends import BLOCKWISE, AskedBackend, backends_to_try
+from loracle.model.base import BaseModel, evaluation_precision
+from loracle.model.self_test import SelfTest, head_size_of, run_self_test
 
 
 class AttentionChoice(NamedTuple):
-    """The base with its attention, and the self-test of the two together.
-
-    The self-test's notes say which backends were replaced, and why.
-    """
+    """The base with its attention, and the self-test of the two together."""
 
     base: BaseModel
     self_test: SelfTest
@@ -30,7 +29,7 @@ def choose_attention(base: BaseModel, asked: AskedBackend = "auto") -> Attention
     for backend, problem in backends_to_try(asked, base.device, head_size, base.dtype):
         if problem is None:
             tried = dataclasses.replace(base, attention=backend)
-            self_test = run_self_test(tried)
+            self_test = _tested(tried)
             if self_test.passed:
                 break
             problem = self_test.detail
@@ -38,11 +37,31 @@ def choose_attention(base: BaseModel, asked: AskedBackend = "auto") -> Attention
     # What needs nothing beyond torch comes last and is always tried.
     if not self_test.passed:
         replaced.pop()
-    notes = (*self_test.notes, *(f"{why}; {tried.attention} takes its place" for why in replaced))
-    return AttentionChoice(tried, dataclasses.replace(self_test, notes=notes))
+    words = tuple(f"{why}; {tried.attention} takes its place" for why in replaced)
+    return AttentionChoice(tried, dataclasses.replace(self_test, replaced=words))
 
 
-def head_size_of(config: Any) -> int:
-    """The numbers of one head's query, as the model's config says."""
-    declared = getattr(config, "head_dim", None)
-    return int(declared or config.hidden_size // config.num_attention_heads)
+def choose_for_answering(
+    base: BaseModel, dtype: str, asked: AskedBackend = "auto"
+) -> AttentionChoice | None:
+    """The same for answers in another precision than training's; None if nothing is to choose.
+
+    base: with the attention of training. dtype: as the plan's generation.dtype.
+    """
+    if base.attention not in BLOCKWISE:
+        return None
+    with evaluation_precision(base, dtype) as answering:
+        return choose_attention(answering, asked) if answering.dtype != base.dtype else None
+
+
+def _tested(base: BaseModel) -> SelfTest:
+    try:
+        return run_self_test(base)
+    except Exception as error:
+        # What is compiled can fail by anything that the machine lacks: a C compiler, a header, a
+        # driver's symbol. Memory is another matter: the next backend would lack it too.
+        if base.attention not in BLOCKWISE or isinstance(error, torch.OutOfMemoryError):
+            raise
+        lines = str(error).strip().splitlines()
+        what = f"{type(error).__name__}: {lines[0]}" if lines else type(error).__name__
+        return SelfTest(False, f"it does not run on this machine ({what})")

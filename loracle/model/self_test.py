@@ -20,7 +20,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from loracle.forest.attention.backends import BLOCKWISE
+from loracle.forest.attention.backends import BLOCKWISE, block_tokens_of
 from loracle.forest.attention.interface import (
     ATTENTION_NAME,
     KeysValues,
@@ -36,9 +36,8 @@ from loracle.model.placement import num_offloaded
 # these. Quantised weights do not widen them: their products run in the model's own precision, token
 # by token (quantization.py).
 SELF_TEST_TOLERANCE = {torch.float32: 1e-3, torch.bfloat16: 6e-2, torch.float16: 2e-2}
-_BLOCKWISE_REPEATS = 8
-"""The probe's branches are then longer than a block of any backend that skips blocks: 96 tokens,
-of 64, and 128 with the next one's."""
+_PART_TOKENS = 12
+"""The probe's trunk has as many, and so have its longest branches."""
 _GRADIENT_TOLERANCE = {torch.float32: 1e-3, torch.bfloat16: 3e-1, torch.float16: 6e-2}
 
 
@@ -47,11 +46,13 @@ class SelfTest:
     """Whether the forest equals separate sequences, and the evidence.
 
     notes: what the model's config asks for and this run does otherwise, in words.
+    replaced: attention that would have come first, and what is wrong with it, in words.
     """
 
     passed: bool
     detail: str
     notes: tuple[str, ...] = ()
+    replaced: tuple[str, ...] = ()
 
 
 class _Run(NamedTuple):
@@ -69,7 +70,9 @@ def run_self_test(base: BaseModel) -> SelfTest:
     """
     config = base.model.config.get_text_config()
     notes = tuple(_notes(config))
-    repeats = _BLOCKWISE_REPEATS if base.attention in BLOCKWISE else 1
+    head_size = head_size_of(config)
+    # Longer than a block, a trunk has blocks that are seen whole, and branches skip one another.
+    repeats = -(-block_tokens_of(base.attention, head_size, base.dtype) // _PART_TOKENS)
     try:
         errors = _probe_errors(base, _probe(int(config.vocab_size), repeats))
     except (RuntimeError, TypeError, ValueError, AttributeError, NotImplementedError) as problem:
@@ -89,6 +92,13 @@ def run_self_test(base: BaseModel) -> SelfTest:
         f"difference {differences}, accepted {bounds}){by}",
         notes,
     )
+
+
+def head_size_of(config: Any) -> int:
+    """The numbers of one head's query, as the model's config says; 0 if it has no heads."""
+    declared = getattr(config, "head_dim", None)
+    num_heads = getattr(config, "num_attention_heads", None)
+    return int(declared or (config.hidden_size // num_heads if num_heads else 0))
 
 
 def _notes(config: Any) -> Iterator[str]:

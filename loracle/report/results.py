@@ -51,6 +51,10 @@ class ModelFacts:
     """Why this batching was used: the self-test's result, or the plan's setting."""
     quantization: str = "none"
     """What packs the frozen weights: none, int8, nf4, ...; `dtype` is then that of the products."""
+    attention: str | None = None
+    """What computed it over the forest: spans, dense, triton or flex."""
+    attention_replaced: list[str] = field(default_factory=list)
+    """Attention that would have come first, and what was wrong with it, in words."""
 
 
 @dataclass(frozen=True)

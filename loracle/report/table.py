@@ -42,6 +42,7 @@ def summary_lines(results: Mapping[str, Any]) -> list[str]:
         *_tokenisation_lines(results["evaluations"]),
         *_length_lines(results),
         *_batching_lines(results["model"]),
+        *results["model"].get("attention_replaced", ()),
         *_failure_lines(results["rows"]),
     ]
 

@@ -32,6 +32,7 @@ import numpy as np
 import torch
 
 from loracle.errors import LoracleError, ModelError, ReplicaError
+from loracle.forest.attention.backends import AttentionBackend
 from loracle.forest.trie import IntArray, Sequences
 from loracle.model import adapter
 from loracle.model.base import (
@@ -76,11 +77,18 @@ class _Replica:
         self._base: BaseModel | None = None
         self._exchange: Exchange | None = None
 
-    def load(self, source: Mapping[str, Any], device: str, num_threads: int) -> None:
+    def load(
+        self,
+        source: Mapping[str, Any],
+        device: str,
+        attention: AttentionBackend | None,
+        num_threads: int,
+    ) -> None:
         torch.set_num_threads(num_threads)
         if device.startswith("cuda"):
             torch.cuda.set_device(device)
-        self._base = _loaded(BaseSource(**source), device)
+        loaded = _loaded(BaseSource(**source), device)
+        self._base = dataclasses.replace(loaded, attention=attention)
         self._channel.answer(fingerprint=base_fingerprint(self._base.model))
 
     def connect(self, **values: Any) -> None:

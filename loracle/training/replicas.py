@@ -27,6 +27,7 @@ import torch
 from torch import Tensor
 
 from loracle.errors import ModelError, ReplicaError, TrialError
+from loracle.forest.attention.backends import AttentionBackend
 from loracle.forest.trie import IntArray, Sequences
 from loracle.model import adapter
 from loracle.model.base import BaseModel
@@ -74,6 +75,7 @@ class Replicas:
                 "over all devices; remove one of the two"
             )
         self._source, self._fingerprint = base.source, fingerprint
+        self._attention = base.attention
         found = devices if devices is not None else _devices(base.device, num_replicas)
         self._devices = [torch.device(device) for device in found]
         self._running: _Running | None = None
@@ -121,7 +123,7 @@ class Replicas:
         if self._running is None:
             self._running = _Running(self._devices, num_threads)
             source = asdict(self._source)
-            self._running.load(source, num_threads, self._fingerprint)
+            self._running.load(source, self._attention, num_threads, self._fingerprint)
         return self._running
 
 
@@ -167,10 +169,17 @@ class _Running:
     def all_alive(self) -> bool:
         return all(process.is_alive() for process in self._processes)
 
-    def load(self, source: Mapping[str, Any], num_threads: int, fingerprint: str) -> None:
+    def load(
+        self,
+        source: Mapping[str, Any],
+        attention: AttentionBackend | None,
+        num_threads: int,
+        fingerprint: str,
+    ) -> None:
         """Load the base in all of them, and connect them with one another."""
+        asked = {"source": source, "attention": attention, "num_threads": num_threads}
         for process, device in zip(self._processes, self._devices[1:], strict=True):
-            process.tell(do="load", source=source, device=str(device), num_threads=num_threads)
+            process.tell(do="load", device=str(device), **asked)
         for process in self._processes:
             if process.answer(_LOAD_SECONDS)["fingerprint"] != fingerprint:
                 raise TrialError(

@@ -45,7 +45,7 @@ cases = st.builds(
     ),
     groups=st.sampled_from([1, 3, 7, 8]),
     kv_heads=st.sampled_from([1, 2]),
-    head_size=st.sampled_from([32, 40, 64]),
+    head_size=st.sampled_from([32, 40, 64, 96, 128, 256]),
     window=st.sampled_from([0, 0, 1, 5, 20]),
     block_tokens=st.sampled_from([16, 32]),
     max_row_tokens=st.sampled_from([1, 20, 1 << 30]),
@@ -97,8 +97,9 @@ def relative_errors(
 ) -> dict[str, float]:
     """Of output and gradients, against the definition in float64.
 
-    A gradient that is zero by definition (a row of one node has no choice whom to attend to) is
-    measured by the gradient of the output.
+    A gradient of less than a hundredth of the output's is the difference of far larger terms, and
+    has their rounding: it is measured by the output's. (Of a row of one node, which has no choice
+    whom to attend to, it is zero by definition.)
     """
     forest = case.forest
     given = inputs(case, dtype, forest.num_nodes)
@@ -113,7 +114,7 @@ def relative_errors(
     for name, ours, exact in zip(NAMES, found, expected, strict=True):
         reference = float(exact.norm())
         difference = float((ours.double() - exact).norm())
-        errors[name] = difference / (reference if reference > 1e-6 * unit else unit)
+        errors[name] = difference / (reference if reference > 0.01 * unit else unit)
     return errors
 
 

@@ -19,10 +19,12 @@ from tests.forest.attending import (
     DEVICE,
     Case,
     branching,
+    by_definition,
     cases,
     inputs,
     output_and_gradients,
     relative_errors,
+    visible,
 )
 
 pytest.importorskip("triton", reason="needs triton: pip install 'loracle[cuda]'")
@@ -36,14 +38,16 @@ def errors(
     case: Case,
     ends: np.ndarray | None = None,
     block_ends: np.ndarray | None = None,
+    block_window: int | None = None,
     dtype: torch.dtype = torch.float32,
 ) -> dict[str, float]:
-    """ends: what the mask uses, and block_ends what the blocks' bounds are made from, if not the
-    forest's own."""
+    """ends: what the mask uses, and block_ends and block_window what the blocks' bounds are made
+    from, if not the forest's own."""
     forest = case.forest
     ends = forest.subtree_ends if ends is None else ends
     bounds = ends if block_ends is None else block_ends
-    blocks = forest_blocks(bounds, forest.depths, case.block_tokens, case.window)
+    window = case.window if block_window is None else block_window
+    blocks = forest_blocks(bounds, forest.depths, case.block_tokens, window)
     kernel = triton_rows.KernelInput.of_blocks(blocks, ends, forest.depths, case.window, DEVICE)
     return relative_errors(case, lambda q, k, v, s: triton_rows.attend(q, k, v, kernel, s), dtype)
 
@@ -53,7 +57,7 @@ def assert_equal(case: Case) -> None:
         assert error <= ACCEPTED, f"{name}: {error:.1e}"
 
 
-@settings(max_examples=20, suppress_health_check=UNHURRIED)
+@settings(max_examples=30, suppress_health_check=UNHURRIED)
 @given(cases)
 def test_random_forests_have_the_output_and_gradients_of_the_definition(case):
     assert_equal(case)
@@ -91,6 +95,20 @@ def test_rows_of_one_node_give_their_values():
 @pytest.mark.parametrize("window", [1, 2, 7, 16, 100])
 def test_a_window_counts_positions_and_not_nodes(window):
     assert_equal(Case(branching(3, 24), window=window))
+
+
+def test_values_may_be_shorter_than_keys():
+    """As in multi-head latent attention."""
+    case = Case(branching(2, 20), groups=2, head_size=64)
+    forest = case.forest
+    kernel = triton_rows.KernelInput.of(forest.subtree_ends, forest.depths, 0, 16, DEVICE)
+    query, key, value, gradient = inputs(case, torch.float32, forest.num_nodes)
+    given = [query, key, value[..., :40], gradient[..., :40]]
+    found = output_and_gradients(lambda q, k, v: triton_rows.attend(q, k, v, kernel, 0.2), given)
+    seen = visible(forest, 0)
+    expected = output_and_gradients(lambda q, k, v: by_definition(q, k, v, seen, 0.2), given)
+    for ours, theirs in zip(found, expected, strict=True):
+        torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-5)
 
 
 def test_nodes_added_as_rows_of_their_own_change_nothing():
@@ -182,3 +200,17 @@ def test_leaving_the_mask_out_one_node_too_early_is_found():
     assert max(errors(case).values()) <= ACCEPTED
     too_long = np.minimum(ends + 1, case.forest.num_nodes)
     assert max(errors(case, block_ends=too_long).values()) > 1e-3
+
+
+def test_skipping_what_is_one_position_nearer_than_the_window_is_found():
+    """Node 16, the first of the second block, sees node 15 alone of the first one."""
+    case = Case([list(range(32))], window=2)
+    assert max(errors(case).values()) <= ACCEPTED
+    assert max(errors(case, block_window=1).values()) > 1e-2
+
+
+def test_leaving_the_mask_out_one_position_beyond_the_window_is_found():
+    """Node 31, the last of the second block, sees all nodes of the first one but node 0."""
+    case = Case([list(range(32))], window=31)
+    assert max(errors(case).values()) <= ACCEPTED
+    assert max(errors(case, block_window=32).values()) > 1e-3

@@ -17,13 +17,13 @@ from typing import Literal, NamedTuple
 
 import torch
 
-from loracle.forest.attention.triton_rows import MAX_HEAD_SIZE
+from loracle.forest.attention import flex_rows, triton_rows
 
 AttentionBackend = Literal["spans", "dense", "triton", "flex"]
 AskedBackend = Literal["auto", "dense", "triton", "flex"]
 
 BLOCKWISE: frozenset[AttentionBackend] = frozenset({"triton", "flex"})
-"""They skip blocks of nodes, so that a probe must be longer than a block."""
+"""They are compiled, and skip blocks of nodes."""
 
 _TRITON_DTYPES = (torch.float32, torch.bfloat16, torch.float16)
 
@@ -38,6 +38,13 @@ class Possible(NamedTuple):
 def default_backend(device: torch.device) -> AttentionBackend:
     """What needs nothing beyond torch."""
     return "spans" if device.type == "cpu" else "dense"
+
+
+def block_tokens_of(backend: AttentionBackend | None, head_size: int, dtype: torch.dtype) -> int:
+    """The nodes of a block that it may skip; 1 if it skips none."""
+    if backend == "triton":
+        return triton_rows.block_tokens_for(head_size, dtype)
+    return flex_rows.BLOCK_TOKENS if backend == "flex" else 1
 
 
 def backends_to_try(
@@ -71,8 +78,8 @@ def _missing(backend: AttentionBackend, device: torch.device) -> str | None:
 
 def _unfit(backend: AttentionBackend, head_size: int, dtype: torch.dtype) -> str | None:
     """What of the model it cannot do."""
-    if backend == "triton" and head_size > MAX_HEAD_SIZE:
-        return f"heads of {head_size} are larger than {MAX_HEAD_SIZE}"
+    if backend == "triton" and head_size > triton_rows.MAX_HEAD_SIZE:
+        return f"heads of {head_size} are larger than {triton_rows.MAX_HEAD_SIZE}"
     if backend == "triton" and dtype not in _TRITON_DTYPES:
         return f"its kernels do not compute in {str(dtype).removeprefix('torch.')}"
     return None

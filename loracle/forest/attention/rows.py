@@ -36,7 +36,7 @@ class RowAttention:
     backend: AttentionBackend
     keep: dict[int, KeysValues] | None = None
     _simple: SpanRows | DenseRows | None = None
-    _kernels: dict[int, triton_rows.KernelInput] = field(default_factory=dict)
+    _kernels: dict[tuple[int, int], triton_rows.KernelInput] = field(default_factory=dict)
     _masks: dict[int, flex_rows.FlexMask] = field(default_factory=dict)
     _copies: dict[torch.device, RowAttention] = field(default_factory=dict)
 
@@ -68,7 +68,7 @@ class RowAttention:
         if self.keep is not None:
             self.keep[layer] = KeysValues(key, value)
         if self.backend == "triton":
-            kernel = self._kernel(window, query)
+            kernel = self._kernel(window, query.shape[-1], value.dtype)
             return triton_rows.attend(query, key, value, kernel, scale)
         if self.backend == "flex":
             return flex_rows.attend(query, key, value, self._mask(window), scale)
@@ -97,16 +97,18 @@ class RowAttention:
             self.bounds, self.subtree_ends_N.to(self.device), self.depths_N.to(self.device)
         )
 
-    def _kernel(self, window: int, query: Tensor) -> triton_rows.KernelInput:
-        if window not in self._kernels:
-            self._kernels[window] = triton_rows.KernelInput.of(
+    def _kernel(self, window: int, head_size: int, dtype: torch.dtype) -> triton_rows.KernelInput:
+        # Layers may differ in their head size.
+        block_tokens = triton_rows.block_tokens_for(head_size, dtype)
+        if (window, block_tokens) not in self._kernels:
+            self._kernels[window, block_tokens] = triton_rows.KernelInput.of(
                 self.subtree_ends_N.numpy(),
                 self.depths_N.numpy(),
                 window,
-                triton_rows.block_tokens_for(query.shape[-1], query.dtype),
+                block_tokens,
                 self.device,
             )
-        return self._kernels[window]
+        return self._kernels[window, block_tokens]
 
     def _mask(self, window: int) -> flex_rows.FlexMask:
         if window not in self._masks:

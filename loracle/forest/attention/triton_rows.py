@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from loracle.forest.attention.uploading import upload
 from loracle.forest.blocks import ForestBlocks, forest_blocks
@@ -124,8 +124,11 @@ def attend(query: Tensor, key: Tensor, value: Tensor, kernel: KernelInput, scale
     """
     # Under autocast a norm may leave queries in float32; values come straight from a product.
     query, key = query.to(value.dtype), key.to(value.dtype)
-    output: Tensor = _TreeAttention.apply(query, key, value, kernel, scale)  # type: ignore[no-untyped-call]
-    return output
+    # Values may be shorter (multi-head latent attention); the kernels take one size for all.
+    size = value.shape[-1]
+    padded = nn.functional.pad(value, (0, query.shape[-1] - size))
+    output: Tensor = _TreeAttention.apply(query, key, padded, kernel, scale)  # type: ignore[no-untyped-call]
+    return output[..., :size]
 
 
 def padded_head_size(head_size: int) -> int:
