@@ -54,7 +54,9 @@ def _is_plain(kind: type) -> bool:
     """Whether such a layer is h + mlp(norm(h)) with h = x + attention(norm(x))."""
 
     def tried(x_1NE: Tensor) -> tuple[Any, Tensor]:
-        stand_in = SimpleNamespace(
+        # transformers' wrapper of a layer's forward asks for these three.
+        own = {"forward": cast(Any, kind).forward, "gradient_checkpointing": False}
+        stand_in = type("StandIn", (SimpleNamespace,), {**own, "training": False})(
             input_layernorm=lambda x: x * 2.0,
             self_attn=lambda hidden_states, **_: (hidden_states - 1.0, None),
             post_attention_layernorm=lambda x: x * 3.0,
