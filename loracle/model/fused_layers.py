@@ -154,10 +154,11 @@ def _norm_forward(module: Any, found: Kernels) -> Forward:
 def _gated_forward(module: Any, found: Kernels) -> Forward:
     def forward(hidden_states: Tensor) -> Tensor:
         gate, up = module.gate_proj(hidden_states), module.up_proj(hidden_states)
-        if takes(gate, up):
-            product = _SwiGlu.apply(gate, up, found)  # type: ignore[no-untyped-call]
-        else:
-            product = module.act_fn(gate) * up
+        product: Tensor = (
+            _SwiGlu.apply(gate, up, found)  # type: ignore[no-untyped-call]
+            if takes(gate, up)
+            else module.act_fn(gate) * up
+        )
         output: Tensor = module.down_proj(product)
         return output
 

@@ -15,7 +15,6 @@ from functools import cache, partial
 from types import SimpleNamespace
 from typing import Any, cast
 
-import torch
 from torch import Tensor, nn
 
 from loracle.model.fused_layers import gives_the_same, is_checkpointing
@@ -89,6 +88,7 @@ def _keys_of(module: nn.Module, wanted_W: Tensor) -> Iterator[None]:
     wanted = wanted_W.cpu().numpy() if keyed else None
     for dropout in keyed:
         keys = dropout.keys
+        assert keys is not None
         if id(keys) not in selected:
             selected[id(keys)] = TokenKeys(keys.keys_N[wanted])
         dropout.keys = selected[id(keys)]

@@ -80,7 +80,7 @@ class TokenKeys:
 
 
 class Drop:
-    """What one layer zeroes of one pass, on the CPU; drawn again by the kernel, or kept as places."""
+    """What one layer zeroes in a pass, on the CPU: drawn again by the kernel, or kept as places."""
 
     def __init__(
         self, keys_N: KeyArray, number: int, num_features: int, p: float, dtype: torch.dtype

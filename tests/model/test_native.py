@@ -162,7 +162,9 @@ def test_without_a_compiler_the_reason_names_what_to_install(fresh):
 
 def test_a_compiler_that_fails_is_quoted(fresh, tmp_path):
     compiler = tmp_path / "cc"
-    compiler.write_text("#!/bin/sh\ncase $1 in --version) exit 0;; esac\necho 'x: error: no' >&2\nexit 1\n")
+    compiler.write_text(
+        "#!/bin/sh\ncase $1 in --version) exit 0;; esac\necho 'x: error: no' >&2\nexit 1\n"
+    )
     compiler.chmod(0o755)
     fresh.setattr(native.shutil, "which", lambda name: str(compiler))
     assert native.kernels() is None

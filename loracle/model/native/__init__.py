@@ -1,4 +1,4 @@
-"""Own kernels for a CPU (kernels.c), built once with the machine's C compiler and kept in the cache.
+"""Own kernels for a CPU (kernels.c), built once by the machine's C compiler, kept in the cache.
 
 They are optional: without a compiler, or with LORACLE_NATIVE=off, torch's own operations do the
 same in more passes over memory. `why_off` says why they are not used.
@@ -103,7 +103,9 @@ class Kernels(NamedTuple):
 def takes(*tensors: Tensor) -> bool:
     """Whether the kernels do these: on the CPU, of one type that they know."""
     dtype = tensors[0].dtype
-    return dtype in KERNEL_TYPES and all(t.device.type == "cpu" and t.dtype == dtype for t in tensors)
+    return dtype in KERNEL_TYPES and all(
+        t.device.type == "cpu" and t.dtype == dtype for t in tensors
+    )
 
 
 def kernels() -> Kernels | None:
