@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from contextvars import ContextVar
 from functools import cache
 from types import SimpleNamespace
 from typing import Any, cast
@@ -28,6 +29,7 @@ Forward = Callable[[Tensor], Tensor]
 _TOLERANCE = 1e-5
 _NUM_TRIED = 64
 
+_left_alone: ContextVar[bool] = ContextVar("left_alone", default=False)
 _known: WeakKeyDictionary[nn.Module, list[tuple[nn.Module, Forward]]] = WeakKeyDictionary()
 
 
@@ -38,7 +40,7 @@ def fused(decoder: nn.Module) -> Iterator[None]:
     Not under gradient checkpointing: a layer computed again must be computed in the same way.
     """
     found = kernels()
-    if found is None or is_checkpointing(decoder):
+    if found is None or _left_alone.get() or is_checkpointing(decoder):
         yield
         return
     if decoder not in _known:
@@ -51,6 +53,16 @@ def fused(decoder: nn.Module) -> Iterator[None]:
     finally:
         for module, _ in taken:
             del vars(module)["forward"]
+
+
+@contextmanager
+def left_alone() -> Iterator[None]:
+    """Every module keeps its own forward, as on a GPU."""
+    token = _left_alone.set(True)
+    try:
+        yield
+    finally:
+        _left_alone.reset(token)
 
 
 def is_checkpointing(decoder: Any) -> bool:
@@ -78,7 +90,7 @@ def _is_rms_norm(module: Any) -> bool:
     weight = vars(module)["_parameters"].get("weight")
     if not type(module).__name__.endswith("RMSNorm") or _epsilon(module) is None or weight is None:
         return False
-    return weight.dim() == 1 and len(module._parameters) == 1 and _norms(type(module))
+    return weight.dim() == 1 and len(module._parameters) == 1 and _norms(type(module))  # type: ignore[arg-type]
 
 
 @cache
@@ -99,7 +111,7 @@ def _norms(kind: type) -> bool:
 def _is_gated(module: Any) -> bool:
     projections = all(hasattr(module, name) for name in ("gate_proj", "up_proj", "down_proj"))
     activation = getattr(module, "act_fn", None)
-    return projections and callable(activation) and _gates(type(module), activation)
+    return projections and callable(activation) and _gates(type(module), activation)  # type: ignore[arg-type]
 
 
 @cache
@@ -128,12 +140,12 @@ def gives_the_same(tried: Callable[[Tensor], tuple[Any, Tensor]]) -> bool:
         with unset_fake_temporarily(), torch.no_grad():
             x = torch.randn(1, 3, _NUM_TRIED, generator=torch.Generator().manual_seed(0))
             found, expected = tried(x)
+            return isinstance(found, Tensor) and torch.allclose(
+                found, expected, rtol=_TOLERANCE, atol=_TOLERANCE
+            )
     except (AttributeError, TypeError, RuntimeError, KeyError, ValueError):
         # It is made of other parts: not one of ours.
         return False
-    return isinstance(found, Tensor) and torch.allclose(
-        found, expected, rtol=_TOLERANCE, atol=_TOLERANCE
-    )
 
 
 def _norm_forward(module: Any, found: Kernels) -> Forward:

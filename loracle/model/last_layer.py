@@ -45,7 +45,8 @@ def _last_layer(decoder: Any) -> Any | None:
         return None
     layer = layers[len(layers) - 1]
     # Hooks that move a layer's tensors to its device stand in place of its forward.
-    return layer if "forward" not in vars(layer) and _is_plain(type(layer)) else None
+    is_plain = _is_plain(type(layer))  # type: ignore[arg-type]
+    return layer if is_plain and "forward" not in vars(layer) else None
 
 
 @cache

@@ -325,9 +325,10 @@ def _dropout_keys(micro_batch: Forest | Sequences, seed: int) -> KeyArray:
 def forest_loss(base: BaseModel, micro_batch: Forest) -> Tensor:
     """The weighted sum of the targets' cross entropies, with its graph."""
     context = RowAttention.of(micro_batch, base.device)
-    hidden = forest_hidden_states(base.model, micro_batch, context, micro_batch.target_nodes)
+    hidden = forest_hidden_states(base.model, micro_batch, context)
+    nodes = torch.from_numpy(micro_batch.target_nodes).to(base.device)
     return target_loss(
-        hidden,
+        hidden[nodes],
         base.model.get_output_embeddings(),
         torch.from_numpy(micro_batch.target_token_ids).to(base.device),
         torch.from_numpy(micro_batch.target_weights).to(base.device),
