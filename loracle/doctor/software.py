@@ -43,7 +43,13 @@ EXTRAS = (
 
 def software_findings() -> list[Finding]:
     """What is installed, whether it fits, and what is missing."""
-    return [versions_finding(), *torch_findings(), attention_finding(), *extra_findings()]
+    return [
+        versions_finding(),
+        *torch_findings(),
+        attention_finding(),
+        kernels_finding(),
+        *extra_findings(),
+    ]
 
 
 def versions_finding() -> Finding:
@@ -106,6 +112,17 @@ def attention_finding() -> Finding:
     else:
         text = "matrix products span by span (CPU); the fused kernel for rows over 1,024 tokens"
     return Finding(_AREA, "attention", "good", text)
+
+
+def kernels_finding() -> Finding:
+    """Whether the CPU has Loracle's own kernels; the first question builds them."""
+    from loracle.model.native import why_off
+
+    reason = why_off()
+    if reason is None:
+        return Finding(_AREA, "CPU kernels", "good", "built with the C compiler of this machine")
+    text = f"not used: {reason}; torch's operations do the same, about a tenth slower in training"
+    return Finding(_AREA, "CPU kernels", "note", text)
 
 
 def extra_findings() -> list[Finding]:

@@ -9,6 +9,7 @@ Attention's probabilities are left out: they depend on the rows' lengths (step_m
 from __future__ import annotations
 
 import dataclasses
+from contextlib import nullcontext
 from typing import Any
 
 import numpy as np
@@ -18,6 +19,7 @@ from torch import Tensor, nn
 from loracle.forest.attention.interface import ATTENTION_NAME, attention_implementation
 from loracle.model import adapter
 from loracle.model.base import computing, packed_hidden_states
+from loracle.model.fused_layers import left_alone
 from loracle.model.max_length import shape_of_model
 from loracle.model.step_memory import ModelShape
 from loracle.model.token_dropout import keyed, token_dropouts
@@ -59,7 +61,8 @@ def counted_shape(
     if device_type != "cpu" or quantization != "none":
         _without_fused_layers(adapted)
     try:
-        kept = _kept_bytes(model, adapted, dtype)
+        with nullcontext() if device_type == "cpu" else left_alone():
+            kept = _kept_bytes(model, adapted, dtype)
     except (RuntimeError, TypeError, ValueError, AttributeError, NotImplementedError):
         return shape
     return dataclasses.replace(shape, kept_token_bytes=kept / _COUNTED_TOKENS)

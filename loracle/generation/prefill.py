@@ -168,14 +168,13 @@ def _prefill(
         signals.stop_if_urgent()
         keys_values: dict[int, KeysValues] = {}
         context = RowAttention.of(micro_batch, base.device, keys_values, base.attention)
-        hidden = forest_hidden_states(base.model, micro_batch, context)
         stop = start + micro_batch.num_nodes
         low, high = np.searchsorted(wanted, [start, stop]).tolist()
+        hidden = forest_hidden_states(base.model, micro_batch, context, wanted[low:high] - start)
         block: tuple[int, dict[int, KeysValues]] | None = (start, keys_values)
         for first in range(low, max(high, low + 1), _CHUNK_NODES):
             last = min(first + _CHUNK_NODES, high)
-            nodes = torch.from_numpy(wanted[first:last] - start).to(base.device)
-            yield first, last, head(hidden[nodes]).float(), block
+            yield first, last, head(hidden[first - low : last - low]).float(), block
             block = None
         start = stop
 

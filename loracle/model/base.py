@@ -13,13 +13,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from loracle.errors import ModelError
 from loracle.forest.attention.backends import AttentionBackend
 from loracle.forest.attention.interface import ForestContext
-from loracle.forest.trie import Forest
+from loracle.forest.trie import Forest, IntArray
+from loracle.model.fused_layers import fused
+from loracle.model.last_layer import only_at
 from loracle.model.native_memory import bound_kernel_cache
 from loracle.model.placement import (
     AUTO,
@@ -234,30 +237,54 @@ def declared_end_token_ids(*sources: Any) -> frozenset[int]:
     return frozenset(declared)
 
 
-def forest_hidden_states(model: Any, forest: Forest, context: ForestContext) -> Tensor:
+def forest_hidden_states(
+    model: Any, forest: Forest, context: ForestContext, wanted: IntArray | None = None
+) -> Tensor:
     """Run packed rows through the decoder: the last hidden states, (N, E).
+
+    wanted: the nodes whose hidden states are asked for, in any order: (W, E) of those; None asks
+    for all of them.
 
     The model's attention must be ATTENTION_NAME (see `attention_implementation`).
     """
     device = input_device(model)
     token_ids_N = torch.from_numpy(forest.token_ids).to(device, torch.long)
     depths_N = torch.from_numpy(forest.depths).to(device)
-    return packed_hidden_states(model, token_ids_N, depths_N, context)
+    if wanted is None:
+        return packed_hidden_states(model, token_ids_N, depths_N, context)
+    # One node may be asked for several times, and a pass over no token at all is none.
+    nodes, places = np.unique(wanted if len(wanted) else [0], return_inverse=True)
+    hidden = packed_hidden_states(
+        model, token_ids_N, depths_N, context, torch.from_numpy(nodes).to(device)
+    )
+    if not len(wanted):
+        return hidden[:0]
+    return hidden[torch.from_numpy(places).to(device)]
 
 
 def packed_hidden_states(
-    model: Any, token_ids_N: Tensor, positions_N: Tensor, context: ForestContext
+    model: Any,
+    token_ids_N: Tensor,
+    positions_N: Tensor,
+    context: ForestContext,
+    wanted_W: Tensor | None = None,
 ) -> Tensor:
-    """As `forest_hidden_states`, from tensors: token ids and positions of shape (N,)."""
-    output = model.get_decoder()(
-        input_ids=token_ids_N.unsqueeze(0),
-        position_ids=positions_N.unsqueeze(0),
-        use_cache=False,
-        forest=context,
-    )
+    """As `forest_hidden_states`, from tensors: token ids and positions of shape (N,).
+
+    wanted_W: sorted, none twice.
+    """
+    decoder = model.get_decoder()
+    pruned = nullcontext(False) if wanted_W is None else only_at(decoder, wanted_W)
+    with fused(decoder), pruned as is_pruned:
+        output = decoder(
+            input_ids=token_ids_N.unsqueeze(0),
+            position_ids=positions_N.unsqueeze(0),
+            use_cache=False,
+            forest=context,
+        )
     # The last layer may be on another device than the first.
     hidden: Tensor = output.last_hidden_state[0].to(token_ids_N.device)
-    return hidden
+    return hidden if wanted_W is None or is_pruned else hidden[wanted_W]
 
 
 def fingerprint(tensors: Iterable[tuple[str, Tensor]]) -> str:

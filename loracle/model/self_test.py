@@ -187,7 +187,9 @@ def _forest_run(
 
     def run() -> Tensor:
         context = RowAttention.of(forest, base.device, kept, base.attention)
-        hidden = forest_hidden_states(base.model, forest, context)
+        # Asked for by name, as training does, so that the last layer is tested as it runs there.
+        nodes = np.arange(forest.num_nodes)
+        hidden = forest_hidden_states(base.model, forest, context, nodes)
         logits: Tensor = base.model.get_output_embeddings()(hidden).float().to(base.device)
         return logits
 

@@ -29,6 +29,7 @@ import torch
 from torch import Tensor, nn
 
 from loracle.forest.trie import IntArray, TokenArray
+from loracle.model.native import KERNEL_TYPES, kernels
 
 KeyArray = npt.NDArray[np.uint64]
 """One key a token, shape (N,)."""
@@ -78,6 +79,38 @@ class TokenKeys:
         return self._copies[device]
 
 
+class Drop:
+    """What one layer zeroes in a pass, on the CPU: drawn again by the kernel, or kept as places."""
+
+    def __init__(
+        self, keys_N: KeyArray, number: int, num_features: int, p: float, dtype: torch.dtype
+    ) -> None:
+        self._kernels = kernels() if dtype in KERNEL_TYPES else None
+        if self._kernels is not None:
+            self._keys_N, self._layer_word = keys_N, number * _GAMMA % _WORD
+            self._distribution = _poisson_distribution(num_features, p)
+        else:
+            places_K = dropped_places(keys_N, number, num_features, p)
+            self._places_K = torch.from_numpy(places_K)
+
+    def copied(self, x_NI: Tensor) -> Tensor:
+        """x with its dropped values zero."""
+        return self._dropped(x_NI.contiguous(), in_place=False)
+
+    def in_place(self, x_NI: Tensor) -> Tensor:
+        """The same, written over x, which must be contiguous."""
+        return self._dropped(x_NI, in_place=True)
+
+    def _dropped(self, x_NI: Tensor, *, in_place: bool) -> Tensor:
+        if self._kernels is not None:
+            return self._kernels.drop(
+                x_NI, self._keys_N, self._layer_word, self._distribution, in_place=in_place
+            )
+        y_NI = x_NI if in_place else x_NI.clone()
+        y_NI.view(-1).index_fill_(0, self._places_K, 0.0)
+        return y_NI
+
+
 class TokenDropout(nn.Dropout):
     """In place of nn.Dropout in a LoRA layer. `number` is the layer's, among all of the adapter.
 
@@ -94,6 +127,10 @@ class TokenDropout(nn.Dropout):
         """Flat places in (N, I) to set to zero, some of them twice, on the CPU: (K,)."""
         keys_N = self._keys(num_tokens).keys_N
         return torch.from_numpy(dropped_places(keys_N, self.number, num_features, self.p))
+
+    def drop(self, num_tokens: int, num_features: int, dtype: torch.dtype) -> Drop:
+        """What this layer zeroes in the pass under way, on the CPU, of values of this type."""
+        return Drop(self._keys(num_tokens).keys_N, self.number, num_features, self.p, dtype)
 
     def forward(self, input: Tensor) -> Tensor:
         """The input, scaled by 1 / (1 - p), with the dropped values zero."""

@@ -153,3 +153,10 @@ def test_lines_say_what_needs_attention_and_what_to_do() -> None:
         "1 found that need attention",
     ]
     assert found.to_dict()["needs_attention"] is True
+
+
+def test_missing_kernels_are_told_with_their_reason(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LORACLE_NATIVE", "off")
+    found = software.kernels_finding()
+    assert found.state == "note"
+    assert "switched off by LORACLE_NATIVE=off" in found.text
