@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from loracle.cli.shell import DATA, EXIT_FAILED, app, print_json, print_problems
+from loracle.cli.shell import DATA, EXIT_FAILED, app, print_json, print_problems, session
 
 if TYPE_CHECKING:
     from loracle.data_check.result import Check
@@ -67,15 +67,17 @@ def check(
     rows are lost. 0: otherwise.
     """
     import loracle
+    from loracle.cli.reading_bar import reading_bar
 
-    checked = loracle.check(
-        candidates or (),
-        evaluation or (),
-        model=model,
-        plan_file=plan,
-        overrides=overrides or (),
-        reading=_settings(form, columns, ignored, split, encoding, unanswerable),
-    )
+    with reading_bar(session.language, is_shown=session.progress in ("auto", "verbose")):
+        checked = loracle.check(
+            candidates or (),
+            evaluation or (),
+            model=model,
+            plan_file=plan,
+            overrides=overrides or (),
+            reading=_settings(form, columns, ignored, split, encoding, unanswerable),
+        )
     if as_json:
         print_json(checked.to_dict())
     else:

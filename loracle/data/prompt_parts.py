@@ -151,7 +151,7 @@ def _asking_sentences(text: str, line: TextSpan) -> list[TextSpan]:
 
 
 def _lines(text: str) -> list[str]:
-    return [line.strip() for line in text.split("\n") if line.strip()]
+    return [bare for line in text.split("\n") if (bare := line.strip())]
 
 
 def _last(matches: Iterator[re.Match[str]]) -> re.Match[str] | None:

@@ -172,6 +172,7 @@ class _Child:
 
     def __init__(self) -> None:
         self._process: subprocess.Popen[bytes] | None = None
+        self._is_closed = False
         # Without an interpreter to start, all is done here.
         with suppress(OSError):
             self._process = subprocess.Popen(
@@ -189,6 +190,8 @@ class _Child:
             _send(process.stdin, (function, task))
             is_error, found = _receive(process.stdout)
         except (OSError, EOFError, ValueError, pickle.PickleError):
+            if self._is_closed:
+                raise
             self._process = None
             process.kill()
             process.wait()
@@ -199,6 +202,7 @@ class _Child:
         return result
 
     def close(self) -> None:
+        self._is_closed = True
         process, self._process = self._process, None
         if process is None:
             return

@@ -49,7 +49,7 @@ MAX_BUCKET_PAIRS = 200
 """Pairs compared for one text in one bucket of like texts."""
 
 _BLOCK_CHARACTERS = 1 << 17
-_BATCH_PAIRS = 1 << 12
+_BATCH_PAIRS = 1 << 15
 _NUM_TEXTS_AT_ONCE = 128
 _EMPTY = np.uint32(0xFFFFFFFF)
 _FILTER_BITS = 22

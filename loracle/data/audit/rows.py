@@ -23,6 +23,7 @@ from loracle.data.audit.facts import MIN_PASSAGE_WEIGHT, Facts, combined, facts_
 from loracle.data.audit.groups import I32, I64, U64, Groups
 from loracle.data.audit.texts import PackedTexts, TextStore, TextView, text_hash
 from loracle.data.conversation import Example
+from loracle.data.following import Reached, tell
 from loracle.data.stored import StoredExamples
 from loracle.data.workers import ALONE, Workers
 
@@ -163,7 +164,7 @@ def audited(
 ) -> list[AuditedSet]:
     """Prepare datasets that are compared with each other: an instruction of one is one in all."""
     texts = TextStore(workers)
-    prepared = [(name, examples, _rows(examples, texts)) for name, examples in named]
+    prepared = [(name, examples, _rows(name, examples, texts)) for name, examples in named]
     instructions = np.unique(
         np.concatenate([np.empty(0, np.uint64), *(_instructions(r, texts) for _, _, r in prepared)])
     )
@@ -173,10 +174,10 @@ def audited(
     ]
 
 
-def _rows(examples: Sequence[Example], texts: TextStore) -> AuditedRows:
+def _rows(name: str, examples: Sequence[Example], texts: TextStore) -> AuditedRows:
     """The facts of all rows, chunk by chunk."""
     parts = []
-    for facts in _facts(examples, texts.workers):
+    for facts in _facts(name, examples, texts.workers):
         base = texts.add(facts.texts)
         parts.append(
             AuditedRows(
@@ -198,9 +199,10 @@ def _rows(examples: Sequence[Example], texts: TextStore) -> AuditedRows:
     return AuditedRows.joined(parts or [_no_rows()])
 
 
-def _facts(examples: Sequence[Example], workers: Workers) -> Iterator[Facts]:
+def _facts(name: str, examples: Sequence[Example], workers: Workers) -> Iterator[Facts]:
     if not isinstance(examples, StoredExamples):
         return map(facts_of, _chunks(examples))
+    tell(Reached("comparing", name, len(examples), 0, 0))
     digests = examples.digests
     return examples.mapped(facts_of, workers) if digests is None else map(unpacked_facts, digests)
 

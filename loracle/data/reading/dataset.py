@@ -89,9 +89,10 @@ def _read(
 ) -> tuple[Reading, Sequence[Example]]:
     """All rows: of a large dataset by blocks where its files allow it, and then kept on disk."""
     reading = Reading(location, options)
-    if num_bytes_of(reading.source) < MIN_STORED_BYTES:
+    total_bytes = num_bytes_of(reading.source)
+    if total_bytes < MIN_STORED_BYTES:
         return reading, _all_examples(reading, list)
-    stored = read_in_blocks(reading, workers, digest)
+    stored = read_in_blocks(reading, workers, digest, total_bytes)
     if stored is None:
         reading = Reading(reading.source)
         return reading, _all_examples(reading, StoredExamples.of)

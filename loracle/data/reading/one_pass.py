@@ -257,9 +257,14 @@ class Reading:
         if row.faults or not isinstance(row.value, dict):
             yield row
             return
-        row = row._replace(value=renamed(self.fields.kept(row.value), self.options.columns))
+        value = renamed(self.fields.kept(row.value), self.options.columns)
+        if value is not row.value:
+            row = row._replace(value=value)
         self._detect(row)
-        yield from (row,) if self.format is None else self.format.flat(row)
+        if self.format is None:
+            yield row
+        else:
+            yield from self.format.flat(row)
 
     def _detect(self, row: Row) -> None:
         """Settle the form by the first row that shows one. Raises DataError where rows differ."""

@@ -18,6 +18,7 @@ import numpy as np
 import numpy.typing as npt
 
 from loracle.data.conversation import Example
+from loracle.data.following import Reached, tell
 from loracle.data.reading.identity import OwnIdentities
 from loracle.data.reading.json_rows import rows_of_lines
 from loracle.data.reading.locations import Source
@@ -57,6 +58,7 @@ class Part(NamedTuple):
     own_ids: npt.NDArray[np.uint64]
     has_made_like: bool
     counts: Counts
+    num_bytes: int
 
 
 class _NotInBlocksError(Exception):
@@ -64,30 +66,39 @@ class _NotInBlocksError(Exception):
 
 
 def read_in_blocks(
-    reading: Reading, workers: Workers, digest: Digest | None = None
+    reading: Reading, workers: Workers, digest: Digest | None = None, total_bytes: int = 0
 ) -> StoredExamples | None:
     """Read all rows, the account going to `reading`; None where that has to be done row by row,
-    by another reading."""
+    by another reading.
+
+    total_bytes: about what the files hold, for whoever follows.
+    """
     if reading.options.limit is not None:
         return None
     stored = StoredExamples(reading.source.stem)
     try:
-        _read(reading, workers, stored, digest)
+        _read(reading, workers, stored, digest, total_bytes)
     except (_NotInBlocksError, DataError):
         return None
     return stored
 
 
 def _read(
-    reading: Reading, workers: Workers, stored: StoredExamples, digest: Digest | None
+    reading: Reading,
+    workers: Workers,
+    stored: StoredExamples,
+    digest: Digest | None,
+    total_bytes: int,
 ) -> None:
-    own_ids = []
+    own_ids, num_bytes = [], 0
     has_made_like = False
     for part in _parts(reading, workers, digest):
         own_ids.append(part.own_ids)
         has_made_like |= part.has_made_like
         stored.add(part.examples, reading.num_rows)
         reading.take(part.counts)
+        num_bytes += part.num_bytes
+        tell(Reached("reading", reading.source.stem, reading.num_rows, num_bytes, total_bytes))
         if reading.fields.has_many_shapes:
             raise _NotInBlocksError
     ids = np.concatenate([np.empty(0, np.uint64), *own_ids])
@@ -165,6 +176,7 @@ def read_block(block: Block) -> Part:
         np.array(identities.hashes, np.uint64),
         identities.has_made_like,
         reading.counts,
+        len(block.content),
     )
 
 

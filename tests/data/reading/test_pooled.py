@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 
 from loracle.data.audit.facts import packed_facts
+from loracle.data.following import Reached, following
 from loracle.data.reading import dataset, pooled
 from loracle.data.reading.dataset import Dataset, read_dataset
 from loracle.data.reading.options import ReadOptions
@@ -204,3 +205,15 @@ def test_a_large_list_in_json_is_kept_on_disk_too(monkeypatch: pytest.MonkeyPatc
     found = read("rows.json", ALONE, in_blocks=True, monkeypatch=monkeypatch)
     assert isinstance(found.examples, StoredExamples)
     assert list(found.examples) == expected.examples
+
+
+def test_whoever_follows_is_told_how_far_the_reading_is(
+    processes: Processes, small_blocks: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    Path("rows.jsonl").write_bytes(CONTENTS["rows with copies"])
+    told: list[Reached] = []
+    with following(told.append):
+        read("rows.jsonl", processes, in_blocks=True, monkeypatch=monkeypatch)
+    size = len(CONTENTS["rows with copies"])
+    assert (told[-1].num_rows, told[-1].num_bytes, told[-1].total_bytes) == (46, size, size)
+    assert [one.num_bytes for one in told] == sorted({one.num_bytes for one in told})
