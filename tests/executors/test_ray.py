@@ -168,3 +168,41 @@ def test_a_signal_leaves_checkpoints_and_no_process(world, inline, number, code)
     assert list(driver.root.glob("trials/*/checkpoint/step-*")), driver.shown
     root = start(world, driver.root.name, "devices=1", "training.checkpoint_every=2")
     require_same(root, inline)
+
+
+@pytest.mark.slow
+def test_a_node_that_dies_costs_nothing_but_time(world, inline, monkeypatch):
+    """Two nodes of one core on this machine: two raylets with processes of their own."""
+    from ray.cluster_utils import Cluster
+
+    monkeypatch.setenv("RAY_AUTH_MODE", "disabled")
+    cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 1})
+    try:
+        second = cluster.add_node(num_cpus=1)
+        cluster.wait_for_nodes()
+        killed: list[str] = []
+
+        def act(view: Watching, kind: str, fields: Mapping[str, Any]) -> None:
+            runs_there = view.processes.get(fields.get("trial", "")) in _children(second)
+            if kind == "step" and fields["step"] == 3 and runs_there and not killed:
+                killed.append(fields["trial"])
+                cluster.remove_node(second, allow_graceful=False)
+
+        view = Watching(act)
+        address = f"ray.address={cluster.address}"
+        root = start(world, "nodes", "devices=2", address, view=view)
+        assert len(killed) == 1
+        require_same(root, inline)
+    finally:
+        cluster.shutdown()
+
+
+def _children(node: Any) -> set[int]:
+    """The processes below a node's own."""
+    import psutil
+
+    return {
+        child.pid
+        for started in node.all_processes["raylet"]
+        for child in psutil.Process(started.process.pid).children(recursive=True)
+    }
