@@ -27,6 +27,7 @@ from loracle.run_folder.reporter import Reporter
 _POLL_SECONDS = 0.2
 _MAX_FAILED_STARTS = 3
 _PATIENCE_SECONDS = 600.0
+_LONGEST_LINE = 200
 
 
 class Calls(NamedTuple):
@@ -148,10 +149,11 @@ class RaySlots:
             self._give_up(slot, str(cause))
             return None
         except self._ray.exceptions.RayError as error:
+            why = self._why_lost(slot, error)
             self._lose_actor(slot)
             slot.num_failed_starts += 1
             if slot.num_failed_starts >= _MAX_FAILED_STARTS:
-                self._give_up(slot, _in_a_line(error))
+                self._give_up(slot, why)
             else:
                 self._start_actor(slot)
             return None
@@ -172,7 +174,7 @@ class RaySlots:
             # A worker records what fails of a trial; what it raises concerns the whole run.
             raise _cause(error) from error
         except self._ray.exceptions.RayError as error:
-            device, reason = slot.device, _in_a_line(error)
+            device, reason = slot.device, self._why_lost(slot, error)
             self._lose_actor(slot)
             self._report.emit(
                 "warning",
@@ -198,6 +200,13 @@ class RaySlots:
         self._forward_events()
         slot.actor, slot.opening, slot.device = None, None, ""
 
+    def _why_lost(self, slot: _Slot, error: Exception) -> str:
+        """What Ray says, and the last line that the process printed."""
+        log = self._leases.folder / f"{slot.name}.log"
+        printed = log.read_text(errors="replace").split("\n") if log.is_file() else []
+        last = next((line.strip() for line in reversed(printed) if line.strip()), None)
+        return _in_a_line(error) + (f"; it last printed: {last[:_LONGEST_LINE]}" if last else "")
+
     def _give_up(self, slot: _Slot, reason: str) -> None:
         self._lose_actor(slot)
         slot.is_given_up = True
@@ -209,7 +218,7 @@ class RaySlots:
         """Raise RunFolderError if no worker is there and none will come."""
         left = [slot for slot in self._slots if not slot.is_given_up]
         if not left:
-            raise UserError("no worker could start; what it printed is in the warnings above")
+            raise UserError("no worker could start; the warnings above say why")
         now = time.monotonic()
         if all(not slot.device and now - slot.waiting_since > _PATIENCE_SECONDS for slot in left):
             raise RunFolderError(
@@ -246,7 +255,7 @@ class RaySlots:
         signals.stop_if_asked()
 
     def close(self) -> None:
-        """End all actors and remove what they left. What they printed is kept if one was lost."""
+        """End all actors and remove what they left."""
         for slot in self._slots:
             if slot.actor is not None:
                 self._lose_actor(slot)
