@@ -75,6 +75,7 @@ class RaySlots:
         self._run_name = secrets.token_hex(4)
         self._num_actors = 0
         self._first_facts: Any = None
+        self._last_reason = ""
         self._slots = [_Slot(number) for number in range(placement.num_slots)]
         self.peak_memory_bytes = 0
         """The most that any of them held."""
@@ -209,7 +210,7 @@ class RaySlots:
 
     def _give_up(self, slot: _Slot, reason: str) -> None:
         self._lose_actor(slot)
-        slot.is_given_up = True
+        slot.is_given_up, self._last_reason = True, reason
         self._report.emit(
             "warning", message=f"one of {len(self._slots)} workers cannot take part: {reason}"
         )
@@ -218,7 +219,7 @@ class RaySlots:
         """Raise RunFolderError if no worker is there and none will come."""
         left = [slot for slot in self._slots if not slot.is_given_up]
         if not left:
-            raise UserError("no worker could start; the warnings above say why")
+            raise UserError(f"no worker can take part: {self._last_reason}")
         now = time.monotonic()
         if all(not slot.device and now - slot.waiting_since > _PATIENCE_SECONDS for slot in left):
             raise RunFolderError(
