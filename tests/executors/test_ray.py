@@ -159,15 +159,16 @@ def test_a_driver_that_is_killed_is_followed_by_one_that_resumes(world, inline):
 
 @pytest.mark.slow
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
-def test_a_signal_leaves_checkpoints_and_no_process(world, inline, number, code):
-    driver = Driver(world, f"signal-{code}", "devices=2", "training.checkpoint_every=1 h")
-    driver.read_until(lambda line: "step 2/6" in line)
+def test_a_signal_leaves_checkpoints_and_no_process(world, number, code):
+    long = ("seeds=[0]", "training.epochs=30", "training.checkpoint_every=1 h")
+    driver = Driver(world, f"signal-{code}", "devices=2", *long)
+    driver.read_until(lambda line: "step 5/" in line)
     driver.signal(number)
     assert driver.end() == code, driver.shown
     assert no_process_is_left()
     assert list(driver.root.glob("trials/*/checkpoint/step-*")), driver.shown
-    root = start(world, driver.root.name, "devices=1", "training.checkpoint_every=2")
-    require_same(root, inline)
+    resumed = start(world, driver.root.name, "devices=1", *long)
+    require_same(resumed, made(start(world, f"calm-{code}", "devices=1", *long)))
 
 
 @pytest.mark.slow
