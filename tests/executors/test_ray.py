@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -181,19 +182,21 @@ def test_a_node_that_dies_costs_nothing_but_time(world, inline, monkeypatch):
     try:
         second = cluster.add_node(num_cpus=1)
         cluster.wait_for_nodes()
-        killed: list[str] = []
+        driver = Driver(world, "nodes", "devices=2", f"ray.address={cluster.address}")
+        processes: dict[str, int] = {}
 
-        def act(view: Watching, kind: str, fields: Mapping[str, Any]) -> None:
-            runs_there = view.processes.get(fields.get("trial", "")) in _children(second)
-            if kind == "step" and fields["step"] == 3 and runs_there and not killed:
-                killed.append(fields["trial"])
-                cluster.remove_node(second, allow_graceful=False)
+        def runs_on_second(line: str) -> bool:
+            """Whether the line tells of a step of a trial on the second node."""
+            if found := re.search(r"\[(\S+)\] goes to .* process (\d+)", line):
+                processes[found[1]] = int(found[2])
+            step = re.search(r"\[\d+/\d+ (\S+)\] step 3/", line)
+            return step is not None and processes[step[1]] in _children(second)
 
-        view = Watching(act)
-        address = f"ray.address={cluster.address}"
-        root = start(world, "nodes", "devices=2", address, view=view)
-        assert len(killed) == 1
-        require_same(root, inline)
+        driver.read_until(runs_on_second)
+        cluster.remove_node(second, allow_graceful=False)
+        assert driver.end() == 0, driver.shown
+        assert "was lost" in driver.shown
+        require_same(driver.root, inline)
     finally:
         cluster.shutdown()
 
