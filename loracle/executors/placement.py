@@ -82,6 +82,17 @@ def placed_here(wish: Wish, found: Found, num_trials: int, *, has_ray: bool) -> 
     return Placement(False, num_slots, per_slot, cpus, gpus or None)
 
 
+def num_devices_foreseen(
+    devices: Literal["auto"] | int | Sequence[int], num_gpus: int, *, has_ray: bool
+) -> int:
+    """How many GPUs of this machine a run would use; 1 without GPUs."""
+    if num_gpus <= 1 or not has_ray:
+        return 1
+    if isinstance(devices, str):
+        return num_gpus
+    return min(num_gpus, devices if isinstance(devices, int) else len(devices))
+
+
 def placed_on_cluster(wish: Wish, found: Found, num_trials: int) -> Placement:
     """The placement on a running cluster.
 

@@ -27,6 +27,7 @@ from loracle.run_folder.reporter import Reporter
 _POLL_SECONDS = 0.2
 _MAX_FAILED_STARTS = 3
 _PATIENCE_SECONDS = 600.0
+_LONGEST_LINE = 200
 
 
 class Calls(NamedTuple):
@@ -74,6 +75,7 @@ class RaySlots:
         self._run_name = secrets.token_hex(4)
         self._num_actors = 0
         self._first_facts: Any = None
+        self._last_reason = ""
         self._slots = [_Slot(number) for number in range(placement.num_slots)]
         self.peak_memory_bytes = 0
         """The most that any of them held."""
@@ -148,10 +150,11 @@ class RaySlots:
             self._give_up(slot, str(cause))
             return None
         except self._ray.exceptions.RayError as error:
+            why = self._why_lost(slot, error)
             self._lose_actor(slot)
             slot.num_failed_starts += 1
             if slot.num_failed_starts >= _MAX_FAILED_STARTS:
-                self._give_up(slot, _in_a_line(error))
+                self._give_up(slot, why)
             else:
                 self._start_actor(slot)
             return None
@@ -172,7 +175,7 @@ class RaySlots:
             # A worker records what fails of a trial; what it raises concerns the whole run.
             raise _cause(error) from error
         except self._ray.exceptions.RayError as error:
-            device, reason = slot.device, _in_a_line(error)
+            device, reason = slot.device, self._why_lost(slot, error)
             self._lose_actor(slot)
             self._report.emit(
                 "warning",
@@ -198,9 +201,16 @@ class RaySlots:
         self._forward_events()
         slot.actor, slot.opening, slot.device = None, None, ""
 
+    def _why_lost(self, slot: _Slot, error: Exception) -> str:
+        """What Ray says, and the last line that the process printed."""
+        log = self._leases.folder / f"{slot.name}.log"
+        printed = log.read_text(errors="replace").split("\n") if log.is_file() else []
+        last = next((line.strip() for line in reversed(printed) if line.strip()), None)
+        return _in_a_line(error) + (f"; it last printed: {last[:_LONGEST_LINE]}" if last else "")
+
     def _give_up(self, slot: _Slot, reason: str) -> None:
         self._lose_actor(slot)
-        slot.is_given_up = True
+        slot.is_given_up, self._last_reason = True, reason
         self._report.emit(
             "warning", message=f"one of {len(self._slots)} workers cannot take part: {reason}"
         )
@@ -209,7 +219,7 @@ class RaySlots:
         """Raise RunFolderError if no worker is there and none will come."""
         left = [slot for slot in self._slots if not slot.is_given_up]
         if not left:
-            raise UserError("no worker could start; what it printed is in the warnings above")
+            raise UserError(f"no worker can take part: {self._last_reason}")
         now = time.monotonic()
         if all(not slot.device and now - slot.waiting_since > _PATIENCE_SECONDS for slot in left):
             raise RunFolderError(
@@ -246,7 +256,7 @@ class RaySlots:
         signals.stop_if_asked()
 
     def close(self) -> None:
-        """End all actors and remove what they left. What they printed is kept if one was lost."""
+        """End all actors and remove what they left."""
         for slot in self._slots:
             if slot.actor is not None:
                 self._lose_actor(slot)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 
 from loracle.data.hubs.fetching import fetch_plan
@@ -9,6 +10,8 @@ from loracle.data_check.cached import lost_rows, refuse_unreadable
 from loracle.data_check.datasets import read_plan_data, renderer_of
 from loracle.data_check.examine import ready_sets, render_all
 from loracle.errors import DataError, ModelError, PlanError
+from loracle.executors.placement import num_devices_foreseen
+from loracle.executors.ray_cluster import has_ray
 from loracle.experiment.foreseeing import foreseen
 from loracle.experiment.planned import check_plan
 from loracle.experiment.setup import EvaluationSet, TrainingSet, load_model
@@ -95,7 +98,7 @@ def _shape_and_machine(
     dtype = chosen_dtype(plan.model.dtype, device)
     if named is not None and plan.model.dtype == "auto":
         dtype = torch.bfloat16
-    machine = named or this_machine(str(dtype).removeprefix("torch."), device.type)
+    machine = named or _used(plan, this_machine(str(dtype).removeprefix("torch."), device.type))
     shape = counted_shape(
         config,
         lora,
@@ -110,3 +113,9 @@ def _shape_and_machine(
             "be foreseen; start it with `loracle run`"
         )
     return shape, machine
+
+
+def _used(plan: Plan, machine: Machine) -> Machine:
+    """The machine with those of its devices that the run would use."""
+    num_devices = num_devices_foreseen(plan.devices, machine.num_devices, has_ray=has_ray())
+    return dataclasses.replace(machine, num_devices=num_devices)

@@ -117,7 +117,9 @@ def open_worker(place: WorkerPlace) -> RunWorker:
     frozen = folder.frozen_plan()
     heard = _Warnings()
     report = Reporter(None, heard)
-    planned = read_planned(plan_of(frozen), place.root, None)
+    # Trackers follow the driver.
+    plan = plan_of(frozen).model_copy(update={"trackers": []})
+    planned = read_planned(plan, place.root, None)
     if changes := difference(frozen, planned.frozen):
         raise RunFolderError(
             "a worker reads other data than the run began with; every machine must see the same "

@@ -37,12 +37,14 @@ SETTINGS = (
 
 
 def plan_of(world: World, *overrides: str) -> Plan:
-    """Two candidates with four seeds."""
+    """Two candidates with four seeds. overrides: in place of the settings of the same key."""
+    keys = {override.partition("=")[0] for override in overrides}
+    settings = [setting for setting in SETTINGS if setting.partition("=")[0] not in keys]
     return load_plan(
         candidates=[world.root / "a.jsonl", world.root / "b.jsonl"],
         evaluations=[world.root / "test.jsonl"],
         model=str(world.model),
-        overrides=[*SETTINGS, *overrides],
+        overrides=[*settings, *overrides],
     )
 
 

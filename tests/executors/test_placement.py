@@ -12,6 +12,7 @@ from loracle.executors.placement import (
     Placement,
     Wish,
     address_of,
+    num_devices_foreseen,
     placed_here,
     placed_on_cluster,
 )
@@ -119,3 +120,11 @@ def test_a_cluster_without_gpus_is_used_by_number():
 )
 def test_the_cluster_is_the_plans_or_the_environments(address, environment, expected):
     assert address_of(address, environment) == expected
+
+
+def test_a_forecast_counts_the_devices_that_a_run_would_use():
+    assert num_devices_foreseen("auto", 4, has_ray=True) == 4
+    assert num_devices_foreseen("auto", 4, has_ray=False) == 1
+    assert num_devices_foreseen([0, 2], 4, has_ray=True) == 2
+    assert num_devices_foreseen(1, 4, has_ray=True) == 1
+    assert num_devices_foreseen(8, 1, has_ray=True) == 1

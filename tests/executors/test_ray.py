@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -159,12 +160,53 @@ def test_a_driver_that_is_killed_is_followed_by_one_that_resumes(world, inline):
 
 @pytest.mark.slow
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
-def test_a_signal_leaves_checkpoints_and_no_process(world, inline, number, code):
-    driver = Driver(world, f"signal-{code}", "devices=2", "training.checkpoint_every=1 h")
-    driver.read_until(lambda line: "step 2/6" in line)
+def test_a_signal_leaves_checkpoints_and_no_process(world, number, code):
+    long = ("seeds=[0]", "training.epochs=30", "training.checkpoint_every=1 h")
+    driver = Driver(world, f"signal-{code}", "devices=2", *long)
+    driver.read_until(lambda line: "step 5/" in line)
     driver.signal(number)
     assert driver.end() == code, driver.shown
     assert no_process_is_left()
     assert list(driver.root.glob("trials/*/checkpoint/step-*")), driver.shown
-    root = start(world, driver.root.name, "devices=1", "training.checkpoint_every=2")
-    require_same(root, inline)
+    resumed = start(world, driver.root.name, "devices=1", *long)
+    require_same(resumed, made(start(world, f"calm-{code}", "devices=1", *long)))
+
+
+@pytest.mark.slow
+def test_a_node_that_dies_costs_nothing_but_time(world, inline, monkeypatch):
+    """Two nodes of one core on this machine: two raylets with processes of their own."""
+    from ray.cluster_utils import Cluster
+
+    monkeypatch.setenv("RAY_AUTH_MODE", "disabled")
+    cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 1})
+    try:
+        second = cluster.add_node(num_cpus=1)
+        cluster.wait_for_nodes()
+        driver = Driver(world, "nodes", "devices=2", f"ray.address={cluster.address}")
+        processes: dict[str, int] = {}
+
+        def runs_on_second(line: str) -> bool:
+            """Whether the line tells of a step of a trial on the second node."""
+            if found := re.search(r"\[(\S+)\] goes to .* process (\d+)", line):
+                processes[found[1]] = int(found[2])
+            step = re.search(r"\[\d+/\d+ (\S+)\] step 3/", line)
+            return step is not None and processes[step[1]] in _children(second)
+
+        driver.read_until(runs_on_second)
+        cluster.remove_node(second, allow_graceful=False)
+        assert driver.end() == 0, driver.shown
+        assert "was lost" in driver.shown
+        require_same(driver.root, inline)
+    finally:
+        cluster.shutdown()
+
+
+def _children(node: Any) -> set[int]:
+    """The processes below a node's own."""
+    import psutil
+
+    return {
+        child.pid
+        for started in node.all_processes["raylet"]
+        for child in psutil.Process(started.process.pid).children(recursive=True)
+    }
