@@ -18,6 +18,7 @@ from typing import Any
 from loracle.errors import RunFolderError
 from loracle.files import read_json_lines
 from loracle.report.run_record import TrialRecord, trial_records
+from loracle.run_folder.estimate import estimate_of_events
 from loracle.run_folder.folder import RunFolder
 
 
@@ -34,8 +35,9 @@ class TrialStatus:
 
 @dataclass(frozen=True)
 class RunStatus:
-    """One run. seconds: what all trials took so far; eta_seconds: what is left, None where nothing
-    is known yet to tell it by. holder: the process that works in it, or did when it was killed."""
+    """One run. seconds: what all trials took so far; eta_seconds: what is left, None if too little
+    is known yet (run_folder/estimate.py). holder: the process that works in it, or did when it was
+    killed."""
 
     run: str
     state: str
@@ -71,7 +73,7 @@ def run_status(root: Path | str) -> RunStatus:
         state=state,
         percent=_percent(trials, _weights(plan, records)),
         seconds=sum(trial.seconds for trial in trials),
-        eta_seconds=None if state == "finished" else _remaining(trials, _weights(plan, records)),
+        eta_seconds=_remaining(state, folder),
         holder=None if holder is None else str(holder),
         trials=trials,
     )
@@ -105,7 +107,7 @@ def _trial_status(
             return TrialStatus(record.label, "damaged", 0.0, 0.0, str(error))
         return TrialStatus(record.label, "done", 100.0, seconds)
     if folder.failed.is_file():
-        return TrialStatus(record.label, "failed", 100.0, 0.0, folder.failure() or "")
+        return _failed_status(record)
     if not folder.root.exists():
         return TrialStatus(record.label, "waiting", 0.0, 0.0)
     steps = _rows(folder.steps)
@@ -127,6 +129,17 @@ def _trial_status(
     return TrialStatus(record.label, state if running else "interrupted", percent, spent, detail)
 
 
+def _failed_status(record: TrialRecord) -> TrialStatus:
+    folder = record.folder
+    try:
+        damage = next(iter(folder.damages()), None)
+    except RunFolderError as error:
+        damage = str(error)
+    if damage is not None:
+        return TrialStatus(record.label, "damaged", 0.0, 0.0, damage)
+    return TrialStatus(record.label, "failed", 100.0, 0.0, folder.failure() or "")
+
+
 def _weights(plan: Mapping[str, Any], records: Sequence[TrialRecord]) -> list[float]:
     """How much work each trial is, about: the base little, the others by their data's size."""
     sizes = {entry["name"]: float(entry.get("size_bytes") or 1) for entry in plan["candidates"]}
@@ -139,15 +152,11 @@ def _percent(trials: Sequence[TrialStatus], weights: Sequence[float]) -> float:
     return done / sum(weights)
 
 
-def _remaining(trials: Sequence[TrialStatus], weights: Sequence[float]) -> float | None:
-    """By the time that the work so far took. The base says nothing of training."""
-    pairs = list(zip(trials, weights, strict=True))
-    known = [(t, w) for t, w in pairs[1:] if t.seconds > 0 and t.percent > 0]
-    left = sum((100 - trial.percent) / 100 * weight for trial, weight in pairs)
-    if left == 0:
-        return 0.0
-    work = sum(trial.percent / 100 * weight for trial, weight in known)
-    return left * sum(trial.seconds for trial, _ in known) / work if work else None
+def _remaining(state: str, folder: RunFolder) -> float | None:
+    """As the bars and the live page tell it."""
+    if state == "finished":
+        return None
+    return estimate_of_events(folder.events).remaining_seconds
 
 
 def _event_name(record: TrialRecord) -> str:
