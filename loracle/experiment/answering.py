@@ -171,8 +171,10 @@ def _questions(setup: ExperimentSetup, evaluation: EvaluationSet) -> list[Questi
     for i, prompt in enumerate(evaluation.prompts):
         drafts = {trial: [answers[i]] for trial, answers in earlier.items()}
         if setup.drafts_from != "off":
-            drafts[REFERENCE_SOURCE] = [tuple(ids[:-1]) for ids in prompt.reference_ids]
-        questions.append(Question(prompt.token_ids, prompt.reference_ids, drafts))
+            opening = prompt.opening_ids
+            drafts[REFERENCE_SOURCE] = [(*opening, *ids[:-1]) for ids in prompt.reference_ids]
+        question = Question(prompt.token_ids, prompt.reference_ids, drafts, prompt.opening_ids)
+        questions.append(question)
     return questions
 
 
