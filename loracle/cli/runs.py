@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from loracle.cli.running import print_next_steps, print_results
+from loracle.cli.running import show_finished
 from loracle.cli.shell import (
     EXIT_FAILED,
     RESULTS,
@@ -43,9 +43,8 @@ def resume(
     A finished one loads no model. Its plan, data and model must be what they were when it began.
     """
     import loracle
-    from loracle.api.running import resume as resume_run
 
-    found = resume_run(
+    found = loracle.resume(
         run_folder,
         candidate=candidate,
         retry_failed=retry_failed,
@@ -56,13 +55,7 @@ def resume(
         print_note(note)
     if found.was_finished:
         print_note(f"{run_folder} is finished; all its files are whole")
-    if as_json:
-        print_json(found.results)
-    else:
-        print_results(found.results)
-        print_next_steps(loracle.Run(run_folder))
-    if found.results["num_failed"]:
-        raise typer.Exit(EXIT_FAILED)
+    show_finished(found, as_json=as_json)
 
 
 @app.command(rich_help_panel=RESULTS, epilog="loracle status runs")
