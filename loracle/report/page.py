@@ -63,7 +63,7 @@ def build_page(record: RunRecord, *, live_version: str | None = None) -> Page:
     live_version: of a page that a server keeps up to date: what the server calls this state of
     the run's files. The page may be of an unfinished run then.
     """
-    scripts = ["head", "answers"] + (["live"] if live_version is not None else [])
+    scripts = ["head", "format", "answers"] + (["live"] if live_version is not None else [])
     with drawing():
         values = sections.all_sections(record) | {"live_version": live_version}
     return _page("report.html.j2", values, scripts)
