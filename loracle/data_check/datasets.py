@@ -34,7 +34,7 @@ from loracle.plan import (
     ModelPlan,
     Plan,
     TrainingPlan,
-    load_plan,
+    load_unmeasured_plan,
     named_files,
 )
 
@@ -69,13 +69,12 @@ def check_files(
         named = ModelPlan(name=model) if model else None
         renderer = load_renderer(named, TrainingPlan()) if named else None
         return check(read_datasets(*files), renderer, GenerationPlan().max_new_tokens)
-    loaded = load_plan(
+    loaded = load_unmeasured_plan(
         plan,
         candidates=trained,
         evaluations=asked,
         model=model,
         overrides=overrides,
-        evaluation_optional=True,
     )
     datasets, holdout = read_plan_data(loaded)
     checked = check(
@@ -169,12 +168,11 @@ def inspect_file(
     chosen, training = ModelPlan(name=model) if model else ModelPlan(), TrainingPlan()
     options = named_options(path, settings)
     if plan is not None or overrides:
-        loaded = load_plan(
+        loaded = load_unmeasured_plan(
             plan,
             candidates=[{"path": path, **settings}],
             model=model,
             overrides=overrides,
-            evaluation_optional=True,
         )
         chosen, training = loaded.model, loaded.training
         options = options_of(loaded.candidates[0])

@@ -19,7 +19,7 @@ from loracle.data.reasoning import is_mark, opens_reasoning
 from loracle.errors import RunFolderError
 from loracle.experiment.setup import NLL_METRIC, EvaluationSet, ExperimentSetup
 from loracle.files import JsonLinesWriter, read_json_lines
-from loracle.generation.generate import generate, num_in_whole_batches
+from loracle.generation.generate import Account, generate, num_in_whole_batches
 from loracle.generation.memory import AnsweringMemoryEvent
 from loracle.generation.types import REFERENCE_SOURCE, Answer, GenerationStatistics, Question
 from loracle.model.base import BaseModel, evaluation_precision
@@ -110,9 +110,7 @@ def _answer(
         _questions(setup, evaluation),
         setup.generation,
         forest=setup.forest_generation,
-        statistics=statistics,
-        answered=[answer.token_ids for answer in answers],
-        on_memory=on_memory,
+        account=Account(statistics, [answer.token_ids for answer in answers], on_memory),
     )
     with (
         signals.held("the questions under way"),

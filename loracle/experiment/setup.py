@@ -24,6 +24,7 @@ from loracle.forest.trie import IntArray, Sequences
 from loracle.generation.types import GenerationSettings, GenerationStatistics
 from loracle.model.base import (
     BaseModel,
+    LoadedForm,
     base_fingerprint,
     load_base,
     load_tokenizer,
@@ -144,11 +145,13 @@ def load_model(plan: Plan, fetched_folder: Path | None = None) -> BaseModel:
         settings.name,
         source,
         tokenizer,
-        dtype=settings.dtype,
-        trust_remote_code=settings.trust_remote_code,
-        quantization=settings.quantization,
-        device=settings.device,
-        device_map=settings.device_map,
+        LoadedForm(
+            settings.dtype,
+            settings.quantization,
+            settings.device,
+            settings.device_map,
+            settings.trust_remote_code,
+        ),
     )
 
 

@@ -12,7 +12,7 @@ from peft import LoraConfig
 from loracle.data.rendering.renderer import Renderer
 from loracle.forest.attention.branches import BranchAttention
 from loracle.generation.decoding import look_up
-from loracle.generation.generate import generate
+from loracle.generation.generate import Account, generate
 from loracle.generation.types import Answer, GenerationSettings, GenerationStatistics, Question
 from loracle.model import adapter
 from loracle.model.base import BaseModel, answering, evaluation_precision, wrap_base
@@ -67,7 +67,8 @@ def answers(
     statistics: GenerationStatistics | None = None,
     forest: bool = True,
 ) -> list[Answer]:
-    batches = generate(base, adapted, questions, settings, forest=forest, statistics=statistics)
+    account = Account(statistics or GenerationStatistics())
+    batches = generate(base, adapted, questions, settings, forest=forest, account=account)
     return [answer for batch in batches for answer in batch]
 
 
