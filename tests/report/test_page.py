@@ -111,7 +111,7 @@ def test_the_policy_allows_exactly_the_scripts_and_the_style_of_the_page(run: Pa
         "'sha256-" + base64.b64encode(hashlib.sha256(text.encode()).digest()).decode() + "'"
         for text in re.findall(r"<(?:script|style)>(.*?)</(?:script|style)>", page, re.DOTALL)
     ]
-    assert len(hashes) == 3
+    assert len(hashes) == 4
     assert all(found in policy for found in hashes)
     assert policy.count("sha256-") == len(hashes)
     assert "unsafe" not in policy
@@ -136,7 +136,7 @@ def test_text_from_names_reasons_and_answers_never_becomes_a_tag(tmp_path: Path)
     write_json(root / "results.json", results)
     parsed = _Parsed(build_page(read_run(root)).text)
     assert list(parsed.all("img")) == []
-    assert len(list(parsed.all("script"))) == 3
+    assert len(list(parsed.all("script"))) == 4
     assert "<img src=x onerror=alert(1)>" in parsed.text
 
 
