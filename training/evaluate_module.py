@@ -19,7 +19,7 @@ from loracle.experiment.alone import answer_alone
 from loracle.migration.dataset_paths import entry_of
 from loracle.migration.transformers_settings import generation_arguments
 from loracle.model.own_layers import name_of
-from loracle.plan import load_plan
+from loracle.plan import load_untrained_plan
 from loracle.run_folder.log_files import LogFiles
 from loracle.run_folder.views import choose_view
 from training.summary import evaluation_figures, head_of, per_cent
@@ -66,10 +66,9 @@ def evaluate_model_on_dataset_with_progress(
         # The caller's line is above this function and what rewords its errors.
         warnings.warn(note, stacklevel=3)
     place = place_of(eval_dataset_path, dataset_index, total_datasets)
-    plan = load_plan(
+    plan = load_untrained_plan(
         evaluations=[entry_of(place.trial, eval_dataset_path)],
         settings={"model": {"name": name_of(model)}, "generation": generation.plan},
-        candidates_optional=True,
     )
     label = f"{place.index}/{place.num_trials}"
     found = answer_alone(plan, model, tokenizer, LogFiles(choose_view(), Path(log_dir)), label)

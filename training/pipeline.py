@@ -22,7 +22,7 @@ from loracle.forecast.batch import batch_size_taken
 from loracle.migration.dataset_paths import DatasetPaths, datasets_of, entry_of
 from loracle.migration.transformers_settings import generation_arguments, training_arguments
 from loracle.model.lora_files import peft_settings, read_lora_plan
-from loracle.plan import Plan, load_plan
+from loracle.plan import Plan, load_unmeasured_plan
 from loracle.report.run_record import RunRecord, TrialRecord, read_run
 from loracle.run_folder.log_files import LogFiles, Telling
 from loracle.run_folder.reporter import View
@@ -208,7 +208,7 @@ def _pipeline_of(given: Given) -> _Pipeline:
     )
     datasets = datasets_of(given.dataset_paths)
     asked = {one.evaluation_name: one.evaluation_path for one in datasets if one.evaluation_path}
-    plan = load_plan(
+    plan = load_unmeasured_plan(
         candidates=[entry_of(one.name, one.train_path, one.split) for one in datasets],
         evaluations=[entry_of(name or "", path) for name, path in asked.items()],
         settings={
@@ -217,7 +217,6 @@ def _pipeline_of(given: Given) -> _Pipeline:
             "generation": generation.plan,
             **arguments.sections(),
         },
-        evaluation_optional=True,
     )
     evaluations = {one.name: one.evaluation_name for one in datasets}
     usable = usable_part(plan, evaluations, _HELD_OUT_SHARES)

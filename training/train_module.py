@@ -24,7 +24,7 @@ from loracle.migration.dataset_paths import entry_of, name_of_path
 from loracle.migration.transformers_settings import training_arguments
 from loracle.model.lora_files import read_lora_plan
 from loracle.model.own_layers import name_of
-from loracle.plan import load_plan
+from loracle.plan import load_unmeasured_plan
 from loracle.run_folder.log_files import LogFiles
 from loracle.run_folder.views import choose_view
 from training.summary import head_of, training_figures
@@ -70,14 +70,13 @@ def train_model_on_dataset_with_progress(
     """
     arguments = training_arguments(training_args)
     place = place_of(train_dataset_path, dataset_index, total_datasets)
-    plan = load_plan(
+    plan = load_unmeasured_plan(
         candidates=[entry_of(place.trial, train_dataset_path)],
         settings={
             "model": {"name": name_of(model)},
             "lora": read_lora_plan(lora_config_dir, config_name),
             **arguments.sections(),
         },
-        evaluation_optional=True,
     )
     arguments.require_usable_with(model)
     view = LogFiles(choose_view(), Path(log_dir), arguments.logging_steps)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import html
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
@@ -35,8 +35,18 @@ class Run(os.PathLike[str]):
     run.estimates()
     """
 
-    def __init__(self, folder: str | os.PathLike[str]) -> None:
+    def __init__(
+        self,
+        folder: str | os.PathLike[str],
+        *,
+        was_finished: bool = True,
+        notes: Sequence[str] = (),
+    ) -> None:
         self.folder = Path(folder)
+        self.was_finished = was_finished
+        """Whether it was finished before this call, so that nothing had to be done."""
+        self.notes = tuple(notes)
+        """What `resume` found that one should know of a finished run."""
 
     def __fspath__(self) -> str:
         return str(self.folder)

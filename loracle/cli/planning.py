@@ -11,6 +11,7 @@ from loracle.api.quiet import quiet_libraries
 from loracle.cli.shell import EXIT_FAILED, START, app, print_json
 
 if TYPE_CHECKING:
+    from loracle.forecast.machines import MachineChoice
     from loracle.forecast.record import Forecast
     from loracle.plan import Plan
 
@@ -55,19 +56,12 @@ def plan(
 
     Needs the model's config and tokenizer, not its weights. Exit code 1 if it does not fit.
     """
-    from loracle.plan import load_plan
+    from loracle.forecast.machines import MachineChoice
 
-    loaded = load_plan(
-        plan,
-        candidates=candidates or (),
-        evaluations=evaluation or (),
-        model=model,
-        overrides=overrides or (),
-    )
+    loaded = given_plan(plan, candidates, evaluation, model, overrides)
     show_forecast(
-        loaded, out, device=device, memory=memory, count=count, price=price, probe=probe,
-        as_json=as_json,
-    )  # fmt: skip
+        loaded, out, MachineChoice(device, memory, count), price, probe=probe, as_json=as_json
+    )
 
 
 @app.command(
@@ -89,19 +83,12 @@ def recommend(
 
     The dataset's own rows serve as the questions. Exit code 1 if it does not fit.
     """
-    from loracle.plan import load_plan
+    from loracle.forecast.machines import MachineChoice
 
-    loaded = load_plan(
-        None,
-        candidates=[dataset],
-        evaluations=[dataset],
-        model=model,
-        overrides=overrides or (),
-    )
+    loaded = given_plan(None, [dataset], [dataset], model, overrides)
     show_forecast(
-        loaded, None, device=device, memory=memory, count=count, price=price, probe=probe,
-        as_json=as_json,
-    )  # fmt: skip
+        loaded, None, MachineChoice(device, memory, count), price, probe=probe, as_json=as_json
+    )
 
 
 @app.command(
@@ -127,29 +114,43 @@ def doctor(as_json: _Json = False) -> None:
         raise typer.Exit(EXIT_FAILED)
 
 
+def given_plan(
+    plan: Path | None,
+    candidates: list[str] | None,
+    evaluation: list[str] | None,
+    model: str | None,
+    overrides: list[str] | None,
+    settings: dict[str, object] | None = None,
+) -> Plan:
+    """The plan that the command line gives."""
+    from loracle.plan import load_plan
+
+    return load_plan(
+        plan,
+        candidates=candidates or (),
+        evaluations=evaluation or (),
+        model=model,
+        settings=settings or {},
+        overrides=overrides or (),
+    )
+
+
 def show_forecast(
     loaded: Plan,
     out: Path | None,
-    *,
-    device: str | None = None,
-    memory: str | None = None,
-    count: int = 1,
+    machine: MachineChoice | None = None,
     price: float | None = None,
+    *,
     probe: bool = False,
     as_json: bool = False,
 ) -> None:
     """Estimate the plan and print the forecast; exit with code 1 if it does not fit."""
     from loracle.experiment.planning import plan_run
+    from loracle.forecast.machines import MachineChoice
 
     with quiet_libraries():
         found = plan_run(
-            loaded,
-            out=out,
-            device=device,
-            memory=memory,
-            count=count,
-            price_per_hour=price,
-            probe=probe,
+            loaded, out=out, machine=machine or MachineChoice(), price_per_hour=price, probe=probe
         )
     if as_json:
         print_json(found.to_dict())

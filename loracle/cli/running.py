@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from loracle.cli.catalogue import say
-from loracle.cli.planning import show_forecast
+from loracle.cli.planning import given_plan, show_forecast
 from loracle.cli.shell import DATA, EXIT_FAILED, START, app, print_json, session
 from loracle.text import cell_width, visible
 
@@ -100,17 +100,8 @@ def run(
     if ray_address is not None:
         settings["ray"] = {"address": ray_address}
     if dry_run:
-        from loracle.plan import load_plan
-
-        loaded = load_plan(
-            plan,
-            candidates=candidates or (),
-            evaluations=evaluation or (),
-            model=model,
-            settings=settings,
-            overrides=overrides or (),
-        )
-        show_forecast(loaded, out, as_json=as_json)
+        given = given_plan(plan, candidates, evaluation, model, overrides, settings)
+        show_forecast(given, out, as_json=as_json)
         return
     finished = loracle.run(
         candidates or (),
@@ -123,12 +114,19 @@ def run(
         language=session.language,
         **settings,
     )
+    show_finished(finished, as_json=as_json)
+    if strict and finished.results["read_first"]:
+        raise typer.Exit(EXIT_FAILED)
+
+
+def show_finished(finished: Run, *, as_json: bool) -> None:
+    """Print a finished run; ends with exit code 1 if a candidate failed."""
     if as_json:
         print_json(finished.results)
     else:
         print_results(finished.results)
         print_next_steps(finished)
-    if finished.results["num_failed"] or (strict and finished.results["read_first"]):
+    if finished.results["num_failed"]:
         raise typer.Exit(EXIT_FAILED)
 
 

@@ -7,13 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from loracle.cli.running import (
-    Devices,
-    RayAddress,
-    devices_of,
-    print_next_steps,
-    print_results,
-)
+from loracle.cli.running import Devices, RayAddress, devices_of, show_finished
 from loracle.cli.shell import (
     EXIT_FAILED,
     RESULTS,
@@ -52,9 +46,8 @@ def resume(
     A finished run loads no model. Plan, data and model must not have changed since the run started.
     """
     import loracle
-    from loracle.api.running import resume as resume_run
 
-    found = resume_run(
+    found = loracle.resume(
         run_folder,
         candidate=candidate,
         retry_failed=retry_failed,
@@ -67,13 +60,7 @@ def resume(
         print_note(note)
     if found.was_finished:
         print_note(f"{run_folder} is finished; all its files are intact")
-    if as_json:
-        print_json(found.results)
-    else:
-        print_results(found.results)
-        print_next_steps(loracle.Run(run_folder))
-    if found.results["num_failed"]:
-        raise typer.Exit(EXIT_FAILED)
+    show_finished(found, as_json=as_json)
 
 
 @app.command(rich_help_panel=RESULTS, epilog="loracle status runs")

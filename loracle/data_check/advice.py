@@ -14,7 +14,7 @@ from loracle.data.reading.notes import Note
 from loracle.data.sharing import Sharing
 from loracle.data_check.result import Intake, Problem, RenderedSet, Severity
 from loracle.metrics import advised_metric, better_metric, get_metric, unreadable_references
-from loracle.text import counted
+from loracle.text import counted, first_few
 
 _NUM_SHOWN_PLACES = 3
 _NUM_SHOWN_CHARACTERS = 40
@@ -208,6 +208,4 @@ def _place(row: RowReference | RowNote) -> str:
 
 
 def _places(places: Sequence[str]) -> str:
-    shown = ", ".join(places[:_NUM_SHOWN_PLACES])
-    more = len(places) - _NUM_SHOWN_PLACES
-    return f"({shown}{f' and {more:,} more' if more > 0 else ''})"
+    return f"({first_few(places, _NUM_SHOWN_PLACES)})"

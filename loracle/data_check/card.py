@@ -18,7 +18,7 @@ from loracle.data.audit import LEAK_MEANINGS, Leak, Leakage, RowReference
 from loracle.data.reading.fields import columns_line
 from loracle.data.sharing import Sharing
 from loracle.data_check.result import Check, DatasetReport, Problem
-from loracle.text import visible
+from loracle.text import first_few, visible
 
 NUM_SHOWN_LEAKS = 10
 _NUM_SHOWN_ROWS = 3
@@ -186,6 +186,5 @@ def _leak_line(leak: Leak) -> str:
 
 def _where(rows: Sequence[RowReference]) -> str:
     """The rows' places by file name: the cards above say where the files are."""
-    shown = [f"{Path(row.file).name}:{row.line} [{row.id}]" for row in rows[:_NUM_SHOWN_ROWS]]
-    more = len(rows) - _NUM_SHOWN_ROWS
-    return ", ".join(shown) + (f" and {more} more" if more > 0 else "")
+    places = [f"{Path(row.file).name}:{row.line} [{row.id}]" for row in rows]
+    return first_few(places, _NUM_SHOWN_ROWS)

@@ -37,7 +37,7 @@ from loracle.plan import (
     ModelPlan,
     Plan,
     TrainingPlan,
-    load_plan,
+    load_unmeasured_plan,
     named_files,
 )
 from loracle.plan.locations import is_hub_location
@@ -76,13 +76,8 @@ def check_files(
             renderer = load_renderer(ModelPlan(name=model), TrainingPlan())
             datasets = read_datasets(*files, workers)
             return check(datasets, renderer, GenerationPlan().max_new_tokens, workers)
-        loaded = load_plan(
-            plan,
-            candidates=trained,
-            evaluations=asked,
-            model=model,
-            overrides=overrides,
-            evaluation_optional=True,
+        loaded = load_unmeasured_plan(
+            plan, candidates=trained, evaluations=asked, model=model, overrides=overrides
         )
         datasets, holdout = read_plan_data(loaded, workers)
         checked = check(
@@ -191,12 +186,11 @@ def inspect_file(
     chosen, training = ModelPlan(name=model) if model else ModelPlan(), TrainingPlan()
     options = named_options(path, settings)
     if plan is not None or overrides:
-        loaded = load_plan(
+        loaded = load_unmeasured_plan(
             plan,
             candidates=[{"path": path, **settings}],
             model=model,
             overrides=overrides,
-            evaluation_optional=True,
         )
         chosen, training = loaded.model, loaded.training
         options = options_of(loaded.candidates[0])

@@ -13,6 +13,7 @@ from loracle.decision.settling import MOST_TIMES
 from loracle.statistics import Analysis
 from loracle.text import (
     cell_width,
+    first_few,
     metric_name,
     p_text,
     p_value,
@@ -290,9 +291,10 @@ def _least_gain(analysis: Analysis, metric: str) -> Text:
 
 def names_text(names: Sequence[str], last: tuple[str, str] = (" and ", " 和 ")) -> Text:
     """Names in full: "a, b and c"; only the first few of many. last: what joins the last."""
-    shown, more = list(names[:_MOST_NAMED]), len(names) - _MOST_NAMED
-    if more > 0:
-        return Text(f"{', '.join(shown)} and {more} more", f"{'、'.join(shown)} 等 {len(names)} 个")
+    shown = list(names[:_MOST_NAMED])
+    if len(names) > _MOST_NAMED:
+        chinese = f"{'、'.join(shown)} 等 {len(names)} 个"
+        return Text(first_few(names, _MOST_NAMED), chinese)
     if len(shown) == 1:
         return Text(shown[0], shown[0])
     return Text(

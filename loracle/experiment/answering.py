@@ -20,7 +20,7 @@ from loracle.data.reasoning import is_mark, opens_reasoning
 from loracle.errors import RunFolderError
 from loracle.experiment.setup import NLL_METRIC, EvaluationSet, ExperimentSetup
 from loracle.files import JsonLinesWriter, read_json_lines
-from loracle.generation.generate import generate, num_in_whole_batches
+from loracle.generation.generate import Account, generate, num_in_whole_batches
 from loracle.generation.memory import AnsweringMemoryEvent
 from loracle.generation.types import REFERENCE_SOURCE, Answer, GenerationStatistics, Question
 from loracle.model.base import BaseModel, evaluation_precision
@@ -112,9 +112,7 @@ def _answer(
         _questions(setup, evaluation),
         setup.generation,
         forest=setup.forest_generation,
-        statistics=statistics,
-        answered=[answer.token_ids for answer in answers],
-        on_memory=on_memory,
+        account=Account(statistics, [answer.token_ids for answer in answers], on_memory),
     )
     with (
         signals.held("the questions under way"),
@@ -173,8 +171,10 @@ def _questions(setup: ExperimentSetup, evaluation: EvaluationSet) -> list[Questi
     for i, prompt in enumerate(evaluation.prompts):
         drafts = {trial: [answers[i]] for trial, answers in earlier.items()}
         if setup.drafts_from != "off":
-            drafts[REFERENCE_SOURCE] = [tuple(ids[:-1]) for ids in prompt.reference_ids]
-        questions.append(Question(prompt.token_ids, prompt.reference_ids, drafts))
+            opening = prompt.opening_ids
+            drafts[REFERENCE_SOURCE] = [(*opening, *ids[:-1]) for ids in prompt.reference_ids]
+        question = Question(prompt.token_ids, prompt.reference_ids, drafts, prompt.opening_ids)
+        questions.append(question)
     return questions
 
 

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
-import resource
 import shutil
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from loracle.experiment.setup import (
     EvaluationSet,
@@ -33,6 +32,19 @@ from loracle.training.loop import TrainingSettings
 
 _DIFFERENT = "answers that end early, and drafts, make answering faster than foreseen"
 _Probe = Callable[[Rows, TrainingSettings, ModelShape], float]
+
+
+class Circumstances(NamedTuple):
+    """What a forecast counts beside the work.
+
+    forest: whether prefixes are shared. root: where the run folder will be. probe: runs two real
+    steps where the model is at hand, and says what they reached.
+    """
+
+    forest: bool = True
+    root: Path | None = None
+    price_per_hour: float | None = None
+    probe: _Probe | None = None
 
 
 def settled(
@@ -77,7 +89,7 @@ def settled(
     if setup.evaluations:
         forest = setup.training.forest
         made = foreseen(
-            plan, rows, setup.evaluations, shape, machine, forest=forest, root=folder.root
+            plan, rows, setup.evaluations, shape, machine, Circumstances(forest, folder.root)
         )
         made = dataclasses.replace(made, answering_batch=batch)
         record = ForecastRecord(setup.plan_fingerprint, made)
@@ -110,33 +122,18 @@ def note_measured(folder: RunFolder, peak_memory_bytes: int, seconds: float) -> 
         write_forecast(folder.root, measured, folder.write_json)
 
 
-def peak_memory_bytes(device_type: str) -> int:
-    """The most memory that this process has held, of the GPU or of the machine."""
-    if device_type == "cuda":
-        import torch
-
-        return int(torch.cuda.max_memory_reserved())
-    # Linux counts it in units of 1024 bytes.
-    return 1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-
-
 def foreseen(
     plan: Plan,
     rows: Sequence[Rows],
     evaluations: Sequence[EvaluationSet],
     shape: ModelShape,
     machine: Machine,
-    *,
-    forest: bool = True,
-    root: Path | None = None,
-    price_per_hour: float | None = None,
-    probe: _Probe | None = None,
+    given: Circumstances = Circumstances(),  # noqa: B008
 ) -> Forecast:
-    """What the plan will take on a machine. probe: runs two real steps where the model is at
-    hand, and says what they reached."""
+    """What the plan will take on a machine."""
     choice = _choice(plan, shape, machine, rows)
     planned = dataclasses.replace(
-        training_settings(plan.training, machine.device_type, forest=forest),
+        training_settings(plan.training, machine.device_type, forest=given.forest),
         budget_tokens=choice.budget_tokens,
         gradient_checkpointing=choice.gradient_checkpointing,
     )
@@ -154,9 +151,9 @@ def foreseen(
         micro_batch_tokens=choice.budget_tokens,
         gradient_checkpointing=choice.gradient_checkpointing,
         longest_row=_longest(rows),
-        free_disk_bytes=_free_disk_bytes(root) if machine.is_here else None,
-        probed_flops=probe(rows[0], planned, shape) if probe else None,
-        price_per_hour=price_per_hour,
+        free_disk_bytes=_free_disk_bytes(given.root) if machine.is_here else None,
+        probed_flops=given.probe(rows[0], planned, shape) if given.probe else None,
+        price_per_hour=given.price_per_hour,
         notes=tuple(notes),
     )
     return foresee(request, machine)

@@ -12,11 +12,11 @@ from loracle.data_check.examine import ready_sets, render_all
 from loracle.errors import DataError, ModelError, PlanError
 from loracle.executors.placement import num_devices_foreseen
 from loracle.executors.ray_cluster import has_ray
-from loracle.experiment.foreseeing import foreseen
+from loracle.experiment.foreseeing import Circumstances, foreseen
 from loracle.experiment.planned import check_plan
 from loracle.experiment.setup import EvaluationSet, TrainingSet, load_model
 from loracle.forecast.counting import counted_shape
-from loracle.forecast.machines import Machine, named_machine, this_machine
+from loracle.forecast.machines import Machine, MachineChoice, named_machine, this_machine
 from loracle.forecast.probe import probed_flops
 from loracle.forecast.record import Forecast
 from loracle.forecast.work import Rows
@@ -31,9 +31,7 @@ def plan_run(
     plan: Plan,
     *,
     out: Path | None = None,
-    device: str | None = None,
-    memory: str | None = None,
-    count: int = 1,
+    machine: MachineChoice = MachineChoice(),  # noqa: B008
     price_per_hour: float | None = None,
     probe: bool = False,
 ) -> Forecast:
@@ -43,7 +41,7 @@ def plan_run(
         UserError: the plan, the data or the model cannot be used; everything that `run` would say
             before it loads the weights.
     """
-    if probe and (device or memory):
+    if probe and machine.is_named:
         raise PlanError("--probe runs on this machine; remove --device and --memory, or --probe")
     lora = check_plan(plan)
     fetched = fetch_plan(plan, with_model=probe)
@@ -60,9 +58,8 @@ def plan_run(
     asked = ready_sets(fitted, "evaluation")
     if not candidates or not asked:
         raise DataError(["no rows are left to train on or to ask", *lost_rows(datasets)])
-    named = device is not None or memory is not None
-    machine = named_machine(device, memory, count) if named else None
-    shape, machine = _shape_and_machine(plan, tokenizing.config, lora, machine)
+    named = _named(machine) if machine.is_named else None
+    shape, found_machine = _shape_and_machine(plan, tokenizing.config, lora, named)
     sets = [TrainingSet.of(name, found.training_rows) for name, found in candidates.items()]
     rows = [Rows(one.name, one.sequences, one.groups) for one in sets]
     evaluations = [
@@ -78,12 +75,18 @@ def plan_run(
         rows,
         evaluations,
         shape,
-        machine,
-        forest=plan.training.batching != "padded",
-        root=out,
-        price_per_hour=price_per_hour,
-        probe=run_two_steps if probe else None,
+        found_machine,
+        Circumstances(
+            forest=plan.training.batching != "padded",
+            root=out,
+            price_per_hour=price_per_hour,
+            probe=run_two_steps if probe else None,
+        ),
     )
+
+
+def _named(choice: MachineChoice) -> Machine:
+    return named_machine(choice.device, choice.memory, choice.count)
 
 
 def _shape_and_machine(

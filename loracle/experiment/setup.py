@@ -29,6 +29,7 @@ from loracle.generation.types import GenerationSettings, GenerationStatistics
 from loracle.model.attention_choice import choose_attention, choose_for_answering
 from loracle.model.base import (
     BaseModel,
+    LoadedForm,
     base_fingerprint,
     load_base,
     load_tokenizer,
@@ -162,11 +163,13 @@ def load_model(plan: Plan, fetched_folder: Path | None = None) -> BaseModel:
         settings.name,
         source,
         tokenizer,
-        dtype=settings.dtype,
-        trust_remote_code=settings.trust_remote_code,
-        quantization=settings.quantization,
-        device=settings.device,
-        device_map=settings.device_map,
+        LoadedForm(
+            settings.dtype,
+            settings.quantization,
+            settings.device,
+            settings.device_map,
+            settings.trust_remote_code,
+        ),
     )
 
 

@@ -13,6 +13,7 @@ from loracle.experiment.learning import require_as_trained, trained_adapter
 from loracle.experiment.setup import ExperimentSetup, Place, TrainingSet
 from loracle.model import adapter
 from loracle.model.base import base_fingerprint
+from loracle.model.peak_memory import peak_bytes, start_peak
 from loracle.plan import BASE_NAME
 from loracle.run_folder.folder import TrialFolder
 from loracle.run_folder.trial_record import TrialSummary
@@ -28,6 +29,8 @@ def run_trial(
     Raises:
         TrialError: it failed while it ran; the base is as it was all the same.
     """
+    device_type = setup.base.device.type
+    is_counted = start_peak(device_type)
     try:
         trained = trained_adapter(setup, training_set, seed, folder, place)
         with adapter.loaded(setup.base.model, folder.adapter) as adapted:
@@ -40,16 +43,21 @@ def run_trial(
         require_unchanged(setup)
         raise
     require_unchanged(setup)
-    summary = TrialSummary(training_set.name, seed, trained.outcome, evaluations, seconds)
+    peak = peak_bytes(device_type) if is_counted else None
+    summary = TrialSummary(training_set.name, seed, trained.outcome, evaluations, seconds, peak)
     folder.finish(summary, plan_fingerprint=setup.plan_fingerprint)
     return summary
 
 
 def run_base(setup: ExperimentSetup, model: TrialModel) -> TrialSummary:
     """Evaluate the base as it is, and write DONE."""
+    device_type = setup.base.device.type
+    is_counted = start_peak(device_type)
     started = time.perf_counter()
     evaluations = evaluate(setup, model)
-    summary = TrialSummary(BASE_NAME, None, None, evaluations, time.perf_counter() - started)
+    seconds = time.perf_counter() - started
+    peak = peak_bytes(device_type) if is_counted else None
+    summary = TrialSummary(BASE_NAME, None, None, evaluations, seconds, peak)
     model.folder.finish(summary, plan_fingerprint=setup.plan_fingerprint)
     return summary
 

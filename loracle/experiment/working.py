@@ -17,7 +17,6 @@ from loracle.errors import RunFolderError
 from loracle.executors.event_files import EventFile
 from loracle.executors.worker import WorkerPlace
 from loracle.experiment.attempt import attempt_base, attempt_trial, refuse_trial
-from loracle.experiment.foreseeing import peak_memory_bytes
 from loracle.experiment.planned import Planned, read_planned
 from loracle.experiment.preparing import (
     BaseFacts,
@@ -27,6 +26,7 @@ from loracle.experiment.preparing import (
     with_settings,
 )
 from loracle.forecast.record import FORECAST_NAME
+from loracle.model.peak_memory import overall_peak_bytes
 from loracle.plan import BASE_NAME, difference, plan_of
 from loracle.run_folder.folder import RunFolder
 from loracle.run_folder.reporter import Reporter
@@ -62,7 +62,7 @@ class TrialRunner:
         return attempt_trial(setup, training_set, seed, folder, place).reason
 
     def peak_memory_bytes(self) -> int:
-        return peak_memory_bytes(self._prepared.setup.base.device.type)
+        return overall_peak_bytes(self._prepared.setup.base.device.type)
 
 
 @dataclass(frozen=True)
@@ -104,7 +104,7 @@ class RunWorker:
         return self._runner.run(trial)
 
     def peak_memory_bytes(self) -> int:
-        return peak_memory_bytes(self._prepared.setup.base.device.type)
+        return overall_peak_bytes(self._prepared.setup.base.device.type)
 
 
 def open_worker(place: WorkerPlace) -> RunWorker:

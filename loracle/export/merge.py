@@ -28,7 +28,14 @@ from loracle.errors import ModelError, RunFolderError
 from loracle.generation.generate import generate
 from loracle.generation.types import GenerationSettings, Question
 from loracle.model import adapter
-from loracle.model.base import BaseModel, base_fingerprint, load_base, load_tokenizer, wrap_base
+from loracle.model.base import (
+    BaseModel,
+    LoadedForm,
+    base_fingerprint,
+    load_base,
+    load_tokenizer,
+    wrap_base,
+)
 from loracle.model.quantization import NONE
 from loracle.model.source import model_source
 from loracle.plan import ModelPlan
@@ -203,10 +210,12 @@ class _Base:
             self.settings.name,
             str(folder),
             self.tokenizer,
-            dtype=dtype,
-            trust_remote_code=self.settings.trust_remote_code,
-            quantization=quantization,
-            device=self.settings.device,
+            LoadedForm(
+                dtype,
+                quantization,
+                self.settings.device,
+                trust_remote_code=self.settings.trust_remote_code,
+            ),
         )
 
 

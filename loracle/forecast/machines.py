@@ -89,6 +89,20 @@ class Machine:
     is_here: bool
 
 
+@dataclass(frozen=True)
+class MachineChoice:
+    """Which machine to plan for: a card by name, a card by its memory ("24GB"), and how many of
+    them; this machine if neither is given."""
+
+    device: str | None = None
+    memory: str | None = None
+    count: int = 1
+
+    @property
+    def is_named(self) -> bool:
+        return self.device is not None or self.memory is not None
+
+
 def named_machine(device: str | None, memory: str | None, count: int) -> Machine:
     """A card of the table, another memory, or both.
 

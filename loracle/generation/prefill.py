@@ -123,7 +123,8 @@ def _plant(batch: Sequence[Question], settings: GenerationSettings) -> tuple[lis
     for i, question in enumerate(batch):
         planned.append((i, None, (), None))
         if settings.answer_nll:
-            planned += [(i, None, tuple(ids[:-1]), ids[-1]) for ids in question.references]
+            opening = tuple(question.opening_ids)
+            planned += [(i, None, (*opening, *ids[:-1]), ids[-1]) for ids in question.references]
         planned += [
             (i, source, draft, None)
             for source, draft in drafts_of(question, settings.max_new_tokens)
@@ -232,9 +233,11 @@ def _branch_targets(
 ) -> list[tuple[int, int]]:
     if branch.end_token_id is None:
         return []
-    nodes = branch.path[len(batch[branch.question].prompt_ids) - 1 :]
+    question = batch[branch.question]
+    num_given = len(question.opening_ids)
+    nodes = branch.path[len(question.prompt_ids) + num_given - 1 :]
     places = np.searchsorted(wanted, nodes).tolist()
-    return list(zip(places, [*branch.token_ids, branch.end_token_id], strict=True))
+    return list(zip(places, [*branch.token_ids[num_given:], branch.end_token_id], strict=True))
 
 
 def _read_targets(

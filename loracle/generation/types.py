@@ -37,17 +37,20 @@ class GenerationSettings:
 
 class Question(NamedTuple):
     """A rendered prompt; `references` are token ids through the end token; `drafts` are token
-    ids without it, by the name of where they come from."""
+    ids without it, by the name of where they come from. `opening_ids` come between the prompt and
+    a reference, and are no part of it."""
 
     prompt_ids: Sequence[int]
     references: Sequence[Sequence[int]] = ()
     drafts: Mapping[str, Sequence[Sequence[int]]] = {}
+    opening_ids: Sequence[int] = ()
 
 
 class Answer(NamedTuple):
     """Generated token ids without the end token, and why generation ended there.
 
-    nll: negative log-likelihood of the likeliest reference through its end token, in nats; None
+    nll: negative log-likelihood of the likeliest reference through its end token, in nats, given
+    the prompt and what the template writes before a reply; None
     where it was not asked for.
     """
 

@@ -16,16 +16,18 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from loracle.migration.draft import Draft, written
+from loracle.migration.draft import Draft
 from loracle.migration.not_needed import NOT_NEEDED
-from loracle.migration.places import Places, is_hub_id
+from loracle.migration.places import Places
 from loracle.migration.rules import (
+    ONLY_LORA,
     Rule,
     apply_rules,
     as_bool,
     as_list,
     as_number,
     batch_size,
+    carry_model,
     default,
     each_a_candidate,
     gradient_norm,
@@ -33,6 +35,7 @@ from loracle.migration.rules import (
     list_unknown,
     number,
     optimizer,
+    own_template,
     passed_to_peft,
     precision,
     quantization_bits,
@@ -52,12 +55,6 @@ from loracle.plan.foreign import Tool
 
 _TOOL = Tool.LLAMA_FACTORY
 _REGISTRY = "dataset_info.json"
-_ONLY_LORA = "only LoRA adapters are trained"
-
-
-def _template(draft: Draft, key: str, value: Any) -> None:
-    reason = "rows are rendered by the model's own chat template; see `loracle inspect`"
-    draft.note_change(written(key, value), "the model's template", reason)
 
 
 def _thinking(draft: Draft, key: str, value: Any) -> None:
@@ -88,9 +85,9 @@ _RULES: Mapping[str, Rule] = {
     "trust_remote_code": switch("model.trust_remote_code"),
     "model_revision": text("model.revision"),
     "enable_thinking": _thinking,
-    "template": _template,
+    "template": own_template,
     "stage": refused_unless(["sft"], "a plan trains by supervised fine-tuning (sft)"),
-    "finetuning_type": refused_unless(["lora"], f"{_ONLY_LORA}; the plan uses LoRA"),
+    "finetuning_type": refused_unless(["lora"], f"{ONLY_LORA}; the plan uses LoRA"),
     "quantization_bit": quantization_bits,
     "quantization_method": refused_unless(["bnb", "bitsandbytes"], "only bitsandbytes is known"),
     "bf16": precision,
@@ -102,7 +99,7 @@ _RULES: Mapping[str, Rule] = {
     "lora_target": _target,
     "use_rslora": passed_to_peft("use_rslora"),
     "use_dora": passed_to_peft("use_dora"),
-    "additional_target": refused_if_on(_ONLY_LORA),
+    "additional_target": refused_if_on(ONLY_LORA),
     "loraplus_lr_ratio": refused_if_on("one learning rate for all of the adapter"),
     "pissa_init": refused_if_on("adapters always start at zero"),
     "adapter_name_or_path": refused_if_on(
@@ -110,8 +107,8 @@ _RULES: Mapping[str, Rule] = {
     ),
     "create_new_adapter": refused_if_on("training always starts from a new adapter"),
     "neftune_noise_alpha": refused_if_on("noise on the embeddings is not available"),
-    "use_galore": refused_if_on(_ONLY_LORA),
-    "use_badam": refused_if_on(_ONLY_LORA),
+    "use_galore": refused_if_on(ONLY_LORA),
+    "use_badam": refused_if_on(ONLY_LORA),
     "rope_scaling": refused_if_on("set it in the model's config.json"),
     "cutoff_len": _cutoff,
     "mask_history": _history,
@@ -141,7 +138,7 @@ def migrate(theirs: TheirFile, places: Places) -> Draft:
     """The plan that a LLaMA-Factory file stands for, and the account of it."""
     draft = Draft(theirs.settings)
     hub = "ms" if as_bool(theirs.environment.get("USE_MODELSCOPE_HUB", "0")) else "hf"
-    _model(draft, places, hub)
+    carry_model(draft, places, "model_name_or_path", on_modelscope=hub == "ms")
     _datasets(draft, places, "dataset", "candidates", hub)
     _datasets(draft, places, "eval_dataset", "evaluation", hub)
     each_a_candidate(draft, "dataset", _TOOL)
@@ -164,18 +161,6 @@ def migrate(theirs: TheirFile, places: Places) -> Draft:
     draft.skip(NOT_NEEDED[_TOOL])
     list_unknown(draft, _TOOL)
     return draft
-
-
-def _model(draft: Draft, places: Places, hub: str) -> None:
-    name = draft.take("model_name_or_path")
-    if name is None:
-        draft.refuse("model_name_or_path: not set", "name the model in the plan, model.name")
-        return
-    local = (
-        None if is_hub_id(str(name)) and not Path(str(name)).exists() else places.find(str(name))
-    )
-    value = str(local) if local is not None else f"{'ms://' if hub == 'ms' else ''}{name}"
-    draft.keep("model_name_or_path", "model.name", value)
 
 
 def _datasets(draft: Draft, places: Places, key: str, section: str, hub: str) -> None:

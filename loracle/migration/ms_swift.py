@@ -20,12 +20,14 @@ from loracle.migration.draft import Draft, written
 from loracle.migration.not_needed import NOT_NEEDED
 from loracle.migration.places import Places, first_row, is_hub_id
 from loracle.migration.rules import (
+    ONLY_LORA,
     Rule,
     apply_rules,
     as_bool,
     as_list,
     as_number,
     batch_size,
+    carry_model,
     default,
     each_a_candidate,
     gradient_norm,
@@ -33,6 +35,7 @@ from loracle.migration.rules import (
     list_unknown,
     number,
     optimizer,
+    own_template,
     passed_to_peft,
     precision,
     quantization_bits,
@@ -51,7 +54,6 @@ from loracle.migration.source import TheirFile
 from loracle.plan.foreign import Tool
 
 _TOOL = Tool.MS_SWIFT
-_ONLY_LORA = "only LoRA adapters are trained"
 _LEAST_BATCH = 16
 
 # Names of versions 2 and 4 -> those of version 3.
@@ -68,11 +70,6 @@ _OTHER_NAMES = {
     "custom_train_dataset_path": "dataset",
     "custom_val_dataset_path": "val_dataset",
 }
-
-
-def _template(draft: Draft, key: str, value: Any) -> None:
-    reason = "rows are rendered by the model's own chat template; see `loracle inspect`"
-    draft.note_change(written(key, value), "the model's template", reason)
 
 
 def _target(draft: Draft, key: str, value: Any) -> None:
@@ -109,9 +106,9 @@ def _loss(draft: Draft, key: str, value: Any) -> None:
 
 _RULES: Mapping[str, Rule] = {
     "model_revision": text("model.revision"),
-    "template": _template,
+    "template": own_template,
     "system": refused_unless([], "write it into the rows, as their system message"),
-    "train_type": refused_unless(["lora"], f"{_ONLY_LORA}; the plan uses LoRA"),
+    "train_type": refused_unless(["lora"], f"{ONLY_LORA}; the plan uses LoRA"),
     "torch_dtype": weights_precision,
     "bf16": precision,
     "fp16": precision,
@@ -122,7 +119,7 @@ _RULES: Mapping[str, Rule] = {
     "lora_bias": refused_unless(["none"], "biases are not trained"),
     "target_modules": _target,
     "target_regex": text("lora.target_modules"),
-    "modules_to_save": refused_if_on(_ONLY_LORA),
+    "modules_to_save": refused_if_on(ONLY_LORA),
     "init_weights": _initial_weights,
     "use_rslora": passed_to_peft("use_rslora"),
     "use_dora": passed_to_peft("use_dora"),
@@ -178,7 +175,13 @@ def migrate(theirs: TheirFile, places: Places) -> Draft:
     else:
         draft.keep_as("use_hf", "the hub of every id", use_hf)
     reading = _Reading(places, "hf" if as_bool(use_hf) else "ms", _columns(draft))
-    _model(draft, reading)
+    carry_model(
+        draft,
+        places,
+        "model",
+        on_modelscope=reading.hub == "ms",
+        note="use_hf is not set: a model of ModelScope",
+    )
     _datasets(draft, reading, "dataset", "candidates")
     _datasets(draft, reading, "val_dataset", "evaluation")
     each_a_candidate(draft, "dataset", _TOOL)
@@ -205,19 +208,6 @@ def _columns(draft: Draft) -> Mapping[str, str]:
         draft.refuse(written("columns", value), "expected a JSON object; name columns in the plan")
         return {}
     return {str(column): str(name) for column, name in found.items()}
-
-
-def _model(draft: Draft, reading: _Reading) -> None:
-    name = draft.take("model")
-    if name is None:
-        draft.refuse("model: not set", "name the model in the plan, model.name")
-        return
-    path = Path(str(name))
-    on_hub = is_hub_id(str(name)) and not path.exists()
-    local = None if on_hub else reading.places.find(str(name))
-    scheme = "ms://" if on_hub and reading.hub == "ms" else ""
-    note = "use_hf is not set: a model of ModelScope" if scheme else ""
-    draft.keep("model", "model.name", str(local) if local else f"{scheme}{name}", note)
 
 
 def _datasets(draft: Draft, reading: _Reading, key: str, section: str) -> None:

@@ -7,9 +7,11 @@ in the draft what became of it.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
 from typing import Any, get_args
 
 from loracle.migration.draft import Draft, written
+from loracle.migration.places import Places, is_hub_id
 from loracle.plan import ModelPlan
 from loracle.plan.sections import TrackerName
 
@@ -19,7 +21,30 @@ SHARE_HELD_OUT = 0.1
 """The share of rows to measure on where nothing else is named."""
 WARMUP_RATIO = 0.03
 """The warm-up where theirs is in steps and the number of steps is not known yet."""
+ONLY_LORA = "only LoRA adapters are trained"
+"""Why what changes other weights is refused."""
 _YES, _NO = ("true", "yes", "1", "on"), ("false", "no", "0", "off", "none")
+
+
+def own_template(draft: Draft, key: str, value: Any) -> None:
+    """A named chat template: ours is always the model's."""
+    reason = "rows are rendered by the model's own chat template; see `loracle inspect`"
+    draft.note_change(written(key, value), "the model's template", reason)
+
+
+def carry_model(
+    draft: Draft, places: Places, key: str, *, on_modelscope: bool = False, note: str = ""
+) -> None:
+    """Their base model: a folder, or an id of a hub. note: said of an id of ModelScope."""
+    name = draft.take(key)
+    if name is None:
+        draft.refuse(f"{key}: not set", "name the model in the plan, model.name")
+        return
+    on_hub = is_hub_id(str(name)) and not Path(str(name)).exists()
+    local = None if on_hub else places.find(str(name))
+    scheme = "ms://" if on_hub and on_modelscope else ""
+    value = str(local) if local is not None else f"{scheme}{name}"
+    draft.keep(key, "model.name", value, note if scheme else "")
 
 
 def apply_rules(draft: Draft, rules: Mapping[str, Rule]) -> None:

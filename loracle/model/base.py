@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -44,6 +44,21 @@ from loracle.model.quantization import (
 _CHECKSUM_CHUNK = 1 << 22
 
 
+class LoadedForm(NamedTuple):
+    """In which precision a model is loaded, and where to.
+
+    dtype: auto, float32, bfloat16 or float16; auto is `preferred_dtype`.
+    quantization: none, int8 or nf4, of the linear layers' weights.
+    device: auto, cpu, cuda or mps; device_map: auto spreads the layers over all devices.
+    """
+
+    dtype: str = AUTO
+    quantization: str = NONE
+    device: str = AUTO
+    device_map: str | None = None
+    trust_remote_code: bool = False
+
+
 @dataclass(frozen=True)
 class BaseSource:
     """What another process needs to load the same base: the arguments of `load_base`, each as it
@@ -51,11 +66,7 @@ class BaseSource:
 
     name: str
     folder_or_id: str
-    revision: str | None
-    dtype: str
-    trust_remote_code: bool
-    quantization: str
-    device_map: str | None
+    form: LoadedForm
 
 
 @dataclass(frozen=True)
@@ -135,19 +146,9 @@ def load_base(
     name: str,
     folder_or_id: str,
     tokenizer: Any,
-    *,
-    revision: str | None = None,
-    dtype: str = AUTO,
-    trust_remote_code: bool = False,
-    quantization: str = NONE,
-    device: str = AUTO,
-    device_map: str | None = None,
+    form: LoadedForm = LoadedForm(),  # noqa: B008
 ) -> BaseModel:
     """Load the model `folder_or_id`, frozen and in evaluation mode.
-
-    dtype: auto, float32, bfloat16 or float16; auto is `preferred_dtype`.
-    quantization: none, int8 or nf4, of the linear layers' weights.
-    device: auto, cpu, cuda or mps; device_map: auto spreads the layers over all devices.
 
     Raises:
         ModelError: not found, not a causal language model, or not to be had on this device.
@@ -156,30 +157,28 @@ def load_base(
     bound_kernel_cache()
     require_local_folder(folder_or_id)
     _require_safetensors(folder_or_id)
-    place = chosen_device(device)
-    torch_dtype = chosen_dtype(dtype, place)
-    options: dict[str, Any] = {"revision": revision, "trust_remote_code": trust_remote_code}
-    packing = quantization_config(quantization, torch_dtype)
+    place = chosen_device(form.device)
+    torch_dtype = chosen_dtype(form.dtype, place)
+    options: dict[str, Any] = {"trust_remote_code": form.trust_remote_code}
+    packing = quantization_config(form.quantization, torch_dtype)
     if packing is not None:
         options["quantization_config"] = packing
-    if device_map is not None:
+    if form.device_map is not None:
         require_accelerate()
-        options["device_map"] = device_map
+        options["device_map"] = form.device_map
     elif packing is not None:
         options["device_map"] = {"": place}
     model = _from_pretrained(folder_or_id, torch_dtype, options)
     if "device_map" not in options and quantization_of(model) == NONE:
         model.to(place)
     base = wrap_base(name, model, tokenizer)
-    if base.quantization != quantization != NONE:
+    if base.quantization != form.quantization != NONE:
         raise ModelError(
-            f"model.quantization: {quantization}, but the weights of {folder_or_id} are already "
-            f"quantised ({base.quantization}); set it to none, or name the unquantised model"
+            f"model.quantization: {form.quantization}, but the weights of {folder_or_id} are "
+            f"quantised already ({base.quantization}); set it to none, or name the unquantised "
+            "model"
         )
-    source = BaseSource(
-        name, folder_or_id, revision, dtype, trust_remote_code, quantization, device_map
-    )
-    return dataclasses.replace(base, source=source)
+    return dataclasses.replace(base, source=BaseSource(name, folder_or_id, form))
 
 
 def _from_pretrained(folder_or_id: str, dtype: torch.dtype, options: dict[str, Any]) -> Any:

@@ -28,7 +28,13 @@ from loracle.plan.freezing import (
     plan_of,
     recorded_commits,
 )
-from loracle.plan.loading import DataFile, load_plan, named_files
+from loracle.plan.loading import (
+    DataFile,
+    load_plan,
+    load_unmeasured_plan,
+    load_untrained_plan,
+    named_files,
+)
 from loracle.plan.messages import file_problem, nearest
 from loracle.plan.names import BASE_NAME
 from loracle.plan.paths import COMPRESSION_ENDINGS, data_name
@@ -95,6 +101,8 @@ __all__ = [
     "fingerprint",
     "freeze",
     "load_plan",
+    "load_unmeasured_plan",
+    "load_untrained_plan",
     "named_files",
     "nearest",
     "plan_of",

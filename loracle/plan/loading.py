@@ -7,7 +7,7 @@ import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any
+from typing import Any, NamedTuple
 
 import yaml
 from pydantic import ValidationError
@@ -41,8 +41,6 @@ def load_plan(
     model: str | None = None,
     settings: Mapping[str, object] = MappingProxyType({}),
     overrides: Sequence[str] = (),
-    evaluation_optional: bool = False,
-    candidates_optional: bool = False,
 ) -> Plan:
     """Read a plan file and apply the command line on top of it.
 
@@ -52,32 +50,61 @@ def load_plan(
     ("training.epochs=2", "candidates.0.name=short") come last, their values read as YAML. Relative
     paths in the plan file start at its folder, those of the command line at the current folder.
 
-    evaluation_optional: nothing is measured, so neither an evaluation nor a holdout is needed.
-    candidates_optional: nothing is trained.
-
     Raises PlanError with all problems found together.
     """
+    return _loaded(path, _Given(candidates, evaluations, model, settings, overrides))
+
+
+def load_unmeasured_plan(
+    path: str | os.PathLike[str] | None = None,
+    *,
+    candidates: Sequence[DataFile] = (),
+    evaluations: Sequence[DataFile] = (),
+    model: str | None = None,
+    settings: Mapping[str, object] = MappingProxyType({}),
+    overrides: Sequence[str] = (),
+) -> Plan:
+    """As `load_plan`, if nothing is measured: neither an evaluation nor a holdout is needed."""
+    given = _Given(candidates, evaluations, model, settings, overrides)
+    return _loaded(path, given, frozenset({EVALUATION_OPTIONAL}))
+
+
+def load_untrained_plan(*, evaluations: Sequence[DataFile], settings: Mapping[str, object]) -> Plan:
+    """As `load_plan`, if nothing is trained: no candidate is needed."""
+    given = _Given((), evaluations, None, settings, ())
+    return _loaded(None, given, frozenset({CANDIDATES_OPTIONAL}))
+
+
+class _Given(NamedTuple):
+    """What is laid over a plan file."""
+
+    candidates: Sequence[DataFile]
+    evaluations: Sequence[DataFile]
+    model: str | None
+    settings: Mapping[str, object]
+    overrides: Sequence[str]
+
+
+def _loaded(
+    path: str | os.PathLike[str] | None, given: _Given, allowed: frozenset[str] = frozenset()
+) -> Plan:
     tree = {} if path is None else _read_plan_file(Path(path))
     # Only what was given; writing the short forms out adds empty lists of files.
-    given = {key: value for key, value in written_out(settings).items() if key in settings}
-    tree = _laid_over(written_out(tree), given)
+    sections = written_out(given.settings)
+    sections = {key: value for key, value in sections.items() if key in given.settings}
+    tree = _laid_over(written_out(tree), sections)
     problems: list[str] = []
-    if candidates:
-        tree["candidates"] = list(candidates)
-    if evaluations:
-        tree["evaluation"] = list(evaluations)
-    if model is not None:
-        problems += _foreign_model_settings(tree, model, overrides)
-        tree = _with_value(written_out(tree), ["model", "name"], model)
-    tree, override_problems = _overridden(written_out(tree), overrides)
+    if given.candidates:
+        tree["candidates"] = list(given.candidates)
+    if given.evaluations:
+        tree["evaluation"] = list(given.evaluations)
+    if given.model is not None:
+        problems += _foreign_model_settings(tree, given.model, given.overrides)
+        tree = _with_value(written_out(tree), ["model", "name"], given.model)
+    tree, override_problems = _overridden(written_out(tree), given.overrides)
     problems += override_problems
     try:
-        optional = {
-            EVALUATION_OPTIONAL: evaluation_optional,
-            CANDIDATES_OPTIONAL: candidates_optional,
-        }
-        context = {name for name, is_optional in optional.items() if is_optional}
-        plan = Plan.model_validate(tree, context=context)
+        plan = Plan.model_validate(tree, context=allowed)
     except ValidationError as error:
         problems += problems_of(error)
     else:

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import re
 from collections.abc import Mapping, Sequence
 from functools import cache
 from importlib import resources
@@ -31,6 +32,8 @@ if TYPE_CHECKING:
 
 REPORT_NAME = "report.html"
 
+# Escaped text has no backtick of its own.
+_CODE = re.compile(r"`([^`\n]+)`")
 _ASSETS = resources.files("loracle.report") / "assets"
 
 
@@ -60,7 +63,7 @@ def build_page(record: RunRecord, *, live_version: str | None = None) -> Page:
     live_version: for a page that a server keeps up to date: the server's name for this state of
     the run's files. The run may then be unfinished.
     """
-    scripts = ["head", "answers"] + (["live"] if live_version is not None else [])
+    scripts = ["head", "format", "answers"] + (["live"] if live_version is not None else [])
     with drawing():
         values = sections.all_sections(record) | {"live_version": live_version}
     return _page("report.html.j2", values, scripts)
@@ -130,13 +133,23 @@ def asset(name: str) -> str:
 def _environment() -> jinja2.Environment:
     import jinja2
 
-    return jinja2.Environment(
+    environment = jinja2.Environment(
         loader=jinja2.PackageLoader("loracle.report", "assets"),
         autoescape=True,
         undefined=jinja2.StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
     )
+    environment.filters["code"] = with_code
+    return environment
+
+
+def with_code(text: object) -> str:
+    """A sentence as HTML, escaped: what stands between backticks, a command or a key, as code."""
+    import markupsafe
+
+    escaped = markupsafe.escape(text)
+    return markupsafe.Markup(_CODE.sub(r"<code>\1</code>", str(escaped)))
 
 
 def _source(content: str) -> str:

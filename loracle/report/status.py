@@ -18,6 +18,7 @@ from typing import Any
 from loracle.errors import RunFolderError
 from loracle.files import read_json_lines
 from loracle.report.run_record import TrialRecord, trial_records
+from loracle.run_folder.estimate import estimate_of_events
 from loracle.run_folder.folder import RunFolder
 
 
@@ -35,7 +36,8 @@ class TrialStatus:
 @dataclass(frozen=True)
 class RunStatus:
     """One run. seconds: the time of all trials so far; eta_seconds: the time left, None if it
-    cannot be estimated yet. holder: the process working in it, or the one that was when it was
+    cannot be estimated yet (run_folder/estimate.py). holder: the process working in it, or the one
+    that was when it was
     killed."""
 
     run: str
@@ -73,7 +75,7 @@ def run_status(root: Path | str) -> RunStatus:
         state=state,
         percent=_percent(trials, _weights(plan, records)),
         seconds=sum(trial.seconds for trial in trials),
-        eta_seconds=None if state == "finished" else _remaining(trials, _weights(plan, records)),
+        eta_seconds=_remaining(state, folder),
         holder=None if holder is None else str(holder),
         trials=trials,
     )
@@ -107,7 +109,7 @@ def _trial_status(
             return TrialStatus(record.label, "damaged", 0.0, 0.0, str(error))
         return TrialStatus(record.label, "done", 100.0, seconds)
     if folder.failed.is_file():
-        return TrialStatus(record.label, "failed", 100.0, 0.0, folder.failure() or "")
+        return _failed_status(record)
     if not folder.root.exists():
         return TrialStatus(record.label, "waiting", 0.0, 0.0)
     steps = _rows(folder.steps)
@@ -129,6 +131,17 @@ def _trial_status(
     return TrialStatus(record.label, state if running else "interrupted", percent, spent, detail)
 
 
+def _failed_status(record: TrialRecord) -> TrialStatus:
+    folder = record.folder
+    try:
+        damage = next(iter(folder.damages()), None)
+    except RunFolderError as error:
+        damage = str(error)
+    if damage is not None:
+        return TrialStatus(record.label, "damaged", 0.0, 0.0, damage)
+    return TrialStatus(record.label, "failed", 100.0, 0.0, folder.failure() or "")
+
+
 def _weights(plan: Mapping[str, Any], records: Sequence[TrialRecord]) -> list[float]:
     """Roughly how much work each trial is: the base little, the others by the size of their
     data."""
@@ -142,15 +155,11 @@ def _percent(trials: Sequence[TrialStatus], weights: Sequence[float]) -> float:
     return done / sum(weights)
 
 
-def _remaining(trials: Sequence[TrialStatus], weights: Sequence[float]) -> float | None:
-    """Extrapolated from the work so far. The base says nothing about training."""
-    pairs = list(zip(trials, weights, strict=True))
-    known = [(t, w) for t, w in pairs[1:] if t.seconds > 0 and t.percent > 0]
-    left = sum((100 - trial.percent) / 100 * weight for trial, weight in pairs)
-    if left == 0:
-        return 0.0
-    work = sum(trial.percent / 100 * weight for trial, weight in known)
-    return left * sum(trial.seconds for trial, _ in known) / work if work else None
+def _remaining(state: str, folder: RunFolder) -> float | None:
+    """As the bars and the live page show it."""
+    if state == "finished":
+        return None
+    return estimate_of_events(folder.events).remaining_seconds
 
 
 def _event_name(record: TrialRecord) -> str:

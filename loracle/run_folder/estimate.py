@@ -1,4 +1,4 @@
-"""How long a run will still take, from its events: for the bars and for the live page.
+"""How long a run will still take, from its events: for the bars, the live page and `status`.
 
 What is left is counted in training steps and in answers, each at the speed measured so far. A
 trial under way is measured by its own steps; the trials to come by those of all before them.
@@ -8,8 +8,11 @@ speeds are known.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from datetime import datetime
+from pathlib import Path
 from typing import Any
 
 from loracle.plan import BASE_NAME
@@ -47,9 +50,12 @@ class _Stage:
 
 
 class RunEstimate:
-    """Follows the events of one process of a run; `remaining_seconds` is as of the last one."""
+    """Follows the events of a run's last process; `remaining_seconds` is as of the last event."""
 
     def __init__(self) -> None:
+        self._start()
+
+    def _start(self) -> None:
         self._num_steps: Mapping[str, int] = {}
         self._num_questions: int | None = None
         self._num_answered: dict[str, int] = {}
@@ -62,9 +68,17 @@ class RunEstimate:
         self._answering: dict[str, _Stage] = {}
         self._placed: dict[str, str] = {}
 
+    def take_record(self, event: Mapping[str, Any]) -> None:
+        """Follow one line of events.jsonl, which may be of several processes."""
+        if "event" in event:
+            self.take(event["event"], event, _seconds(event.get("time")))
+
     def take(self, kind: str, fields: Mapping[str, Any], now: float) -> None:
         """Follow one event. now: its time in seconds, from any beginning."""
         match kind:
+            case "run_started":
+                # Another process: it plans its own work, and may be of another speed.
+                self._start()
             case "work_planned":
                 self._num_steps = fields["num_steps"]
                 self._num_questions = fields["num_questions"]
@@ -165,3 +179,23 @@ class RunEstimate:
         self._ended.add(trial)
         self._training.pop(trial, None)
         self._answering.pop(trial, None)
+
+
+def estimate_of_events(path: Path) -> RunEstimate:
+    """The estimate as of the last line of an events.jsonl; of none if there is no such file."""
+    estimate = RunEstimate()
+    for line in path.read_bytes().split(b"\n") if path.is_file() else ():
+        try:
+            estimate.take_record(json.loads(line))
+        # A line that a kill or a disk left damaged: the others still say what they say.
+        except (ValueError, LookupError, TypeError, AttributeError):
+            continue
+    return estimate
+
+
+def _seconds(time: str | None) -> float:
+    """An event's time in seconds; 0 if it cannot be read."""
+    try:
+        return datetime.fromisoformat(time or "").timestamp()
+    except ValueError:
+        return 0.0

@@ -37,6 +37,7 @@ from loracle.run_folder.lock import HOLDER_NAME, LOCK_NAME, FolderLock, Holder
 from loracle.run_folder.manifest import MANIFEST_NAME, Manifest
 from loracle.run_folder.trial_folder import TrialFolder
 from loracle.safety.storage_errors import writing
+from loracle.text import first_few
 
 __all__ = ["PLAN_VERSION", "RunFolder", "TrialFolder", "run_folders"]
 
@@ -187,8 +188,8 @@ class RunFolder:
         ]
         if foreign:
             raise RunFolderError(
-                f"{self.root} is not a run folder and not empty (it has {foreign[0]}"
-                f"{f' and {len(foreign) - 1} more' if foreign[1:] else ''}); "
+                f"{self.root} is not a run folder and not empty (it has "
+                f"{first_few(foreign, 1)}); "
                 "choose another folder with --out"
             )
 

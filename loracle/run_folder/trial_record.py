@@ -6,7 +6,7 @@
      "adapter_fingerprint": "2c...", "scores": {"test": {"f1": 0.61}},
      "scripts": {"test": {"spaced": 300}}, "finish_reasons": {"test": {"stop": 298, "length": 2}},
      "reading": {"test": {"num_with_reasoning": 0, ...}}, "drafts": {"test": {"base": [120, 80]}},
-     "evaluation_seconds": 12.0}
+     "evaluation_seconds": 12.0, "peak_memory_bytes": 2100000000}
 
 The base has no seed, and null for what only training has.
 """
@@ -102,6 +102,9 @@ class TrialSummary:
     evaluations: Mapping[str, EvaluationOutcome]
     """By the name of the evaluation set."""
     evaluation_seconds: float
+    peak_memory_bytes: int | None = None
+    """The most memory, of the GPU or the machine, that the process held in its last attempt,
+    weights and libraries included; None: not known."""
 
     @property
     def means(self) -> dict[str, Mapping[str, float]]:
@@ -140,6 +143,7 @@ def summary_record(summary: TrialSummary) -> dict[str, Any]:
             for name, found in summary.evaluations.items()
         },
         "evaluation_seconds": summary.evaluation_seconds,
+        "peak_memory_bytes": summary.peak_memory_bytes,
     }
 
 
@@ -166,6 +170,8 @@ def summary_of_record(record: Any, path: Path) -> TrialSummary:
             training=_training_of_record(record),
             evaluations={name: _evaluation_of_record(record, name) for name in record["scores"]},
             evaluation_seconds=record["evaluation_seconds"],
+            # Trials of earlier releases were not measured.
+            peak_memory_bytes=record.get("peak_memory_bytes"),
         )
     except (KeyError, TypeError, AttributeError) as error:
         found = f"it lacks {error}" if isinstance(error, KeyError) else str(error)

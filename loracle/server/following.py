@@ -15,7 +15,6 @@ import os
 from collections import deque
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from datetime import datetime
 from pathlib import Path
 from threading import Lock
 from typing import Any
@@ -134,18 +133,16 @@ class RunState:
         elif "trial" in event:
             trial = self.trials.setdefault(event["trial"], TrialState(event["trial"]))
             if kind == "trial_started":
-                # Anew, whatever an earlier attempt had come to.
+                # From the beginning, whatever an earlier attempt had come to.
                 self.trials[trial.name] = TrialState(
                     trial.name, "training", total=event["num_steps"], device=trial.device
                 )
             _follow_trial(trial, event)
-        if kind is not None:
-            self.estimate.take(kind, event, _seconds(event.get("time")))
+        self.estimate.take_record(event)
 
     def _start(self, event: Mapping[str, Any]) -> None:
         """A run starts, or starts again: what an earlier process left unfinished waits again."""
         self.status, self.started = "running", event["time"]
-        self.estimate = RunEstimate()
         self.num_trials, self.num_failed = event["num_trials"], 0
         self.trials = {
             name: trial if trial.stage in ("done", "skipped") else TrialState(name)
@@ -158,14 +155,6 @@ class RunState:
 
 
 _NOT_VALUES = ("estimate", "warnings", "trials")
-
-
-def _seconds(time: str | None) -> float:
-    """An event's time in seconds; 0 if it cannot be read."""
-    try:
-        return datetime.fromisoformat(time or "").timestamp()
-    except ValueError:
-        return 0.0
 
 
 def _follow_trial(trial: TrialState, event: Mapping[str, Any]) -> None:

@@ -33,26 +33,30 @@ class Intervals(NamedTuple):
     high_K: FloatArray
 
 
+class SeedErrors(NamedTuple):
+    """The standard error by seeds of every column, (K,), and its degrees of freedom."""
+
+    errors_K: FloatArray
+    degrees_of_freedom: int
+
+
 def intervals(
     totals: ClusterTotals,
     confidence: float,
     seed: int,
     bounds: tuple[FloatArray, FloatArray] | None = None,
-    seed_errors_K: FloatArray | None = None,
-    seed_degrees_of_freedom: int = 0,
+    seed_errors: SeedErrors | None = None,
     num_resamples: int = NUM_RESAMPLES,
 ) -> Intervals:
     """The interval around each column's mean.
 
     bounds: the lowest and the highest value that a column can have, (K,) each; None: unbounded.
-    seed_errors_K: the seeds' standard error for every column; None if seeds are not counted.
+    seed_errors: None if seeds are not counted.
 
     There is no interval if an evaluation set has only one cluster. If nothing varies, only bounded
     values have an interval.
     """
-    widths = _half_widths(
-        totals, confidence, seed, seed_errors_K, seed_degrees_of_freedom, num_resamples
-    )
+    widths = _half_widths(totals, confidence, seed, seed_errors, num_resamples)
     constant = widths == 0
     means = totals.means_K
     if bounds is None:
@@ -71,8 +75,7 @@ def _half_widths(
     totals: ClusterTotals,
     confidence: float,
     seed: int,
-    seed_errors_K: FloatArray | None,
-    seed_degrees_of_freedom: int,
+    seed_errors: SeedErrors | None,
     num_resamples: int,
 ) -> FloatArray:
     """Half the width of every interval: NaN with one cluster in a set, 0 if nothing varies."""
@@ -85,10 +88,10 @@ def _half_widths(
     limit = stats.t.ppf((1 + confidence) / 2, totals.degrees_of_freedom_K())
     distances = _distances(totals, seed, num_resamples)
     roots = np.clip(distances, -_CAP * limit, _CAP * limit) * errors
-    if seed_errors_K is not None and seed_degrees_of_freedom:
+    if seed_errors is not None and seed_errors.degrees_of_freedom:
         generator = np.random.default_rng([seed, 1])
-        noise = generator.standard_t(seed_degrees_of_freedom, num_resamples)
-        roots = roots + np.outer(noise, seed_errors_K)
+        noise = generator.standard_t(seed_errors.degrees_of_freedom, num_resamples)
+        roots = roots + np.outer(noise, seed_errors.errors_K)
     widths: FloatArray = np.quantile(np.abs(roots), confidence, axis=0)
     return widths
 

@@ -155,8 +155,7 @@ class Scope:
             self.terms.confidence,
             RANDOM_SEED,
             self._bounds() if self.terms.bounded else None,
-            self.seed_errors_K,
-            self.seeds.degrees_of_freedom,
+            bootstrap.SeedErrors(self.seed_errors_K, self.seeds.degrees_of_freedom),
             self.terms.num_resamples,
         )
 

@@ -38,6 +38,7 @@ from loracle.model import adapter
 from loracle.model.base import (
     BaseModel,
     BaseSource,
+    LoadedForm,
     base_fingerprint,
     load_base,
     load_tokenizer,
@@ -159,17 +160,10 @@ class _Training:
 
 
 def _loaded(source: BaseSource, device: str) -> BaseModel:
-    tokenizer = load_tokenizer(source.folder_or_id, source.revision, source.trust_remote_code)
-    return load_base(
-        source.name,
-        source.folder_or_id,
-        tokenizer,
-        revision=source.revision,
-        dtype=source.dtype,
-        trust_remote_code=source.trust_remote_code,
-        quantization=source.quantization,
-        device=device,
-    )
+    form = LoadedForm(*source.form)._replace(device=device)
+    folder = source.folder_or_id
+    tokenizer = load_tokenizer(folder, None, form.trust_remote_code)
+    return load_base(source.name, folder, tokenizer, form)
 
 
 def _read_sequences(folder: Path) -> Sequences:

@@ -69,7 +69,7 @@ class Replicas:
                 f"training.data_parallel: {num_replicas}, but the model was given in memory, so "
                 "no other process can load it; set it to 1, or name the model's folder"
             )
-        if base.source.device_map is not None:
+        if base.source.form.device_map is not None:
             raise ModelError(
                 f"training.data_parallel: {num_replicas}, but model.device_map spreads one model "
                 "over all devices; remove one of the two"

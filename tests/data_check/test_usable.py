@@ -9,7 +9,7 @@ import pytest
 
 from loracle.data_check.usable import UsablePart, usable_part
 from loracle.errors import DataError
-from loracle.plan import load_plan
+from loracle.plan import load_unmeasured_plan
 from tests.original.conftest import question_rows, write_rows
 
 SHARES = (0.1, 0.3, 0.5)
@@ -30,11 +30,10 @@ def part(files: dict[str, Path], candidates: dict[str, str | None]) -> UsablePar
     """By candidate file, the evaluation file that came with it."""
     asked = dict.fromkeys(name for name in candidates.values() if name)
     settings: dict[str, Any] = {"training": {"epochs": 1.5}}
-    plan = load_plan(
+    plan = load_unmeasured_plan(
         candidates=[files[name] for name in candidates],
         evaluations=[files[name] for name in asked],
         settings=settings,
-        evaluation_optional=True,
     )
     return usable_part(plan, candidates, SHARES)
 

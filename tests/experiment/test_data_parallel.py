@@ -18,7 +18,7 @@ from loracle.files import read_json_lines
 from loracle.forecast.machines import Machine
 from loracle.forecast.work import Rows
 from loracle.forest.trie import Sequences
-from loracle.model.base import BaseSource
+from loracle.model.base import BaseSource, LoadedForm
 from loracle.plan import fingerprint, freeze, load_plan
 from loracle.training import replica_process
 from tests.forecast.test_forecast import SEVEN_B
@@ -102,7 +102,7 @@ def test_more_replicas_than_processors_are_a_warning(monkeypatch):
             said.append(message)
 
     monkeypatch.setattr(setup, "num_cpus", lambda: 2)
-    base = dataclasses.replace(tiny_base(), source=BaseSource("", "", None, "", False, "", None))
+    base = dataclasses.replace(tiny_base(), source=BaseSource("", "", LoadedForm()))
     for number in (1, 2, 3):
         setup._replicas(number, base, "", Reporter())
     assert said == [

@@ -20,7 +20,7 @@ from loracle.data.rendering.renderer import Renderer
 from loracle.experiment.setup import TrainingSet
 from loracle.forest.attention.rows import RowAttention
 from loracle.forest.ordering import Ordering
-from loracle.generation.generate import generate
+from loracle.generation.generate import Account, generate
 from loracle.generation.types import Answer, GenerationSettings, GenerationStatistics, Question
 from loracle.model import adapter
 from loracle.model.base import BaseModel, load_base, load_tokenizer
@@ -170,7 +170,7 @@ def forest_answers(
         for ids, own in zip(prompts, drafts, strict=True)
     ]
     statistics = GenerationStatistics()
-    batches = generate(base, None, questions, settings, statistics=statistics)
+    batches = generate(base, None, questions, settings, account=Account(statistics))
     return [answer for batch in batches for answer in batch], statistics
 
 

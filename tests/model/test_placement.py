@@ -16,7 +16,7 @@ from loracle.forest.attention.rows import RowAttention
 from loracle.forest.trie import Sequences, build_forest
 from loracle.generation.generate import generate
 from loracle.generation.types import Question
-from loracle.model.base import BaseModel, base_fingerprint, load_base, wrap_base
+from loracle.model.base import BaseModel, LoadedForm, base_fingerprint, load_base, wrap_base
 from loracle.model.placement import chosen_device, num_offloaded, require_trainable
 from loracle.model.self_test import run_self_test
 from loracle.plan import load_plan
@@ -76,8 +76,8 @@ def test_an_offloaded_model_is_not_trained(tmp_path):
 
 def test_a_device_map_loads_the_same_model(tmp_path):
     folder = str(tiny.save_model(tmp_path))
-    spread = load_base("m", folder, tiny.tokenizer(), dtype="float32", device_map="auto")
-    whole = load_base("m", folder, tiny.tokenizer(), dtype="float32")
+    spread = load_base("m", folder, tiny.tokenizer(), LoadedForm("float32", device_map="auto"))
+    whole = load_base("m", folder, tiny.tokenizer(), LoadedForm("float32"))
     assert base_fingerprint(spread.model) == base_fingerprint(whole.model)
     assert run_self_test(spread).passed
 

@@ -14,6 +14,7 @@ from loracle.errors import MissingExtraError, ModelError
 from loracle.model import adapter, quantization
 from loracle.model.base import (
     BaseModel,
+    LoadedForm,
     base_fingerprint,
     evaluation_precision,
     load_base,
@@ -34,7 +35,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def loaded(folder: Path, kind: str, dtype: str = "float32") -> BaseModel:
-    return load_base("tiny", str(folder), tiny.tokenizer(), dtype=dtype, quantization=kind)
+    return load_base("tiny", str(folder), tiny.tokenizer(), LoadedForm(dtype, kind))
 
 
 def lora(base: BaseModel, seed: int = 0) -> Any:

@@ -27,6 +27,7 @@ from loracle.plan import (
     fingerprint,
     freeze,
     load_plan,
+    load_unmeasured_plan,
     nearest,
 )
 
@@ -421,7 +422,7 @@ def test_a_frozen_holdout_is_the_evaluation_and_its_rows_decide(folder: Path) ->
 
 
 def test_where_nothing_is_measured_no_evaluation_is_needed() -> None:
-    assert load_plan(candidates=["a.jsonl"], evaluation_optional=True).evaluation == []
+    assert load_unmeasured_plan(candidates=["a.jsonl"]).evaluation == []
 
 
 def test_a_metric_named_twice_is_refused() -> None:

@@ -9,6 +9,7 @@ from typing import Literal, NamedTuple
 
 from loracle.errors import DataError, ModelError, UserError
 from loracle.plan.locations import SCHEMES, HubName
+from loracle.text import first_few
 
 NUM_SHOWN_NAMES = 10
 
@@ -111,9 +112,7 @@ def checked_paths(repository: Repository, paths: Mapping[str, int]) -> dict[str,
 
 def listed(names: Sequence[str]) -> str:
     """Names for a message: the first ones, and a count of the others."""
-    more = len(names) - NUM_SHOWN_NAMES
-    shown = ", ".join(names[:NUM_SHOWN_NAMES]) or "none"
-    return f"{shown} and {more} more" if more > 0 else shown
+    return first_few(names, NUM_SHOWN_NAMES) or "none"
 
 
 def is_offline() -> bool:

@@ -23,8 +23,8 @@ from loracle.errors import DataError
 BUFFER_BYTES = 2**20
 # A file that unpacks to more than this, and to more than so many times its size, is no data: text
 # of people and models packs to a tenth.
-_MAX_UNPACKED_BYTES = 64 * 2**20
-_MAX_UNPACKED_TIMES = 100
+MAX_UNPACKED_BYTES = 64 * 2**20
+MAX_UNPACKED_TIMES = 100
 # A line that is too large is skipped and counted; one without end is not waited for.
 _MAX_SKIPPED_BYTES = 2**30
 
@@ -102,7 +102,7 @@ def look(path: Path, encoding: str | None) -> TextFile:
         with _decompressed(path, compression) as raw:
             head = raw.read(4) or b""
     # A larger one is stopped while it is read: looking through it first would cost as much again.
-    if compression and path.stat().st_size < _MAX_UNPACKED_BYTES:
+    if compression and path.stat().st_size < MAX_UNPACKED_BYTES:
         _refuse_bomb(path, compression)
     by_mark = next((name for mark, name in _MARKS if head.startswith(mark)), None)
     chosen = encoding or by_mark or "utf-8"
@@ -231,10 +231,10 @@ class _Bounded(io.RawIOBase):
     def readinto(self, buffer: object) -> int:
         num_bytes: int = self._source.readinto(buffer) or 0
         self._num_bytes += num_bytes
-        limit = max(_MAX_UNPACKED_BYTES, _MAX_UNPACKED_TIMES * self._packed_bytes)
+        limit = max(MAX_UNPACKED_BYTES, MAX_UNPACKED_TIMES * self._packed_bytes)
         if self._num_bytes > limit:
             raise DataError(
-                f"{self._path} unpacks to more than {_MAX_UNPACKED_TIMES} times its "
+                f"{self._path} unpacks to more than {MAX_UNPACKED_TIMES} times its "
                 f"{self._packed_bytes:,} bytes, as no data does; if it is meant, unpack it and "
                 "name the unpacked file"
             )

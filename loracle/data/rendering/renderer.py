@@ -36,10 +36,15 @@ class Rendered(NamedTuple):
 
 
 class RenderedPrompt(NamedTuple):
-    """One evaluation row: the prompt's ids, and each reference's with its end token."""
+    """One evaluation row: the prompt's ids, and each reference's with its end token.
+
+    opening_ids: what the template writes between them, an empty reasoning block; a model that was
+    trained with this template writes it first. It is no part of a reference.
+    """
 
     token_ids: list[int]
     reference_ids: list[list[int]]
+    opening_ids: tuple[int, ...] = ()
 
 
 Row = TypeVar("Row", Rendered, RenderedPrompt)
@@ -240,17 +245,28 @@ class Renderer:
                 "the last assistant turn is excluded from the loss, so it is not a "
                 "reference answer; add answers, or leave the row out"
             )
-        references = [
-            self._split(
-                self._turn(
-                    (*messages, Message("assistant", reference)), len(messages), tools
-                ).without_empty_reasoning
-            )
+        turns = [
+            self._turn((*messages, Message("assistant", reference)), len(messages), tools)
             for reference in example.references
         ]
+        references = [self._split(turn.without_empty_reasoning)[1] for turn in turns]
         prompt_ids = self._ids(self._text(messages, tools, add_generation_prompt=True))
         self._check_length(len(prompt_ids) + max_new_tokens, f" with {max_new_tokens} to generate")
-        return RenderedPrompt(prompt_ids, [reply_ids for _, reply_ids in references])
+        opening = self._opening_ids(turns[0], references[0]) if turns else ()
+        return RenderedPrompt(prompt_ids, references, opening)
+
+    def _opening_ids(self, turn: _Turn, reference_ids: list[int]) -> tuple[int, ...]:
+        """Ids of the empty reasoning block before a reference, as training sees them."""
+        bare = turn.without_empty_reasoning
+        if bare == turn:
+            return ()
+        _, reply_ids = self._split(turn)
+        num_opening = len(reply_ids) - len(reference_ids)
+        if num_opening > 0 and reply_ids[num_opening:] == reference_ids:
+            return tuple(reply_ids[:num_opening])
+        # The block melts into the reference when they are tokenized as one text.
+        block = turn.through[len(turn.before) :].removesuffix(bare.through[len(bare.before) :])
+        return tuple(self._ids(block))
 
     def _turn(self, messages: Sequence[Message], index: int, tools: Sequence[JsonObject]) -> _Turn:
         turn = _Turn(

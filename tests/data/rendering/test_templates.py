@@ -268,6 +268,9 @@ def test_evaluation_asks_what_training_saw_before_the_last_reply(
         # The empty block that Qwen3's template writes before a reply is no part of the reference.
         reference = text.rpartition("⟦")[2].removeprefix("<think>\n\n</think>\n\n")
         assert prompt.reference_ids == [golden(f"⟦{reference}").token_ids]
+        # What training saw between the prompt and the reference.
+        whole = [*prompt.token_ids, *prompt.opening_ids, *prompt.reference_ids[0]]
+        assert whole == expected.token_ids[: len(whole)]
 
 
 @pytest.mark.parametrize(
