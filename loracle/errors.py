@@ -9,6 +9,7 @@
     │   ├── StorageError               the system refused to read or write a file
     │   └── MissingExtraError          an optional package is not installed
     └── TrialError                     one trial failed while it ran: recorded, the others go on
+        ├── ReplicaError               a process that shared in a training was lost
         ├── NonFiniteError             loss or gradient is NaN or infinite
         └── OutOfMemoryError           even the smallest micro-batch does not fit
 
@@ -80,6 +81,10 @@ class MissingExtraError(UserError):
 
 class TrialError(LoracleError):
     """One trial failed while it ran. It is recorded with its reason and the others go on."""
+
+
+class ReplicaError(TrialError):
+    """A process that shared in a training was lost. The same attempt may succeed later."""
 
 
 class NonFiniteError(TrialError):

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from typing import NamedTuple
 
-from loracle.errors import LoracleError, StorageError
+from loracle.errors import LoracleError, ReplicaError, StorageError
 from loracle.experiment.setup import ExperimentSetup, TrainingSet
 from loracle.experiment.trial import Place, TrialModel, run_base, run_trial
 from loracle.files import read_json_lines
@@ -19,7 +19,7 @@ from loracle.run_folder.trial_record import TrialSummary
 from loracle.safety.secrecy import without_secrets
 from loracle.text import duration
 
-# Before each further attempt at a trial whose files were refused.
+# Before each further attempt at a trial whose files were refused, or whose replicas were lost.
 _PAUSES_SECONDS = (1.0, 10.0)
 
 
@@ -72,13 +72,14 @@ def attempt_trial(
 def _tried(
     setup: ExperimentSetup, training_set: TrainingSet, seed: int, folder: TrialFolder, place: Place
 ) -> TrialSummary:
-    """Run the trial, again with the same seed where a disk refused a file for a moment."""
+    """Run the trial, again with the same seed where a disk refused a file for a moment, or where
+    a process that shared in its training was lost: it resumes from its checkpoint."""
     for pause in _PAUSES_SECONDS:
         take_up_trial(setup, folder, place.trial)
         try:
             return run_trial(setup, training_set, seed, folder, place)
-        except StorageError as error:
-            if not error.is_passing:
+        except (ReplicaError, StorageError) as error:
+            if isinstance(error, StorageError) and not error.is_passing:
                 raise
             message = f"{place.trial}: {error}; trying again in {duration(pause)}"
             setup.reporter.emit("warning", message=message)

@@ -156,6 +156,10 @@ def _answering(
 
 def _choice(plan: Plan, shape: ModelShape, machine: Machine, rows: Sequence[Rows]) -> Chosen:
     training = plan.training
+    if machine.device_type == "cpu":
+        # Every process that shares in a training holds the base, in the same memory.
+        own_bytes = machine.memory_bytes // training.data_parallel
+        machine = dataclasses.replace(machine, memory_bytes=own_bytes)
     return chosen(
         training.micro_batch_tokens,
         training.gradient_checkpointing,

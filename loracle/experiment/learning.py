@@ -37,9 +37,10 @@ from loracle.model.tokenizer import chat_template_sha256
 from loracle.run_folder.folder import TrialFolder
 from loracle.run_folder.leftovers import keep_first_rows
 from loracle.run_folder.trial_record import TrainingOutcome
+from loracle.training.budget import MemoryEvent
 from loracle.training.checkpoint import Checkpoint, CheckpointFolder
 from loracle.training.loop import (
-    MemoryEvent,
+    Following,
     StepRecord,
     TrainingSettings,
     num_steps_planned,
@@ -169,17 +170,8 @@ class _Training:
                 place = {"trial": self._place.trial, "num_steps": self._num_steps}
                 setup.reporter.emit("step", **place, **row)
 
-            train(
-                setup.base,
-                adapted,
-                training_set.sequences,
-                training_set.groups,
-                self._settings,
-                on_step,
-                self._on_memory,
-                self.checkpoints,
-                checkpoint,
-            )
+            following = Following(on_step, self._on_memory, self.checkpoints, checkpoint)
+            train(setup.base, adapted, training_set, self._settings, following, setup.replicas)
         before = checkpoint.progress.seconds if checkpoint else 0.0
         return steps, before + time.perf_counter() - started
 

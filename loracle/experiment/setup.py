@@ -36,9 +36,11 @@ from loracle.model.self_test import SelfTest
 from loracle.model.source import model_source
 from loracle.model.tokenizer import Tokenizing
 from loracle.plan import GenerationPlan, Plan, TrainingPlan
+from loracle.run_folder.environment import num_cpus
 from loracle.run_folder.reporter import Reporter
-from loracle.text import seconds_of
+from loracle.text import counted, seconds_of
 from loracle.training.loop import AUTO_BUDGET_TOKENS, TrainingSettings
+from loracle.training.replicas import Replicas
 from loracle.training.saving import BY_COST, CheckpointInterval
 
 NLL_METRIC = "answer_nll"
@@ -134,6 +136,7 @@ class ExperimentSetup:
     reporter: Reporter
     plan_fingerprint: str
     reasoning_end: str | None = None
+    replicas: Replicas | None = None
 
 
 def load_model(plan: Plan, fetched_folder: Path | None = None) -> BaseModel:
@@ -200,9 +203,10 @@ def prepare(
         raise PlanError(
             f"evaluation.metrics: {NLL_METRIC} needs the prefix forest, and {self_test.detail}"
         )
+    weights = base_fingerprint(base.model)
     setup = ExperimentSetup(
         base=base,
-        base_fingerprint=base_fingerprint(base.model),
+        base_fingerprint=weights,
         evaluations=evaluations,
         lora_config=lora,
         training=training_settings(plan.training, base.device.type, forest=forest),
@@ -217,8 +221,23 @@ def prepare(
         reporter=report,
         plan_fingerprint=plan_fingerprint,
         reasoning_end=plan.generation.reasoning_end,
+        replicas=_replicas(plan.training.data_parallel, base, weights, report),
     )
     return setup, training_sets, self_test
+
+
+def _replicas(number: int, base: BaseModel, weights: str, report: Reporter) -> Replicas | None:
+    """What shares in every training; None where this process trains alone."""
+    if number == 1:
+        return None
+    cores = num_cpus()
+    if base.device.type == "cpu" and number > cores:
+        report.emit(
+            "warning",
+            message=f"training.data_parallel: {number} processes share "
+            f"{counted(cores, 'processor core')}, which is slower than {cores}",
+        )
+    return Replicas(base, weights, number)
 
 
 def training_settings(plan: TrainingPlan, device_type: str, *, forest: bool) -> TrainingSettings:

@@ -42,6 +42,20 @@ _CHECKSUM_CHUNK = 1 << 22
 
 
 @dataclass(frozen=True)
+class BaseSource:
+    """What another process needs to load the same base: the arguments of `load_base`, each as it
+    was given there."""
+
+    name: str
+    folder_or_id: str
+    revision: str | None
+    dtype: str
+    trust_remote_code: bool
+    quantization: str
+    device_map: str | None
+
+
+@dataclass(frozen=True)
 class BaseModel:
     """A frozen base with its tokenizer.
 
@@ -51,6 +65,7 @@ class BaseModel:
     quantization: none, int8, nf4, or what else the weights are packed by.
     attention: what computes attention inside packed rows; None is what needs nothing beyond torch
         on that device.
+    source: how it was loaded; None for a model that the caller had in memory.
     """
 
     name: str
@@ -61,6 +76,7 @@ class BaseModel:
     end_token_ids: frozenset[int]
     quantization: str = NONE
     attention: AttentionBackend | None = None
+    source: BaseSource | None = None
 
     @property
     def num_parameters(self) -> int:
@@ -157,7 +173,10 @@ def load_base(
             f"model.quantization: {quantization}, but the weights of {folder_or_id} are already "
             f"quantised ({base.quantization}); set it to none, or name the unquantised model"
         )
-    return base
+    source = BaseSource(
+        name, folder_or_id, revision, dtype, trust_remote_code, quantization, device_map
+    )
+    return dataclasses.replace(base, source=source)
 
 
 def _from_pretrained(folder_or_id: str, dtype: torch.dtype, options: dict[str, Any]) -> Any:

@@ -22,7 +22,7 @@ from loracle.plan.sections import CandidatePlan, DataFilePlan, EvaluationPlan, M
 # Sections that decide no result.
 _FOLLOWERS = frozenset({"trackers"})
 # Keys of other sections that decide none.
-_WITHOUT_EFFECT = {"training": frozenset({"checkpoint_every"})}
+_WITHOUT_EFFECT = {"training": frozenset({"checkpoint_every", "data_parallel"})}
 # Where a file lies does not decide a result; its content (sha256) and its name do.
 _LOCATION_KEYS = frozenset({"path", "size_bytes", "hub", "commit", "config", "split", "files"})
 SHOWN_HASH_CHARACTERS = 12

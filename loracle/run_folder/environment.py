@@ -34,7 +34,7 @@ def environment() -> dict[str, Any]:
         "folder": str(Path.cwd()),
         "python": platform.python_version(),
         "platform": platform.platform(),
-        "num_cpus": _num_cpus(),
+        "num_cpus": num_cpus(),
         "packages": {name: _version(name) for name in _PACKAGES},
     }
 
@@ -53,11 +53,11 @@ def version_changes(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[s
     ]
 
 
-def _num_cpus() -> int | None:
+def num_cpus() -> int:
     """The processors this process may use, which in a container are fewer than there are."""
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
-    return os.cpu_count()
+    return os.cpu_count() or 1
 
 
 def _version(package: str) -> str | None:

@@ -108,16 +108,20 @@ def test_a_step_redone_after_running_out_of_memory_has_the_same_gradient(
     base, adapted, monkeypatch
 ):
     from loracle.training import loop as training
+    from loracle.training.budget import MemoryEvent, TokenBudget
+    from loracle.training.mode import training_mode
+    from loracle.training.team import Part
     from tests.training.test_loop import SETTINGS as TRAINING
 
     batch = batch_of(rendered(base, DEMO / "clean.jsonl"), grouped=True)
     expected = one_by_one(base, adapted, batch)
     fail_when(monkeypatch, lambda micro_batch: micro_batch.num_nodes > 300)
-    events: list[training.MemoryEvent] = []
+    events: list[MemoryEvent] = []
     settings = dataclasses.replace(TRAINING, budget_tokens=4096)
-    with training._training_mode(base, adapted, settings):
-        memory = training._Memory(settings.budget_tokens, events.append)
-        training._gradient(base, adapted, batch, 0, settings, memory)
+    with training_mode(base, adapted, forest=True, gradient_checkpointing=False):
+        budget = TokenBudget(settings.budget_tokens, events.append)
+        part = Part(batch, training.total_weight(batch))
+        training.step_gradient(base, adapted, part, 0, settings, budget)
     found = torch.cat([p.grad.flatten() for _, p in adapter.trainable(adapted)])
     assert events
     assert relative_error(found, expected) <= 1e-5

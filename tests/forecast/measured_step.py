@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from loracle.forecast.work import Rows
 from loracle.forest.trie import Sequences
 from loracle.model import adapter
 from loracle.model.base import BaseModel
@@ -78,8 +79,8 @@ def main() -> None:
     Path("/proc/self/clear_refs").write_text("5")
     seconds: list[float] = []
     loop.train(
-        base, adapted, rows, np.arange(rows.num_sequences), settings_of(case),
-        lambda record: seconds.append(record.seconds), lambda event: None,
+        base, adapted, Rows("random", rows, np.arange(rows.num_sequences)), settings_of(case),
+        loop.Following(lambda record: seconds.append(record.seconds), lambda event: None),
     )  # fmt: skip
     found = {"before": before, "peak": memory_bytes("VmHWM"), "seconds": seconds}
     sys.stdout.write(json.dumps(found))

@@ -32,6 +32,7 @@ from loracle.model import adapter
 from loracle.model.base import wrap_base
 from loracle.model.step_memory import MicroBatch, ModelShape
 from loracle.training import loop
+from loracle.training.mode import training_mode
 from tests import tiny
 from tests.forecast import measured_step
 
@@ -69,7 +70,7 @@ def test_the_tokens_foreseen_are_the_tokens_that_training_reads_and_computes(for
     base = wrap_base("tiny", tiny.model(), tiny.tokenizer())
     steps: list[loop.StepRecord] = []
     with adapter.attached(base.model, adapter.lora_config(LORA), 0) as adapted:
-        loop.train(base, adapted, data.sequences, data.groups, settings, steps.append, print)
+        loop.train(base, adapted, data, settings, loop.Following(steps.append, print))
     found = training_work(data, settings)
     assert found.num_steps == found.num_counted_steps == len(steps)
     assert found.tokens_read == sum(step.tokens_read for step in steps)
@@ -108,7 +109,7 @@ def test_what_is_counted_without_memory_is_what_the_backward_keeps(dtype: torch.
             return tensor
 
         with (
-            loop._training_mode(base, adapted, SETTINGS),
+            training_mode(base, adapted, forest=True, gradient_checkpointing=False),
             loop.computing(dtype, base.device, adapted),
             torch.autograd.graph.saved_tensors_hooks(note, lambda tensor: tensor),
         ):

@@ -18,8 +18,9 @@ from loracle.model import adapter
 from loracle.run_folder import signals
 from loracle.training import checkpoint as checkpoint_module
 from loracle.training import loop as training
+from loracle.training.budget import MemoryEvent
 from loracle.training.checkpoint import CheckpointFolder
-from loracle.training.loop import MemoryEvent, StepRecord, train
+from loracle.training.loop import Following, StepRecord, train
 from loracle.training.saving import BY_COST, CheckpointClock, CheckpointInterval
 from tests.training.test_loop import SETTINGS, attached, fail_when, rows, tiny_base
 
@@ -58,13 +59,9 @@ class Training:
             train(
                 self.base,
                 adapted,
-                self.data.sequences,
-                self.data.groups,
+                self.data,
                 self.settings,
-                note,
-                self.memory.append,
-                self.folder,
-                self.folder.newest(),
+                Following(note, self.memory.append, self.folder, self.folder.newest()),
             )
             return adapter.adapter_fingerprint(adapted)
         finally:
@@ -319,7 +316,7 @@ def test_sigterm_in_a_long_step_drops_it_and_keeps_those_before(
         EVERY_STEP, checkpoint_every=CheckpointInterval(steps=100), budget_tokens=100
     )
     undisturbed.settings = killed.settings
-    gradient, forest_loss = training._gradient, training.forest_loss
+    gradient, forest_loss = training.step_gradient, training.forest_loss
     calls = []
 
     def in_the_fourth_step(base, adapted, batch, step, *rest):
@@ -332,7 +329,7 @@ def test_sigterm_in_a_long_step_drops_it_and_keeps_those_before(
         return forest_loss(base, micro_batch)
 
     with monkeypatch.context() as patch:
-        patch.setattr(training, "_gradient", in_the_fourth_step)
+        patch.setattr(training, "step_gradient", in_the_fourth_step)
         patch.setattr(training, "forest_loss", interrupted)
         with pytest.raises(SystemExit) as stopped:
             killed.run()

@@ -25,8 +25,9 @@ from loracle.model.base import BaseModel, base_fingerprint, wrap_base
 from loracle.model.self_test import run_self_test
 from loracle.model.token_dropout import keyed, token_dropouts, token_keys
 from loracle.training import loop as training
+from loracle.training.budget import MemoryEvent
 from loracle.training.loop import (
-    MemoryEvent,
+    Following,
     StepRecord,
     TrainingSettings,
     accumulate_gradient,
@@ -210,14 +211,14 @@ def test_memory_that_runs_out_at_any_micro_batch_leaves_the_same_adapter_with_dr
     base, data = tiny_base(), rows()
     expected = trained(base, data, dropout=dropout)
     steps = iter(range(1000))
-    gradient = training._gradient
+    gradient = training.step_gradient
 
     def run_short(base, adapted, batch, at_step, settings, memory):
         if next(steps) == step:
             fail_once(monkeypatch, at_call=micro_batch)
         return gradient(base, adapted, batch, at_step, settings, memory)
 
-    monkeypatch.setattr(training, "_gradient", run_short)
+    monkeypatch.setattr(training, "step_gradient", run_short)
     events: list[MemoryEvent] = []
     found = trained(base, data, dropout=dropout, on_memory=events.append)
     assert [(event.step, event.budget_tokens) for event in events] == [(step + 1, 100)]
@@ -232,11 +233,9 @@ def trained(base, data, *, dropout: float, on_memory=None) -> torch.Tensor:
         train(
             base,
             adapted,
-            data.sequences,
-            data.groups,
+            data,
             settings,
-            lambda record: None,
-            on_memory or no_memory_event,
+            Following(lambda record: None, on_memory or no_memory_event),
         )
         return torch.cat([p.detach().flatten() for _, p in adapter.trainable(adapted)])
     finally:
@@ -285,7 +284,7 @@ def run_training(
     adapted = attached(base, settings.seed, dropout)
     records: list[StepRecord] = []
     try:
-        train(base, adapted, data.sequences, data.groups, settings, records.append, no_memory_event)
+        train(base, adapted, data, settings, Following(records.append, no_memory_event))
         return [record.loss for record in records], adapter.adapter_fingerprint(adapted)
     finally:
         adapter.detach(adapted)
@@ -344,7 +343,7 @@ def test_out_of_memory_is_a_slower_step_with_the_same_gradient(monkeypatch):
     adapted = attached(base)
     records: list[StepRecord] = []
     events: list[MemoryEvent] = []
-    train(base, adapted, data.sequences, data.groups, SETTINGS, records.append, events.append)
+    train(base, adapted, data, SETTINGS, Following(records.append, events.append))
     assert [event.budget_tokens for event in events] == [200, 100]
     assert [record.loss for record in records] == pytest.approx(expected, rel=1e-4)
 
@@ -354,7 +353,7 @@ def test_memory_that_is_never_enough_fails_the_trial_with_its_reason(monkeypatch
     fail_when(monkeypatch, lambda micro_batch: True)
     events: list[MemoryEvent] = []
     with pytest.raises(OutOfMemoryError, match=r"step 1: out of memory even one sequence"):
-        train(base, attached(base), data.sequences, data.groups, SETTINGS, print, events.append)
+        train(base, attached(base), data, SETTINGS, Following(print, events.append))
     assert events
 
 
