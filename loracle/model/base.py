@@ -19,6 +19,7 @@ from torch import Tensor
 from loracle.errors import ModelError
 from loracle.forest.attention.backends import AttentionBackend
 from loracle.forest.attention.interface import ForestContext
+from loracle.forest.attention.uploading import on_device
 from loracle.forest.trie import Forest
 from loracle.model.native_memory import bound_kernel_cache
 from loracle.model.placement import (
@@ -240,8 +241,8 @@ def forest_hidden_states(model: Any, forest: Forest, context: ForestContext) -> 
     The model's attention must be ATTENTION_NAME (see `attention_implementation`).
     """
     device = input_device(model)
-    token_ids_N = torch.from_numpy(forest.token_ids).to(device, torch.long)
-    depths_N = torch.from_numpy(forest.depths).to(device)
+    token_ids_N = on_device(forest.token_ids, device, torch.long)
+    depths_N = on_device(forest.depths, device)
     return packed_hidden_states(model, token_ids_N, depths_N, context)
 
 

@@ -32,6 +32,7 @@ import numpy as np
 import torch
 
 from loracle.errors import LoracleError, ModelError, ReplicaError
+from loracle.forest.attention.backends import AttentionBackend
 from loracle.forest.trie import IntArray, Sequences
 from loracle.model import adapter
 from loracle.model.base import (
@@ -76,11 +77,18 @@ class _Replica:
         self._base: BaseModel | None = None
         self._exchange: Exchange | None = None
 
-    def load(self, source: Mapping[str, Any], device: str, num_threads: int) -> None:
+    def load(
+        self,
+        source: Mapping[str, Any],
+        attention: AttentionBackend | None,
+        device: str,
+        num_threads: int,
+    ) -> None:
         torch.set_num_threads(num_threads)
         if device.startswith("cuda"):
             torch.cuda.set_device(device)
-        self._base = _loaded(BaseSource(**source), device)
+        loaded = _loaded(BaseSource(**source), device)
+        self._base = dataclasses.replace(loaded, attention=attention)
         self._channel.answer(fingerprint=base_fingerprint(self._base.model))
 
     def connect(self, **values: Any) -> None:
@@ -142,7 +150,11 @@ class _Training:
         budget = TokenBudget(budget_tokens, lambda event: None)
         part = Part(take(self.sequences, own), total_weight)
         done = step_gradient(self.base, self.adapted, part, step, self.settings, budget)
-        self.channel.answer(**done._asdict(), budget_tokens=budget.budget_tokens)
+        self.channel.answer(
+            loss=float(done.loss),
+            tokens_computed=done.tokens_computed,
+            budget_tokens=budget.budget_tokens,
+        )
         self.exchange.sum_at_first(flat.gradients(), self._require_parent)
 
     def _require_parent(self) -> None:

@@ -74,6 +74,7 @@ class Replicas:
                 "over all devices; remove one of the two"
             )
         self._source, self._fingerprint = base.source, fingerprint
+        self._attention = base.attention
         found = devices if devices is not None else _devices(base.device, num_replicas)
         self._devices = [torch.device(device) for device in found]
         self._running: _Running | None = None
@@ -121,7 +122,7 @@ class Replicas:
         if self._running is None:
             self._running = _Running(self._devices, num_threads)
             source = asdict(self._source)
-            self._running.load(source, num_threads, self._fingerprint)
+            self._running.load(source, self._attention, num_threads, self._fingerprint)
         return self._running
 
 
@@ -167,10 +168,22 @@ class _Running:
     def all_alive(self) -> bool:
         return all(process.is_alive() for process in self._processes)
 
-    def load(self, source: Mapping[str, Any], num_threads: int, fingerprint: str) -> None:
+    def load(
+        self,
+        source: Mapping[str, Any],
+        attention: str | None,
+        num_threads: int,
+        fingerprint: str,
+    ) -> None:
         """Load the base in all of them, and connect them with one another."""
         for process, device in zip(self._processes, self._devices[1:], strict=True):
-            process.tell(do="load", source=source, device=str(device), num_threads=num_threads)
+            process.tell(
+                do="load",
+                source=source,
+                attention=attention,
+                device=str(device),
+                num_threads=num_threads,
+            )
         for process in self._processes:
             if process.answer(_LOAD_SECONDS)["fingerprint"] != fingerprint:
                 raise TrialError(
@@ -295,7 +308,7 @@ class _Team:
 
     def add_up(self, own: PartDone, step: int, budget: TokenBudget) -> PartDone:
         """Add the others' gradients to this process'. The smallest budget holds from now on."""
-        loss, tokens_computed = own
+        loss, tokens_computed = float(own.loss), own.tokens_computed
         for answer in self._running.answers(time.perf_counter() - self._began):
             loss += answer["loss"]
             tokens_computed += answer["tokens_computed"]
@@ -304,7 +317,7 @@ class _Team:
         gradients = self._flat.gradients()
         self._running.sum_here(gradients)
         self._flat.set_gradients(gradients)
-        return PartDone(loss, tokens_computed)
+        return PartDone(torch.tensor(loss, dtype=torch.float64), tokens_computed)
 
 
 def _end(processes: Sequence[ReplicaProcess], folder: Path) -> None:
