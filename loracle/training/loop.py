@@ -135,27 +135,20 @@ def train(
         first_step, budget.budget_tokens = saving.resume(following.resume_from)
     with (
         _team(replicas, adapted, rows, settings) as team,
-        training_mode(
-            base,
-            adapted,
-            forest=settings.forest,
-            gradient_checkpointing=settings.gradient_checkpointing,
-        ),
+        _mode(base, adapted, settings),
         signals.held("the step under way, then a checkpoint"),
     ):
         for step in range(first_step, num_steps):
             started = time.perf_counter()
             batch = take(rows.sequences, ordering.batch(step))
             learning_rate = learning_rate_at(step, num_steps, settings)
-            for group in optimizer.param_groups:
-                group["lr"] = learning_rate
+            _set_rate(optimizer, learning_rate)
             with saving.if_stopped(step, budget.budget_tokens):
                 own_rows = team.begin(step, ordering.batch(step), batch, budget.budget_tokens)
                 part = Part(take(rows.sequences, own_rows), total_weight(batch))
                 own = step_gradient(base, adapted, part, step, settings, budget)
                 done = team.add_up(own, step, budget)
-            max_norm = settings.max_grad_norm or math.inf
-            norm = torch.nn.utils.clip_grad_norm_(parameters.values(), max_norm)
+            norm = _clipped(parameters.values(), settings.max_grad_norm or math.inf)
             # The only place where a step waits for its device.
             loss, gradient_norm = torch.stack([done.loss, norm.to(done.loss.device)]).tolist()
             _require_finite(step, loss, gradient_norm)
@@ -182,6 +175,27 @@ def _team(
     if replicas is None:
         return nullcontext(ALONE)
     return replicas.training(adapted, rows.sequences, rows.groups, dataclasses.asdict(settings))
+
+
+def _mode(
+    base: BaseModel, adapted: Any, settings: TrainingSettings
+) -> AbstractContextManager[None]:
+    return training_mode(
+        base,
+        adapted,
+        forest=settings.forest,
+        gradient_checkpointing=settings.gradient_checkpointing,
+    )
+
+
+def _set_rate(optimizer: torch.optim.Optimizer, learning_rate: float) -> None:
+    for group in optimizer.param_groups:
+        group["lr"] = learning_rate
+
+
+def _clipped(parameters: Iterable[Tensor], max_norm: float) -> Tensor:
+    """Scale the whole gradient down to `max_norm`; returns its norm before, where it is."""
+    return torch.nn.utils.clip_grad_norm_(parameters, max_norm)
 
 
 def _optimizer(parameters: Iterable[Tensor], settings: TrainingSettings) -> torch.optim.AdamW:
