@@ -158,7 +158,7 @@ def our_step(
     )
     torch.nn.utils.clip_grad_norm_([p for _, p in adapter.trainable(adapted)], 0.3)
     optimizer.step()
-    return loss, num_computed
+    return float(loss), num_computed
 
 
 if __name__ == "__main__":

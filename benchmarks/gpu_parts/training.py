@@ -13,12 +13,14 @@ from torch import nn
 
 from gpu_parts.measuring import Bench, Case, matmul_tflops, peak_memory, wait
 from gpu_parts.models import LORA, Rows, make_base, make_rows
+from loracle.experiment.setup import TrainingSet
 from loracle.forest.ordering import Ordering
 from loracle.model import adapter
 from loracle.model.attention_choice import choose_attention
 from loracle.model.base import BaseModel
 from loracle.model.out_of_memory import is_out_of_memory, release_cached_memory
-from loracle.training.loop import MemoryEvent, StepRecord, TrainingSettings, train
+from loracle.training.budget import MemoryEvent
+from loracle.training.loop import Following, StepRecord, TrainingSettings, train
 
 NUM_STEPS = 4
 """The first one warms up."""
@@ -102,9 +104,9 @@ def trained(
     """The steps of a fresh adapter's training, and the tokens computed at once in the last one."""
     records: list[StepRecord] = []
     events: list[MemoryEvent] = []
-    sequences = rows.sequences(0, len(rows.token_ids))
+    trained_on = TrainingSet("rows", rows.sequences(0, len(rows.token_ids)), rows.groups)
     with adapter.attached(base.model, adapter.lora_config(LORA), 0) as adapted:
-        train(base, adapted, sequences, rows.groups, settings, records.append, events.append)
+        train(base, adapted, trained_on, settings, Following(records.append, events.append))
     return records, events[-1].budget_tokens if events else settings.budget_tokens
 
 

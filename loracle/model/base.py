@@ -20,6 +20,7 @@ from torch import Tensor
 from loracle.errors import ModelError
 from loracle.forest.attention.backends import AttentionBackend
 from loracle.forest.attention.interface import ForestContext
+from loracle.forest.attention.uploading import on_device
 from loracle.forest.trie import Forest, IntArray
 from loracle.model.fused_layers import fused
 from loracle.model.last_layer import only_at
@@ -247,18 +248,16 @@ def forest_hidden_states(
     The model's attention must be ATTENTION_NAME (see `attention_implementation`).
     """
     device = input_device(model)
-    token_ids_N = torch.from_numpy(forest.token_ids).to(device, torch.long)
-    depths_N = torch.from_numpy(forest.depths).to(device)
+    token_ids_N = on_device(forest.token_ids, device, torch.long)
+    depths_N = on_device(forest.depths, device)
     if wanted is None:
         return packed_hidden_states(model, token_ids_N, depths_N, context)
     # One node may be asked for several times, and a pass over no token at all is none.
     nodes, places = np.unique(wanted if len(wanted) else [0], return_inverse=True)
-    hidden = packed_hidden_states(
-        model, token_ids_N, depths_N, context, torch.from_numpy(nodes).to(device)
-    )
+    hidden = packed_hidden_states(model, token_ids_N, depths_N, context, on_device(nodes, device))
     if not len(wanted):
         return hidden[:0]
-    return hidden[torch.from_numpy(places).to(device)]
+    return hidden[on_device(places, device)]
 
 
 def packed_hidden_states(

@@ -28,6 +28,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
+from loracle.forest.attention.uploading import on_device
 from loracle.forest.trie import IntArray, TokenArray
 from loracle.model.native import KERNEL_TYPES, kernels
 
@@ -75,7 +76,7 @@ class TokenKeys:
     def on(self, device: torch.device) -> Tensor:
         """The keys as signed words: (N,)."""
         if device not in self._copies:
-            self._copies[device] = torch.from_numpy(self.keys_N.view(np.int64)).to(device)
+            self._copies[device] = on_device(self.keys_N.view(np.int64), device)
         return self._copies[device]
 
 
@@ -218,9 +219,9 @@ def dropped_places_on_device(keys_N: Tensor, number: int, num_features: int, p: 
     Every token gets room for as many hits as any may have; what is none has the place N * I.
     """
     layer_keys_N = _mixed_on_device(keys_N + _signed(number * _GAMMA % _WORD))
-    distribution = torch.from_numpy(_poisson_distribution(num_features, p))
+    distribution = _distribution_on(layer_keys_N.device, num_features, p)
     uniform_N = _shifted(layer_keys_N, 11).to(torch.float64) * 2.0**-53
-    num_hits_N = torch.searchsorted(distribution.to(layer_keys_N.device), uniform_N, right=True)
+    num_hits_N = torch.searchsorted(distribution, uniform_N, right=True)
     num_words = (len(distribution) + 1) // 2
     order = torch.arange(1, num_words + 1, device=layer_keys_N.device)
     words = _mixed_on_device(layer_keys_N[:, None] + order * _signed(_GAMMA))
@@ -230,6 +231,12 @@ def dropped_places_on_device(keys_N: Tensor, number: int, num_features: int, p: 
     places = ((halves * num_features) >> 32) + rows_N[:, None]
     is_hit = torch.arange(2 * num_words, device=layer_keys_N.device) < num_hits_N[:, None]
     return torch.where(is_hit, places, num_tokens * num_features).flatten()
+
+
+@lru_cache(maxsize=64)
+def _distribution_on(device: torch.device, num_features: int, p: float) -> Tensor:
+    """Kept there: no layer waits for its copy."""
+    return torch.from_numpy(_poisson_distribution(num_features, p)).to(device)
 
 
 @lru_cache(maxsize=64)

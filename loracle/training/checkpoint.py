@@ -68,8 +68,9 @@ class Checkpoint:
         for place, tensor in self.optimizer.items():
             name, _, key = place.rpartition("/")
             parameter = parameters[name]
-            on_device = tensor if tensor.dim() == 0 else tensor.to(parameter.device)
-            optimizer.state[parameter][key] = on_device
+            # A fused optimizer counts its steps on the device, others on the CPU.
+            stays = tensor.dim() == 0 and not optimizer.defaults.get("fused")
+            optimizer.state[parameter][key] = tensor if stays else tensor.to(parameter.device)
 
 
 @dataclass(frozen=True)

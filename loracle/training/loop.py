@@ -22,6 +22,7 @@ from torch import Tensor
 
 from loracle.errors import NonFiniteError
 from loracle.forest.attention.rows import RowAttention
+from loracle.forest.attention.uploading import on_device
 from loracle.forest.limits import MAX_ROW_TOKENS
 from loracle.forest.losses import padded_loss, target_loss
 from loracle.forest.ordering import Ordering
@@ -147,14 +148,16 @@ def train(
                 part = Part(take(rows.sequences, own_rows), total_weight(batch))
                 own = step_gradient(base, adapted, part, step, settings, budget)
                 done = team.add_up(own, step, budget)
-            gradient_norm = _clipped(parameters.values(), settings.max_grad_norm or math.inf)
-            _require_finite(step, done.loss, gradient_norm)
+            norm = _clipped(parameters.values(), settings.max_grad_norm or math.inf)
+            # The only place where a step waits for its device.
+            loss, gradient_norm = torch.stack([done.loss, norm.to(done.loss.device)]).tolist()
+            _require_finite(step, loss, gradient_norm)
             optimizer.step()
             following.on_step(
                 StepRecord(
                     step=step + 1,
                     epoch=(step + 1) / ordering.steps_per_epoch,
-                    loss=done.loss,
+                    loss=loss,
                     gradient_norm=gradient_norm,
                     learning_rate=learning_rate,
                     tokens_read=len(batch.token_ids),
@@ -190,18 +193,21 @@ def _set_rate(optimizer: torch.optim.Optimizer, learning_rate: float) -> None:
         group["lr"] = learning_rate
 
 
-def _clipped(parameters: Iterable[Tensor], max_norm: float) -> float:
-    """Scale the whole gradient down to `max_norm`; returns its norm before."""
-    return float(torch.nn.utils.clip_grad_norm_(parameters, max_norm))
+def _clipped(parameters: Iterable[Tensor], max_norm: float) -> Tensor:
+    """Scale the whole gradient down to `max_norm`; returns its norm before, where it is."""
+    return torch.nn.utils.clip_grad_norm_(parameters, max_norm)
 
 
 def _optimizer(parameters: Iterable[Tensor], settings: TrainingSettings) -> torch.optim.AdamW:
+    learned = list(parameters)
     return torch.optim.AdamW(
-        parameters,
+        learned,
         lr=settings.learning_rate,
         betas=settings.betas,
         eps=settings.eps,
         weight_decay=settings.weight_decay,
+        # One kernel for all weights, which counts its steps on the device.
+        fused=True if all(parameter.device.type == "cuda" for parameter in learned) else None,
     )
 
 
@@ -218,7 +224,7 @@ def step_gradient(
     while True:
         adapted.zero_grad(set_to_none=True)
         if part.sequences.num_sequences == 0:
-            return PartDone(0.0, 0)
+            return PartDone(torch.zeros((), dtype=torch.float64), 0)
         seed = step_seed(settings.seed, step)
         # LoRA's dropout has keys of its own; this is for a base with random parts.
         torch.manual_seed(seed)
@@ -310,7 +316,7 @@ def accumulate_gradient(
     weight_of_all: what the sum is divided by; None: the weight of the batch's own targets.
     """
     weight = total_weight(batch) if weight_of_all is None else weight_of_all
-    loss_sum, tokens_computed = 0.0, 0
+    losses, tokens_computed = [], 0
     dropouts = token_dropouts(adapted)
     for micro_batch in _micro_batches(batch, budget_tokens, forest):
         signals.stop_if_urgent()
@@ -321,9 +327,21 @@ def accumulate_gradient(
                 else:
                     loss, num_tokens = padded_loss(base.model, micro_batch, base.device)
             (loss / weight).backward()  # type: ignore[no-untyped-call]
-        loss_sum += float(loss.detach())
+        losses.append(loss.detach())
         tokens_computed += num_tokens
-    return PartDone(loss_sum / weight, tokens_computed)
+    return PartDone(_added(losses) / weight, tokens_computed)
+
+
+def _added(losses: list[Tensor]) -> Tensor:
+    """The sum, in float64, where the losses are: nothing waits for a device."""
+    total = torch.zeros((), dtype=torch.float64, device=_place_of_doubles(losses[0].device))
+    for loss in losses:
+        total += loss.to(total.device, torch.float64)
+    return total
+
+
+def _place_of_doubles(device: torch.device) -> torch.device:
+    return torch.device("cpu") if device.type == "mps" else device
 
 
 def total_weight(batch: Sequences) -> float:
@@ -358,13 +376,15 @@ def forest_loss(base: BaseModel, micro_batch: Forest) -> Tensor:
     """The weighted sum of the targets' cross entropies, with its graph."""
     context = RowAttention.of(micro_batch, base.device, backend=base.attention)
     hidden = forest_hidden_states(base.model, micro_batch, context)
-    nodes = torch.from_numpy(micro_batch.target_nodes).to(base.device)
-    return target_loss(
-        hidden[nodes],
-        base.model.get_output_embeddings(),
-        torch.from_numpy(micro_batch.target_token_ids).to(base.device),
-        torch.from_numpy(micro_batch.target_weights).to(base.device),
+    nodes, token_ids, weights = (
+        on_device(array, base.device)
+        for array in (
+            micro_batch.target_nodes,
+            micro_batch.target_token_ids,
+            micro_batch.target_weights,
+        )
     )
+    return target_loss(hidden[nodes], base.model.get_output_embeddings(), token_ids, weights)
 
 
 def _padded_rows(lengths: IntArray, budget_tokens: int) -> Iterator[IntArray]:

@@ -151,7 +151,11 @@ class _Training:
         budget = TokenBudget(budget_tokens, lambda event: None)
         part = Part(take(self.sequences, own), total_weight)
         done = step_gradient(self.base, self.adapted, part, step, self.settings, budget)
-        self.channel.answer(**done._asdict(), budget_tokens=budget.budget_tokens)
+        self.channel.answer(
+            loss=float(done.loss),
+            tokens_computed=done.tokens_computed,
+            budget_tokens=budget.budget_tokens,
+        )
         self.exchange.sum_at_first(flat.gradients(), self._require_parent)
 
     def _require_parent(self) -> None:

@@ -304,7 +304,7 @@ class _Team:
 
     def add_up(self, own: PartDone, step: int, budget: TokenBudget) -> PartDone:
         """Add the others' gradients to this process'. The smallest budget holds from now on."""
-        loss, tokens_computed = own
+        loss, tokens_computed = float(own.loss), own.tokens_computed
         for answer in self._running.answers(time.perf_counter() - self._began):
             loss += answer["loss"]
             tokens_computed += answer["tokens_computed"]
@@ -313,7 +313,7 @@ class _Team:
         gradients = self._flat.gradients()
         self._running.sum_here(gradients)
         self._flat.set_gradients(gradients)
-        return PartDone(loss, tokens_computed)
+        return PartDone(torch.tensor(loss, dtype=torch.float64), tokens_computed)
 
 
 def _end(processes: Sequence[ReplicaProcess], folder: Path) -> None:

@@ -9,6 +9,8 @@ from __future__ import annotations
 
 from typing import NamedTuple, Protocol
 
+from torch import Tensor
+
 from loracle.forest.trie import IntArray, Sequences
 from loracle.training.budget import TokenBudget
 
@@ -21,9 +23,10 @@ class Part(NamedTuple):
 
 
 class PartDone(NamedTuple):
-    """What a part came to. loss: its share of the step's mean loss."""
+    """What a part came to. loss: its share of the step's mean loss, (), float64, where it was
+    computed: reading it would wait for the device."""
 
-    loss: float
+    loss: Tensor
     tokens_computed: int
 
 

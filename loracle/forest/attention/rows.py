@@ -17,6 +17,7 @@ from loracle.forest.attention.backends import AttentionBackend, default_backend
 from loracle.forest.attention.dense import DenseRows
 from loracle.forest.attention.interface import KeysValues
 from loracle.forest.attention.span_products import SpanRows
+from loracle.forest.attention.uploading import on_device
 from loracle.forest.limits import MAX_EXPLICIT_TOKENS
 from loracle.forest.trie import Forest
 
@@ -94,7 +95,9 @@ class RowAttention:
         if self.backend == "spans" and longest <= MAX_EXPLICIT_TOKENS:
             return SpanRows(self.bounds, self.subtree_ends_N, self.depths_N)
         return DenseRows(
-            self.bounds, self.subtree_ends_N.to(self.device), self.depths_N.to(self.device)
+            self.bounds,
+            on_device(self.subtree_ends_N.numpy(), self.device),
+            on_device(self.depths_N.numpy(), self.device),
         )
 
     def _kernel(self, window: int, head_size: int, dtype: torch.dtype) -> triton_rows.KernelInput:

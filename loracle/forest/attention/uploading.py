@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
 
@@ -12,6 +14,18 @@ from loracle.forest.blocks import BlockArray
 
 # Kernels are compiled for addresses that are multiples of 16 bytes, four numbers here.
 _ALIGNED_NUMBERS = 4
+
+
+def on_device(
+    array: npt.NDArray[Any], device: torch.device, dtype: torch.dtype | None = None
+) -> Tensor:
+    """The array as a tensor there. From pinned memory, a GPU fetches it when its turn comes."""
+    tensor = torch.from_numpy(array)
+    if dtype is not None:
+        tensor = tensor.to(dtype)
+    if device.type == "cuda":
+        return tensor.pin_memory().to(device, non_blocking=True)
+    return tensor.to(device)
 
 
 def upload(arrays: Sequence[BlockArray], device: torch.device) -> list[Tensor]:
