@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import platform
+import signal
 import sys
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -72,7 +73,8 @@ def _print_to(path: Path) -> None:
 
 
 def _signal_this_process(number: int) -> None:
-    os.kill(os.getpid(), number)
+    """Stop as at SIGTERM, whichever signal the driver got: Ray blocks SIGINT in its processes."""
+    os.kill(os.getpid(), signal.SIGTERM)
 
 
 def _device() -> str:
