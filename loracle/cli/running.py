@@ -39,6 +39,18 @@ RayAddress = Annotated[
 ]
 
 
+_Strict = Annotated[
+    bool,
+    typer.Option(
+        "--strict", help="Exit with code 1 if anything is listed under `Read this first`."
+    ),
+]
+_DryRun = Annotated[
+    bool,
+    typer.Option("--dry-run", help="Estimate the run, as `loracle plan` does; start nothing."),
+]
+
+
 def devices_of(text: str | None) -> str | int | list[int] | None:
     """The plan's `devices` as --devices has it; what is neither number nor numbers stays text."""
     if text is None or not re.fullmatch(r"\d+(,\d+)*,?", text):
@@ -76,16 +88,8 @@ def run(
     as_json: Annotated[
         bool, typer.Option("--json", help="Print results.json instead of the table.")
     ] = False,
-    strict: Annotated[
-        bool,
-        typer.Option(
-            "--strict", help="Exit with code 1 if anything is listed under `Read this first`."
-        ),
-    ] = False,
-    dry_run: Annotated[
-        bool,
-        typer.Option("--dry-run", help="Estimate the run, as `loracle plan` does; start nothing."),
-    ] = False,
+    strict: _Strict = False,
+    dry_run: _DryRun = False,
 ) -> None:
     """Fine-tune on every candidate and say which one to use.
 

@@ -29,11 +29,11 @@ from loracle.generation.types import GenerationSettings, GenerationStatistics
 from loracle.model.attention_choice import choose_attention, choose_for_answering
 from loracle.model.base import (
     BaseModel,
-    LoadedForm,
     base_fingerprint,
     load_base,
     load_tokenizer,
 )
+from loracle.model.loaded_form import LoadedForm
 from loracle.model.placement import require_trainable
 from loracle.model.self_test import SelfTest
 from loracle.model.source import model_source

@@ -30,12 +30,12 @@ from loracle.generation.types import GenerationSettings, Question
 from loracle.model import adapter
 from loracle.model.base import (
     BaseModel,
-    LoadedForm,
     base_fingerprint,
     load_base,
     load_tokenizer,
     wrap_base,
 )
+from loracle.model.loaded_form import LoadedForm
 from loracle.model.quantization import NONE
 from loracle.model.source import model_source
 from loracle.plan import ModelPlan

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import torch
@@ -24,9 +24,9 @@ from loracle.forest.attention.uploading import on_device
 from loracle.forest.trie import Forest, IntArray
 from loracle.model.fused_layers import fused
 from loracle.model.last_layer import only_at
+from loracle.model.loaded_form import BaseSource, LoadedForm
 from loracle.model.native_memory import bound_kernel_cache
 from loracle.model.placement import (
-    AUTO,
     chosen_device,
     input_device,
     require_accelerate,
@@ -43,31 +43,6 @@ from loracle.model.quantization import (
 )
 
 _CHECKSUM_CHUNK = 1 << 22
-
-
-class LoadedForm(NamedTuple):
-    """In which precision a model is loaded, and where to.
-
-    dtype: auto, float32, bfloat16 or float16; auto is `preferred_dtype`.
-    quantization: none, int8 or nf4, of the linear layers' weights.
-    device: auto, cpu, cuda or mps; device_map: auto spreads the layers over all devices.
-    """
-
-    dtype: str = AUTO
-    quantization: str = NONE
-    device: str = AUTO
-    device_map: str | None = None
-    trust_remote_code: bool = False
-
-
-@dataclass(frozen=True)
-class BaseSource:
-    """What another process needs to load the same base: the arguments of `load_base`, each as it
-    was given there."""
-
-    name: str
-    folder_or_id: str
-    form: LoadedForm
 
 
 @dataclass(frozen=True)

@@ -10,6 +10,7 @@ from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
 from loracle.errors import PlanError
+from loracle.plan.devices import RayPlan
 from loracle.plan.messages import OWN_ERROR, nearest, show
 from loracle.plan.root import FILE_SECTIONS, Plan
 from loracle.plan.sections import (
@@ -20,7 +21,6 @@ from loracle.plan.sections import (
     HoldoutPlan,
     LoraPlan,
     ModelPlan,
-    RayPlan,
     Section,
     TrainingPlan,
 )

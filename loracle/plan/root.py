@@ -8,6 +8,7 @@ from typing import Annotated, Any, Literal, NamedTuple, Self
 
 from pydantic import Field, ValidationInfo, field_validator, model_validator
 
+from loracle.plan.devices import RayPlan
 from loracle.plan.messages import refuse, show
 from loracle.plan.names import (
     BASE_NAME,
@@ -26,7 +27,6 @@ from loracle.plan.sections import (
     HoldoutPlan,
     LoraPlan,
     ModelPlan,
-    RayPlan,
     Section,
     Seed,
     TrackerName,

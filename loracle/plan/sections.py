@@ -226,30 +226,6 @@ class LoraPlan(Section):
     """Layers that get an adapter: `all-linear`, a regular expression, or a list of names."""
 
 
-class RayPlan(Section):
-    """How Ray runs trials on several devices: each in a process that holds the base."""
-
-    address: Text = "auto"
-    """The cluster: HOST:PORT of its head; `local`: this machine alone, nothing to set up; auto:
-    the cluster that the variable RAY_ADDRESS names, else local."""
-    devices_per_trial: Count = 1
-    """GPUs of one trial, whole ones. Above 1 only with `model.device_map: auto`, which spreads the
-    model over them."""
-    cpus_per_trial: Count | Literal["auto"] = "auto"
-    """Processor cores of one trial. auto: on this machine its cores shared evenly, on a cluster
-    1."""
-
-    @field_validator("address")
-    @classmethod
-    def _check_address(cls, address: str) -> str:
-        if "://" in address:
-            refuse(
-                f"ray.address: found {show(address)}; expected local, auto or HOST:PORT of a "
-                "cluster that this machine is part of (`ray start --address=HOST:PORT` joins it)"
-            )
-        return address
-
-
 class TrainingPlan(Section):
     """How every candidate is trained."""
 

@@ -141,8 +141,7 @@ def train(
         for step in range(first_step, num_steps):
             started = time.perf_counter()
             batch = take(rows.sequences, ordering.batch(step))
-            learning_rate = learning_rate_at(step, num_steps, settings)
-            _set_rate(optimizer, learning_rate)
+            _set_rate(optimizer, learning_rate := learning_rate_at(step, num_steps, settings))
             with saving.if_stopped(step, budget.budget_tokens):
                 own_rows = team.begin(step, ordering.batch(step), batch, budget.budget_tokens)
                 part = Part(take(rows.sequences, own_rows), total_weight(batch))

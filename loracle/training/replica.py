@@ -37,12 +37,11 @@ from loracle.forest.trie import IntArray, Sequences
 from loracle.model import adapter
 from loracle.model.base import (
     BaseModel,
-    BaseSource,
-    LoadedForm,
     base_fingerprint,
     load_base,
     load_tokenizer,
 )
+from loracle.model.loaded_form import BaseSource, LoadedForm
 from loracle.training.budget import TokenBudget
 from loracle.training.exchange import Exchange, FlatAdapter
 from loracle.training.loop import TrainingSettings, step_gradient, take

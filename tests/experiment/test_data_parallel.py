@@ -18,7 +18,7 @@ from loracle.files import read_json_lines
 from loracle.forecast.machines import Machine
 from loracle.forecast.work import Rows
 from loracle.forest.trie import Sequences
-from loracle.model.base import BaseSource, LoadedForm
+from loracle.model.loaded_form import BaseSource, LoadedForm
 from loracle.plan import fingerprint, freeze, load_plan
 from loracle.training import replica_process
 from tests.forecast.test_forecast import SEVEN_B

@@ -16,7 +16,8 @@ from loracle.forest.attention.rows import RowAttention
 from loracle.forest.trie import Sequences, build_forest
 from loracle.generation.generate import generate
 from loracle.generation.types import Question
-from loracle.model.base import BaseModel, LoadedForm, base_fingerprint, load_base, wrap_base
+from loracle.model.base import BaseModel, base_fingerprint, load_base, wrap_base
+from loracle.model.loaded_form import LoadedForm
 from loracle.model.placement import chosen_device, num_offloaded, require_trainable
 from loracle.model.self_test import run_self_test
 from loracle.plan import load_plan

@@ -14,12 +14,12 @@ from loracle.errors import MissingExtraError, ModelError
 from loracle.model import adapter, quantization
 from loracle.model.base import (
     BaseModel,
-    LoadedForm,
     base_fingerprint,
     evaluation_precision,
     load_base,
     wrap_base,
 )
+from loracle.model.loaded_form import LoadedForm
 from loracle.model.quantization import quantization_config, require_products
 from loracle.model.self_test import run_self_test
 from tests import tiny
