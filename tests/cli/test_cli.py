@@ -16,7 +16,7 @@ from loracle import cli
 from loracle.data.reading.dataset import read_examples
 from loracle.data.rendering.renderer import Rendered
 from loracle.experiment import answering
-from loracle.experiment import run as experiment
+from loracle.experiment import working
 from loracle.experiment.attempt import attempt_base
 from loracle.model import adapter
 from loracle.report.results import results_schema
@@ -178,7 +178,7 @@ def test_a_run_trains_without_the_rendered_rows_as_lists(model_folder, data, mon
         left.append(sum(type(one) is Rendered for one in gc.get_objects()))
         return attempt_base(*arguments)
 
-    monkeypatch.setattr(experiment, "attempt_base", counting)
+    monkeypatch.setattr(working, "attempt_base", counting)
     before = sum(type(one) is Rendered for one in gc.get_objects())
     assert run(model_folder, monkeypatch) == 0
     assert left == [before]

@@ -128,7 +128,8 @@ def test_greedy_decoding_says_once_that_temperature_has_no_effect(
         warned = evaluate(
             model, tokenizer, eval_path, generation_kwargs={**GENERATION_KWARGS, "temperature": 0.1}
         )
-    assert len(caught) == 1
+    # torch warns of its own use of torch.jit, at its first import.
+    assert len([one for one in caught if one.category is UserWarning]) == 1
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         plain = evaluate(model, tokenizer, eval_path, generation_kwargs=GENERATION_KWARGS)
