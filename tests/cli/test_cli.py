@@ -603,7 +603,7 @@ def test_options_of_reading_without_a_file_are_refused(data, monkeypatch, capsys
     (data / "plan.yaml").write_text("candidates: [a.jsonl]\nevaluation: [test.jsonl]\n")
     command = ["check", "--plan", "plan.yaml", "--format", "messages"]
     assert loracle(*command, monkeypatch=monkeypatch) == 2
-    assert "found format for no file" in capsys.readouterr().err
+    assert "found format without a file" in capsys.readouterr().err
 
 
 def test_inspect_takes_a_setting_without_an_evaluation_set(model_folder, data, monkeypatch, capsys):

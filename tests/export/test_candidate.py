@@ -235,7 +235,7 @@ def test_a_place_that_exists_an_unknown_name_and_no_wish_are_refused(
         (("a", "--out", tmp_path), "exists; name a new folder"),
         (("b", "--out", tmp_path / "out"), "has no candidate 'b'; it has: a"),
         (("a", "--dtype", "int4", "--out", tmp_path / "out"), "found 'int4', expected one of"),
-        ((), "name a candidate to export, or a file"),
+        ((), "name either a candidate to export or a file"),
     ):
         assert loracle("export", run, *arguments) == 2
         assert message in capsys.readouterr().err

@@ -101,7 +101,10 @@ class Dataset:
             reasons = ", ".join(f"{count} {reason}" for reason, count in self.num_dropped.items())
             parts.append(f"{len(self.drops):,} dropped ({reasons})")
         if self.num_unanswerable:
-            parts.append(f"{self.num_unanswerable:,} unanswerable questions answered as such")
+            parts.append(
+                f"{self.num_unanswerable:,} unanswerable questions kept, with the unanswerable "
+                "reply"
+            )
         if self.ignored:
             parts.append(f"{len(self.ignored)} other files not read")
         return "; ".join(parts)
@@ -210,9 +213,9 @@ class Reading:
         elif found and found[0] is not self.format:
             assert self.format is not None
             raise DataError(
-                f"{where}: found a {found[0].name} row, the rows from {self._format_from} on are "
-                f"{self.format.name}; put each form into a file of its own, or name the form that "
-                f"is meant, format: {self.format.name}"
+                f"{where}: found a {found[0].name} row, but the rows from {self._format_from} on "
+                f"are {self.format.name}; put each form into a separate file, or name the form to "
+                f"use, format: {self.format.name}"
             )
 
     def _example(self, row: Row) -> Example | None:
@@ -320,8 +323,8 @@ def read_examples(
     dataset = read_dataset(path, options, strict=True)
     if not dataset.examples:
         only = set(dataset.num_dropped) <= {str(Reason.UNANSWERABLE)}
-        what = "unanswerable: drop" if only else "what the rows say of themselves"
-        raise DataError(f"{path}: {what} left out every row; none remains")
+        what = "unanswerable: drop" if only else "the rows' own marks"
+        raise DataError(f"{path}: {what} left out every row; no row remains")
     return dataset.examples
 
 

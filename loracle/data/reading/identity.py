@@ -27,12 +27,12 @@ class Identities:
 
     def id_of(self, row: RowValue, number: int, where: str) -> str:
         """The id of row number `number`, at `where`."""
-        name = self._own(row, "id", where, _IDS, "rows are named STEM-N in their place")
+        name = self._own(row, "id", where, _IDS, "such rows are named STEM-N instead")
         if name is not None:
             if (first := self._ids.find_or_add(name, number)) is None:
                 return name
             detail = f"id {show(name)} is also row {first:,}"
-            self._notes.add(_IDS, where, detail, "rows are named STEM-N in their place")
+            self._notes.add(_IDS, where, detail, "such rows are named STEM-N instead")
         made = name = f"{self._stem}-{number}"
         copy = 1
         while self._ids.find_or_add(made, number) is not None:
@@ -42,7 +42,7 @@ class Identities:
 
     def group_of(self, row: RowValue, where: str) -> str | None:
         """The group that a row names, as text."""
-        return self._own(row, "group", where, _GROUPS, "such rows count as of no group")
+        return self._own(row, "group", where, _GROUPS, "such rows count as having no group")
 
     def _own(self, row: RowValue, key: str, where: str, kind: str, outcome: str) -> str | None:
         value = row.get(key)
