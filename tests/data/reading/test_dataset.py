@@ -269,8 +269,8 @@ NO_ANSWER = (
         (row(answers={"text": ["a"]}), "answers is an object; expected text"),
         (
             row(reply="a\ud800b"),
-            "messages[1].content has half of a surrogate pair, '\\ud800', which is not a character; "
-            "remove it",
+            "messages[1].content has half of a surrogate pair, '\\ud800', which is not a "
+            "character; remove it",
         ),
         ({"question": "Who?"}, NO_ANSWER),
         ({"question": "Who?", "answer": ""}, "answer is empty; fill it or leave the row out"),
