@@ -1,8 +1,7 @@
-"""The command line in Chinese: help texts keyed by their English, messages by a short key. A text
+"""The command line in Chinese: help texts keyed by their English, messages by a short key.
 
-that is missing here would be shown in English; a test checks that none is. Logs and the bodies of
-
-errors are in English.
+A text that is missing here would be shown in English; a test checks that none is. Logs and the
+bodies of errors are in English.
 """
 
 from __future__ import annotations

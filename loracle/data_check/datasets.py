@@ -92,11 +92,10 @@ def _with_settings(file: DataFile, settings: Mapping[str, object]) -> dict[str, 
 
 
 def read_plan_data(plan: Plan) -> tuple[list[Intake], Holdout | None]:
-    """Read every file of a plan, and hold rows out if the plan says so. Nothing is held out while
+    """Read every file of a plan, and hold rows out if the plan says so.
 
-    a candidate cannot be read, since it would change the others' split; if nothing can be held
-
-    out, the evaluation set carries the reason.
+    Nothing is held out while a candidate cannot be read, since it would change the others' split;
+    if nothing can be held out, the evaluation set carries the reason.
     """
     datasets = read_datasets(plan.candidates, plan.evaluation)
     if plan.held_out is None or any(dataset.error for dataset in datasets):
@@ -159,10 +158,9 @@ def inspect_file(
     overrides: Sequence[str] = (),
     settings: Mapping[str, object] = MappingProxyType({}),
 ) -> Inspected:
-    """One row of a file as a model sees it, by the rules of the plan if one is given. row: counts
+    """One row of a file as a model sees it, by the rules of the plan if one is given.
 
-    the usable rows, from 1. settings: how the file is read, as keys of a
-    plan's entry.
+    row: counts the usable rows, from 1. settings: how the file is read, as keys of a plan's entry.
 
     Raises:
         UserError: the file, the plan or the model cannot be used, or there is no such row.

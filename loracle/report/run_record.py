@@ -44,9 +44,10 @@ class Questions(NamedTuple):
 
 @dataclass(frozen=True)
 class TrialRecord:
-    """One trial, or the base model, as its folder holds it. Rows are read on demand. The files of
+    """One trial, or the base model, as its folder holds it. Rows are read on demand.
 
-    a finished trial are first checked against its DONE: RunFolderError if one has changed.
+    The files of a finished trial are first checked against its DONE: RunFolderError if one has
+    changed.
     """
 
     candidate: str

@@ -1,4 +1,4 @@
-"""The events of a run: their fields, the logs they go to, and their words in two languages."""
+"""The events of a run: their fields, the logs they go to, and their text in two languages."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ EVENTS: Mapping[str, Event] = {
     ),
     "warning": Event(("message",), EVERY_LOG, "warning: {message}", "警告：{message}"),
     "checked": Event(("message",), (_PIPELINE,), "{message}", "{message}"),
-    # What the run has to do in all: the steps by trial, and the questions that each one answers.
+    # All the work of the run: the steps by trial, and the questions that each trial answers.
     "work_planned": Event(
         ("num_steps", "num_questions"),
         (_PIPELINE,),
@@ -95,7 +95,7 @@ EVENTS: Mapping[str, Event] = {
         "{place} {evaluation}: {num_examples:,} questions",
         "{place} {evaluation}：{num_examples:,} 个问题",
     ),
-    # num_tokens: generated for this evaluation by this process; none of earlier answers.
+    # num_tokens: generated for this evaluation by this process, without earlier answers.
     "evaluated": Event(
         ("trial", "evaluation", "num_done", "num_examples", "num_tokens"),
         (_EVALUATION,),
@@ -133,7 +133,7 @@ EVENTS: Mapping[str, Event] = {
 
 
 class Narrator:
-    """Puts events into words. Remembers the trial under way: its place and its steps' times."""
+    """Puts events into words. Remembers the current trial: its position and its steps' times."""
 
     def __init__(self, language: Language = "en") -> None:
         self._language: Language = language
@@ -147,11 +147,11 @@ class Narrator:
         known = dict(fields) | self._derived(kind, fields)
         event = EVENTS[kind]
         text = (event.line if self._language == "en" else event.line_zh).format_map(known)
-        # An error may come in several lines; a log has one for each event.
+        # An error may have several lines; a log has one line for each event.
         return visible("; ".join(part.strip() for part in text.split("\n") if part.strip()))
 
     def _derived(self, kind: str, fields: Mapping[str, Any]) -> dict[str, Any]:
-        """What a line may use beside the event's own fields."""
+        """What a line may use besides the event's own fields."""
         known: dict[str, Any] = {}
         if "trial" in fields:
             known["place"] = self._places.get(fields["trial"], f"[{fields['trial']}]")
@@ -201,7 +201,7 @@ _END_WORDS: Mapping[Language, tuple[str, str, str]] = {
 
 
 def rate(num_tokens: int, seconds: float) -> str:
-    """Tokens per second, as people read it."""
+    """Tokens per second, for display."""
     return f"{num_tokens / seconds:,.0f}" if seconds > 0 else NOTHING
 
 
