@@ -156,7 +156,8 @@ def summary_of_record(record: Any, path: Path) -> TrialSummary:
     if version != TRIAL_VERSION:
         raise RunFolderError(
             f"{path} contains a trial's summary of version {version}, but this Loracle "
-            f"reads version {TRIAL_VERSION}; read it with the release that wrote it, or run the trial again"
+            f"reads version {TRIAL_VERSION}; read it with the release that wrote it, or run the "
+            "trial again"
         )
     try:
         return TrialSummary(
