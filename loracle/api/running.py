@@ -36,13 +36,13 @@ def run(
 
     Args:
         candidates: Training sets to compare.
-        evaluation: Evaluation sets; they may be left out with `holdout=0.1`.
+        evaluation: Evaluation sets; may be omitted with `holdout=0.1`.
         model: A model folder, a hub id, or `embedded` (the default).
         out: The run folder. None: a folder in `runs/` named by date and candidates.
-        plan_file: A plan in YAML; everything given here is laid over it.
-        overrides: Single keys, as "training.epochs=2"; laid over everything else.
+        plan_file: A plan in YAML; everything given here overrides it.
+        overrides: Single keys, such as "training.epochs=2"; these override everything else.
         progress: On standard error: `auto` is bars on a terminal, else lines; `plain` is lines;
-            `quiet` is warnings and failures alone; `verbose` is a line for every event.
+            `quiet` is only warnings and failures; `verbose` is a line for every event.
         language: Of the progress; `auto` follows the locale.
         **plan: Sections of the plan: `training={"epochs": 2}`, `lora={"r": 16}`, `seeds=[0, 1]`.
 
@@ -81,12 +81,12 @@ def resume(
     """Finish a run from its folder, whatever state it is in.
 
     Args:
-        candidate: Make only this candidate's trials; None means all.
-        retry_failed: Make failed trials again, too.
+        candidate: Run only this candidate's trials; None means all.
+        retry_failed: Also run failed trials again.
         progress, language: As for `run`.
 
     Raises:
-        UserError: It is no run folder, is damaged, or what it was made from has changed.
+        UserError: It is not a run folder, is damaged, or its inputs have changed.
     """
     from loracle.experiment.resuming import resume as resume_run
 

@@ -1,7 +1,8 @@
-"""One half of an experiment, for a program that holds the model: only training, or only answering.
+"""One half of an experiment, for a program that already has the model: only training, or only
+answering.
 
-Both read, check, render, train and answer as a whole experiment does, into a run folder; what they
-leave out are results.json and report.html, which need both halves.
+Both read, check, render, train and answer as a whole experiment does, into a run folder; they
+leave out results.json and report.html, which need both halves.
 """
 
 from __future__ import annotations
@@ -34,15 +35,15 @@ from loracle.run_folder.trial_record import TrainingOutcome, TrialSummary
 
 @dataclass(frozen=True)
 class Trained:
-    """One training that is finished."""
+    """One finished training."""
 
     outcome: TrainingOutcome
     folder: TrialFolder
-    """Where its adapter and its steps are."""
+    """The folder with its adapter and its steps."""
     is_forest: bool
-    """Whether shared prefixes were computed once; else the batches were padded."""
+    """Whether shared prefixes were computed once; otherwise the batches were padded."""
     self_test: str
-    """What the self-test found."""
+    """The self-test's result."""
 
 
 @dataclass(frozen=True)
@@ -51,19 +52,20 @@ class Answered:
 
     summary: TrialSummary
     folder: TrialFolder
-    """Where its predictions and scores are."""
+    """The folder with its predictions and scores."""
     estimates: list[dict[str, Any]]
-    """Mean scores with their intervals, as results.json holds them."""
+    """Mean scores with their intervals, as in results.json."""
 
 
 def train_alone(plan: Plan, out: Path, view: View, base: BaseModel, place: Place) -> Trained:
-    """Train on the plan's one candidate with its one seed; or take what an earlier call finished.
+    """Train on the plan's only candidate with its only seed; or reuse what an earlier call
+    finished.
 
-    place: what it is called, and its place among others, in messages.
+    place: its name and its position among others, for messages.
 
     Raises:
         UserError: the plan, the data, the model or the run folder cannot be used.
-        TrialError: the training failed; the base is as it was.
+        TrialError: the training failed; the base is unchanged.
     """
     with _opened(plan, out, view, base) as run:
         setup = run.prepared.setup
@@ -72,7 +74,7 @@ def train_alone(plan: Plan, out: Path, view: View, base: BaseModel, place: Place
             raise TrialError(reason)
         folder = run.folder.trial(candidate.name, seed)
         if folder.verify(setup.plan_fingerprint) is None:
-            reason = "finished before, hashes match"
+            reason = "already finished, hashes match"
             run.report.emit("trial_skipped", **asdict(place), reason=reason)
             summary = folder.summary()
         else:
@@ -90,10 +92,10 @@ def train_alone(plan: Plan, out: Path, view: View, base: BaseModel, place: Place
 def answer_alone(
     plan: Plan, out: Path, view: View, base: BaseModel, adapted: Any | None, name: str
 ) -> Answered:
-    """Answer and score the plan's evaluation sets with the model as it stands.
+    """Answer and score the plan's evaluation sets with the current model.
 
-    adapted: what holds the adapter that is on the base; None if there is none.
-    name: what answers, in messages.
+    adapted: the module with the base's adapter; None if there is none.
+    name: the model's name in messages.
 
     Raises:
         UserError: the plan, the data, the model or the run folder cannot be used.

@@ -1,4 +1,4 @@
-"""`loracle plan`: read and render the data, and say what the run would take. Starts nothing."""
+"""`loracle plan`: read and render the data, and estimate the run. Starts nothing."""
 
 from __future__ import annotations
 
@@ -34,11 +34,11 @@ def plan_run(
     price_per_hour: float | None = None,
     probe: bool = False,
 ) -> Forecast:
-    """What `run` would take with this plan, here or on a named card.
+    """What `run` would take with this plan, on this machine or on a named card.
 
     Raises:
-        UserError: the plan, the data or the model cannot be used; everything that `run` would say
-            before it loads the weights.
+        UserError: the plan, the data or the model cannot be used: every error that `run` would
+            report before loading the weights.
     """
     if probe and (device or memory):
         raise PlanError("--probe runs on this machine; remove --device and --memory, or --probe")
@@ -56,7 +56,7 @@ def plan_run(
     candidates = ready_sets(fitted, "candidate")
     asked = ready_sets(fitted, "evaluation")
     if not candidates or not asked:
-        raise DataError(["no rows are left to train on or to ask", *lost_rows(datasets)])
+        raise DataError(["no rows are left for training or evaluation", *lost_rows(datasets)])
     named = device is not None or memory is not None
     machine = named_machine(device, memory, count) if named else None
     shape, machine = _shape_and_machine(plan, tokenizing.config, lora, machine)
@@ -106,7 +106,7 @@ def _shape_and_machine(
     )
     if shape is None:
         raise ModelError(
-            f"model {plan.model.name}: its config cannot be built without weights, so nothing can "
-            "be foreseen; start it with `loracle run`"
+            f"model {plan.model.name}: the model cannot be built without weights, so there is no "
+            "forecast; start it with `loracle run`"
         )
     return shape, machine

@@ -1,7 +1,7 @@
 """The whole experiment: read, check, load, evaluate the base, run every trial, write the results.
 
-Everything that can be wrong with the plan, the data or the run folder is found before a model is
-loaded; everything wrong is shown together.
+All problems with the plan, the data or the run folder are found before a model is loaded, and are
+shown together.
 """
 
 from __future__ import annotations
@@ -64,13 +64,13 @@ def run(
     base: BaseModel | None = None,
     selection: Selection = Selection(),  # noqa: B008
 ) -> dict[str, Any]:
-    """Run the experiment, or resume it; returns what results.json holds.
+    """Run the experiment, or resume it; returns the content of results.json.
 
     out: the run folder; None puts it under `runs/`, named by date and candidates; the same plan
     finds it again.
-    base: a model that is loaded already, in place of the plan's. The frozen plan then holds its
-    fingerprint and its tokenizer's, and the run is resumed when the same ones are given again.
-    selection: which trials to make; without it all, those that failed before included.
+    base: a model that is already loaded, instead of the plan's. The frozen plan then contains its
+    fingerprint and its tokenizer's, and the run resumes when the same ones are given again.
+    selection: which trials to run; without it all, including those that failed before.
 
     Raises:
         UserError: the plan, the data, the model or the run folder cannot be used.
@@ -124,14 +124,15 @@ class Planned(NamedTuple):
 
     @property
     def trials(self) -> list[tuple[int, int, Place]]:
-        """By candidate and seed: the candidate's index, the seed, the trial's place in the run."""
+        """By candidate and seed: the candidate's index, the seed, the trial's position in the
+        run."""
         plan = self.data.plan
         return places([candidate.name for candidate in plan.candidates], plan.seeds)
 
 
 class Prepared(NamedTuple):
-    """The base model, loaded and tested, and what it is to learn. refusals: by candidate, why it
-    may not be trained on."""
+    """The base model, loaded and tested, and its training data. refusals: by candidate, why it
+    must not be used for training."""
 
     setup: ExperimentSetup
     training_sets: dict[str, TrainingSet]
@@ -140,7 +141,8 @@ class Prepared(NamedTuple):
 
 
 def read_planned(plan: Plan, out: Path | None, base: BaseModel | None) -> Planned:
-    """Find whatever is wrong without a model, read the data, and freeze the plan over them."""
+    """Find all problems that can be found without a model, read the data, and freeze the plan with
+    it."""
     lora = check_plan(plan)
     check_trackers(plan.trackers)
     if base is None and plan.model.name != EMBEDDED and parse_model(plan.model.name) is None:
@@ -169,7 +171,7 @@ def read_planned(plan: Plan, out: Path | None, base: BaseModel | None) -> Planne
 
 
 def announce(planned: Planned, report: Reporter) -> None:
-    """Say what is about to run."""
+    """Report what is about to run."""
     report.emit(
         "run_started",
         run=str(planned.root),
@@ -180,7 +182,7 @@ def announce(planned: Planned, report: Reporter) -> None:
 
 
 def announce_data(planned: Planned, report: Reporter) -> None:
-    """Say how each file was read."""
+    """Report how each file was read."""
     for dataset in planned.data.datasets:
         report.emit("dataset_read", name=dataset.name, description=dataset.description)
 
@@ -193,7 +195,7 @@ def _keep_held_out(holdout: Holdout | None, folder: RunFolder) -> None:
 def prepare_planned(
     planned: Planned, folder: RunFolder, report: Reporter, base: BaseModel | None
 ) -> Prepared:
-    """Check the data, load the model. The rows as lists end here: training has them packed."""
+    """Check the data, load the model. Rows are lists only up to here: training gets them packed."""
     data = planned.data
     ready = check_run(data, folder, report)
     base = base or load_model(data.plan, data.model_folder)
@@ -210,7 +212,7 @@ def _keep_questions(setup: ExperimentSetup, folder: RunFolder) -> None:
 
 
 def _announce_work(planned: Planned, prepared: Prepared, report: Reporter) -> None:
-    """Say what there is to do in all, for whoever tells how long it will take."""
+    """Report all the planned work, for estimates of the remaining time."""
     setup, candidates = prepared.setup, planned.data.plan.candidates
     sets = prepared.training_sets
     num_steps = {
@@ -257,31 +259,31 @@ def _announce_decisions(results: Mapping[str, Any], report: Reporter) -> None:
 
 
 def _write_report(folder: RunFolder, report: Reporter) -> Path | None:
-    """Write report.html. The results are safe by then, and stay so whatever happens here."""
+    """Write report.html. The results are already saved, and are safe whatever happens here."""
     try:
         return write_report(folder.root)
     except Exception as error:  # noqa: BLE001
         report.emit(
             "warning",
             message=f"report.html was not written ({type(error).__name__}: {error}); "
-            f"`loracle report {folder.root}` tries again",
+            f"run `loracle report {folder.root}` to try again",
         )
         return None
 
 
 def _recorded_commits(plan: Plan, out: Path | None) -> tuple[dict[EntryKey, str], str | None]:
-    """The commits that the run folder's plan holds, if there is one to resume."""
+    """The commits in the run folder's plan, if there is one to resume."""
     if out is None or not RunFolder(out).plan.is_file():
         return {}, None
     try:
         return recorded_commits(RunFolder(out).frozen_plan(), plan)
-    # Damaged: the folder is opened, and mended where that can be, once the plan is frozen.
+    # Damaged: once the plan is frozen, the folder is opened and repaired if possible.
     except RunFolderError:
         return {}, None
 
 
 def check_plan(plan: Plan) -> Any:
-    """Check what the plan's own model cannot: metric names and LoRA fields.
+    """Check what the plan's schema cannot: metric names and LoRA fields.
 
     Returns the peft.LoraConfig. Raises PlanError with all problems.
     """
@@ -296,7 +298,7 @@ def check_plan(plan: Plan) -> Any:
         if plan.generation.do_sample:
             problems.append(f"{NLL_METRIC} cannot be computed with generation.do_sample: true")
         if plan.generation.num_beams > 1:
-            problems.append(f"{NLL_METRIC} cannot be computed with generation.num_beams over 1")
+            problems.append(f"{NLL_METRIC} cannot be computed with generation.num_beams above 1")
     try:
         config = lora_config(plan.lora.model_dump())
     except PlanError as error:

@@ -89,7 +89,7 @@ def test_one_candidate_can_be_made_again_and_a_foreign_name_is_refused(
     assert loracle(monkeypatch, "resume", world.run, "--candidate", "a") == 1
     statuses = {row["candidate"]: row for row in read_json(world.run / "results.json")["rows"]}
     assert (statuses["a"]["status"], statuses["b"]["status"]) == ("done", "failed")
-    assert "`loracle resume` makes it" in statuses["b"]["reason"]
+    assert "`loracle resume` runs it" in statuses["b"]["reason"]
     assert not (world.run / "trials/b--s0/FAILED.json").exists()
     assert loracle(monkeypatch, "resume", world.run, "--candidate", "c") == 2
     assert "--candidate: found 'c'; the run has: a, b" in capsys.readouterr().err
