@@ -132,7 +132,7 @@ def test_without_files_the_plan_says_where_they_go(
 ) -> None:
     assert loracle("init") == 0
 
-    assert "names no data yet" in capsys.readouterr().out
+    assert "has no data yet" in capsys.readouterr().out
     text = (folder / "plan.yaml").read_text()
     assert "# - first.jsonl" in text
     assert yaml.safe_load(text)["candidates"] is None
@@ -161,8 +161,8 @@ def test_a_file_that_is_not_there_is_named_and_no_plan_is_written(
 @pytest.mark.parametrize(
     ("text", "problem"),
     [
-        ("hello: 1\n", "no training file of a known tool"),
-        ("just text\n", "no training file of a known tool"),
+        ("hello: 1\n", "not a training file of a known tool"),
+        ("just text\n", "not a training file of a known tool"),
         ("model_name_or_path: [a\n", "not YAML"),
         ("swift sft --system 'open\n", "the command cannot be read"),
         ("swift sft --config gone.yaml\n", "gone.yaml, which is not there"),

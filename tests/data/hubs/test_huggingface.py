@@ -64,7 +64,7 @@ FAULTS = {
     "hf://org/two:shards?",
     "hf://org/two/en/first.json": "has no file en/first.json; did you mean en/first.jsonl?",
     "hf://org/two/x/../../y": "leaves the repository; remove the ..",
-    "s3://org/two": "only hf:// and ms:// are read",
+    "s3://org/two": "only hf:// and ms:// addresses are supported",
     "hf://org/a--b": "is not a valid repository name",
     "hf://org/three": "has several configurations; name one, hf://org/three:de say: de, fr",
     "hf://org/pictures": "no layout that the `datasets` library recognizes",
@@ -163,7 +163,7 @@ def test_a_private_repository_is_asked_for_with_the_token_of_the_environment(hub
     (with_login / "token").write_text(TOKEN)
     logged_in = hub.user.run("fetch", "hf://org/private")
 
-    assert "where it is private, set HF_TOKEN or run `hf auth login`" in unknown
+    assert "if it is private, set HF_TOKEN or run `hf auth login`" in unknown
     assert "no dataset with this name that the current token may read" in other
     assert "rejected the token; renew HF_TOKEN" in expired
     assert logged_in.returncode == 0, logged_in.stderr

@@ -146,7 +146,7 @@ def test_turns_in_a_csv_cell_are_json() -> None:
         ("q,a\nx,y\n", "a.csv:2: no known format (keys found: 'q', 'a'); "),
         ("question,answer\n", "a.csv:1: found no rows; expected "),
         ("", "a.csv:1: found no rows; expected "),
-        ("messages\n[x\n", "a.csv:2: messages is text and no JSON at column 2"),
+        ("messages\n[x\n", "a.csv:2: messages is text and not JSON at column 2"),
     ],
 )
 def test_what_is_wrong_with_a_csv_is_named(content: str | bytes, problem: str) -> None:

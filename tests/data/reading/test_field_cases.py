@@ -82,7 +82,8 @@ def test_a_passage_that_is_not_used_is_an_error_that_says_how_to_use_it() -> Non
 def test_a_column_that_is_not_there_is_refused_with_the_nearest() -> None:
     found = problems("column_typo.jsonl", columns={"context": "pasage"})
     assert found.startswith(
-        "column_typo.jsonl: no row has a column 'pasage', named for context; did you mean passage?"
+        "column_typo.jsonl: no row has a column 'pasage', which was named for context; did "
+        "you mean passage?"
     )
 
 

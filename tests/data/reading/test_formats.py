@@ -368,7 +368,7 @@ def test_messages_may_bring_question_and_passage_where_they_are_in_the_text() ->
     [
         (
             {"tools": "weather"},
-            "tools is text and no JSON at column 1 (Expecting value); expected a list of ",
+            "tools is text and not JSON at column 1 (Expecting value); expected a list of ",
         ),
         ({"tools": {}}, "tools is an object; expected a list of "),
         ({"tools": ["x"]}, "tools[0] is text; expected "),
@@ -387,10 +387,10 @@ def test_tools_that_cannot_be_passed_on_are_named(change: dict[str, object], pro
 @pytest.mark.parametrize(
     ("calls", "problem"),
     [
-        ("x", "tool_calls is no JSON at column 1 (Expecting value); expected "),
+        ("x", "tool_calls is not JSON at column 1 (Expecting value); expected "),
         ([3], "tool_calls[0] is 3; expected "),
         ([{"function": {"arguments": {}}}], "tool_calls[0] has no name; expected "),
-        ([{"name": "f", "arguments": "{"}], "tool_calls[0].arguments is no JSON at column 2"),
+        ([{"name": "f", "arguments": "{"}], "tool_calls[0].arguments is not JSON at column 2"),
         (
             [{"name": "f", "arguments": [1]}],
             "tool_calls[0].arguments is a list; expected an object",

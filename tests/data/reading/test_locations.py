@@ -81,7 +81,9 @@ def test_links_that_lead_round_or_nowhere_are_named() -> None:
     assert refusal("loop.jsonl") == (
         "loop.jsonl is a symbolic link that leads back to itself; name the file itself"
     )
-    gone = "broken/gone.jsonl is a symbolic link that leads to nowhere.jsonl, which is not there; "
+    gone = (
+        "broken/gone.jsonl is a symbolic link that leads to nowhere.jsonl, which does not exist; "
+    )
     assert refusal("broken") == refusal("broken/gone.jsonl") == f"{gone}name the file itself"
 
 
