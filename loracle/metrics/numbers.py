@@ -7,8 +7,8 @@
 
 If a text has several numbers, the one after `####` counts, else the one in the last
 `\\boxed{}`, else the one announced ("the answer is", "答案是"), else the last one. A range, a time,
-a date and a ratio are read as a whole and equal only the same kind: 3:30 is not 30, 3/4 is not 4. A2
-and CO2 contain no number.
+a date and a ratio are read as a whole and equal only the same kind: 3:30 is not 30, 3/4 is not 4.
+A2 and CO2 contain no number.
 """
 
 from __future__ import annotations

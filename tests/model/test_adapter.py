@@ -131,7 +131,7 @@ def test_a_fresh_adapter_that_changes_the_model_is_refused(base):
     untrained = probe_logits(base, None, PROMPT)
     with (
         attached(base, init_lora_weights=False) as adapted,
-        pytest.raises(TrialError, match="before it is trained"),
+        pytest.raises(TrialError, match="before training"),
     ):
         require_no_change(untrained, probe_logits(base, adapted, PROMPT))
 
