@@ -4,6 +4,7 @@
     RUN/**/scores/EVAL.jsonl            {"id": "q1", "f1": 0.5, ...}
     RUN/base/predictions/EVAL.jsonl     {"id": "q1", "cluster": "passage:0", ...}
     RUN/**/trial.json                   how many answers were cut, what training took
+    RUN/**/steps.jsonl                  {"step": 1, "loss": 2.1, ...}
     RUN/check.json                      leakage and lost rows, if the run made a data check
 
 Only finished trials count, and every file is checked against the hash in its trial's DONE.
@@ -72,6 +73,14 @@ class LostRows(NamedTuple):
     num_lost: int
 
 
+class Learning(NamedTuple):
+    """How the loss of one trial fell. The losses are means over a quarter of its steps."""
+
+    num_steps: int
+    first_loss: float
+    last_loss: float
+
+
 @dataclass(frozen=True)
 class Evidence:
     """All that the decision of a run rests on."""
@@ -91,6 +100,8 @@ class Evidence:
     """By candidate, by evaluation set: the questions it shares text with."""
     lost: Mapping[str, LostRows] = field(default_factory=dict)
     """By candidate."""
+    learning: Mapping[str, tuple[Learning, ...]] = field(default_factory=dict)
+    """By candidate, one for each finished seed."""
 
     def without_leaked(self) -> Evidence:
         """The same without questions that share text with any candidate, and without sets that
@@ -138,6 +149,7 @@ def read_evidence(root: Path | str) -> Evidence:
         endings={name: _endings(places, evaluations) for name, places in finished.items()},
         leaked=_leaked(check),
         lost=_lost(check),
+        learning={name: _learning(places) for name, places in finished.items()},
     )
 
 
@@ -179,6 +191,19 @@ def _lost(check: Mapping[str, Any]) -> dict[str, LostRows]:
         for dataset in check["datasets"]
         if dataset["kind"] == "candidate" and dataset["accounting"] is not None
     }
+
+
+def _learning(places: Sequence[TrialFolder]) -> tuple[Learning, ...]:
+    found = []
+    for place in places:
+        if not place.steps.is_file():  # the base is not trained
+            continue
+        place.require_unchanged([place.steps])
+        losses = [float(step["loss"]) for step in read_json_lines(place.steps).rows]
+        if losses:
+            num = max(1, len(losses) // 4)
+            found.append(Learning(len(losses), plain_mean(losses[:num]), plain_mean(losses[-num:])))
+    return tuple(found)
 
 
 def _tokens_computed(trial: TrialFolder) -> int:

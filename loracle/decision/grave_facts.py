@@ -20,6 +20,7 @@ Kind = Literal[
     "base_cut",
     "answers_cut",
     "leakage",
+    "hardly_trained",
     "few_groups",
     "all_zero",
     "rows_lost",
@@ -31,6 +32,10 @@ OFTEN_CUT = 0.05
 """A larger share of cut answers is reported."""
 MOSTLY_CUT = 0.5
 """If a larger share of the base's answers is cut, the verdict itself says so."""
+FEW_STEPS = 50
+"""With as many steps, a loss that stays high is the data's, not the training's."""
+HARDLY_FALLEN = 0.8
+"""A short training that leaves more of its first loss than this has hardly moved the adapter."""
 
 
 @dataclass(frozen=True)
@@ -65,6 +70,7 @@ def grave_facts(evidence: Evidence, clean: CleanVerdict | None) -> list[GraveFac
     return [
         *_cut(evidence),
         *(_leakage(evidence, clean) if clean is not None else ()),
+        *_hardly_trained(evidence),
         *_few_groups(evidence.sets),
         *_all_zero(evidence.sets),
         *_rows_lost(evidence),
@@ -157,6 +163,45 @@ def _clean_words(clean: CleanVerdict) -> Text:
     return Text(
         f"On the other {num:,} the verdict is different: {clean.sentence.en}",
         f"其余 {num:,} 题上的结论不同：{clean.sentence.zh}",
+    )
+
+
+def _hardly_trained(evidence: Evidence) -> Iterator[GraveFact]:
+    """A comparison of adapters that have not learned their data yet says little about the data."""
+    found = {}
+    for name, trials in evidence.learning.items():
+        hardly = [
+            one
+            for one in trials
+            if one.num_steps < FEW_STEPS and one.last_loss > HARDLY_FALLEN * one.first_loss
+        ]
+        if hardly:
+            found[name] = hardly[0]
+    if not found:
+        return
+    english = ", ".join(
+        f"{_short(name, evidence)} from {one.first_loss:.2f} to {one.last_loss:.2f} "
+        f"in {counted(one.num_steps, 'step')}"
+        for name, one in found.items()
+    )
+    chinese = "，".join(
+        f"{_short(name, evidence)} 在 {one.num_steps} 步内从 {one.first_loss:.2f} 降到 "
+        f"{one.last_loss:.2f}"
+        for name, one in found.items()
+    )
+    batch = evidence.plan.get("training", {}).get("batch_size")
+    now = Text(f" ({batch} now)", f"（当前为 {batch}）") if batch else Text("", "")
+    yield GraveFact(
+        "hardly_trained",
+        tuple(found),
+        Text(
+            f"Training was short and the loss hardly fell: {english}. Such an adapter says little "
+            f"about its data. Lower `training.batch_size`{now.en}, or raise `training.epochs` or "
+            "`training.learning_rate`, and run again.",
+            f"训练步数少，损失几乎没有下降：{chinese}。这样的适配器说明不了数据的好坏。"
+            f"可调小 `training.batch_size`{now.zh}，或调大 `training.epochs`、"
+            "`training.learning_rate` 后重新运行。",
+        ),
     )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import subprocess
 import sys
 from typing import Any
 
@@ -133,6 +134,13 @@ def test_the_version_is_printed(
 ) -> None:
     assert loracle("--version", monkeypatch=monkeypatch) == 0
     assert capsys.readouterr().out == f"loracle {__version__}\n"
+
+
+def test_python_finds_the_command_line_as_a_module() -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "loracle", "--version"], capture_output=True, text=True, check=False
+    )
+    assert (done.returncode, done.stdout) == (0, f"loracle {__version__}\n")
 
 
 def test_without_a_command_help_is_shown(

@@ -9,11 +9,19 @@ from typing import Any
 import numpy as np
 import pytest
 
-from loracle.decision.evidence import Endings, Evidence, LostRows, SetEvidence, read_evidence
+from loracle.decision.evidence import (
+    Endings,
+    Evidence,
+    Learning,
+    LostRows,
+    SetEvidence,
+    read_evidence,
+)
 from loracle.decision.grave_facts import GraveFact
 from loracle.decision.judge import judge, judgement_record
-from loracle.files import write_json
+from loracle.files import write_json, write_json_lines
 from loracle.report.decision_text import read_first_lines
+from loracle.run_folder.folder import RunFolder
 from tests.decision.test_judge import write_run
 
 NUM = 60
@@ -67,6 +75,39 @@ def test_a_base_cut_on_more_than_half_is_told_of_in_the_list_and_in_the_verdict(
     sentence = found.decisions[0].sentence
     assert sentence.en.startswith("Use a: ")
     assert sentence.en.endswith("But 62% of the base's answers were cut off.")
+
+
+def test_a_short_training_whose_loss_hardly_fell_is_told_of_with_what_to_change():
+    learning = {
+        "a": (Learning(6, 3.03, 2.52), Learning(6, 3.0, 1.0)),
+        "b": (Learning(12, 2.44, 0.37),),
+    }
+    plan = {**PLAN, "training": {"batch_size": 64}}
+    fact = only(replace(clean_run(), plan=plan, learning=learning))
+    assert (fact.kind, fact.candidates) == ("hardly_trained", ("a",))
+    assert "a from 3.03 to 2.52 in 6 steps." in fact.text.en
+    assert "Lower `training.batch_size` (64 now)" in fact.text.en
+    assert "a 在 6 步内从 3.03 降到 2.52" in fact.text.zh
+
+
+@pytest.mark.parametrize(
+    "learning",
+    [
+        pytest.param(Learning(50, 3.0, 2.9), id="enough steps"),
+        pytest.param(Learning(6, 3.0, 2.4), id="a loss that fell"),
+    ],
+)
+def test_a_high_loss_after_many_steps_or_one_that_fell_is_not_told_of(learning):
+    assert facts_of(replace(clean_run(), learning={"a": (learning,)})) == []
+
+
+def test_the_losses_are_means_over_quarters_of_the_steps_of_finished_trials(tmp_path):
+    write_run(tmp_path, {"base": 0.2, "a": 0.8})
+    trial = RunFolder(tmp_path).trial("a", 0)
+    steps = [{"step": 1 + i, "loss": loss} for i, loss in enumerate([4.0, 3.0, 3.0, 2.5] * 2)]
+    write_json_lines(trial.steps, steps)
+    trial.finish(trial.summary(), plan_fingerprint="f")
+    assert read_evidence(tmp_path).learning["a"] == (Learning(8, 3.5, 2.75),)
 
 
 def test_cut_answers_are_told_of_by_candidate_from_one_in_twenty_on():
