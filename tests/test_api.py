@@ -176,7 +176,7 @@ def test_a_run_is_decided_by_another_rule_with_a_note(run: loracle.Run) -> None:
     assert len(judged.estimates()) == len(run.estimates())
     other = loracle.decide(run.folder, metric="em", confidence=0.9)
     assert not other.follows_plan
-    assert "proves less" in str(other.note)
+    assert "is weaker evidence" in str(other.note)
     assert loracle.compare(run, run).plan_changes == []
 
 
