@@ -5,8 +5,8 @@
     run.estimates()
 
 The names of `__all__` are the public API. They are imported when they are first used, so that
-`import loracle` takes no time; what works on files alone (`open_run`, `decide`, `compare`, `score`,
-`check` without a model) never imports torch.
+`import loracle` takes no time; functions that only need files (`open_run`, `decide`, `compare`,
+`score`, `check` without a model) never import torch.
 """
 
 from __future__ import annotations
@@ -57,7 +57,7 @@ _HOMES: dict[str, tuple[str, str | None]] = {
 
 
 def __getattr__(name: str) -> Any:
-    """Import a public name when it is first used."""
+    """Import a public name on first use."""
     if name not in _HOMES:
         raise AttributeError(f"module 'loracle' has no attribute {name!r}")
     module_name, attribute = _HOMES[name]

@@ -203,7 +203,7 @@ def test_a_model_that_the_caller_loaded_is_the_base_and_stays_as_it_was(
     done = (found.folder / "trials/a--s0/DONE").read_bytes()
     tiny_run(data, "mine", found.folder, base=tuple(base))
     assert (found.folder / "trials/a--s0/DONE").read_bytes() == done
-    with pytest.raises(loracle.errors.RunFolderError, match="a model that it had loaded"):
+    with pytest.raises(loracle.errors.RunFolderError, match="a model that a program had loaded"):
         loracle.resume(found.folder)
 
 
@@ -221,7 +221,7 @@ def test_a_run_is_decided_by_another_rule_with_a_note(run: loracle.Run) -> None:
     assert len(judged.estimates()) == len(run.estimates())
     other = loracle.decide(run.folder, metric="em", confidence=0.9)
     assert not other.follows_plan
-    assert "proves less" in str(other.note)
+    assert "is weaker evidence" in str(other.note)
     assert loracle.compare(run, run).plan_changes == []
 
 

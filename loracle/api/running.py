@@ -46,16 +46,16 @@ def run(
 
     Args:
         candidates: Training sets to compare.
-        evaluation: Evaluation sets; they may be left out with `holdout=0.1`.
+        evaluation: Evaluation sets; may be omitted with `holdout=0.1`.
         model: A model folder, a hub id, or `embedded` (the default). With `base`, the name that
             reports show for it.
-        base: A (model, tokenizer) that is loaded already, in place of the plan's model. The same
+        base: A (model, tokenizer) that is already loaded, instead of the plan's model. The same
             call with the same weights resumes; `resume` cannot.
         out: The run folder. None: a folder in `runs/` named by date and candidates.
-        plan_file: A plan in YAML; everything given here is laid over it.
-        overrides: Single keys, as "training.epochs=2"; laid over everything else.
+        plan_file: A plan in YAML; everything given here overrides it.
+        overrides: Single keys, such as "training.epochs=2"; these override everything else.
         progress: On standard error: `auto` is bars on a terminal, else lines; `plain` is lines;
-            `quiet` is warnings and failures alone; `verbose` is a line for every event.
+            `quiet` is only warnings and failures; `verbose` is a line for every event.
         language: Of the progress; `auto` follows the locale.
         **plan: Sections of the plan: `training={"epochs": 2}`, `lora={"r": 16}`, `seeds=[0, 1]`.
 
@@ -102,8 +102,8 @@ def resume(
 
     Args:
         folder: The run folder.
-        candidate: Make only this candidate's trials; None means all.
-        retry_failed: Make failed trials again, too.
+        candidate: Run only this candidate's trials; None means all.
+        retry_failed: Also run failed trials again.
         devices: As of a plan, in place of the run's. None: the run's.
         ray_address: As `ray.address` of a plan, in place of the run's. None: the run's.
         progress, language: As for `run`.
@@ -112,7 +112,7 @@ def resume(
         The finished run.
 
     Raises:
-        UserError: It is no run folder, is damaged, or what it was made from has changed.
+        UserError: It is not a run folder, is damaged, or its inputs have changed.
     """
     from loracle.experiment.resuming import resume as resume_run
 

@@ -1,8 +1,7 @@
-"""The command line in Chinese: help texts keyed by their English, messages by a short key. A text
+"""The command line in Chinese: help texts keyed by their English, messages by a short key.
 
-that is missing here would be shown in English; a test checks that none is. Logs and the bodies of
-
-errors are in English.
+A text that is missing here would be shown in English; a test checks that none is. Logs and the
+bodies of errors are in English.
 """
 
 from __future__ import annotations
@@ -67,7 +66,7 @@ _COMMANDS = {
     "Show what is in the datasets, and what is wrong with them.": "检查数据集：里面有什么，哪里有问题。",
     "Exit code 2: some data cannot be used. 1: training data overlaps evaluation data, or too "
     "many rows are lost. 0: otherwise.": "退出码 2：有数据无法使用；1：评测集的内容出现在训练集中，或丢弃的行过多；0：其他情况。",
-    "Show a row as the model sees it: learned, context, cut.": "按模型所见显示一行数据：学习、上下文、被截断的部分。",
+    "Show a row as the model sees it: supervised, context, cut.": "按模型所见显示一行数据：学习、上下文、被截断的部分。",
     "Split a file into training and held-out rows.": "把文件拆成训练部分和留出部分。",
     "Writes NAME-train.jsonl and NAME-holdout.jsonl. Rows that share a passage stay together.": "写出 NAME-train.jsonl "
     "和 NAME-holdout.jsonl。共用同一段落的行不会被拆开。",

@@ -107,7 +107,7 @@ def inspect(
     encoding: _Encoding = None,
     unanswerable: _Unanswerable = None,
 ) -> None:
-    """Show a row as the model sees it: learned, context, cut."""
+    """Show a row as the model sees it: supervised, context, cut."""
     from rich.console import Console
 
     from loracle.api.quiet import quiet_libraries

@@ -56,7 +56,7 @@ class RowNote:
         with."""
         detail = "ends with a tool call without text, and a call cannot be compared"
         if not example.has_reference:
-            detail = "ends on a reply that is excluded from the loss and so is not a reference"
+            detail = "ends with a reply that is excluded from the loss and so is not a reference"
         return cls(example.id, example.file, example.line, UNASKED, detail, by_policy=True)
 
     @classmethod

@@ -149,7 +149,7 @@ def hold_out(candidates: Mapping[str, Sequence[Example]], share: float, seed: in
             asked[_prompt_key(example)].append(_HeldRow(name, example, group))
     if not asked:
         raise DataError(
-            "holdout: every row that was held out ends with a tool call without text, and a call "
+            "holdout: every held-out row ends with a tool call without text, and a call "
             "cannot be compared; name an evaluation set, --eval FILE"
         )
     return Holdout(

@@ -1,6 +1,6 @@
-"""The check as cards for the terminal: one for each dataset, one for each leakage. Names, texts
+"""The check as cards for the terminal: one for each dataset, one for each leakage.
 
-and reasons are shown as plain text; nothing in them is treated as markup.
+Names, texts and reasons are shown as plain text; nothing in them is treated as markup.
 """
 
 from __future__ import annotations

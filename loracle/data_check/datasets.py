@@ -175,10 +175,9 @@ def inspect_file(
     overrides: Sequence[str] = (),
     settings: Mapping[str, object] = MappingProxyType({}),
 ) -> Inspected:
-    """One row of a file as a model sees it, by the rules of the plan if one is given. row: counts
+    """One row of a file as a model sees it, by the rules of the plan if one is given.
 
-    the usable rows, from 1. settings: how the file is read, as keys of a
-    plan's entry.
+    row: counts the usable rows, from 1. settings: how the file is read, as keys of a plan's entry.
 
     Raises:
         UserError: the file, the plan or the model cannot be used, or there is no such row.

@@ -36,9 +36,9 @@ EXIT_CODES: Mapping[Severity, int] = {"error": 2, "gated": 1, "warning": 0, "not
 
 @dataclass(frozen=True, slots=True)
 class Problem:
-    """Something wrong with a dataset. A gated problem fails its candidate, or the check. finding:
+    """Something wrong with a dataset. A gated problem fails its candidate, or the check.
 
-    the kind of finding that it reports, if any.
+    finding: the kind of finding that it reports, if any.
     """
 
     severity: Severity

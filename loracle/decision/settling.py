@@ -33,7 +33,7 @@ def settle_one(comparison: Comparison) -> int | None:
 def settle_none_helps(
     leader: Comparison, others: Sequence[Comparison], *, is_ahead: bool
 ) -> int | None:
-    """All questions needed to show that the leader helps, or that nobody does.
+    """All questions needed to show that the leader helps, or that none does.
 
     leader: against the base; others: the same for those that may still gain something. is_ahead:
     the leader gains more than its margin; if not, only absence can be shown.

@@ -1,6 +1,6 @@
-"""A decision in one sentence, in English and Chinese: what to do, then briefly why. Long names are
+"""A decision in one sentence, in English and Chinese: what to do, then briefly why.
 
-cut in the middle and appear once.
+Long names are cut in the middle and appear once.
 """
 
 from __future__ import annotations

@@ -42,7 +42,7 @@ EXTRAS = (
 
 
 def software_findings() -> list[Finding]:
-    """What is installed, whether it fits, and what is missing."""
+    """What is installed, whether it is compatible, and what is missing."""
     return [
         versions_finding(),
         *torch_findings(),
@@ -53,7 +53,7 @@ def software_findings() -> list[Finding]:
 
 
 def versions_finding() -> Finding:
-    """Python's version and those of the packages that decide results."""
+    """Python's version and those of the packages that affect results."""
     shown = [f"Python {platform.python_version()}"]
     missing = []
     for name in _PACKAGES:
@@ -68,7 +68,7 @@ def versions_finding() -> Finding:
 
 
 def torch_findings() -> list[Finding]:
-    """Whether this torch fits this driver."""
+    """Whether this torch is compatible with this driver."""
     try:
         import torch
     except (ImportError, OSError) as error:
@@ -82,20 +82,18 @@ def torch_findings() -> list[Finding]:
 
 
 def fit_finding(version: str, cuda: str | None, available: bool, num_cards: int) -> Finding:
-    """What torch's build, its view of the cards and the driver's own say together."""
+    """The conclusion from torch's build, its view of the cards and the driver's."""
     if available:
         return Finding(_AREA, "torch", "good", f"{version} with CUDA {cuda} uses the cards")
     if not num_cards:
         return Finding(_AREA, "torch", "good", f"{version} on the CPU; the driver shows no card")
     if cuda is None:
-        text = f"{version} is built for the CPU, and the driver shows {num_cards} cards"
+        text = f"{version} is built for the CPU, but the driver shows {num_cards} cards"
         fix = (
             "pip install --force-reinstall torch --index-url https://download.pytorch.org/whl/cu128"
         )
         return Finding(_AREA, "torch", "attention", text, fix)
-    text = (
-        f"{version} is built for CUDA {cuda} and finds no card, while the driver shows {num_cards}"
-    )
+    text = f"{version} is built for CUDA {cuda} and finds no card, but the driver shows {num_cards}"
     fix = f"update the NVIDIA driver to one that supports CUDA {cuda}, or install an older torch"
     return Finding(_AREA, "torch", "attention", text, fix)
 
@@ -126,7 +124,7 @@ def kernels_finding() -> Finding:
 
 
 def extra_findings() -> list[Finding]:
-    """The extras, those that are missing with the command that installs them."""
+    """The extras; the missing ones with the command that installs them."""
     found = []
     for extra in EXTRAS:
         if importlib.util.find_spec(extra.module) is not None:

@@ -1,7 +1,8 @@
-"""One half of an experiment, for a program that holds the model: only training, or only answering.
+"""One half of an experiment, for a program that already has the model: only training, or only
+answering.
 
-Both read, check, render, train and answer as a whole experiment does, into a run folder; what they
-leave out are results.json and report.html, which need both halves.
+Both read, check, render, train and answer as a whole experiment does, into a run folder; they
+leave out results.json and report.html, which need both halves.
 """
 
 from __future__ import annotations
@@ -34,7 +35,7 @@ from loracle.trackers.client import Experiment
 
 @dataclass(frozen=True)
 class Trained:
-    """One training that is finished."""
+    """One finished training."""
 
     model: Any
     """The PeftModel on the caller's base; it owns its adapter."""
@@ -44,9 +45,9 @@ class Trained:
     adapter: Path
     """Where it was saved; gone with a run folder that was not kept."""
     is_forest: bool
-    """Whether shared prefixes were computed once; else the batches were padded."""
+    """Whether shared prefixes were computed once; otherwise the batches were padded."""
     self_test: str
-    """What the self-test found."""
+    """The self-test's result."""
 
 
 @dataclass(frozen=True)
@@ -61,7 +62,7 @@ class Answered:
     scores: dict[str, list[dict[str, Any]]]
     """Row by row, theirs."""
     estimates: list[dict[str, Any]]
-    """Mean scores with their intervals, as results.json holds them."""
+    """Mean scores with their intervals, as in results.json."""
     batch_size: int
     """Questions answered together."""
 
@@ -69,16 +70,17 @@ class Answered:
 def train_alone(
     plan: Plan, model: Any, tokenizer: Any, view: View, place: Place, out: str | Path | None
 ) -> Trained:
-    """Train on the plan's one candidate with its one seed; or take what an earlier call finished.
+    """Train on the plan's only candidate with its only seed; or reuse what an earlier call
+    finished.
 
     Args:
         model: The base, or a PeftModel; its adapter is taken off first.
-        place: What the training is called, and its place among others, in messages.
+        place: The training's name and its position among others, for messages.
         out: The run folder. None: one that is removed.
 
     Raises:
         UserError: the plan, the data, the model or the run folder cannot be used.
-        TrialError: the training failed. After any error the model is as it was.
+        TrialError: the training failed. After any error the model is unchanged.
     """
     with ExitStack() as stack:
         root = Path(out or stack.enter_context(TemporaryDirectory()))
@@ -99,10 +101,10 @@ def train_alone(
 
 
 def answer_alone(plan: Plan, model: Any, tokenizer: Any, view: View, name: str) -> Answered:
-    """Answer and score the plan's evaluation sets with the model as it stands.
+    """Answer and score the plan's evaluation sets with the current model.
 
     model: the base, which answers with the adapter that is on it, if one is; or a PeftModel, which
-    answers with its own. name: what answers, in messages.
+    answers with its own. name: the model's name in messages.
 
     Raises:
         UserError: the plan, the data or the model cannot be used.
@@ -131,7 +133,7 @@ def _trained(run: _Run, plan: Plan, place: Place) -> TrialSummary:
         raise TrialError(reason)
     folder = run.folder.trial(candidate.name, seed)
     if folder.verify(setup.plan_fingerprint) is None:
-        reason = "finished before, hashes match"
+        reason = "already finished, hashes match"
         run.report.emit("trial_skipped", **asdict(place), reason=reason)
         return folder.summary()
     take_up_trial(setup, folder, place.trial)

@@ -1,4 +1,4 @@
-"""What an experiment will take, from its rendered rows; and what its `auto` settings stand for."""
+"""The cost of an experiment, from its rendered rows; and the values of its `auto` settings."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ from loracle.run_folder.folder import RunFolder
 from loracle.run_folder.reporter import Reporter
 from loracle.training.loop import TrainingSettings
 
-_DIFFERENT = "answers that end early, and drafts, make answering faster than foreseen"
+_DIFFERENT = "answers that end early, and drafts, make answering faster than predicted"
 _Probe = Callable[[Rows, TrainingSettings, ModelShape], float]
 
 
@@ -38,7 +38,7 @@ class Circumstances(NamedTuple):
     """What a forecast counts beside the work.
 
     forest: whether prefixes are shared. root: where the run folder will be. probe: runs two real
-    steps where the model is at hand, and says what they reached.
+    steps if the model is loaded, and returns the rate they reached.
     """
 
     forest: bool = True
@@ -55,9 +55,10 @@ def settled(
     report: Reporter,
     num_devices: int = 1,
 ) -> ExperimentSetup:
-    """The setup with what `auto` stands for, and forecast.json written when a run first starts.
+    """The setup with values for `auto`; also writes forecast.json when a run first starts.
 
-    A later start takes what the first one chose, so that a resumed run cuts its steps the same.
+    A later start reuses the first one's values, so that a resumed run splits its steps the same
+    way.
     num_devices: how many work on the run at the same time.
     """
     recorded = read_forecast(folder.root)
@@ -78,14 +79,16 @@ def settled(
         trust_remote_code=plan.model.trust_remote_code,
     )
     if shape is None:
-        report.emit("warning", message="no forecast: this kind of model cannot be built empty")
+        report.emit(
+            "warning", message="no forecast: this kind of model cannot be built without weights"
+        )
         # What memory allows now cannot be kept for a later start.
         return _with_batch(setup, batch and DEFAULT_BATCH_SIZE, report)
     here = this_machine(str(base.dtype).removeprefix("torch."), base.device.type)
     machine = _with_weights(dataclasses.replace(here, num_devices=num_devices), base, shape)
     rows = _rows(training_sets)
     choice = _choice(plan, shape, machine, rows)
-    # A training alone is no run to foresee.
+    # Training alone is not a run, and has no forecast.
     if setup.evaluations:
         forest = setup.training.forest
         made = foreseen(
@@ -115,7 +118,7 @@ def _with_batch(setup: ExperimentSetup, batch: int | None, report: Reporter) -> 
 
 
 def note_measured(folder: RunFolder, peak_memory_bytes: int, seconds: float) -> None:
-    """Write what this start took beside what was foreseen."""
+    """Write what this start took next to what was predicted."""
     recorded = read_forecast(folder.root)
     if recorded is not None:
         measured = recorded.with_measured(peak_memory_bytes, seconds)
@@ -139,7 +142,7 @@ def foreseen(
     )
     training = {one.name: training_work(one, planned) for one in rows}
     uncounted = [name for name, w in training.items() if w.num_counted_steps < w.num_steps]
-    notes = [_DIFFERENT] + (["of long trainings 64 steps were counted"] if uncounted else [])
+    notes = [_DIFFERENT] + (["for long trainings, 64 steps were counted"] if uncounted else [])
     request = Request(
         model=plan.model.name,
         dtype={2: "half precision", 4: "float32"}.get(shape.value_bytes, "float32"),
@@ -162,7 +165,8 @@ def foreseen(
 def _answering(
     plan: Plan, evaluation: EvaluationSet, machine: Machine, *, of_base: bool
 ) -> AnsweringWork:
-    """An adapter answers about as long as the references are; the base is given all its room."""
+    """An adapter's answers are about as long as the references; the base is assumed to use the full
+    length."""
     settings = generation_settings(plan.generation, machine.device_type, answer_nll=False)
     most = settings.max_new_tokens
     lengths = [
@@ -208,7 +212,7 @@ def _with(setup: ExperimentSetup, choice: Chosen) -> ExperimentSetup:
 
 
 def _with_weights(machine: Machine, base: BaseModel, shape: ModelShape) -> Machine:
-    """What is free lacks the weights and the libraries, which the forecast counts too."""
+    """Free memory excludes the weights and the libraries, which the forecast also counts."""
     taken = shape.weight_bytes + process_bytes(base.device.type)
     return dataclasses.replace(machine, memory_bytes=machine.memory_bytes + taken)
 

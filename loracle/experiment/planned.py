@@ -37,13 +37,15 @@ class Planned(NamedTuple):
 
     @property
     def trials(self) -> list[tuple[int, int, Place]]:
-        """By candidate and seed: the candidate's index, the seed, the trial's place in the run."""
+        """By candidate and seed: the candidate's index, the seed, the trial's position in the
+        run."""
         plan = self.data.plan
         return places([candidate.name for candidate in plan.candidates], plan.seeds)
 
 
 def read_planned(plan: Plan, out: Path | None, base: BaseModel | None) -> Planned:
-    """Find whatever is wrong without a model, read the data, and freeze the plan over them."""
+    """Find all problems that can be found without a model, read the data, and freeze the plan with
+    it."""
     lora = check_plan(plan)
     check_trackers(plan.trackers)
     if base is None and plan.model.name != EMBEDDED and parse_model(plan.model.name) is None:
@@ -73,7 +75,7 @@ def read_planned(plan: Plan, out: Path | None, base: BaseModel | None) -> Planne
 
 
 def announce(planned: Planned, report: Reporter) -> None:
-    """Say what is about to run."""
+    """Report what is about to run."""
     report.emit(
         "run_started",
         run=str(planned.root),
@@ -84,24 +86,24 @@ def announce(planned: Planned, report: Reporter) -> None:
 
 
 def announce_data(planned: Planned, report: Reporter) -> None:
-    """Say how each file was read."""
+    """Report how each file was read."""
     for dataset in planned.data.datasets:
         report.emit("dataset_read", name=dataset.name, description=dataset.description)
 
 
 def _recorded_commits(plan: Plan, out: Path | None) -> tuple[dict[EntryKey, str], str | None]:
-    """The commits that the run folder's plan holds, if there is one to resume."""
+    """The commits in the run folder's plan, if there is one to resume."""
     if out is None or not RunFolder(out).plan.is_file():
         return {}, None
     try:
         return recorded_commits(RunFolder(out).frozen_plan(), plan)
-    # Damaged: the folder is opened, and mended where that can be, once the plan is frozen.
+    # Damaged: once the plan is frozen, the folder is opened and repaired if possible.
     except RunFolderError:
         return {}, None
 
 
 def check_plan(plan: Plan) -> Any:
-    """Check what the plan's own model cannot: metric names and LoRA fields.
+    """Check what the plan's schema cannot: metric names and LoRA fields.
 
     Returns the peft.LoraConfig. Raises PlanError with all problems.
     """
@@ -116,7 +118,7 @@ def check_plan(plan: Plan) -> Any:
         if plan.generation.do_sample:
             problems.append(f"{NLL_METRIC} cannot be computed with generation.do_sample: true")
         if plan.generation.num_beams > 1:
-            problems.append(f"{NLL_METRIC} cannot be computed with generation.num_beams over 1")
+            problems.append(f"{NLL_METRIC} cannot be computed with generation.num_beams above 1")
     try:
         config = lora_config(plan.lora.model_dump())
     except PlanError as error:

@@ -1,4 +1,4 @@
-"""`loracle plan`: read and render the data, and say what the run would take. Starts nothing."""
+"""`loracle plan`: read and render the data, and estimate the run. Starts nothing."""
 
 from __future__ import annotations
 
@@ -35,11 +35,11 @@ def plan_run(
     price_per_hour: float | None = None,
     probe: bool = False,
 ) -> Forecast:
-    """What `run` would take with this plan, here or on a named card.
+    """What `run` would take with this plan, on this machine or on a named card.
 
     Raises:
-        UserError: the plan, the data or the model cannot be used; everything that `run` would say
-            before it loads the weights.
+        UserError: the plan, the data or the model cannot be used: every error that `run` would
+            report before loading the weights.
     """
     if probe and machine.is_named:
         raise PlanError("--probe runs on this machine; remove --device and --memory, or --probe")
@@ -57,7 +57,7 @@ def plan_run(
     candidates = ready_sets(fitted, "candidate")
     asked = ready_sets(fitted, "evaluation")
     if not candidates or not asked:
-        raise DataError(["no rows are left to train on or to ask", *lost_rows(datasets)])
+        raise DataError(["no rows are left for training or evaluation", *lost_rows(datasets)])
     named = _named(machine) if machine.is_named else None
     shape, found_machine = _shape_and_machine(plan, tokenizing.config, lora, named)
     sets = [TrainingSet.of(name, found.training_rows) for name, found in candidates.items()]
@@ -112,8 +112,8 @@ def _shape_and_machine(
     )
     if shape is None:
         raise ModelError(
-            f"model {plan.model.name}: its config cannot be built without weights, so nothing can "
-            "be foreseen; start it with `loracle run`"
+            f"model {plan.model.name}: the model cannot be built without weights, so there is no "
+            "forecast; start it with `loracle run`"
         )
     return shape, machine
 

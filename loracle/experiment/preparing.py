@@ -26,8 +26,8 @@ from loracle.run_folder.reporter import Reporter
 
 
 class Prepared(NamedTuple):
-    """The base model, loaded and tested, and what it is to learn. refusals: by candidate, why it
-    may not be trained on."""
+    """The base model, loaded and tested, and its training data. refusals: by candidate, why it
+    must not be used for training."""
 
     setup: ExperimentSetup
     training_sets: dict[str, TrainingSet]
@@ -52,9 +52,9 @@ class BaseFacts:
     fingerprint: str
     device_type: str
     forest: bool
-    """Whether shared prefixes are computed once; else the batches are padded."""
+    """Whether shared prefixes are computed once; otherwise the batches are padded."""
     self_test: str
-    """What the self-test found."""
+    """The self-test's result."""
     attention: str | None = None
     """What computes attention over the forest: spans, dense, triton or flex."""
     attention_replaced: tuple[str, ...] = ()
@@ -103,7 +103,7 @@ def prepare_planned(
     base: BaseModel | None,
     num_devices: int = 1,
 ) -> Prepared:
-    """Check the data, load the model. The rows as lists end here: training has them packed.
+    """Check the data, load the model. Rows are lists only up to here: training gets them packed.
 
     num_devices: how many work on the run at the same time.
     """
@@ -121,7 +121,7 @@ def prepare_planned(
 def with_settings(
     planned: Planned, prepared: Prepared, folder: RunFolder, report: Reporter, num_devices: int
 ) -> Prepared:
-    """What was prepared, with what `auto` settings stand for: those of forecast.json, if the run
+    """What was prepared, with the values of its `auto` settings: those of forecast.json, if the run
     has one."""
     setup = settled(
         planned.data.plan, prepared.setup, prepared.training_sets, folder, report, num_devices

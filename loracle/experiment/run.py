@@ -1,7 +1,7 @@
 """The whole experiment: read, check, load, evaluate the base, run every trial, write the results.
 
-Everything that can be wrong with the plan, the data or the run folder is found before a model is
-loaded; everything wrong is shown together.
+All problems with the plan, the data or the run folder are found before a model is loaded, and are
+shown together.
 """
 
 from __future__ import annotations
@@ -47,13 +47,13 @@ def run(
     base: BaseModel | None = None,
     selection: Selection = Selection(),  # noqa: B008
 ) -> dict[str, Any]:
-    """Run the experiment, or resume it; returns what results.json holds.
+    """Run the experiment, or resume it; returns the content of results.json.
 
     out: the run folder; None puts it under `runs/`, named by date and candidates; the same plan
     finds it again.
-    base: a model that is loaded already, in place of the plan's. The frozen plan then holds its
-    fingerprint and its tokenizer's, and the run is resumed when the same ones are given again.
-    selection: which trials to make; without it all, those that failed before included.
+    base: a model that is already loaded, instead of the plan's. The frozen plan then contains its
+    fingerprint and its tokenizer's, and the run resumes when the same ones are given again.
+    selection: which trials to run; without it all, including those that failed before.
 
     Raises:
         UserError: the plan, the data, the model or the run folder cannot be used.
@@ -107,12 +107,12 @@ def _keep_held_out(holdout: Holdout | None, folder: RunFolder) -> None:
 
 
 def _announce_work(work: Workload, report: Reporter) -> None:
-    """Say what there is to do in all, for whoever tells how long it will take."""
+    """Report all the planned work, for estimates of the remaining time."""
     report.emit("work_planned", num_steps=work.num_steps, num_questions=work.num_questions)
 
 
 def _left_alone(planned: Planned, folder: RunFolder, selection: Selection) -> dict[str, Outcome]:
-    """The outcomes of the trials that this start does not make."""
+    """The outcomes of the trials that this start does not run."""
     names = [candidate.name for candidate in planned.data.plan.candidates]
     plan_fingerprint = planned.data.plan_fingerprint
     return {
@@ -160,14 +160,14 @@ def _announce_decisions(results: Mapping[str, Any], report: Reporter) -> None:
 
 
 def _write_report(folder: RunFolder, report: Reporter) -> Path | None:
-    """Write report.html. The results are safe by then, and stay so whatever happens here."""
+    """Write report.html. The results are already saved, and are safe whatever happens here."""
     try:
         return write_report(folder.root)
     except Exception as error:  # noqa: BLE001
         report.emit(
             "warning",
             message=f"report.html was not written ({type(error).__name__}: {error}); "
-            f"`loracle report {folder.root}` tries again",
+            f"run `loracle report {folder.root}` to try again",
         )
         return None
 

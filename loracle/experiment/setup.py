@@ -1,6 +1,6 @@
 """What every trial of an experiment shares: the base, the rendered data, the settings.
 
-The plan ends here: from here on, modules take the plain values they need.
+The plan is used only up to here: the modules after this take the plain values they need.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ _PREFILL_BUDGET_TOKENS = {"cpu": 2048, "mps": 2048, "cuda": 32768}
 
 @dataclass(frozen=True)
 class Place:
-    """A trial's name and its place among the others, from 1."""
+    """A trial's name and its position among the others, from 1."""
 
     trial: str
     index: int
@@ -96,8 +96,8 @@ class EvaluationSet:
 
 
 class Rendered(NamedTuple):
-    """What an experiment trains on and asks. training_sets: of the candidates that may be trained
-    on, by name; refusals: of the others, why not."""
+    """What an experiment trains on and asks. training_sets: of the usable candidates, by name;
+    refusals: of the others, why not."""
 
     training_sets: dict[str, TrainingSet]
     evaluations: Sequence[EvaluationSet]
@@ -106,9 +106,9 @@ class Rendered(NamedTuple):
 
 @dataclass
 class DraftPool:
-    """Answers of earlier trials, and how useful each trial's proved as drafts.
+    """Answers of earlier trials, and how useful each trial's answers were as drafts.
 
-    token_ids: by evaluation set, then by trial, one answer an example.
+    token_ids: by evaluation set, then by trial, one answer per example.
     """
 
     token_ids: dict[str, dict[str, list[tuple[int, ...]]]] = field(default_factory=dict)
@@ -119,7 +119,7 @@ class DraftPool:
         self.token_ids.setdefault(evaluation, {})[trial] = answers
 
     def note(self, use: Mapping[str, Sequence[int]]) -> None:
-        """Add (proposed, accepted) tokens by source, as a trial's summary holds them."""
+        """Add (proposed, accepted) tokens by source, from a trial's summary."""
         for source, (proposed, accepted) in use.items():
             self.proposed[source] += proposed
             self.accepted[source] += accepted
@@ -154,7 +154,7 @@ class ExperimentSetup:
 def load_model(plan: Plan, fetched_folder: Path | None = None) -> BaseModel:
     """Load tokenizer and base; `embedded` is the model that comes with the embedded extra.
 
-    fetched_folder: where the files of a hub's model are; None where the plan names a folder.
+    fetched_folder: where the files of a hub's model are; None if the plan names a folder.
     """
     settings = plan.model
     source = str(fetched_folder) if fetched_folder else model_source(settings)
@@ -174,7 +174,8 @@ def load_model(plan: Plan, fetched_folder: Path | None = None) -> BaseModel:
 
 
 def given_base_facts(base: BaseModel) -> dict[str, str]:
-    """What a frozen plan says of a model that the caller loaded: its hash and its tokenizer's."""
+    """What a frozen plan contains for a model that the caller loaded: its hash and its
+    tokenizer's."""
     tokenizer = base.tokenizer
     deciding = [sorted(tokenizer.get_vocab().items()), tokenizer.chat_template]
     content = json.dumps(deciding, default=str).encode()
@@ -185,7 +186,7 @@ def given_base_facts(base: BaseModel) -> dict[str, str]:
 
 
 def tokenizing_of(base: BaseModel) -> Tokenizing:
-    """What the data check needs of a model that the caller loaded."""
+    """What the data check needs from a model that the caller loaded."""
     return Tokenizing(base.tokenizer, base.model.config, base.end_token_ids, base.max_length_tokens)
 
 
@@ -197,7 +198,7 @@ def prepare(
     report: Reporter,
     plan_fingerprint: str,
 ) -> tuple[ExperimentSetup, SelfTest]:
-    """Test what the model can do with the data, and set up what the trials share."""
+    """Test the model's capabilities with the data, and set up what the trials share."""
     evaluations = rendered.evaluations
     if rendered.training_sets:
         require_trainable(base.model)
@@ -307,7 +308,7 @@ def generation_settings(
 
 
 def rendered_sets(plan: Plan, ready: Ready) -> Rendered:
-    """The rows that the check rendered: what is trained on is what was counted."""
+    """The rows rendered by the check, so that exactly the counted rows are trained on."""
     training_sets = {
         name: TrainingSet.of(name, candidate.training_rows)
         for name, candidate in ready.candidates.items()

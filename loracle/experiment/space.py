@@ -1,4 +1,4 @@
-"""Whether disk and memory will do, said before the work and with figures."""
+"""Whether there is enough disk and memory, reported before the work, with figures."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class TrialSize(NamedTuple):
 
 
 def require_disk(trial: TrialSize, folder: RunFolder, num_trials: int, report: Reporter) -> None:
-    """Refuse to start where not even one more trial fits on the disk; warn where not all do.
+    """Refuse to start if not even one more trial fits on the disk; warn if not all fit.
 
     Raises:
         StorageError: with what is needed and what is free.
@@ -39,7 +39,7 @@ def require_disk(trial: TrialSize, folder: RunFolder, num_trials: int, report: R
     found = f"the disk of {folder.root} has {size(free)} free, and "
     if free < needed:
         raise StorageError(
-            f"{found}a trial needs about {size(needed)} while it trains; free space there, or "
+            f"{found}a trial needs about {size(needed)} during training; free space there, or "
             "choose another folder with --out",
             is_passing=True,
         )
@@ -48,17 +48,17 @@ def require_disk(trial: TrialSize, folder: RunFolder, num_trials: int, report: R
     if free < total:
         report.emit(
             "warning",
-            message=f"{found}the {num_trials} trials that are left need about {size(total)}; "
-            "free space there, or the last ones fail",
+            message=f"{found}the remaining {num_trials} trials need about {size(total)}; free "
+            "space there, or the last ones will fail",
         )
 
 
 def warn_of_memory(
     source: Path | None, device_type: str, report: Reporter, weights_share: float = 1.0
 ) -> None:
-    """Warn where a model's weights alone are larger than what memory is free for them.
+    """Warn if a model's weights alone need more memory than is free.
 
-    weights_share: what quantisation leaves of them.
+    weights_share: the share left after quantisation.
     """
     free = free_memory(device_type)
     if source is None or free is None:
@@ -68,13 +68,14 @@ def warn_of_memory(
     if weights > free.num_bytes:
         report.emit(
             "warning",
-            message=f"the model's weights take {size(weights)}, and {size(free.num_bytes)} of "
-            f"{free.place} are free: end other programs, or take a smaller or quantized model",
+            message=f"the model's weights take {size(weights)}, but only {size(free.num_bytes)} "
+            f"of {free.place} is free: end other programs, or use a smaller or quantized model",
         )
 
 
 def adapter_parameters(model: Any, lora_config: Any) -> int:
-    """About how many parameters an adapter has; a pattern of names counts as all linear layers."""
+    """Approximate number of an adapter's parameters; a pattern of names counts as all linear
+    layers."""
     targets = lora_config.target_modules
     named = set(targets) if isinstance(targets, list | set | tuple) else None
     return sum(
@@ -89,7 +90,7 @@ def adapter_parameters(model: Any, lora_config: Any) -> int:
 
 
 def _width(module: Any) -> int:
-    """Inputs and outputs of a layer; the weights of a quantised one have lost their shape."""
+    """Inputs and outputs of a layer; quantised weights no longer have their original shape."""
     if hasattr(module, "in_features"):
         return int(module.in_features + module.out_features)
     return sum(module.weight.shape)

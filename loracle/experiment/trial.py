@@ -24,10 +24,10 @@ __all__ = ["Place", "TrialModel", "require_unchanged", "run_base", "run_trial"]
 def run_trial(
     setup: ExperimentSetup, training_set: TrainingSet, seed: int, folder: TrialFolder, place: Place
 ) -> TrialSummary:
-    """Train, evaluate, write DONE. Returns what trial.json holds.
+    """Train, evaluate, write DONE. Returns the content of trial.json.
 
     Raises:
-        TrialError: it failed while it ran; the base is as it was all the same.
+        TrialError: it failed while running; the base is still unchanged.
     """
     device_type = setup.base.device.type
     is_counted = start_peak(device_type)
@@ -39,7 +39,7 @@ def run_trial(
             evaluations = evaluate(setup, TrialModel(place.trial, adapted, folder))
             seconds = time.perf_counter() - started
     except TrialError:
-        # A base that was changed is the reason for whatever else went wrong.
+        # If the base was changed, that is the reason for whatever else went wrong.
         require_unchanged(setup)
         raise
     require_unchanged(setup)
@@ -50,7 +50,7 @@ def run_trial(
 
 
 def run_base(setup: ExperimentSetup, model: TrialModel) -> TrialSummary:
-    """Evaluate the base as it is, and write DONE."""
+    """Evaluate the unchanged base, and write DONE."""
     device_type = setup.base.device.type
     is_counted = start_peak(device_type)
     started = time.perf_counter()
@@ -63,7 +63,7 @@ def run_base(setup: ExperimentSetup, model: TrialModel) -> TrialSummary:
 
 
 def require_unchanged(setup: ExperimentSetup) -> None:
-    """Raise TrialError if the base's weights are not those that the experiment began with."""
+    """Raise TrialError if the base's weights are no longer those at the start of the experiment."""
     found = base_fingerprint(setup.base.model)
     if found != setup.base_fingerprint:
         raise TrialError(

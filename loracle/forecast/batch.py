@@ -1,4 +1,4 @@
-"""How many questions a model that is in memory can answer together."""
+"""How many questions a model in memory can answer together."""
 
 from __future__ import annotations
 
@@ -25,18 +25,18 @@ def recommended_batch_size(
     *,
     free_bytes: int | None = None,
 ) -> int:
-    """The answering batch for `batch_size=None`: 64, or what memory allows if that is less.
+    """The answering batch for `batch_size=None`: 64, or less if memory does not allow it.
 
-    More than 64 saves nothing worth having, and more is computed beside answers that end early.
+    More than 64 saves almost nothing, and more is computed next to answers that end early.
 
     Args:
         model: a transformers model with its weights in memory.
         prompt_lengths: tokens of every prompt.
         max_new_tokens: the longest answer.
-        free_bytes: memory beside the weights; None asks the system.
+        free_bytes: memory besides the weights; None asks the system.
 
     Returns:
-        1 to 64; 1 too if not even one question seems to fit, which the answering then says.
+        1 to 64; also 1 if not even one question seems to fit, which answering then reports.
     """
     device_type = next(model.parameters()).device.type
     if free_bytes is None:
@@ -49,7 +49,7 @@ def recommended_batch_size(
     longest = max(prompt_lengths, default=1)
     at_once = max(longest, _PREFILL_TOKENS.get(device_type, 2048))
     prefill = MicroBatch(at_once, at_once * min(longest, MAX_EXPLICIT_TOKENS), 256, longest)
-    # Nothing shared: a batch then never takes more than this.
+    # Assuming nothing is shared: a batch never takes more than this.
     batch = AnsweringBatch(1, longest, prefill, max_new_tokens)
     usable = int((1 - SPARE_SHARE) * free_bytes) + shape.weight_bytes
     return max(1, min(DEFAULT_BATCH_SIZE, largest_answering_batch(shape, usable, batch)))

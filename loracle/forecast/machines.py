@@ -1,8 +1,8 @@
-"""What runs: this machine, or a named card, with the memory and the rates a forecast needs.
+"""The hardware: this machine, or a named card, with the memory and rates that a forecast needs.
 
 The cards' figures are NVIDIA's own: dense bfloat16 on tensor cores with float32 accumulation, and
 the memory's bandwidth, from the data sheets of the products and the appendices of the Ada and
-Blackwell architecture papers. What training reaches of the rate is `used_share`.
+Blackwell architecture papers. The share of the rate that training reaches is `used_share`.
 """
 
 from __future__ import annotations
@@ -33,8 +33,8 @@ def used_share(device_type: str, value_bytes: int) -> float:
     """The share of the products' rate that a training step reaches.
 
     Measured on CPUs by processor time: 0.42 to 0.46 in bfloat16; in float32 0.45 on one with AVX2
-    and 1.05 on one with AVX512, whose small products are slower than its large ones. On a GPU not
-    measured yet: LoRA trainings report 0.35 to 0.5. A probe replaces all of them.
+    and 1.05 on one with AVX512, whose small products are slower than its large ones. Not yet
+    measured on a GPU: LoRA trainings report 0.35 to 0.5. A probe replaces all of them.
     """
     if device_type != "cpu":
         return _GPU_USED_SHARE
@@ -117,7 +117,7 @@ def named_machine(device: str | None, memory: str | None, count: int) -> Machine
         if key not in CARDS:
             near = nearest(key, list(CARDS))
             hint = f"did you mean {near}?" if near else f"known: {', '.join(CARDS)}"
-            raise PlanError(f"--device {device}: no card of that name is known; {hint}")
+            raise PlanError(f"--device {device}: no card with that name is known; {hint}")
         card = CARDS[key]
         name = f"{card.name} with {memory}" if memory else card.name
     num_bytes = _bytes_of(memory) if memory else int(card.gigabytes * 1e9)

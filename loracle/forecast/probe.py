@@ -1,4 +1,4 @@
-"""Two real training steps: what the machine reaches of the work counted for them."""
+"""Two real training steps: the rate that the machine reaches on the work counted for them."""
 
 from __future__ import annotations
 

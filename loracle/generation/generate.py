@@ -33,9 +33,9 @@ class Account:
     """What was answered so far; what is answered now is added."""
     answered: Sequence[Sequence[int]] = ()
     """Token ids of the answers to the first questions, whole batches of them (see
-    `num_in_whole_batches`), given earlier: the answers after them are yielded."""
+    `num_in_whole_batches`), given earlier; the answers after them are yielded."""
     on_memory: Callable[[AnsweringMemoryEvent], None] = lambda event: None
-    """Told when memory runs out, and less is computed at once."""
+    """Called when memory runs out and less is computed at once."""
 
 
 @torch.inference_mode()
@@ -50,10 +50,11 @@ def generate(
 ) -> Iterator[list[Answer]]:
     """Answer the questions batch by batch, in their order.
 
-    Which questions share a batch depends on their order and `settings.batch_size` alone.
+    Which questions share a batch depends only on their order and `settings.batch_size`.
 
-    adapted: the attached adapter (its layers sit in `base.model`), or None for the base alone.
-    forest: False where the self-test failed; then, too, transformers' `generate` answers.
+    adapted: the attached adapter (its layers sit in `base.model`), or None for the base without an
+        adapter.
+    forest: False if the self-test failed; then transformers' `generate` is used.
     account: what was done before, and where what is done now is noted; None: nothing was, and
         nobody asks.
 
@@ -143,7 +144,7 @@ def _forest_part(
 ) -> list[Answer]:
     verified = verify(base, part, settings)
     decoded = decode(base, verified, settings, statistics)
-    # Counted at the end: memory may run out before it, and the part come again.
+    # Counted at the end: memory may run out before that, and the part be repeated.
     for source, (proposed, accepted) in verified.draft_use.items():
         statistics.proposed[source] += proposed
         statistics.accepted[source] += accepted

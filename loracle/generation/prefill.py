@@ -1,8 +1,8 @@
 """Prefill a batch of questions as a forest and verify every draft in the same pass.
 
-Each (question, draft) is one sequence, prompt and draft in a row; the forest stores what they
-share once. Greedy choices are computed at the prompt's last token and along the drafts only. The
-longest agreeing draft decides where decoding continues.
+Each (question, draft) is one sequence, the prompt followed by the draft; the forest stores what
+they share once. Greedy choices are computed only at the prompt's last token and along the drafts.
+The longest agreeing draft decides where decoding continues.
 
 Shape suffixes: N packed nodes, M nodes with logits, V vocabulary.
 """
@@ -30,11 +30,11 @@ _CHUNK_NODES = 256
 
 
 class Start(NamedTuple):
-    """Where an answer stands after prefill.
+    """The state of an answer after prefill.
 
     path: the forest's nodes of the prompt and the accepted draft. token_ids: the accepted tokens.
     next_token_id: what greedy decoding chose after them.
-    finished: the end token was chosen, or max_new_tokens are there. stopped: the former.
+    finished: the end token was chosen, or max_new_tokens was reached. stopped: the former.
     """
 
     prompt_ids: Sequence[int]
@@ -71,7 +71,7 @@ class _Branch(NamedTuple):
 
 
 def verify(base: BaseModel, batch: Sequence[Question], settings: GenerationSettings) -> Verified:
-    """Prefill, verify, and score the references where `settings.answer_nll` asks for it."""
+    """Prefill, verify, and score the references if `settings.answer_nll` is set."""
     branches, forest = _plant(batch, settings)
     wanted = _wanted_nodes(branches, batch)
     seen_ids = _seen_ids(branches, batch, wanted) if settings.repetition_penalty != 1.0 else None
@@ -109,7 +109,7 @@ def penalise(logits_MV: Tensor, seen_ids: Sequence[Sequence[int]], penalty: floa
 
 
 def drafts_of(question: Question, max_new_tokens: int) -> list[tuple[str, tuple[int, ...]]]:
-    """The drafts that are tried, each with its source: no longer than an answer, none twice."""
+    """The drafts to try, each with its source: no longer than an answer, without duplicates."""
     return [
         (source, draft[:max_new_tokens])
         for source, drafts in question.drafts.items()

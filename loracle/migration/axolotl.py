@@ -129,16 +129,16 @@ def _checkpointing(draft: Draft, key: str, value: Any) -> None:
     if on is not None:
         draft.keep(key, "training.gradient_checkpointing", on)
     else:
-        reason = "activations are computed again, and not moved to other memory"
+        reason = "activations are recomputed, not moved to other memory"
         draft.change(written(key, value), "training.gradient_checkpointing", True, reason)
 
 
 def _plugins(draft: Draft, key: str, value: Any) -> None:
-    """Plugins that only make a training faster do not matter."""
+    """Plugins that only speed up training do not matter."""
     faster = ("liger", "cut_cross_entropy")
     others = [name for name in as_list(value) if not any(part in name for part in faster)]
     if others:
-        draft.refuse(f"{key}: {', '.join(others)}", "plugins of axolotl do not run here")
+        draft.refuse(f"{key}: {', '.join(others)}", "axolotl's plugins do not run here")
     else:
         draft.not_needed.append(key)
 
@@ -172,29 +172,29 @@ _RULES: Mapping[str, Rule] = {
     "lora_target_linear": _target_linear,
     "lora_modules_to_save": refused_if_on(ONLY_LORA),
     "lora_model_dir": refused_if_on(
-        "training starts from a new adapter; merge this one into the base first"
+        "training starts from a new adapter; merge this adapter into the base first"
     ),
     "peft_use_rslora": passed_to_peft("use_rslora"),
     "peft_use_dora": passed_to_peft("use_dora"),
     "peft_init_lora_weights": _initial_weights,
-    "loraplus_lr_ratio": refused_if_on("one learning rate for all of the adapter"),
+    "loraplus_lr_ratio": refused_if_on("one learning rate for the whole adapter"),
     "sequence_len": _sequence_length,
-    "train_on_inputs": refused_if_on("only answers are learned"),
+    "train_on_inputs": refused_if_on("only answers are used for training"),
     "neftune_noise_alpha": refused_if_on("noise on the embeddings is not available"),
     "noisy_embedding_alpha": refused_if_on("noise on the embeddings is not available"),
     "rl": refused_unless([], "a plan trains by supervised fine-tuning only"),
-    "pretraining_dataset": refused_unless([], "only questions and answers are learned"),
+    "pretraining_dataset": refused_unless([], "only questions and answers are used for training"),
     "unfrozen_parameters": refused_unless([], ONLY_LORA),
     "rope_scaling": refused_unless([], "set it in the model's config.json"),
-    "early_stopping_patience": refused_if_on("every candidate is trained to its end"),
+    "early_stopping_patience": refused_if_on("every candidate is trained to the end"),
     "dataset_exact_deduplication": refused_if_on(
-        "repeated rows are listed by `loracle check`; they stay"
+        "`loracle check` lists repeated rows; they are kept"
     ),
     "curriculum_sampling": refused_if_on("rows are shuffled by the seed"),
     "cosine_min_lr_ratio": refused_if_on("the cosine ends at 0"),
     "cosine_constant_lr_ratio": refused_if_on("the cosine ends at 0"),
-    "lr_scheduler_kwargs": refused_unless([], "schedules have no settings beside the warm-up"),
-    "lr_groups": refused_unless([], "one learning rate for all of the adapter"),
+    "lr_scheduler_kwargs": refused_unless([], "schedules have no settings besides the warm-up"),
+    "lr_groups": refused_unless([], "one learning rate for the whole adapter"),
     "learning_rate": number("training.learning_rate"),
     "lr_scheduler": schedule,
     "optimizer": optimizer,
@@ -212,7 +212,7 @@ _RULES: Mapping[str, Rule] = {
 
 
 def migrate(theirs: TheirFile, places: Places) -> Draft:
-    """The plan that an axolotl file stands for, and the account of it."""
+    """The plan for an axolotl file, and the account of the migration."""
     draft = Draft(theirs.settings)
     carry_model(draft, places, "base_model")
     for key, section in (("datasets", "candidates"), ("test_datasets", "evaluation")):
@@ -220,7 +220,7 @@ def migrate(theirs: TheirFile, places: Places) -> Draft:
     each_a_candidate(draft, "datasets", _TOOL)
     if draft.settings.get("adapter") in (None, ""):
         draft.refuse(
-            "adapter: not set", "axolotl then trains all weights; the plan trains a LoRA adapter"
+            "adapter: not set", "axolotl would train all weights; the plan trains a LoRA adapter"
         )
     apply_rules(draft, _RULES)
     training_length(draft, "num_epochs", 1.0, _TOOL)
@@ -243,7 +243,7 @@ def _batch(draft: Draft) -> None:
 
 
 def _defaults(draft: Draft) -> None:
-    """What axolotl does where its file says nothing."""
+    """axolotl's defaults."""
     for key, ours, value in (
         ("lora_dropout", "lora.dropout", 0.0),
         ("lr_scheduler", "training.schedule", "cosine"),

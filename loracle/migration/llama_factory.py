@@ -89,7 +89,9 @@ _RULES: Mapping[str, Rule] = {
     "stage": refused_unless(["sft"], "a plan trains by supervised fine-tuning (sft)"),
     "finetuning_type": refused_unless(["lora"], f"{ONLY_LORA}; the plan uses LoRA"),
     "quantization_bit": quantization_bits,
-    "quantization_method": refused_unless(["bnb", "bitsandbytes"], "only bitsandbytes is known"),
+    "quantization_method": refused_unless(
+        ["bnb", "bitsandbytes"], "only bitsandbytes is supported"
+    ),
     "bf16": precision,
     "fp16": precision,
     "pure_bf16": precision,
@@ -100,10 +102,10 @@ _RULES: Mapping[str, Rule] = {
     "use_rslora": passed_to_peft("use_rslora"),
     "use_dora": passed_to_peft("use_dora"),
     "additional_target": refused_if_on(ONLY_LORA),
-    "loraplus_lr_ratio": refused_if_on("one learning rate for all of the adapter"),
+    "loraplus_lr_ratio": refused_if_on("one learning rate for the whole adapter"),
     "pissa_init": refused_if_on("adapters always start at zero"),
     "adapter_name_or_path": refused_if_on(
-        "training starts from a new adapter; merge this one into the base first"
+        "training starts from a new adapter; merge this adapter into the base first"
     ),
     "create_new_adapter": refused_if_on("training always starts from a new adapter"),
     "neftune_noise_alpha": refused_if_on("noise on the embeddings is not available"),
@@ -112,12 +114,12 @@ _RULES: Mapping[str, Rule] = {
     "rope_scaling": refused_if_on("set it in the model's config.json"),
     "cutoff_len": _cutoff,
     "mask_history": _history,
-    "train_on_prompt": refused_if_on("only answers are learned"),
+    "train_on_prompt": refused_if_on("only answers are used for training"),
     "streaming": refused_if_on("datasets are read as a whole; use max_samples"),
-    "mix_strategy": refused_unless(["concat"], "each dataset is a candidate of its own"),
-    "interleave_probs": refused_if_on("each dataset is a candidate of its own"),
+    "mix_strategy": refused_unless(["concat"], "each dataset is a separate candidate"),
+    "interleave_probs": refused_if_on("each dataset is a separate candidate"),
     "disable_shuffling": refused_if_on("rows are shuffled by the seed"),
-    "early_stopping_steps": refused_if_on("every candidate is trained to its end"),
+    "early_stopping_steps": refused_if_on("every candidate is trained to the end"),
     "learning_rate": number("training.learning_rate"),
     "weight_decay": number("training.weight_decay"),
     "adam_beta1": number("training.adam_beta1"),
@@ -125,7 +127,7 @@ _RULES: Mapping[str, Rule] = {
     "adam_epsilon": number("training.adam_epsilon"),
     "max_grad_norm": gradient_norm,
     "lr_scheduler_type": schedule,
-    "lr_scheduler_kwargs": refused_if_on("schedules have no settings beside the warm-up"),
+    "lr_scheduler_kwargs": refused_if_on("schedules have no settings besides the warm-up"),
     "optim": optimizer,
     "gradient_checkpointing": _checkpointing,
     "seed": seed,
@@ -135,7 +137,7 @@ _RULES: Mapping[str, Rule] = {
 
 
 def migrate(theirs: TheirFile, places: Places) -> Draft:
-    """The plan that a LLaMA-Factory file stands for, and the account of it."""
+    """The plan for a LLaMA-Factory file, and the account of the migration."""
     draft = Draft(theirs.settings)
     hub = "ms" if as_bool(theirs.environment.get("USE_MODELSCOPE_HUB", "0")) else "hf"
     carry_model(draft, places, "model_name_or_path", on_modelscope=hub == "ms")
@@ -185,8 +187,8 @@ def _entry(draft: Draft, places: Places, key: str, name: str, hub: str) -> dict[
     if registry is None:
         draft.refuse(
             f"{key}: {name}",
-            f"found no {folder}/{_REGISTRY} from here or from the file's folder; correct the "
-            f"path in the plan, PATH/{_REGISTRY}#{name}",
+            f"found no {folder}/{_REGISTRY} relative to this folder or to the file's folder; "
+            f"correct the path in the plan, PATH/{_REGISTRY}#{name}",
         )
         return {"path": f"{places.in_plan(Path(folder) / _REGISTRY)}#{name}"}
     if problem := _registry_problem(registry, name):
@@ -208,7 +210,7 @@ def _registry_problem(registry: Path, name: str) -> str | None:
 
 
 def _defaults(draft: Draft) -> None:
-    """What LLaMA-Factory does where its file says nothing."""
+    """LLaMA-Factory's defaults."""
     rank = draft.tree.get("lora", {}).get("r", 8)
     for key, ours, value in (
         ("lora_rank", "lora.r", 8),

@@ -92,7 +92,9 @@ def _overlong(draft: Draft, key: str, value: Any) -> None:
     if value == "delete":
         draft.keep(key, "training.overlong", "drop")
     else:
-        reason = "a longer row loses the middle of its longest passage, never question or answer"
+        reason = (
+            "a longer row loses the middle of its longest passage, never the question or the answer"
+        )
         draft.change(written(key, value), "training.overlong", "shorten", reason)
 
 
@@ -101,7 +103,7 @@ def _loss(draft: Draft, key: str, value: Any) -> None:
     if value in turns:
         draft.keep(key, "training.train_on", turns[value])
     else:
-        draft.refuse(written(key, value), "all tokens of an answer weigh the same")
+        draft.refuse(written(key, value), "all tokens of an answer have the same weight")
 
 
 _RULES: Mapping[str, Rule] = {
@@ -123,21 +125,21 @@ _RULES: Mapping[str, Rule] = {
     "init_weights": _initial_weights,
     "use_rslora": passed_to_peft("use_rslora"),
     "use_dora": passed_to_peft("use_dora"),
-    "lorap_lr_ratio": refused_if_on("one learning rate for all of the adapter"),
+    "lorap_lr_ratio": refused_if_on("one learning rate for the whole adapter"),
     "adapters": refused_unless(
-        [], "training starts from a new adapter; merge this one into the base first"
+        [], "training starts from a new adapter; merge this adapter into the base first"
     ),
     "neftune_noise_alpha": refused_if_on("noise on the embeddings is not available"),
     "max_length": whole("training.max_length"),
     "truncation_strategy": _overlong,
     "loss_scale": _loss,
     "streaming": refused_if_on("datasets are read as a whole; use limit in the plan"),
-    "interleave_prob": refused_unless([], "each dataset is a candidate of its own"),
+    "interleave_prob": refused_unless([], "each dataset is a separate candidate"),
     "model_author": refused_unless([], "fill in {{AUTHOR}} of the self-cognition rows yourself"),
     "model_name": refused_unless([], "fill in {{NAME}} of the self-cognition rows yourself"),
     "learning_rate": number("training.learning_rate"),
     "lr_scheduler_type": schedule,
-    "lr_scheduler_kwargs": refused_unless([], "schedules have no settings beside the warm-up"),
+    "lr_scheduler_kwargs": refused_unless([], "schedules have no settings besides the warm-up"),
     "optim": optimizer,
     "weight_decay": number("training.weight_decay"),
     "adam_beta1": number("training.adam_beta1"),
@@ -155,7 +157,7 @@ _RULES: Mapping[str, Rule] = {
 
 @dataclass(frozen=True)
 class _Reading:
-    """What reading a dataset of theirs depends on. hub: "hf" or "ms"."""
+    """The settings that reading one of their datasets depends on. hub: "hf" or "ms"."""
 
     places: Places
     hub: str
@@ -163,7 +165,7 @@ class _Reading:
 
 
 def migrate(theirs: TheirFile, places: Places) -> Draft:
-    """The plan that an ms-swift command stands for, and the account of it."""
+    """The plan for an ms-swift command, and the account of the migration."""
     draft = Draft({_OTHER_NAMES.get(key, key): value for key, value in theirs.settings.items()})
     for key in theirs.settings.keys() & _OTHER_NAMES.keys():
         draft.keep_as(key, "its name in ms-swift 3", _OTHER_NAMES[key])
@@ -180,7 +182,7 @@ def migrate(theirs: TheirFile, places: Places) -> Draft:
         places,
         "model",
         on_modelscope=reading.hub == "ms",
-        note="use_hf is not set: a model of ModelScope",
+        note="use_hf is not set: a model on ModelScope",
     )
     _datasets(draft, reading, "dataset", "candidates")
     _datasets(draft, reading, "val_dataset", "evaluation")
@@ -235,7 +237,7 @@ def _entries(
     limit: dict[str, Any] = {}
     if match and match["count"]:
         limit = {"limit": int(match["count"])}
-        reason = "the first rows, and not a random choice of them"
+        reason = "the first rows, not a random sample"
         draft.note_change(f"{key} {name}", f"limit: {match['count']}", reason)
     found = whole_path or reading.places.find(path)
     subsets = (match["subsets"] or "").split("/") if match and match["subsets"] else []
@@ -248,7 +250,7 @@ def _entries(
         split = {"split": "train"} if section == "evaluation" else {}
         return [{"path": at, **limit, **split} for at in addresses or [f"{scheme}://{path}"]]
     if found is None:
-        draft.refuse(f"{key} {name}", f"there is no {path} here; correct the path in the plan")
+        draft.refuse(f"{key} {name}", f"{path} was not found here; correct the path in the plan")
     if subsets:
         draft.refuse(f"{key} {name}", "a file or folder has no subsets; name the file you mean")
     form = _form(reading, found) if found is not None else {}
@@ -280,7 +282,7 @@ def _batch(draft: Draft, environment: Mapping[str, str]) -> None:
 
 
 def _defaults(draft: Draft) -> None:
-    """What ms-swift does where its command says nothing."""
+    """ms-swift's defaults."""
     for key, ours, value in (
         ("lora_rank", "lora.r", 8),
         ("lora_alpha", "lora.alpha", 32),

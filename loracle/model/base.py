@@ -1,4 +1,4 @@
-"""Load a frozen base, run a forest through it, and prove that it is unchanged.
+"""Load a frozen base, run a forest through it, and check that it is unchanged.
 
 Shape suffixes: N packed tokens, E hidden size, V vocabulary.
 """
@@ -49,10 +49,10 @@ _CHECKSUM_CHUNK = 1 << 22
 class BaseModel:
     """A frozen base with its tokenizer.
 
-    dtype: of the weights; of quantised ones, of the products.
+    dtype: of the weights; for quantised weights, of the products.
     device: where token ids go in; layers may be on others (see placement.py).
-    end_token_ids: every token id that ends an answer, as the model declares them.
-    quantization: none, int8, nf4, or what else the weights are packed by.
+    end_token_ids: every token id that the model declares as ending an answer.
+    quantization: none, int8, nf4, or another packing of the weights.
     attention: what computes attention inside packed rows; None is what needs nothing beyond torch
         on that device.
     source: how it was loaded; None for a model that the caller had in memory.
@@ -74,12 +74,12 @@ class BaseModel:
 
     @property
     def max_length_tokens(self) -> int | None:
-        """The longest sequence the model was made for; None where it declares none."""
+        """The longest sequence the model was made for; None if it declares none."""
         return getattr(self.model.config.get_text_config(), "max_position_embeddings", None)
 
 
 def preferred_dtype(device: torch.device) -> torch.dtype:
-    """bfloat16 where the processor multiplies it natively, else float32."""
+    """bfloat16 if the processor multiplies it natively, else float32."""
     if device.type == "cuda":
         return torch.bfloat16 if torch.cuda.is_bf16_supported() else torch.float32
     if device.type == "mps":
@@ -90,7 +90,7 @@ def preferred_dtype(device: torch.device) -> torch.dtype:
 
 
 def chosen_dtype(dtype: str, device: torch.device) -> torch.dtype:
-    """The precision that a plan's `model.dtype` stands for."""
+    """The precision for a plan's `model.dtype`."""
     chosen: torch.dtype = preferred_dtype(device) if dtype == "auto" else getattr(torch, dtype)
     return chosen
 
@@ -127,7 +127,7 @@ def load_base(
     """Load the model `folder_or_id`, frozen and in evaluation mode.
 
     Raises:
-        ModelError: not found, not a causal language model, or not to be had on this device.
+        ModelError: not found, not a causal language model, or not available on this device.
         MissingExtraError: a package for the quantisation or the device map is not installed.
     """
     bound_kernel_cache()
@@ -167,7 +167,7 @@ def _from_pretrained(folder_or_id: str, dtype: torch.dtype, options: dict[str, A
     except (OSError, ValueError, KeyError) as error:
         raise ModelError(_not_loadable("model", folder_or_id, error)) from error
     except (ImportError, RuntimeError) as error:
-        # What a quantiser says of a device or a package that it lacks.
+        # A quantiser's error about a missing device or package.
         if "quantization_config" not in options:
             raise
         raise ModelError(_not_loadable("model", folder_or_id, error)) from error
@@ -176,7 +176,7 @@ def _from_pretrained(folder_or_id: str, dtype: torch.dtype, options: dict[str, A
 def wrap_base(name: str, model: Any, tokenizer: Any) -> BaseModel:
     """Freeze a model that is already in memory, wherever its layers are.
 
-    The layers of a model that bitsandbytes quantised get products of their own, and keep them.
+    The layers of a model quantised by bitsandbytes get exact products, permanently.
     """
     model.requires_grad_(False)
     model.eval()
@@ -261,7 +261,8 @@ def packed_hidden_states(
 
 
 def fingerprint(tensors: Iterable[tuple[str, Tensor]]) -> str:
-    """A sha256 over names, shapes, types and a checksum of the values, made on their own device.
+    """A sha256 over names, shapes, types and a checksum of the values, computed on their own
+    device.
 
     The checksum multiplies every word by its own odd number modulo 2**64, so any single changed
     value changes it; it costs one read of the weights.
@@ -310,7 +311,7 @@ def computing(
 
 @contextmanager
 def answering(base: BaseModel, adapter_model: Any | None) -> Iterator[None]:
-    """The context of inference: as `computing`, with LoRA weights rounded once.
+    """The context for inference: like `computing`, with LoRA weights rounded once.
 
     `computing` rounds them for every product, which decoding would do for each token.
     """
@@ -335,9 +336,9 @@ def input_casting_off(base_dtype: torch.dtype, adapter_model: Any) -> AbstractCo
 
 @contextmanager
 def evaluation_precision(base: BaseModel, dtype: str) -> Iterator[BaseModel]:
-    """The base in another precision for a while: `auto` leaves it as it is.
+    """The base temporarily in another precision: `auto` leaves it unchanged.
 
-    The weights are kept aside and put back, so the base is the same afterwards.
+    The weights are saved and restored, so the base is the same afterwards.
     """
     wanted = base.dtype if dtype == "auto" else getattr(torch, dtype)
     if wanted == base.dtype:
@@ -356,7 +357,7 @@ def evaluation_precision(base: BaseModel, dtype: str) -> Iterator[BaseModel]:
 
 
 def require_local_folder(folder_or_id: str) -> None:
-    """Raise ModelError if the name means a folder on this machine which is not a model's."""
+    """Raise ModelError if the name is a folder on this machine that is not a model's."""
     path = Path(folder_or_id)
     looks_local = path.is_absolute() or folder_or_id.startswith((".", "~")) or path.exists()
     if looks_local and not (path / "config.json").is_file():
@@ -365,15 +366,15 @@ def require_local_folder(folder_or_id: str) -> None:
 
 
 def _require_safetensors(folder: str) -> None:
-    """Refuse a folder whose weights are pickles: loading one may run any program."""
+    """Refuse a folder whose weights are pickles: loading one may run arbitrary code."""
     path = Path(folder)
     if not path.is_dir() or any(path.glob("*.safetensors")):
         return
     pickles = sorted(p.name for p in path.iterdir() if p.suffix in (".bin", ".pt", ".pth"))
     if pickles:
         raise ModelError(
-            f"model {folder}: its weights are in {', '.join(pickles[:3])} alone, and such a file "
-            "may run any program when it is loaded. If you trust where it is from, convert it "
+            f"model {folder}: its weights are only in {', '.join(pickles[:3])}, and such a file "
+            "may run arbitrary code when it is loaded. If you trust its source, convert it "
             'once:\n  python -c "from transformers import AutoModelForCausalLM as Model; '
             f'Model.from_pretrained({folder!r}).save_pretrained({folder!r})"'
         )

@@ -1,4 +1,4 @@
-"""A LoRA layer on a CPU in fewer passes over the activations, with peft's weights and result.
+"""A LoRA layer on a CPU with fewer passes over the activations, and with peft's weights and result.
 
     y = W x + b + scaling * B A dropout(x)          W, b frozen; A (r, I), B (O, r) trained
 
@@ -26,7 +26,7 @@ from loracle.model.token_dropout import Drop, TokenDropout
 def use_fused_layers(adapted: Any) -> int:
     """Give every plain LoRA layer of a peft model the fused forward; return how many got it.
 
-    Layers of another kind (DoRA, quantised bases, biases in the update, several adapters) and
+    Other kinds of layers (DoRA, quantised bases, biases in the update, several adapters) and
     everything on another device keep peft's own.
     """
     from peft.tuners.lora import Linear

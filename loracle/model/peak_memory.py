@@ -1,4 +1,4 @@
-"""The most memory that this process has held: of the GPU, or of the machine.
+"""The peak memory of this process, on the GPU or on the machine.
 
 The system counts one peak for the whole process. Linux and torch can start the count again, so
 that every trial has its own; what the process held before is remembered here.

@@ -1,6 +1,6 @@
-"""Whether a model's forest equals its separate sequences, tried on load: logits and gradients.
+"""Whether a model's forest equals its separate sequences, tested on load: logits and gradients.
 
-The probe is a handful of random sequences that share beginnings. Its reference is the model's own
+The probe is a few random sequences that share prefixes. Its reference is the model's own
 forward, one sequence at a time; the gradients are those of the embedded tokens, which every layer
 takes part in.
 
@@ -31,7 +31,7 @@ from loracle.forest.trie import Forest, Sequences, build_forest
 from loracle.model.base import BaseModel, forest_hidden_states
 from loracle.model.placement import num_offloaded
 
-# Relative differences that are accepted. If branches see each other, or a model has memory outside
+# Accepted relative differences. If branches see each other, or a model has memory outside
 # attention, logits are off by more than 0.1 and gradients by about 1; rounding stays well below
 # these. Quantised weights do not widen them: their products run in the model's own precision, token
 # by token (quantization.py).
@@ -45,7 +45,7 @@ _GRADIENT_TOLERANCE = {torch.float32: 1e-3, torch.bfloat16: 3e-1, torch.float16:
 class SelfTest:
     """Whether the forest equals separate sequences, and the evidence.
 
-    notes: what the model's config asks for and this run does otherwise, in words.
+    notes: what the model's config requests but this run does differently, in words.
     replaced: attention that would have come first, and what is wrong with it, in words.
     """
 
@@ -56,7 +56,7 @@ class SelfTest:
 
 
 class _Run(NamedTuple):
-    """What one run of the model gave. gradient: None where layers are offloaded."""
+    """The results of one run of the model. gradient: None if layers are offloaded."""
 
     logits: Tensor
     gradient: Tensor | None
@@ -66,7 +66,7 @@ def run_self_test(base: BaseModel) -> SelfTest:
     """Compare the forest's logits and gradients, by the base's attention, with those of separate
     sequences.
 
-    With offloaded layers nothing can be trained, and logits alone are compared.
+    With offloaded layers nothing can be trained, so only logits are compared.
     """
     config = base.model.config.get_text_config()
     notes = tuple(_notes(config))
@@ -107,8 +107,8 @@ def _notes(config: Any) -> Iterator[str]:
         chunk = dual_chunks.get("chunk_size", 0) - dual_chunks.get("local_size", 0)
         yield (
             "the model's config asks for dual chunk attention, which transformers does not have; "
-            f"up to {chunk:,} tokens plain attention is the same, and beyond it is not what the "
-            "model was made for"
+            f"up to {chunk:,} tokens, plain attention is the same; beyond that, it is not what "
+            "the model was made for"
         )
 
 
@@ -131,7 +131,7 @@ def _probe(vocabulary_size: int, repeats: int = 1) -> list[list[int]]:
 def _probe_errors(base: BaseModel, probe: list[list[int]]) -> dict[str, float]:
     """The relative differences of logits and gradients, by name."""
     if getattr(base.model.config.get_text_config(), "attention_chunk_size", None):
-        raise RuntimeError("its attention is cut into chunks")
+        raise RuntimeError("its attention is split into chunks")
     forest = build_forest(Sequences.of(probe), max_row_tokens=1 << 30, attention_cost=0.0)
     paths = [
         torch.from_numpy(forest.ancestors(int(node))).to(base.device) for node in forest.last_nodes
@@ -206,7 +206,7 @@ def _forest_run(
 
 
 def _other_memory(config: Any, num_attending: int) -> str:
-    """What is said of layers that remember by something else than the registered attention."""
+    """The message about layers with a memory other than the registered attention."""
     kinds = Counter(
         getattr(config, "layer_types", None) or getattr(config, "block_types", None) or ()
     )

@@ -1,4 +1,4 @@
-"""LoRA's dropout as a function of (seed, step, token, layer), however a step is cut.
+"""LoRA's dropout as a function of (seed, step, token, layer), however a step is split.
 
 A token's key is a hash of the seed, the step and the tokens from the start of its sequence up to
 it. A prefix that several sequences share therefore has one mask, whether the forest computes it
@@ -33,7 +33,7 @@ from loracle.forest.trie import IntArray, TokenArray
 from loracle.model.native import KERNEL_TYPES, kernels
 
 KeyArray = npt.NDArray[np.uint64]
-"""One key a token, shape (N,)."""
+"""One key per token, shape (N,)."""
 
 # splitmix64: the distance between states, and the two multipliers of its output.
 _GAMMA = 0x9E3779B97F4A7C15
@@ -67,7 +67,7 @@ def token_keys(token_ids: TokenArray, depths: IntArray, step_seed: int) -> KeyAr
 
 
 class TokenKeys:
-    """The keys of the tokens under way, copied to a device once for all layers."""
+    """The keys of the current tokens, copied to a device once for all layers."""
 
     def __init__(self, keys_N: KeyArray) -> None:
         self.keys_N = keys_N
@@ -144,7 +144,7 @@ class TokenDropout(nn.Dropout):
         else:
             keys_N = self._keys(num_tokens).on(input.device)
             places_K = dropped_places_on_device(keys_N, self.number, num_features, self.p)
-        # One value more than there are: what is no hit goes there.
+        # One extra value: places that are not hits go there.
         mask = input.new_full((input.numel() + 1,), 1.0 / (1.0 - self.p))
         mask.index_fill_(0, places_K, 0.0)
         return input * mask[:-1].view_as(input)

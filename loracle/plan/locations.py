@@ -111,9 +111,9 @@ def is_hub_location(path: str) -> bool:
 
 
 def parse_location(path: str) -> HubLocation | None:
-    """The hub's dataset that the path names, or None if it is a path on this machine. Raises
+    """The hub's dataset that the path names, or None if it is a path on this machine.
 
-    BadLocation if it has a scheme and cannot be parsed.
+    Raises BadLocation if it has a scheme and cannot be parsed.
     """
     found = _matched(
         path, _DATASET, "//org/name, optionally followed by :config, @revision and /file"
@@ -130,9 +130,9 @@ def parse_location(path: str) -> HubLocation | None:
 
 
 def parse_model(name: str) -> HubLocation | None:
-    """The model that `hf://org/name` or `ms://org/name` names; None for other names. Raises
+    """The model that `hf://org/name` or `ms://org/name` names; None for other names.
 
-    BadLocation if it has a scheme and cannot be parsed.
+    Raises BadLocation if it has a scheme and cannot be parsed.
     """
     scheme = name.partition("://")[0]
     found = _matched(name, _MODEL, f"//org/name or {scheme}://org/name@revision")
@@ -150,9 +150,9 @@ def is_commit(revision: str) -> bool:
 def _matched(
     path: str, pattern: re.Pattern[str], expected: str
 ) -> tuple[HubName, re.Match[str]] | None:
-    """The hub and the parts after its scheme; None if there is no scheme. expected: what should
+    """The hub and the parts after its scheme; None if there is no scheme.
 
-    follow the scheme's colon, for the message.
+    expected: what should follow the scheme's colon, for the message.
     """
     match = _SCHEME.fullmatch(path)
     if match is None:

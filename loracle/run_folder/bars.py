@@ -1,11 +1,11 @@
-"""The bars of a run on a terminal: one for the run, one for each trial under way.
+"""The progress bars of a run on a terminal: one for the run, one for each current trial.
 
     ⠹ 1 of 3 trials      ━━━━──────── 3 min 12 s · about 6 min 40 s left
       alpaca-zh…eaned-v2 ━━━━━━━━──── step 39/56 · loss 0.612 · 4,310 tokens/s
 
-Results and warnings stay above them. The bars move by themselves: a thread draws them, and what it
-meets (a closed terminal, say) is raised by the next event. Parts that don't fit into the width are
-left out whole; names lose their middle.
+Results and warnings stay above them. A thread draws the bars; an error in it (such as a closed
+terminal) is raised by the next event. Parts that don't fit the width are left out whole; names are
+cut in the middle.
 """
 
 from __future__ import annotations
@@ -64,18 +64,18 @@ _WORDS: Mapping[Language, Mapping[str, str]] = {
     },
 }
 _LINE_STYLES = {"warning": "yellow", "trial_failed": "red", "scored": "bold"}
-# These are shown by the bars alone.
+# These are shown only by the bars.
 _SHOWN_BY_BARS = frozenset({"step", "evaluated", "trial_started", "evaluation_started"})
 _STAGE_ENDS = frozenset({"base_finished", "trial_finished", "trial_failed", "trial_skipped"})
 
 
 _BarRow: TypeAlias = tuple[str, str, int, int | None, Sequence[str]]
-"""Spinner, name, how much is done, of how much, and the parts of what is said."""
+"""Spinner, name, amount done, total, and the parts of the text."""
 
 
 @dataclass
 class _Stage:
-    """What the lower bar shows. total: None while nobody knows how much there is to do."""
+    """What the lower bar shows. total: None while the amount of work is unknown."""
 
     name: str
     started: float
@@ -85,7 +85,7 @@ class _Stage:
 
 
 class RichView:
-    """A bar for the run and one for each trial under way; results stay above them."""
+    """A bar for the run and one for each current trial; results stay above them."""
 
     def __init__(
         self,
@@ -110,7 +110,7 @@ class RichView:
             console=self._console,
             auto_refresh=False,
             transient=True,
-            # Standard output belongs to the result.
+            # Standard output is reserved for the result.
             redirect_stdout=False,
         )
         self._ticker = _Ticker(self._live.refresh)
@@ -214,7 +214,7 @@ class RichView:
         return stage
 
     def _frame(self) -> RenderableType:
-        """All bars as they are now; called by the ticker's thread too, so it only reads."""
+        """All bars in their current state; also called by the ticker's thread, so it only reads."""
         now, started, stages = self._clock(), self._started, list(self._stages.values())
         if started is None:
             return Text("")
@@ -252,7 +252,7 @@ class RichView:
             grid.add_column(width=column_width, no_wrap=True)
         for spinner, name, num_done, total, parts in rows:
             bar = ProgressBar(
-                # A bar of no work at all would be drawn as full.
+                # A bar with a total of 0 would be drawn as full.
                 total=total or 1,
                 completed=num_done,
                 width=bar_width,
@@ -264,8 +264,8 @@ class RichView:
 
 
 def _wrapped(line: str, width: int) -> str:
-    """The line broken between words. A word that is longer, a path say, stays whole, so that it
-    can be copied."""
+    """The line broken between words. A longer word, such as a path, stays whole, so that it can be
+    copied."""
     lines: list[str] = []
     for word in line.split(" "):
         longer = f"{lines[-1]} {word}" if lines else word
@@ -277,7 +277,7 @@ def _wrapped(line: str, width: int) -> str:
 
 
 def _fit(parts: Sequence[str], width: int) -> str:
-    """As many of the parts as fit, whole, from the first one."""
+    """As many whole parts as fit, from the first."""
     line = ""
     for part in parts:
         longer = f"{line} · {part}" if line else part
@@ -288,16 +288,16 @@ def _fit(parts: Sequence[str], width: int) -> str:
 
 
 class SafeConsole(Console):
-    """A console that lets a closed pipe be an error like others; Rich's own ends the program."""
+    """A console that raises an ordinary error for a closed pipe; Rich's own exits the program."""
 
     def on_broken_pipe(self) -> None:
         raise  # the BrokenPipeError that is being handled
 
 
 class _Ticker:
-    """Calls `draw` every quarter of a second, in a thread of its own, until it fails or is stopped.
+    """Calls `draw` every quarter of a second, in a separate thread, until it fails or is stopped.
 
-    Nobody can catch what a thread raises: it waits in `raise_error` for whoever can.
+    Errors of a thread cannot be caught, so `raise_error` raises them for the caller.
     """
 
     def __init__(self, draw: Callable[[], None]) -> None:
@@ -315,7 +315,7 @@ class _Ticker:
             self._thread.join()
 
     def raise_error(self) -> None:
-        """Raise what stopped the drawing, once."""
+        """Raise the error that stopped the drawing, once."""
         if self._error is not None:
             error, self._error = self._error, None
             raise error

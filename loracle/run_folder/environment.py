@@ -1,4 +1,4 @@
-"""What a process runs on, as the record of a run keeps it."""
+"""The environment of a process, as recorded in a run."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ _PACKAGES = (
 
 
 def environment() -> dict[str, Any]:
-    """What this process runs on: versions, machine, command line without secrets."""
+    """This process's environment: versions, machine, command line without secrets."""
     return {
         "time": datetime.now(UTC).isoformat(timespec="seconds"),
         "command": arguments_without_secrets(sys.argv),
@@ -39,12 +39,12 @@ def environment() -> dict[str, Any]:
     }
 
 
-# Whose version may change a result.
+# Libraries whose version may change a result.
 _DECIDING = ("loracle", "torch", "transformers", "tokenizers", "peft", "safetensors", "numpy")
 
 
 def version_changes(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
-    """Which libraries that decide results differ between two processes: "torch 2.6.0 → 2.7.1"."""
+    """Which libraries that affect results differ between two processes: "torch 2.6.0 → 2.7.1"."""
     old, new = before["packages"], now["packages"]
     return [
         f"{name} {old.get(name)} → {new.get(name)}"
@@ -54,7 +54,8 @@ def version_changes(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[s
 
 
 def num_cpus() -> int:
-    """The processors this process may use, which in a container are fewer than there are."""
+    """The processors this process may use, which may be fewer than the machine has, as in a
+    container."""
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1

@@ -1,9 +1,9 @@
-"""How long a run will still take, from its events: for the bars, the live page and `status`.
+"""The remaining time of a run, from its events: for the bars, the live page and `status`.
 
-What is left is counted in training steps and in answers, each at the speed measured so far. A
-trial under way is measured by its own steps; the trials to come by those of all before them.
-Where trials run on several devices, what is left is shared among them. Nothing is said before both
-speeds are known.
+The remaining work is counted in training steps and answers, each at the speed measured so far. A
+current trial is measured by its own steps; later trials by those of all before them. If trials run
+on several devices, the remaining work is shared among them. There is no estimate before both speeds
+are known.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from loracle.plan import BASE_NAME
 
 @dataclass
 class _Pace:
-    """How much was done in how much time."""
+    """How much was done, and in how much time."""
 
     num_done: float = 0.0
     seconds: float = 0.0
@@ -36,7 +36,7 @@ class _Pace:
 
 @dataclass
 class _Stage:
-    """The training or the answering under way."""
+    """The current training or answering."""
 
     trial: str
     total: int
@@ -74,7 +74,7 @@ class RunEstimate:
             self.take(event["event"], event, _seconds(event.get("time")))
 
     def take(self, kind: str, fields: Mapping[str, Any], now: float) -> None:
-        """Follow one event. now: its time in seconds, from any beginning."""
+        """Follow one event. now: its time in seconds, from any starting point."""
         match kind:
             case "run_started":
                 # Another process: it plans its own work, and may be of another speed.
@@ -107,7 +107,7 @@ class RunEstimate:
 
     @property
     def remaining_seconds(self) -> float | None:
-        """None: too little is known to say."""
+        """None: too little is known."""
         if self._num_questions is None:
             return None
         left = [name for name in self._num_steps if name not in self._ended]
@@ -135,7 +135,8 @@ class RunEstimate:
         num_left = sum(self._num_questions - self._num_answered.get(name, 0) for name in names)
         if num_left <= 0:
             return 0.0
-        # Trained models answer at another speed than the base: earlier answers are their drafts.
+        # Trained models answer at a different speed from the base, because earlier answers are
+        # their drafts.
         each = self._trained_pace.seconds_each or self._base_pace.seconds_each
         return None if each is None else each * num_left
 
@@ -149,11 +150,11 @@ class RunEstimate:
     def _answered(self, fields: Mapping[str, Any], now: float) -> None:
         trial = fields["trial"]
         stage = self._answering.get(trial)
-        # Without a plan of the work, the events are those of an earlier version.
+        # Events without planned work come from an earlier version.
         if self._num_questions is None or stage is None:
             return
         num_new = fields["num_done"] - stage.num_done
-        # Answers of an earlier process come without a token of this one, and say nothing of time.
+        # Answers from an earlier process took no tokens in this one, and tell nothing about time.
         if fields["num_tokens"]:
             pace = self._base_pace if trial == BASE_NAME else self._trained_pace
             pace.add(num_new, max(now - stage.started, 0.0))
@@ -171,7 +172,7 @@ class RunEstimate:
         self._placed[device] = trial
 
     def _end_base(self) -> None:
-        """On one device the base comes first; if it was finished before, no event says so."""
+        """On one device the base comes first; if it was already finished, no event says so."""
         if not self._placed:
             self._end(BASE_NAME)
 

@@ -1,4 +1,4 @@
-"""The events of a run: their fields, the logs they go to, and their words in two languages."""
+"""The events of a run: their fields, the logs they go to, and their text in two languages."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ EVENTS: Mapping[str, Event] = {
         "questions answered together: {batch_size}, as recommended",
         "一起回答的问题数：{batch_size}（推荐值）",
     ),
-    # What the run has to do in all: the steps by trial, and the questions that each one answers.
+    # All the work of the run: the steps by trial, and the questions that each trial answers.
     "work_planned": Event(
         ("num_steps", "num_questions"),
         (_PIPELINE,),
@@ -108,7 +108,7 @@ EVENTS: Mapping[str, Event] = {
         "{place} {evaluation}: {num_examples:,} questions",
         "{place} {evaluation}：{num_examples:,} 个问题",
     ),
-    # num_tokens: generated for this evaluation by this process; none of earlier answers.
+    # num_tokens: generated for this evaluation by this process, without earlier answers.
     "evaluated": Event(
         ("trial", "evaluation", "num_done", "num_examples", "num_tokens"),
         (_EVALUATION,),
@@ -146,7 +146,7 @@ EVENTS: Mapping[str, Event] = {
 
 
 class Narrator:
-    """Puts events into words. Remembers the trials under way: their places and its steps' times."""
+    """Puts events into words. Remembers the current trials: their positions and steps' times."""
 
     def __init__(self, language: Language = "en") -> None:
         self._language: Language = language
@@ -160,11 +160,11 @@ class Narrator:
         known = dict(fields) | self._derived(kind, fields)
         event = EVENTS[kind]
         text = (event.line if self._language == "en" else event.line_zh).format_map(known)
-        # An error may come in several lines; a log has one for each event.
+        # An error may have several lines; a log has one line for each event.
         return visible("; ".join(part.strip() for part in text.split("\n") if part.strip()))
 
     def _derived(self, kind: str, fields: Mapping[str, Any]) -> dict[str, Any]:
-        """What a line may use beside the event's own fields."""
+        """What a line may use besides the event's own fields."""
         known: dict[str, Any] = {}
         if "trial" in fields:
             known["place"] = self._places.get(fields["trial"], f"[{fields['trial']}]")
@@ -217,7 +217,7 @@ _END_WORDS: Mapping[Language, tuple[str, str, str]] = {
 
 
 def rate(num_tokens: int, seconds: float) -> str:
-    """Tokens per second, as people read it."""
+    """Tokens per second, for display."""
     return f"{num_tokens / seconds:,.0f}" if seconds > 0 else NOTHING
 
 

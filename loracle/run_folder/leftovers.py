@@ -1,6 +1,6 @@
-"""What a stopped attempt left in its trial's folder: what is used again, and what goes.
+"""What a stopped attempt left in its trial's folder: what is reused, and what is removed.
 
-attempt.json   written first: which plan, model and template the rest was made with
+attempt.json   written first: the plan, model and template used for the rest
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ def take_up(
 ) -> str | None:
     """Make the folder ready for an attempt under these conditions (hashes by name).
 
-    What an unfinished attempt under the same conditions left stays, for the new one to use.
+    Files left by an unfinished attempt under the same conditions stay, for the new one to use.
 
     Returns why the trial starts over; None if nothing was removed.
     """
@@ -41,7 +41,7 @@ def take_up(
 
 
 def keep_first_rows(path: Path, num_rows: int) -> None:
-    """Cut a JSONL file after its first rows, byte for byte."""
+    """Truncate a JSONL file after its first rows."""
     with writing(path), path.open("r+b") as file:
         for _ in range(num_rows):
             file.readline()
@@ -58,14 +58,14 @@ def _why_not_usable(
     try:
         record = read_json(attempt)
     except RunFolderError:
-        return "nothing tells what it was made with"
+        return "there is no record of what it was made with"
     if not isinstance(record, dict) or record.get("version") != _VERSION:
         return f"{attempt} is not of version {_VERSION}"
     before = record.get("conditions")
     if before == dict(conditions):
         return None
     names = [name for name in conditions if (before or {}).get(name) != conditions[name]]
-    return f"it was begun with another {' and '.join(names)}"
+    return f"it was started with another {' and '.join(names)}"
 
 
 def _remove_unfinished(root: Path) -> None:

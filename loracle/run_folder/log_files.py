@@ -1,4 +1,4 @@
-"""Views that do something beside showing: logs in a folder of the caller's choice, a call."""
+"""Views that do more than show: logs in a folder chosen by the caller, a call."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from loracle.run_folder.reporter import View
 class LogFiles:
     """A view that also appends each line to training.log, evaluation.log or pipeline.log.
 
-    steps_between_lines: every which optimizer step is written; the last one always is.
+    steps_between_lines: every how many optimizer steps a line is written; the last step always is.
     """
 
     def __init__(self, view: View, folder: Path, steps_between_lines: int = 1) -> None:

@@ -4,7 +4,7 @@
                    {"steps.jsonl": {"sha256": "ab..", "num_bytes": 812}, ...}, "seal": "ef.."}
     FAILED.json   {"version": 2, "time": "2026-..", "reason": "..", "files": {..}, "seal": "cd.."}
 
-Either is written last. Whoever reads a file of a trial that ended holds it against them first.
+Either is written last. Files of an ended trial are checked against it before they are read.
 """
 
 from __future__ import annotations
@@ -46,11 +46,11 @@ class TrialFolder:
         self.done = root / "DONE"
 
     def predictions(self, evaluation: str) -> Path:
-        """Where the generated answers to an evaluation's questions are."""
+        """The path of the generated answers to an evaluation's questions."""
         return self.root / "predictions" / f"{evaluation}.jsonl"
 
     def scores(self, evaluation: str) -> Path:
-        """Where the score for each of those answers is."""
+        """The path of the scores of those answers."""
         return self.root / "scores" / f"{evaluation}.jsonl"
 
     def fail(self, reason: str) -> None:
@@ -73,7 +73,7 @@ class TrialFolder:
         write_json(self.failed, sealed(record))
 
     def failure(self) -> str | None:
-        """Why the last attempt failed; None where it did not."""
+        """Why the last attempt failed; None if it did not."""
         if not self.failed.exists():
             return None
         try:
@@ -106,7 +106,7 @@ class TrialFolder:
         write_json(self.done, sealed(record))
 
     def verify(self, plan_fingerprint: str) -> str | None:
-        """Why the trial has to run (again); None where it is finished and whole."""
+        """Why the trial has to run (again); None if it is finished and intact."""
         if not self.done.exists():
             return self._why_not_done()
         try:
@@ -120,17 +120,17 @@ class TrialFolder:
 
     def damages(self) -> list[str]:
         """What is wrong with the files that DONE or FAILED.json lists. Raises RunFolderError if
-        that is damaged itself, or absent."""
+        that file itself is damaged or absent."""
         files = self._listed_files()
         found = (self._problem(name, known) for name, known in files.items())
         return [problem for problem in found if problem is not None]
 
     def summary(self) -> TrialSummary:
-        """What `finish` was given. Raises RunFolderError if the trial is not finished."""
+        """The summary given to `finish`. Raises RunFolderError if the trial is not finished."""
         return summary_of_record(self._read_done()["summary"], self.done)
 
     def require_unchanged(self, paths: Iterable[Path]) -> None:
-        """Raise RunFolderError unless the trial ended and these files are as it left them."""
+        """Raise RunFolderError unless the trial ended and these files are unchanged."""
         files, record = self._listed_files(), self._last_written()
         problems = []
         for path in paths:
@@ -153,7 +153,7 @@ class TrialFolder:
 
     def clear(self) -> list[str]:
         """Remove what an attempt left; return the removed files' paths within the folder."""
-        # First of all, so that a kill in between leaves nothing that looks finished.
+        # First, so that a kill in between leaves nothing that looks finished.
         with writing(self.done):
             self.done.unlink(missing_ok=True)
         removed = self._files()
@@ -175,7 +175,7 @@ class TrialFolder:
         return "it was not finished" if self._files() else "it has not run yet"
 
     def num_listed_files(self) -> int:
-        """How many files DONE or FAILED.json lists, itself included; 1 where it is damaged."""
+        """How many files DONE or FAILED.json lists, including itself; 1 if it is damaged."""
         try:
             return 1 + len(self._listed_files())
         except RunFolderError:
@@ -189,19 +189,19 @@ class TrialFolder:
         # Version 1 does not know the size.
         if known.num_bytes not in (found.num_bytes, _UNKNOWN_SIZE):
             return (
-                f"{name} has changed since it was written: it has {found.num_bytes} bytes, and "
+                f"{name} has changed since it was written: it has {found.num_bytes} bytes, but "
                 f"{known.num_bytes} were written"
             )
         return None if found.sha256 == known.sha256 else f"{name} has changed since it was written"
 
     def how_to_redo(self) -> str:
-        """The command that makes the trial again."""
+        """The command that repeats the trial."""
         # RUN/trials/NAME--s0, or RUN/base.
         name, separator, _ = self.root.name.rpartition("--s")
         if not separator:
-            return f"`loracle resume {self.root.parent}` makes it again"
+            return f"run `loracle resume {self.root.parent}` to repeat it"
         run = self.root.parent.parent
-        return f"`loracle resume {run} --candidate {name}` makes it again"
+        return f"run `loracle resume {run} --candidate {name}` to repeat it"
 
     def _last_written(self) -> Path:
         """The record of the trial's end, which lists its files."""
@@ -223,7 +223,7 @@ class TrialFolder:
         is_whole = version == 1 or (version == _FAILED_VERSION and seal_is_whole(record))
         if not is_whole or "reason" not in record:
             raise RunFolderError(
-                f"{self.failed} is damaged: what it says is not what was written; "
+                f"{self.failed} is damaged: its content is not what was written; "
                 f"{self.how_to_redo()}"
             )
         files = record.get("files", {})
@@ -236,11 +236,10 @@ class TrialFolder:
             or done.get("version") not in range(_OLDEST_DONE, DONE_VERSION + 1)
             or not done.keys() >= {"plan_fingerprint", "summary", "files"}
         ):
-            raise RunFolderError(f"{self.done} is not of a form that this version writes")
+            raise RunFolderError(f"{self.done} does not have the format that this version writes")
         if done["version"] > _OLDEST_DONE and not seal_is_whole(done):
             raise RunFolderError(
-                f"{self.done} is damaged: what it says is not what was written; "
-                f"{self.how_to_redo()}"
+                f"{self.done} is damaged: its content is not what was written; {self.how_to_redo()}"
             )
         return {**done, "files": {name: _seal_of(known) for name, known in done["files"].items()}}
 

@@ -1,4 +1,4 @@
-"""trial.json: what one trial, or the untrained base, came to. DONE holds the same record.
+"""trial.json: the outcome of one trial, or of the untrained base. DONE contains the same record.
 
     {"version": 1, "candidate": "clean", "seed": 0, "num_examples": 400, "num_steps": 75,
      "supervised_tokens": 9000, "tokens_read": 60000, "tokens_computed": 21000,
@@ -8,7 +8,7 @@
      "reading": {"test": {"num_with_reasoning": 0, ...}}, "drafts": {"test": {"base": [120, 80]}},
      "evaluation_seconds": 12.0, "peak_memory_bytes": 2100000000}
 
-The base has no seed, and null for what only training has.
+The base has no seed, and null for fields that only training has.
 """
 
 from __future__ import annotations
@@ -53,12 +53,12 @@ class AnswerReading(NamedTuple):
     num_unfinished_reasoning: int = 0
     """Answers cut inside their reasoning: they have no answer and score 0."""
     num_unreadable: Mapping[str, int] = MappingProxyType({})
-    """By metric, answers in which it found nothing to score, as no number; they score 0."""
+    """By metric, answers in which it found nothing to score, such as no number; they score 0."""
 
 
 @dataclass(frozen=True)
 class TrainingOutcome:
-    """What training one adapter took and gave."""
+    """The cost and outcome of training one adapter."""
 
     num_examples: int
     num_supervised_tokens: int
@@ -76,12 +76,12 @@ class TrainingOutcome:
 
 @dataclass(frozen=True)
 class EvaluationOutcome:
-    """What one evaluation set gave."""
+    """The results on one evaluation set."""
 
     means: Mapping[str, float]
     """Mean score by metric."""
     finish_reasons: Mapping[str, int]
-    """How many answers ended why: {"stop": 298, "length": 3}."""
+    """Why answers ended, with counts: {"stop": 298, "length": 3}."""
     scripts: Mapping[str, int]
     """How many examples were scored by which script: {"spaced": 280, "characters": 21}."""
     drafts: Mapping[str, DraftUse]
@@ -153,15 +153,16 @@ def training_record(training: TrainingOutcome | None) -> dict[str, Any]:
 
 
 def summary_of_record(record: Any, path: Path) -> TrialSummary:
-    """The summary of its JSON values, which were read from `path`.
+    """The summary from its JSON values, which were read from `path`.
 
     Raises RunFolderError if they are damaged or of another version.
     """
     version = record.get("version") if isinstance(record, dict) else None
     if version != TRIAL_VERSION:
         raise RunFolderError(
-            f"{path} holds a trial's summary of version {version}, this Loracle reads version "
-            f"{TRIAL_VERSION}; read it with the release that wrote it, or run the trial again"
+            f"{path} contains a trial's summary of version {version}, but this Loracle "
+            f"reads version {TRIAL_VERSION}; read it with the release that wrote it, or run the "
+            "trial again"
         )
     try:
         return TrialSummary(
@@ -176,7 +177,7 @@ def summary_of_record(record: Any, path: Path) -> TrialSummary:
     except (KeyError, TypeError, AttributeError) as error:
         found = f"it lacks {error}" if isinstance(error, KeyError) else str(error)
         raise RunFolderError(
-            f"{path} holds a damaged summary of its trial: {found}; run the trial again"
+            f"{path} contains a damaged summary of its trial: {found}; run the trial again"
         ) from error
 
 

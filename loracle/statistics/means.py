@@ -1,8 +1,7 @@
-"""Plain means, with exact sums: equal scores have equal means, in any order. A ranking needs that,
+"""Plain means, with exact sums: equal scores have equal means, in any order.
 
-because equal means share a rank. The means of the estimates are the same numbers except for
-
-rounding (a test holds them together).
+A ranking needs that, because equal means share a rank. The means of the estimates are the same
+numbers except for rounding (a test holds them together).
 """
 
 from __future__ import annotations

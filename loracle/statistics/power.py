@@ -67,7 +67,6 @@ def questions_needed(
     """How many questions like these show `difference` with a chance of POWER, if it is the truth.
 
     None if no number does: the difference is 0, the uncertainty from seeds alone is too large, or
-
     the standard error is unknown or 0.
     """
     wanted = abs(difference)
@@ -82,9 +81,9 @@ def questions_needed(
 
 
 def fewest_questions(enough: Callable[[float], bool], num_questions: int) -> int | None:
-    """The smallest sufficient number of questions; None if no number is. enough: whether this
+    """The smallest sufficient number of questions; None if no number is.
 
-    multiple of `num_questions` is enough; if it is, any larger one is too.
+    enough: whether this multiple of `num_questions` is enough; if it is, any larger one is too.
     """
     if not enough(_MOST_TIMES):
         return None

@@ -116,7 +116,7 @@ def test_the_same_command_runs_no_finished_trial_again(model_folder, data, monke
     monkeypatch.setattr(answering, "_prediction", forbid_after(answering._prediction, 0))
     assert run(model_folder, monkeypatch) == 0
     shown = capsys.readouterr().err
-    assert "finished before" in shown
+    assert "already finished" in shown
     assert "starting over" not in shown
     after = files(data / "run/trials")
     assert after.keys() == before.keys()
@@ -289,7 +289,7 @@ def test_a_run_is_named_by_date_and_candidates_and_found_again(
     [folder] = (data / "runs").iterdir()
     assert re.fullmatch(r"\d{4}-\d\d-\d\d-a-vs-b", folder.name)
     shown = capsys.readouterr().err
-    assert "finished before" in shown
+    assert "already finished" in shown
     # The way on: report, reasons, and the adapter if one is recommended.
     report, reasons, *adapter = shown.split("Next:\n")[-1].splitlines()
     assert report.split() == ["the", "report", f"runs/{folder.name}/report.html"]
@@ -363,7 +363,7 @@ def test_a_finished_run_is_decided_and_compared_from_its_files(
 
     changed = ("decide", "run", "--metric", "em", "--confidence", "0.9")
     assert loracle(*changed, monkeypatch=monkeypatch) == 0
-    assert "proves less" in capsys.readouterr().err
+    assert "is weaker evidence" in capsys.readouterr().err
     assert loracle(*changed, "--json", monkeypatch=monkeypatch) == 0
     other = json.loads(capsys.readouterr().out)
     assert (other["frozen_rule"], other["rule"]["metric"]) == (False, "em")
@@ -605,7 +605,7 @@ def test_options_of_reading_without_a_file_are_refused(data, monkeypatch, capsys
     (data / "plan.yaml").write_text("candidates: [a.jsonl]\nevaluation: [test.jsonl]\n")
     command = ["check", "--plan", "plan.yaml", "--format", "messages"]
     assert loracle(*command, monkeypatch=monkeypatch) == 2
-    assert "found format for no file" in capsys.readouterr().err
+    assert "found format without a file" in capsys.readouterr().err
 
 
 def test_inspect_takes_a_setting_without_an_evaluation_set(model_folder, data, monkeypatch, capsys):

@@ -145,7 +145,9 @@ def test_what_cannot_be_read_or_rendered_is_an_error_of_that_dataset():
     )()
     subject = check([unreadable, Intake("b", "b", "candidate", rows(2))], broken)
     assert subject.errors[0] == "there is no file a.jsonl"
-    assert "none of the model's end tokens" in subject.errors[1]
+    assert (
+        "does not close the assistant turn with any of the model's end tokens" in subject.errors[1]
+    )
     assert subject.exit_code == 2
 
 

@@ -230,7 +230,7 @@ def test_what_a_failed_trial_left_is_guarded_like_what_a_finished_one_left(
     damage(copy.run / "trials" / "b--s0" / name, kind)
     (problem,) = verify_run(copy.run).problems
     assert f"b--s0/{name}" in problem
-    assert f"`loracle resume {copy.run} --candidate b` makes it again" in problem
+    assert f"`loracle resume {copy.run} --candidate b` to repeat it" in problem
     status = run_status(copy.run).trials[-1]
     assert status.state == "damaged"
     assert name in status.detail

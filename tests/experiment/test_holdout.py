@@ -142,7 +142,7 @@ def test_the_check_of_a_run_is_not_repeated_while_nothing_changed(
     with monkeypatch.context() as patched:
         patched.setattr(run_check, "examine", forbid)
         assert run(model_folder, patched, *HOLDOUT) == 0
-    told = [line for line in capsys.readouterr().err.splitlines() if "checked before" in line]
+    told = [line for line in capsys.readouterr().err.splitlines() if "already checked" in line]
     assert len(told) == 1
     assert Path("run/check.json").read_bytes() == before
     again = read("run/results.json")
@@ -166,7 +166,7 @@ def test_a_check_of_anything_else_is_made_again(change, model_folder, data, monk
         Path("run/check.json").write_text(json.dumps(before))
     assert run(model_folder, monkeypatch, *HOLDOUT) == 0
     shown = capsys.readouterr().err
-    assert "checked before" not in shown
+    assert "already checked" not in shown
     assert "a: 20 read" in shown
     assert read("run/check.json")["datasets"] == before["datasets"]
 
@@ -180,7 +180,7 @@ def test_candidates_that_were_refused_are_refused_again(model_folder, data, monk
         patched.setattr(run_check, "examine", forbid)
         assert run(model_folder, patched, "--eval", "a.jsonl") == 1
     shown = capsys.readouterr()
-    assert "checked before" in shown.err
+    assert "already checked" in shown.err
     assert "5 of 15 rows dropped" in shown.out
 
 

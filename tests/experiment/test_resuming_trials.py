@@ -175,7 +175,7 @@ def test_another_chat_template_makes_an_unfinished_trial_start_over(stopped, mon
     record["conditions"]["chat template"] = "another"
     attempt.write_text(json.dumps(record))
     stopped.go()
-    assert "begun with another chat template; starting over" in stopped.warnings()
+    assert "started with another chat template; starting over" in stopped.warnings()
     assert len(stopped.events("step")) == 12
 
 

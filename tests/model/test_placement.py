@@ -70,7 +70,7 @@ def test_the_self_test_of_an_offloaded_model_compares_logits_alone(offload, tmp_
 
 
 def test_an_offloaded_model_is_not_trained(tmp_path):
-    with pytest.raises(ModelError, match="can answer but not train"):
+    with pytest.raises(ModelError, match="can then answer but not train"):
         require_trainable(on_disk(tiny_base(), tmp_path).model)
     require_trainable(tiny_base().model)
 

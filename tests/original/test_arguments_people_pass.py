@@ -108,7 +108,7 @@ def test_output_dir_keeps_the_run_and_a_finished_training_is_taken_from_it(
     assert (Path(first["adapter_path"]) / "adapter_model.safetensors").is_file()
     capsys.readouterr()
     second = train(model, tokenizer, train_path, config_dir, "small", training_args=given)
-    assert "skipped: finished before" in capsys.readouterr().err
+    assert "skipped: already finished" in capsys.readouterr().err
     assert second["losses"] == first["losses"]
     with pytest.raises(RunFolderError, match=r"training_args\.num_train_epochs"):
         train(

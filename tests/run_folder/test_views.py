@@ -235,7 +235,7 @@ def test_what_the_moving_bars_meet_ends_the_display_at_the_next_event(tmp_path: 
         stream.closed_now = True
         time.sleep(0.6)
         reporter.emit("base_finished", seconds=1.0)
-    assert any("nothing is displayed" in line for line in log_lines(run.pipeline_log))
+    assert any("nothing more is displayed" in line for line in log_lines(run.pipeline_log))
 
 
 def test_a_view_can_speak_chinese_while_the_logs_stay_english(tmp_path: Path) -> None:

@@ -118,7 +118,7 @@ def deep(folder: Path) -> list[str]:
 BOMBS = {
     "template loop": (bomb_in_template(LOOP), "runs for more than 5 seconds on one row"),
     "template output": (bomb_in_template(OUTPUT), "chat template cannot be used: it "),
-    "YAML anchors": (yaml_anchors, "its aliases (*name) stand for more than 200,000 values"),
+    "YAML anchors": (yaml_anchors, "its aliases (*name) expand to more than 200,000 values"),
     "gz": (packed_rows, "unpacks to more than 100 times"),
     "zip-like": (packed_line, "unpacks to more than 100 times"),
     "Parquet pages": (packed_parquet, "unpacks to more than 100 times"),

@@ -186,7 +186,7 @@ def test_other_versions_are_said(killed, monkeypatch):
 
 ADVICE = {
     errno.ENOSPC: "free space on that disk",
-    errno.EIO: "the system's log (dmesg)",
+    errno.EIO: "the system log (dmesg)",
     errno.EACCES: "change the owner or mode",
 }
 

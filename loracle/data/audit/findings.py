@@ -28,7 +28,7 @@ LEAK_MEANINGS: dict[LeakKind, str] = {
     "passage": "the same passage",
     "near_passage": "nearly the same passage",
     "same_question": "the same long question and answer with another passage",
-    "answer": "an evaluation answer that stands in a training question",
+    "answer": "an evaluation answer that appears in a training question",
 }
 """Every kind of leak, strongest first, in words."""
 

@@ -36,7 +36,7 @@ def _passages(candidate: AuditedSet, evaluation: AuditedSet) -> list[Difference]
         Difference(
             f"{ours.num_in_passage:,} of {ours.num_with_passage:,} answers appear in their passage "
             f"({ours.share:.0%}), where {theirs.share:.0%} of {evaluation.name}'s do",
-            "see whether the answers belong to other rows, or are meant to be free text",
+            "check whether the answers belong to other rows, or are intended to be free text",
             serious=True,
         )
     ]
@@ -51,8 +51,8 @@ def _lengths(candidate: AuditedSet, evaluation: AuditedSet) -> list[Difference]:
         Difference(
             f"answers are {max(ours, theirs) / min(ours, theirs):.1f} times {comparison} than "
             f"{evaluation.name}'s (median {ours:g} against {theirs:g} characters)",
-            "exact match and F1 count answers of another length as wrong; compare by a metric that "
-            "does not, or bring the answers to one form",
+            "exact match and F1 count answers of another length as wrong; use a metric that does "
+            "not, or make the answers uniform",
             serious=False,
         )
     ]

@@ -27,9 +27,9 @@ _PLAN_ENDINGS = (".yaml", ".yml")
 
 
 class Fetched(NamedTuple):
-    """What a plan takes from hubs, without what is already on this machine. data: by section and
+    """What a plan takes from hubs, without what is already on this machine.
 
-    position. model: None if it is not from a hub.
+    data: by section and position. model: None if it is not from a hub.
     """
 
     data: Mapping[EntryKey, HubFiles]

@@ -67,8 +67,8 @@ def read_examples(
     dataset = read_dataset(path, options, strict=True)
     if not dataset.examples:
         only = set(dataset.num_dropped) <= {str(Reason.UNANSWERABLE)}
-        what = "unanswerable: drop" if only else "what the rows say of themselves"
-        raise DataError(f"{path}: {what} left out every row; none remains")
+        what = "unanswerable: drop" if only else "the rows' own marks"
+        raise DataError(f"{path}: {what} left out every row; no row remains")
     return list(dataset.examples)
 
 

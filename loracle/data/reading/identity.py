@@ -32,7 +32,7 @@ class Identities:
             if (first := self._ids.find_or_add(name, number)) is None:
                 return name
             detail = f"id {show(name)} is also row {first:,}"
-            self._notes.add(_IDS, where, detail, "rows are named STEM-N in their place")
+            self._notes.add(_IDS, where, detail, "such rows are named STEM-N instead")
         made = name = f"{self._stem}-{number}"
         copy = 1
         while self._ids.find_or_add(made, number) is not None:
@@ -42,11 +42,11 @@ class Identities:
 
     def own_id(self, row: RowValue, where: str) -> str | None:
         """The id that a row brings; None where it has no usable one."""
-        return self._own(row, "id", where, _IDS, "rows are named STEM-N in their place")
+        return self._own(row, "id", where, _IDS, "such rows are named STEM-N instead")
 
     def group_of(self, row: RowValue, where: str) -> str | None:
         """The group that a row names, as text."""
-        return self._own(row, "group", where, _GROUPS, "such rows count as of no group")
+        return self._own(row, "group", where, _GROUPS, "such rows count as having no group")
 
     def _own(self, row: RowValue, key: str, where: str, kind: str, outcome: str) -> str | None:
         value = row.get(key)

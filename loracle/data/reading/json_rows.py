@@ -78,7 +78,7 @@ def _rows_of_array(cursor: Cursor, file: str, layout: Layout) -> Iterator[Row]:
         yield from _items(cursor, file)
     if after := cursor.peek():
         end = "]" if layout == "array" else "}"
-        cause = "several lists, one after the other; join them into one" if after == "[" else ""
+        cause = "several lists in sequence; join them into one" if after == "[" else ""
         raise JsonError(
             cursor.line, f": found {after!r} after the closing {end}; expected nothing more", cause
         )
@@ -130,8 +130,8 @@ def _row_of_line(
     except (ValueError, RecursionError) as error:
         if is_first and (found := _objects_over_lines(source)):
             raise DataError(
-                f"{file}:{line.number}: found {found} over several lines; write one "
-                f"object a line, or an array of rows, or an object with its rows under {ROWS_KEY!r}"
+                f"{file}:{line.number}: found {found} over several lines; write one object per "
+                f"line, or an array of rows, or an object with its rows under {ROWS_KEY!r}"
             ) from error
         text = _why_no_row(line.text, error, is_last=is_last)
         return Row(file, line.number, None, (Fault(Reason.BAD_JSON, text),))
@@ -149,7 +149,9 @@ def _why_no_row(text: str, error: ValueError | RecursionError, *, is_last: bool)
         error.pos >= len(text.rstrip(_SPACE)) or error.msg.startswith("Unterminated string")
     )
     if is_last and cut:
-        return f"the file ends inside this row (bad JSON{reason_of(error)}); copy it again, whole"
+        return (
+            f"the file ends inside this row (bad JSON{reason_of(error)}); copy the whole file again"
+        )
     return f"bad JSON{reason_of(error)}; a line must be one whole JSON object"
 
 
@@ -185,7 +187,7 @@ def _objects_over_lines(source: TextFile) -> str:
     rest = text[end:].lstrip(_SPACE)
     if not rest:
         return "one JSON object" if len(data) <= MAX_ROW_BYTES else ""
-    return "JSON objects one after the other, each" if rest.startswith(("{", ",")) else ""
+    return "a sequence of JSON objects, each" if rest.startswith(("{", ",")) else ""
 
 
 def _has_rows_inside(head: str) -> bool:

@@ -99,7 +99,10 @@ class Dataset:
             reasons = ", ".join(f"{count} {reason}" for reason, count in self.num_dropped.items())
             parts.append(f"{len(self.drops):,} dropped ({reasons})")
         if self.num_unanswerable:
-            parts.append(f"{self.num_unanswerable:,} unanswerable questions answered as such")
+            parts.append(
+                f"{self.num_unanswerable:,} unanswerable questions kept, with the unanswerable "
+                "reply"
+            )
         if self.ignored:
             parts.append(f"{len(self.ignored)} other files not read")
         return "; ".join(parts)
@@ -281,9 +284,9 @@ class Reading:
             assert self.format is not None
             assert self._form is not None
             raise DataError(
-                f"{where}: found a {found[0].name} row, the rows from {self._form.where} on are "
-                f"{self.format.name}; put each form into a file of its own, or name the form that "
-                f"is meant, format: {self.format.name}"
+                f"{where}: found a {found[0].name} row, but the rows from {self._form.where} on "
+                f"are {self.format.name}; put each form into a separate file, or name the form to "
+                f"use, format: {self.format.name}"
             )
 
     def _example(self, row: Row) -> Example | None:

@@ -43,7 +43,7 @@ def parse_alpaca(row: RowValue, faults: Faults, options: ReadOptions) -> RowCont
     if not prompt and not faults:
         faults.add(
             Reason.MISSING,
-            f"no instruction and no input (keys found: {keys_found(row)}); fill one of the two",
+            f"no instruction or input (keys found: {keys_found(row)}); fill one of the two",
         )
     messages = (
         *turns_before(row, faults),

@@ -108,8 +108,8 @@ def _row_of_cells(file: str, line: int, header: list[str], cells: list[str]) -> 
         cells.pop()
     if len(cells) != len(header):
         text = (
-            f"found {len(cells)} cells, the header has {len(header)}; put a text that holds the "
-            "delimiter into quotes"
+            f"found {len(cells)} cells, but the header has {len(header)}; put quotes around text "
+            "that contains the delimiter"
         )
         return Row(file, line, None, (Fault(Reason.CELLS, text),))
     value: dict[str, object] = {
@@ -237,5 +237,5 @@ def _readable_by_arrow(path: Path) -> Iterator[None]:
     except (pa.ArrowException, OSError, ValueError, OverflowError) as error:
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise DataError(
-            f"{path} is damaged or of a kind that Arrow cannot read: {reason}; write it again"
+            f"{path} is damaged, or Arrow cannot read it: {reason}; write it again"
         ) from error

@@ -84,7 +84,7 @@ class TextFile(NamedTuple):
                     if size > _MAX_SKIPPED_BYTES:
                         raise DataError(
                             f"{self.path}:{number}: the line has more than 1 GiB without an end; "
-                            "this is no file of rows"
+                            "this is not a file of rows"
                         )
                     yield Line(number, None, too_large(size))
                 else:
@@ -179,7 +179,7 @@ def _readable(path: Path) -> Iterator[None]:
         yield
     except (EOFError, zlib.error, gzip.BadGzipFile) as error:
         raise DataError(
-            f"{path} is damaged: {error}; copy it again, or unpack what is left of it"
+            f"{path} is damaged: {error}; copy it again, or unpack the intact part"
         ) from error
     except OSError as error:
         raise DataError(f"{path} cannot be read: {error.strerror or error}") from error
@@ -235,8 +235,8 @@ class _Bounded(io.RawIOBase):
         if self._num_bytes > limit:
             raise DataError(
                 f"{self._path} unpacks to more than {MAX_UNPACKED_TIMES} times its "
-                f"{self._packed_bytes:,} bytes, as no data does; if it is meant, unpack it and "
-                "name the unpacked file"
+                f"{self._packed_bytes:,} bytes, which is not plausible for data; if it is "
+                "intended, unpack it and name the unpacked file"
             )
         return num_bytes
 
@@ -272,7 +272,7 @@ class _Transcoder(io.RawIOBase):
         except UnicodeError as error:
             raise DataError(
                 f"{self._file}:{self._line}: found bytes that are not {self._encoding} in this "
-                f"line or below it ({error.args[-1]}); save the file as UTF-8"
+                f"line or below ({error.args[-1]}); save the file as UTF-8"
             ) from error
         self._line += text.count("\n")
         return result

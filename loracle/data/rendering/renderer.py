@@ -63,9 +63,9 @@ class OverlongRow(NamedTuple):
 
 @dataclass(frozen=True)
 class Fitted(Generic[Row]):
-    """Rendered rows that fit, and what happened to those that did not. examples: the examples of
+    """Rendered rows that fit, and what happened to those that did not.
 
-    `rows`, as rendered: shortened ones with their cuts applied.
+    examples: the examples of `rows`, as rendered: shortened ones with their cuts applied.
     """
 
     examples: list[Example]

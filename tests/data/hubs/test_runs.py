@@ -89,7 +89,7 @@ FAULTS = {
     ),
     "a model that is nowhere": (
         ["hf://org/boxes", "--eval", "hf://org/boxes/test.jsonl", "--model", "org/none"],
-        "no public model of this name",
+        "no public model with this name",
     ),
 }
 

@@ -90,15 +90,15 @@ def test_a_reply_that_melts_into_the_template_is_cut_where_the_model_starts():
     [
         (
             "{% for m in messages %}<|im_start|>{{ m['content'] }}{% endfor %}",
-            "closes the assistant turn with none of the model's end tokens",
+            "does not close the assistant turn with any of the model's end tokens",
         ),
         (
             "{{ messages | length }}{% for m in messages %}{{ m.content }}<|im_end|>{% endfor %}",
-            "renders the prompt differently once it is answered",
+            "renders the prompt differently when it is answered",
         ),
         (
             "{{ raise_exception('roles must alternate') }}",
-            "chat template refuses this row: roles must alternate",
+            "chat template rejects this row: roles must alternate",
         ),
     ],
 )
