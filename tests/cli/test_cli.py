@@ -15,8 +15,7 @@ import pytest
 from loracle import cli
 from loracle.data.reading.dataset import read_examples
 from loracle.data.rendering.renderer import Rendered
-from loracle.experiment import answering
-from loracle.experiment import working
+from loracle.experiment import answering, working
 from loracle.experiment.attempt import attempt_base
 from loracle.model import adapter
 from loracle.report.results import results_schema
