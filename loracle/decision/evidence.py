@@ -26,6 +26,9 @@ from loracle.plan import BASE_NAME
 from loracle.run_folder.folder import RunFolder, TrialFolder
 from loracle.statistics import plain_mean
 
+HARDLY_FALLEN = 0.8
+"""A short training that leaves more of its first loss than this has hardly moved the adapter."""
+
 FloatArray = npt.NDArray[np.float64]
 
 
@@ -79,6 +82,11 @@ class Learning(NamedTuple):
     num_steps: int
     first_loss: float
     last_loss: float
+
+    @property
+    def has_fallen(self) -> bool:
+        """Whether a noticeable part of the loss is gone."""
+        return self.last_loss <= HARDLY_FALLEN * self.first_loss
 
 
 @dataclass(frozen=True)

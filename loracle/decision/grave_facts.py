@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from loracle.decision.evidence import Evidence, SetEvidence
+from loracle.decision.evidence import Evidence, Learning, SetEvidence
 from loracle.decision.reasons import FEW_CLUSTERS
 from loracle.decision.wording import Text, names_text, short_name
 from loracle.metrics import get_metric
@@ -34,8 +34,6 @@ MOSTLY_CUT = 0.5
 """If a larger share of the base's answers is cut, the verdict itself says so."""
 FEW_STEPS = 50
 """With as many steps, a loss that stays high is the data's, not the training's."""
-HARDLY_FALLEN = 0.8
-"""A short training that leaves more of its first loss than this has hardly moved the adapter."""
 
 
 @dataclass(frozen=True)
@@ -167,16 +165,17 @@ def _clean_words(clean: CleanVerdict) -> Text:
 
 
 def _hardly_trained(evidence: Evidence) -> Iterator[GraveFact]:
-    """A comparison of adapters that have not learned their data yet says little about the data."""
-    found = {}
-    for name, trials in evidence.learning.items():
-        hardly = [
-            one
-            for one in trials
-            if one.num_steps < FEW_STEPS and one.last_loss > HARDLY_FALLEN * one.first_loss
-        ]
-        if hardly:
-            found[name] = hardly[0]
+    """A comparison of adapters that have not learned their data yet says little about the data.
+
+    If another candidate learned in as few steps, a loss that stays high is the data's: wrong
+    answers cannot be learned.
+    """
+    trials = [(name, one) for name, found in evidence.learning.items() for one in found]
+    enough = min((one.num_steps for _, one in trials if one.has_fallen), default=FEW_STEPS)
+    found: dict[str, Learning] = {}
+    for name, one in trials:
+        if not one.has_fallen and one.num_steps < min(enough, FEW_STEPS):
+            found.setdefault(name, one)
     if not found:
         return
     english = ", ".join(

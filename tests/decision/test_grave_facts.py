@@ -79,7 +79,7 @@ def test_a_base_cut_on_more_than_half_is_told_of_in_the_list_and_in_the_verdict(
 
 def test_a_short_training_whose_loss_hardly_fell_is_told_of_with_what_to_change():
     learning = {
-        "a": (Learning(6, 3.03, 2.52), Learning(6, 3.0, 1.0)),
+        "a": (Learning(6, 3.03, 2.52), Learning(6, 3.0, 2.9)),
         "b": (Learning(12, 2.44, 0.37),),
     }
     plan = {**PLAN, "training": {"batch_size": 64}}
@@ -88,6 +88,14 @@ def test_a_short_training_whose_loss_hardly_fell_is_told_of_with_what_to_change(
     assert "a from 3.03 to 2.52 in 6 steps." in fact.text.en
     assert "Lower `training.batch_size` (64 now)" in fact.text.en
     assert "a 在 6 步内从 3.03 降到 2.52" in fact.text.zh
+
+
+def test_where_another_candidate_learned_in_as_few_steps_a_high_loss_is_the_datas():
+    wrong = (Learning(15, 2.36, 2.21),)
+    learned = replace(clean_run(), learning={"a": wrong, "b": (Learning(15, 1.6, 0.3),)})
+    assert facts_of(learned) == []
+    longer = replace(clean_run(), learning={"a": wrong, "b": (Learning(16, 1.6, 0.3),)})
+    assert [fact.candidates for fact in facts_of(longer)] == [("a",)]
 
 
 @pytest.mark.parametrize(
