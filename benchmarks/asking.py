@@ -22,6 +22,7 @@ from loracle.generation.types import (
 from loracle.model import adapter
 from loracle.model.base import BaseModel, load_base, load_tokenizer
 from loracle.model.embedded import embedded_model_folder
+from loracle.model.loaded_form import LoadedForm
 
 MAX_NEW_TOKENS = 40
 
@@ -37,7 +38,7 @@ def asking_parser(description: str | None) -> argparse.ArgumentParser:
 def load(dtype: str, adapter_folder: Path | None) -> tuple[BaseModel, Any | None]:
     """The embedded model, and the adapter where a PEFT folder is given."""
     folder = str(embedded_model_folder())
-    base = load_base(folder, folder, load_tokenizer(folder, None, False), dtype=dtype)
+    base = load_base(folder, folder, load_tokenizer(folder, None, False), LoadedForm(dtype))
     return base, adapter.load(base.model, adapter_folder) if adapter_folder else None
 
 

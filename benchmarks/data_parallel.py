@@ -24,6 +24,7 @@ from loracle.experiment.setup import TrainingSet
 from loracle.model import adapter
 from loracle.model.base import BaseModel, base_fingerprint, load_base, load_tokenizer
 from loracle.model.embedded import embedded_model_folder
+from loracle.model.loaded_form import LoadedForm
 from loracle.run_folder.environment import num_cpus
 from loracle.training.loop import AUTO_BUDGET_TOKENS, Following, StepRecord, TrainingSettings, train
 from loracle.training.replicas import Replicas
@@ -51,7 +52,10 @@ def main() -> None:
     before = os.getloadavg()
     folder = str(embedded_model_folder())
     base = load_base(
-        "embedded", folder, load_tokenizer(folder, None, False), dtype=arguments.dtype, device="cpu"
+        "embedded",
+        folder,
+        load_tokenizer(folder, None, False),
+        LoadedForm(arguments.dtype, device="cpu"),
     )
     rows = rendered(base, arguments.rows)
     settings = settings_of(arguments.steps + 1, arguments.batch_size)

@@ -36,6 +36,7 @@ from loracle.forest.trie import Sequences
 from loracle.model import adapter
 from loracle.model.base import BaseModel, input_casting_off, load_base, load_tokenizer
 from loracle.model.embedded import embedded_model_folder
+from loracle.model.loaded_form import LoadedForm
 from loracle.training.loop import AUTO_BUDGET_TOKENS, accumulate_gradient, take
 
 LORA = {"r": 8, "alpha": 16, "dropout": 0.05, "target_modules": "all-linear"}
@@ -70,7 +71,7 @@ def main() -> None:
     arguments = parser.parse_args()
     dtype = precision(arguments.dtype)
     folder = str(embedded_model_folder())
-    base = load_base(folder, folder, load_tokenizer(folder, None, False), dtype=dtype)
+    base = load_base(folder, folder, load_tokenizer(folder, None, False), LoadedForm(dtype))
     data = rendered(base, arguments.rows)
     options: list[object] = ["--model", folder, "--rows", arguments.rows, "--dtype", dtype]
     size = arguments.rows_per_step

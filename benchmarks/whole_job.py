@@ -30,6 +30,7 @@ from turns import (
 
 from loracle.model.base import load_base, load_tokenizer
 from loracle.model.embedded import embedded_model_folder
+from loracle.model.loaded_form import LoadedForm
 from loracle.training.loop import AUTO_BUDGET_TOKENS
 
 _LORACLE = "from loracle.cli import main; main()"
@@ -111,7 +112,7 @@ def our_run(plan: Path, out: Path) -> float:
 def training_floor_seconds(run: Path, dtype: str) -> float:
     """The bare products of all training steps of a run; answering is not in it."""
     folder = str(embedded_model_folder())
-    base = load_base(folder, folder, load_tokenizer(folder, None, False), dtype=dtype)
+    base = load_base(folder, folder, load_tokenizer(folder, None, False), LoadedForm(dtype))
     floor = measured_floor(base.model, AUTO_BUDGET_TOKENS["cpu"])
     num_tokens = sum(
         json.loads(line)["tokens_computed"]

@@ -37,6 +37,10 @@ MAX_KEPT = 100
 Record = TypeVar("Record")
 
 
+_MAX_HASHED_BYTES = 32 << 30
+"""Reading more than this only to know it again is not worth it, and a file may have no end."""
+
+
 @cache
 def program_sha256() -> str:
     """The hash of Loracle's own source: another program may find something else."""
@@ -51,12 +55,12 @@ def program_sha256() -> str:
 def key_of(
     candidates: Sequence[CandidatePlan], evaluations: Sequence[EvaluationPlan]
 ) -> str | None:
-    """The key of a check that counts characters; None if it is too small to be kept, or cannot be
-    made."""
+    """The key of a check that counts characters; None if it is too small to be kept, too large to
+    be hashed first, or cannot be made."""
     entries = [*candidates, *evaluations]
     try:
         sources = [resolve(entry.path, options_of(entry)) for entry in entries]
-        if sum(map(num_bytes_of, sources)) < MIN_STORED_BYTES:
+        if not MIN_STORED_BYTES <= sum(map(num_bytes_of, sources)) <= _MAX_HASHED_BYTES:
             return None
         parts = [
             {

@@ -210,7 +210,7 @@ class _Running:
         adapter.save(adapted, folder / "adapter")
         with writing(folder):
             for name, values in sequences._asdict().items():
-                np.save(folder / f"{name}.npy", values, allow_pickle=False)
+                np.save(folder / f"{name}.npy", values)
         parameters = [[name, list(p.shape)] for name, p in adapter.trainable(adapted)]
         values = {"folder": str(folder), "settings": settings, "parameters": parameters}
         self.tell_all(do="train", **values)

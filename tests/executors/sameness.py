@@ -7,7 +7,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-_TIMES = ("seconds", "training_seconds", "evaluation_seconds")
+_TIMES = ("seconds", "training_seconds", "evaluation_seconds", "peak_memory_bytes")
 # Of DONE and of the files that hold times, what is said of them in other files.
 _HOLD_TIMES = ("steps.jsonl", "trial.json", "training.json")
 

@@ -53,18 +53,18 @@ def before(module: Any, name: str, call: int, action: Callable[[], None]) -> Non
 
 def half_a_file(action: Callable[[], None]) -> None:
     """Act when half of a tensor file of the second checkpoint is written."""
-    write = checkpoint._write_tensors
+    write = checkpoint._write_file
     calls: list[None] = []
 
-    def write_half(path: Path, tensors: Any) -> Any:
+    def write_half(path: Path, data: bytes, final: Path) -> None:
         calls.append(None)
-        if len(calls) == 4:
+        if len(calls) == 5:
             path.write_bytes(b"half of a file")
             action()
             path.unlink()
-        return write(path, tensors)
+        write(path, data, final)
 
-    checkpoint._write_tensors = write_half
+    checkpoint._write_file = write_half
 
 
 MOMENTS: dict[str, Callable[[Callable[[], None]], None]] = {

@@ -25,6 +25,7 @@ from loracle.generation.types import Answer, GenerationSettings, GenerationStati
 from loracle.model import adapter
 from loracle.model.base import BaseModel, load_base, load_tokenizer
 from loracle.model.embedded import embedded_model_folder
+from loracle.model.loaded_form import LoadedForm
 from loracle.model.self_test import run_self_test
 from loracle.training.loop import take
 from tests.generation.test_generate import by_transformers
@@ -51,7 +52,7 @@ SETTINGS = GenerationSettings(
 @pytest.fixture(scope="module")
 def base() -> BaseModel:
     folder = str(embedded_model_folder())
-    return load_base("embedded", folder, load_tokenizer(folder, None, False), dtype="float32")
+    return load_base("embedded", folder, load_tokenizer(folder, None, False), LoadedForm("float32"))
 
 
 def rendered(base: BaseModel, path: Path) -> TrainingSet:

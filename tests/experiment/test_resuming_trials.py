@@ -188,7 +188,7 @@ def test_an_adapter_of_another_template_does_not_answer(stopped, monkeypatch):
     monkeypatch.setattr(learning.adapter, "save", of_another_template)
     results = stopped.go()
     (row,) = [row for row in results["rows"] if row["candidate"] == "a"]
-    assert "another chat_template_sha256" in row["reason"]
+    assert "was trained with a different chat_template_sha256" in row["reason"]
 
 
 def test_a_trial_that_learns_nothing_fails_with_its_reason(stopped):

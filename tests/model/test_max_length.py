@@ -69,7 +69,7 @@ def test_gradient_checkpointing_allows_longer_rows() -> None:
 def test_weights_that_do_not_fit_leave_the_limit_and_are_named() -> None:
     limit = length_limit(8192, SMALL, free(0.2))
     assert limit.tokens == 8192
-    assert "its weights need 0.3 GB, more than 0.2 GB of free memory bear" in limit.reason
+    assert "its weights need 0.3 GB, more than 0.2 GB of free memory allow" in limit.reason
 
 
 def test_what_is_not_known_decides_nothing() -> None:

@@ -198,7 +198,7 @@ def test_weights_that_are_already_quantised_are_not_quantised_otherwise(folder, 
     loaded(folder, "int8").model.save_pretrained(tmp_path)
     tiny.tokenizer().save_pretrained(tmp_path)
     assert loaded(tmp_path, "none").quantization == "int8"
-    with pytest.raises(ModelError, match="already quantised"):
+    with pytest.raises(ModelError, match="quantised already"):
         loaded(tmp_path, "nf4")
 
 

@@ -67,10 +67,10 @@ def test_each_log_gets_its_events_and_all_get_warnings_and_failures(tmp_path: Pa
     run = RunFolder(tmp_path)
     with Reporter(run, QuietView(io.StringIO())) as reporter:
         emit_all(reporter)
-    troubles = LINES[15:17]
-    assert log_lines(run.training_log) == [*LINES[8:11], *troubles]
-    assert log_lines(run.evaluation_log) == [LINES[3], *LINES[11:14], *troubles]
-    assert log_lines(run.pipeline_log) == [*LINES[:10], *LINES[13:15], *troubles, *LINES[17:]]
+    troubles = LINES[16:18]
+    assert log_lines(run.training_log) == [*LINES[9:12], *troubles]
+    assert log_lines(run.evaluation_log) == [LINES[3], *LINES[12:15], *troubles]
+    assert log_lines(run.pipeline_log) == [*LINES[:11], *LINES[14:16], *troubles, *LINES[18:]]
 
 
 def test_a_second_process_appends_to_the_records(tmp_path: Path) -> None:

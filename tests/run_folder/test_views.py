@@ -67,7 +67,7 @@ def test_the_quiet_view_shows_warnings_and_failures_alone() -> None:
     stream = io.StringIO()
     with Reporter(None, QuietView(stream)) as reporter:
         emit_all(reporter)
-    assert stream.getvalue().splitlines() == LINES[15:17]
+    assert stream.getvalue().splitlines() == LINES[16:18]
 
 
 # Bars
@@ -87,7 +87,7 @@ def test_the_bars_show_the_trials_and_the_stage_and_results_stay() -> None:
     output = rich_output(emit_all, clock=itertools.count().__next__)
     assert "1 of 5 trials" in output
     assert "step 14/56 · loss 0.812 · 4,310 tokens/s" in output
-    for kept in (LINES[0], LINES[7], *LINES[13:17], LINES[18]):
+    for kept in (LINES[0], LINES[7], *LINES[14:18], LINES[19]):
         assert f"{kept}\n" in output
 
 

@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 from loracle.model.base import base_fingerprint, load_base
+from loracle.model.loaded_form import LoadedForm
 from loracle.training.loop import Following, StepRecord, train
 from loracle.training.replicas import Replicas
 from tests import tiny
@@ -14,7 +15,7 @@ from tests.training.test_loop import SETTINGS, attached, no_memory_event, rows
 
 if __name__ == "__main__":
     folder = str(tiny.save_model(Path(sys.argv[1])))
-    base = load_base("tiny", folder, tiny.tokenizer(), dtype="float32", device="cpu")
+    base = load_base("tiny", folder, tiny.tokenizer(), LoadedForm("float32", device="cpu"))
     replicas = Replicas(base, base_fingerprint(base.model), 2)
 
     def say(record: StepRecord) -> None:

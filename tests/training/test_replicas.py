@@ -20,6 +20,7 @@ import torch
 from loracle.errors import ModelError, OutOfMemoryError, ReplicaError, TrialError
 from loracle.model import adapter
 from loracle.model.base import BaseModel, base_fingerprint, load_base
+from loracle.model.loaded_form import LoadedForm
 from loracle.run_folder import signals
 from loracle.training import replica_process
 from loracle.training import replicas as replicas_module
@@ -39,7 +40,7 @@ ODD = dataclasses.replace(SETTINGS, batch_size=7, learning_rate=1e-3)
 @pytest.fixture(scope="module")
 def base(tmp_path_factory: pytest.TempPathFactory) -> BaseModel:
     folder = str(tiny.save_model(tmp_path_factory.mktemp("model")))
-    return load_base("tiny", folder, tiny.tokenizer(), dtype="float32", device="cpu")
+    return load_base("tiny", folder, tiny.tokenizer(), LoadedForm("float32", device="cpu"))
 
 
 @pytest.fixture(scope="module")
@@ -273,7 +274,9 @@ def test_replicas_need_a_model_that_can_be_loaded_again_and_a_device_each(base):
     in_memory = dataclasses.replace(base, source=None)
     with pytest.raises(ModelError, match="no other process can load it"):
         Replicas(in_memory, "", 2)
-    spread = dataclasses.replace(base, source=dataclasses.replace(base.source, device_map="auto"))
+    spread = dataclasses.replace(
+        base, source=dataclasses.replace(base.source, form=LoadedForm(device_map="auto"))
+    )
     with pytest.raises(ModelError, match=r"model\.device_map spreads one model"):
         Replicas(spread, "", 2)
     apple = dataclasses.replace(base, device=torch.device("mps"))

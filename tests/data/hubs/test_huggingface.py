@@ -66,7 +66,7 @@ FAULTS = {
     "hf://org/two/x/../../y": "leaves the repository; remove the ..",
     "s3://org/two": "only hf:// and ms:// addresses are supported",
     "hf://org/a--b": "is not a valid repository name",
-    "hf://org/three": "has several configurations; name one, hf://org/three:de say: de, fr",
+    "hf://org/three": "has several configurations; name one, such as hf://org/three:de: de, fr",
     "hf://org/pictures": "no layout that the `datasets` library recognizes",
     "hf://org/script": "is produced by a script, script.py, which Loracle does not run; use the "
     "hub's own conversion, hf://org/script@refs/convert/parquet",
