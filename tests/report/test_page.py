@@ -4,6 +4,7 @@ import base64
 import dataclasses
 import gzip
 import hashlib
+import html
 import json
 import random
 import re
@@ -244,7 +245,7 @@ def test_questions_are_read_from_the_data_file_where_an_older_run_kept_none(own_
 def test_without_the_questions_the_page_says_why(own_run: Path, change: Any, reason: str) -> None:
     (own_run / "questions" / "test.jsonl").unlink()
     change(Path(read_run(own_run).plan["evaluation"][0]["path"]))
-    assert reason in build_page(read_run(own_run)).text
+    assert reason in html.unescape(build_page(read_run(own_run)).text)
 
 
 def test_twenty_thousand_predictions_stay_under_15_megabytes(tmp_path: Path) -> None:
