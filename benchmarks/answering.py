@@ -1,9 +1,10 @@
-"""(b) Answering an evaluation set in fp32, against `generate` in batches and continuous batching.
+"""(b) Answering an evaluation set, against `generate` in batches and continuous batching.
 
     .venv/bin/python benchmarks/answering.py EVAL.json [--adapter DIR] [--turns 4]
 
 The set is cut into runs of whole rows, one a turn. Ours runs as `loracle run` does: with the
-reference answers as drafts and prompt lookup; and once more without either.
+reference answers as drafts and prompt lookup; and once more without either. In float32, unless
+--dtype says otherwise: there the answers of all sides must be equal, or the benchmark fails.
 """
 
 from __future__ import annotations
@@ -17,9 +18,19 @@ from pathlib import Path
 from typing import Any
 
 from asking import answers, asking_parser, load, prompts_of
-from turns import Peer, ratio, write_result
+from floor import measured_floor
+from turns import (
+    Peer,
+    UnequalSidesError,
+    add_dtype,
+    over_floor,
+    precision,
+    ratio,
+    write_result,
+)
 
 from loracle.data.rendering.renderer import RenderedPrompt
+from loracle.generation.types import GenerationStatistics
 from loracle.model.base import BaseModel
 from loracle.model.embedded import embedded_model_folder
 
@@ -30,13 +41,16 @@ def main() -> None:
     parser = asking_parser(__doc__)
     parser.add_argument("--turns", type=int, default=4)
     parser.add_argument("--num-rows", type=int)
+    add_dtype(parser, "float32")
     arguments = parser.parse_args()
-    base, adapted = load("float32", arguments.adapter)
+    dtype = precision(arguments.dtype)
+    base, adapted = load(dtype, arguments.adapter)
     prompts = prompts_of(base, arguments.rows, arguments.num_rows)
     bounds = [round(i * len(prompts) / arguments.turns) for i in range(arguments.turns + 1)]
     seconds: dict[str, list[float]] = {}
     same = {"batches": 0, "continuous": 0}
     options: list[object] = ["--model", embedded_model_folder(), "--rows", arguments.rows]
+    options += ["--dtype", dtype]
     options += ["--adapter", arguments.adapter] if arguments.adapter else []
     out = Path(tempfile.mkdtemp())
     with (
@@ -56,7 +70,9 @@ def main() -> None:
                 answer = peer.ask(f"run {start} {stop}")
                 seconds.setdefault(name, []).append(answer["seconds"])
                 same[name] += equal_answers(out / file, ours)
+            seconds.setdefault("floor", []).append(floor_seconds(base, adapted, part))
             print({name: round(values[-1], 2) for name, values in seconds.items()})
+    require_same(dtype, len(prompts), same)
     figures: dict[str, Any] = {
         "rows_file": arguments.rows.name,
         "adapter": arguments.adapter is not None,
@@ -66,10 +82,11 @@ def main() -> None:
             seconds["batches"], seconds["ours_without_drafts"]
         ),
         "continuous_over_loracle": ratio(seconds["continuous"], seconds["ours"]),
+        "loracle_over_floor": over_floor(seconds["ours"], seconds["floor"]),
         "same_answers_as_generate": same["batches"],
         "same_answers_as_continuous": same["continuous"],
     }
-    write_result(arguments.name, "answering", figures)
+    write_result(arguments.name, "answering", figures, dtype)
 
 
 def warm_up(
@@ -93,6 +110,26 @@ def our_turn(
     found = answers(base, adapted, prompts, batch_size=_BATCH_SIZE, drafts=drafts)
     seconds.setdefault(name, []).append(time.perf_counter() - started)
     return [list(answer.token_ids) for answer in found]
+
+
+def floor_seconds(base: BaseModel, adapted: Any, prompts: Sequence[RenderedPrompt]) -> float:
+    """Of the bare products of our turn: prompts together, then every step of decoding."""
+    counted = GenerationStatistics()
+    answers(base, adapted, prompts, batch_size=_BATCH_SIZE, drafts=True, statistics=counted)
+    prefill = measured_floor(base.model, min(2048, counted.num_prefill_nodes))
+    seconds = prefill.answering_seconds(counted.num_prefill_nodes, len(prompts))
+    if counted.num_decode_steps:
+        together = round(counted.num_decode_tokens / counted.num_decode_steps)
+        decoding = measured_floor(base.model, max(1, together), num_targets=max(1, together))
+        num_tokens = counted.num_decode_tokens
+        seconds += decoding.answering_seconds(num_tokens, num_tokens)
+    return seconds
+
+
+def require_same(dtype: str, num_rows: int, same: dict[str, int]) -> None:
+    """Raises UnequalSidesError if answers differ in float32; bfloat16 has near-ties."""
+    if dtype == "float32" and any(num != num_rows for num in same.values()):
+        raise UnequalSidesError(f"of {num_rows} answers only so many equal the peers': {same}")
 
 
 def equal_answers(path: Path, ours: list[list[int]]) -> int:

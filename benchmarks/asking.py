@@ -12,10 +12,17 @@ from turns import argument_parser
 from loracle.data.reading.dataset import read_examples
 from loracle.data.rendering.renderer import RenderedPrompt, Renderer
 from loracle.generation.generate import generate
-from loracle.generation.types import REFERENCE_SOURCE, Answer, GenerationSettings, Question
+from loracle.generation.types import (
+    REFERENCE_SOURCE,
+    Answer,
+    GenerationSettings,
+    GenerationStatistics,
+    Question,
+)
 from loracle.model import adapter
 from loracle.model.base import BaseModel, load_base, load_tokenizer
 from loracle.model.embedded import embedded_model_folder
+from loracle.model.loaded_form import LoadedForm
 
 MAX_NEW_TOKENS = 40
 
@@ -31,7 +38,7 @@ def asking_parser(description: str | None) -> argparse.ArgumentParser:
 def load(dtype: str, adapter_folder: Path | None) -> tuple[BaseModel, Any | None]:
     """The embedded model, and the adapter where a PEFT folder is given."""
     folder = str(embedded_model_folder())
-    base = load_base(folder, folder, load_tokenizer(folder, None, False), dtype=dtype)
+    base = load_base(folder, folder, load_tokenizer(folder, None, False), LoadedForm(dtype))
     return base, adapter.load(base.model, adapter_folder) if adapter_folder else None
 
 
@@ -48,8 +55,12 @@ def answers(
     *,
     batch_size: int,
     drafts: bool,
+    statistics: GenerationStatistics | None = None,
 ) -> list[Answer]:
-    """Greedy answers; with `drafts` the references and the prompt itself are guessed from."""
+    """Greedy answers; with `drafts` the references and the prompt itself are guessed from.
+
+    statistics: where the work is counted.
+    """
     settings = GenerationSettings(
         max_new_tokens=MAX_NEW_TOKENS,
         repetition_penalty=1.0,
@@ -65,4 +76,5 @@ def answers(
         )
         for prompt in prompts
     ]
-    return [answer for batch in generate(base, adapted, questions, settings) for answer in batch]
+    batches = generate(base, adapted, questions, settings, statistics=statistics)
+    return [answer for batch in batches for answer in batch]

@@ -1,126 +1,169 @@
-"""How long the audit of 100,000 training rows against 10,000 evaluation rows takes, on one core.
+"""What `loracle check` of a training set against 500 evaluation rows takes: time, memory, findings.
 
-    python benchmarks/audit.py [--train 100000] [--evaluation 10000] [--datasketch]
+    python benchmarks/audit.py [--rows 10000 --rows 100000 --rows 1000000] [--reference FOLDER]
 
-The rows are made: passages of about 700 letters with five questions each, words drawn as often as
-words are (Zipf), a part in Chinese, and half of the rows without a passage; every hundredth
-evaluation row is a copy or a paraphrase of a training row, and all of those must be found. The time
-holds reading the JSONL files, the audit of both sets and the leakage, which is `loracle check`
-without a tokenizer. --datasketch also times its MinHash on the same texts, signatures alone.
+The rows are made (audit_rows.py): 1 kB each, five languages. Every measurement is a process of its
+own, started fresh. Peak memory is that of the process and all its children at the same moment,
+looked at 20 times a second (PSS: shared pages count once); `base` is a process that has imported
+the same and done nothing. The hash is of everything that the check found.
+
+--reference: a folder with another version of Loracle, measured in turn with this one; the hashes
+must be equal.
 """
 
 from __future__ import annotations
 
 import argparse
+import hashlib
 import json
 import os
-import random
+import platform
 import resource
+import subprocess
+import sys
 import tempfile
 import time
 from pathlib import Path
+from typing import Any
 
-# Before numpy is loaded: one core means one thread.
-os.environ["OMP_NUM_THREADS"] = os.environ["OPENBLAS_NUM_THREADS"] = "1"
+from audit_rows import write_files
+from turns import ROOT, write_result
 
-from loracle.data_check.datasets import check_files
-
-QUESTIONS_OF_A_PASSAGE = 5
-PLANTED_EVERY = 100
-CHINESE_SHARE = 0.2
-
-
-class Writer:
-    """Makes texts of words that occur as often as real ones."""
-
-    def __init__(self, seed: int) -> None:
-        self._random = random.Random(seed)
-        letters = "etaoinshrdlucmfwypvbgk"
-        lengths = [2, 3, 4, 5, 6, 7, 8, 9]
-        self._words = [
-            "".join(self._random.choices(letters, k=self._random.choice(lengths)))
-            for _ in range(20_000)
-        ]
-        self._weights = [1 / (rank + 3) for rank in range(len(self._words))]
-        self._han = [chr(0x4E00 + self._random.randrange(3500)) for _ in range(3500)]
-
-    def text(self, num_words: int, *, chinese: bool) -> str:
-        if chinese:
-            return "".join(self._random.choices(self._han, self._weights[:3500], k=2 * num_words))
-        return " ".join(self._random.choices(self._words, self._weights, k=num_words))
-
-    def row(self, passage: str, *, chinese: bool) -> dict[str, str]:
-        question = self.text(12, chinese=chinese) + "?"
-        answer = passage[40:60] if passage else self.text(20, chinese=chinese)
-        return {"context": passage, "question": question, "answer": answer or "none"}
-
-    def rows(self, number: int) -> list[dict[str, str]]:
-        found: list[dict[str, str]] = []
-        while len(found) < number:
-            chinese = self._random.random() < CHINESE_SHARE
-            passage = self.text(120, chinese=chinese)
-            found += [self.row(passage, chinese=chinese) for _ in range(QUESTIONS_OF_A_PASSAGE)]
-            alone = [self.text(90, chinese=chinese) for _ in range(QUESTIONS_OF_A_PASSAGE)]
-            found += [
-                {"question": text, "answer": self.text(30, chinese=chinese)} for text in alone
-            ]
-        return found[:number]
-
-
-def plant(evaluation: list[dict[str, str]], train: list[dict[str, str]]) -> int:
-    """Put copies and paraphrases of training rows into the evaluation rows; returns how many."""
-    places = range(0, len(evaluation), PLANTED_EVERY)
-    for number, place in enumerate(places):
-        row = dict(train[(number * 7919) % len(train)])
-        if number % 2 and row.get("context"):
-            words = row["context"].split(" ")
-            words[len(words) // 2] = "paraphrased"
-            row["context"] = " ".join(words)
-        evaluation[place] = row
-    return len(places)
+_SECONDS_BETWEEN_LOOKS = 0.05
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser()
-    parser.add_argument("--train", type=int, default=100_000)
-    parser.add_argument("--evaluation", type=int, default=10_000)
-    parser.add_argument("--datasketch", action="store_true")
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--name", help="of the file under benchmarks/results, without .json")
+    parser.add_argument("--rows", type=int, action="append", help="of the training set")
+    parser.add_argument("--evaluation", type=int, default=500)
+    parser.add_argument("--reference", type=Path, help="a folder with another version")
+    parser.add_argument("--measure", help=argparse.SUPPRESS)
     arguments = parser.parse_args()
-    writer = Writer(1)
-    train, evaluation = writer.rows(arguments.train), writer.rows(arguments.evaluation)
-    num_planted = plant(evaluation, train)
-    num_characters = sum(sum(map(len, row.values())) for row in [*train, *evaluation])
-    with tempfile.TemporaryDirectory() as folder:
-        for name, rows in (("train", train), ("test", evaluation)):
-            text = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
-            (Path(folder) / f"{name}.jsonl").write_text(text, encoding="utf-8")
-        started, processor = time.perf_counter(), time.process_time()
-        checked = check_files([f"{folder}/train.jsonl"], [f"{folder}/test.jsonl"])
-    figures = {
-        "rows": [arguments.train, arguments.evaluation],
-        "characters": num_characters,
-        "wall_seconds": round(time.perf_counter() - started, 1),
-        "processor_seconds": round(time.process_time() - processor, 1),
-        "peak_memory_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024,
-        "planted": num_planted,
-        "leaked_ids": len(checked.leakages[0].leaked_ids),
-        "untried_pairs": checked.leakages[0].num_untried_pairs,
+    if arguments.measure:
+        measure(nothing=arguments.measure == "base")
+        return
+    sizes = arguments.rows or [10_000, 100_000, 1_000_000]
+    figures = {str(size): figures_of(size, arguments) for size in sizes}
+    write_result(arguments.name, "audit", {**surroundings(), "rows": figures})
+
+
+def surroundings() -> dict[str, Any]:
+    """What the figures were measured on."""
+    commit = ["git", "-C", str(ROOT), "rev-parse", "--short", "HEAD"]
+    models = [
+        line.partition(":")[2].strip()
+        for line in Path("/proc/cpuinfo").read_text().splitlines()
+        if line.startswith("model name")
+    ]
+    return {
+        "processor": models[0] if models else platform.processor(),
+        "cores": len(os.sched_getaffinity(0)),
+        "python": platform.python_version(),
+        "commit": subprocess.run(commit, capture_output=True, text=True).stdout.strip(),
+        "load_before": [round(load, 2) for load in os.getloadavg()],
     }
-    if arguments.datasketch:
-        figures["datasketch_signature_seconds"] = datasketch_seconds([*train, *evaluation])
-    print(json.dumps(figures, indent=2))
 
 
-def datasketch_seconds(rows: list[dict[str, str]]) -> float:
-    """What datasketch's MinHash takes for the same texts, extrapolated from a sample of them."""
-    from datasketch import MinHash
+def figures_of(size: int, arguments: argparse.Namespace) -> dict[str, Any]:
+    with tempfile.TemporaryDirectory() as folder:
+        num_bytes = write_files(Path(folder), size, arguments.evaluation)
+        figures: dict[str, Any] = {"megabytes": round(num_bytes / 1e6, 1)}
+        figures |= _with_memory(run(Path(folder), ROOT), ROOT, Path(folder), size)
+        if arguments.reference:
+            tree = arguments.reference.resolve()
+            found = _with_memory(run(Path(folder), tree), tree, Path(folder), size)
+            figures["reference"] = found
+            figures["equal_findings"] = found["findings_sha256"] == figures["findings_sha256"]
+    print(size, json.dumps(figures, indent=2), flush=True)
+    return figures
 
-    texts = [row.get("context") or row["question"] for row in rows[:: max(1, len(rows) // 1000)]]
-    started = time.process_time()
-    for text in texts:
-        sketch = MinHash(num_perm=128)
-        sketch.update_batch([text[i : i + 5].encode() for i in range(len(text) - 4)])
-    return round((time.process_time() - started) * len(rows) / len(texts), 1)
+
+def _with_memory(found: dict[str, Any], tree: Path, folder: Path, size: int) -> dict[str, Any]:
+    base = run(folder, tree, "base")["peak_mb"]
+    beyond = found["peak_mb"] - base
+    return {
+        **found,
+        "base_mb": base,
+        "beyond_base_mb": round(beyond, 1),
+        "beyond_base_bytes_a_row": round(beyond * 2**20 / size),
+    }
+
+
+def run(folder: Path, tree: Path, what: str = "check") -> dict[str, Any]:
+    """Check the folder's files by the Loracle in `tree`, in a process of its own."""
+    environment = {
+        **{name: value for name, value in os.environ.items() if name != "LORACLE_CACHE"},
+        "PYTHONPATH": str(tree),
+        "OMP_NUM_THREADS": "1",
+        "OPENBLAS_NUM_THREADS": "1",
+        # Findings that were kept would be no measurement.
+        "XDG_CACHE_HOME": str(folder / f"cache-{hashlib.md5(str(tree).encode()).hexdigest()}"),
+    }
+    command = [sys.executable, str(Path(__file__).resolve()), "--measure", what]
+    process = subprocess.Popen(
+        command, cwd=folder, env=environment, stdout=subprocess.PIPE, text=True
+    )
+    peak = num_processes = 0
+    while process.poll() is None:
+        sizes = [_pss(pid) for pid in _tree(process.pid)]
+        peak, num_processes = max(peak, sum(sizes)), max(num_processes, len(sizes))
+        time.sleep(_SECONDS_BETWEEN_LOOKS)
+    assert process.stdout is not None
+    if process.returncode:
+        raise SystemExit(f"the measured process ended with status {process.returncode}")
+    found: dict[str, Any] = json.loads(process.stdout.read())
+    return {**found, "peak_mb": round(peak / 1024, 1), "processes": num_processes}
+
+
+def _tree(root: int) -> list[int]:
+    """The process and all below it."""
+    found, waiting = [], [root]
+    while waiting:
+        pid = waiting.pop()
+        found.append(pid)
+        for children in Path(f"/proc/{pid}/task").glob("*/children"):
+            try:
+                waiting += map(int, children.read_text().split())
+            except OSError:
+                continue
+    return found
+
+
+def _pss(pid: int) -> int:
+    """Kibibytes in memory; shared ones by the process's share of them."""
+    try:
+        text = Path(f"/proc/{pid}/smaps_rollup").read_text()
+    except OSError:
+        return 0
+    return next((int(line.split()[1]) for line in text.splitlines() if line.startswith("Pss:")), 0)
+
+
+def measure(*, nothing: bool) -> None:
+    """Check train.jsonl against test.jsonl here, and print what it took."""
+    from loracle.data_check.datasets import check_files
+
+    if nothing:
+        import py3langid
+        import scipy.sparse  # noqa: F401
+
+        py3langid.classify("the model of languages is loaded when it is first used")
+        time.sleep(3 * _SECONDS_BETWEEN_LOOKS)
+        print("{}")
+        return
+    started = time.perf_counter()
+    checked = check_files(["train.jsonl"], ["test.jsonl"])
+    seconds = time.perf_counter() - started
+    found = json.dumps(checked.to_dict(), sort_keys=True).encode()
+    usages = [resource.getrusage(w) for w in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
+    figures = {
+        "wall_seconds": round(seconds, 2),
+        "processor_seconds": round(sum(u.ru_utime + u.ru_stime for u in usages), 2),
+        "num_findings": {f.kind: f.num_rows for f in checked.reports[0].findings},
+        "num_leaked": len(checked.leakages[0].leaked_ids),
+        "findings_sha256": hashlib.sha256(found).hexdigest(),
+    }
+    print(json.dumps(figures))
 
 
 if __name__ == "__main__":

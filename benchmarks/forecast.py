@@ -3,8 +3,8 @@
     .venv/bin/python benchmarks/forecast.py [--sizes small middle 135M] [--lengths 256 512 1024]
 
 Random models of three sizes, three row lengths, with and without gradient checkpointing, in the
-precision that the processor takes. The first step warms up; the second one is timed. The load of
-the machine before and after is written down, for other work slows the steps and not the memory.
+precision that the processor takes. The first step warms up; the second one is timed. Other work
+slows the steps and not the memory: the file's head tells the load.
 """
 
 from __future__ import annotations
@@ -12,7 +12,6 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import json
-import os
 import subprocess
 import sys
 from pathlib import Path
@@ -43,7 +42,6 @@ def main() -> None:
     parser.add_argument("--name", default="forecast")
     arguments = parser.parse_args()
     dtype = str(preferred_dtype(torch.device("cpu"))).removeprefix("torch.")
-    load_before = os.getloadavg()[0]
     rows = [
         compared(size, length, dtype, checkpointing)
         for size in arguments.sizes
@@ -54,13 +52,11 @@ def main() -> None:
         arguments.name,
         "forecast",
         {
-            "dtype": dtype,
-            "load_before": load_before,
-            "load_after": os.getloadavg()[0],
             "largest_memory_error": max(abs(row["memory_ratio"] - 1) for row in rows),
             "largest_time_error": max(abs(row["time_ratio"] - 1) for row in rows),
             "rows": rows,
         },
+        dtype,
     )
 
 

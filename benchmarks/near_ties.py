@@ -39,7 +39,7 @@ def main() -> None:
         "num_rows": len(prompts),
         "answers_that_differ_from_one_at_a_time": changed,
     }
-    write_result(arguments.name, "near_ties", figures)
+    write_result(arguments.name, "near_ties", figures, "bfloat16, float32")
 
 
 def num_different(some: list[Answer], others: list[Answer]) -> int:

@@ -9,17 +9,27 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import platform
 import statistics
 import subprocess
-from datetime import UTC, datetime
-from importlib.metadata import version
+import tempfile
 from pathlib import Path
 from typing import Any, Self
 
-ROOT = Path(__file__).resolve().parent.parent
+from header import ROOT, Start, header
+
 RESULTS = ROOT / "benchmarks" / "results"
-PEER_PYTHON = ROOT / ".venv-peers" / "bin" / "python"
+PEER_PYTHON = Path(
+    os.environ.get("LORACLE_PEER_PYTHON", ROOT / ".venv-peers" / "bin" / "python")
+)  # fmt: skip
+
+_SHOWN_LINES = 15
+
+# Every benchmark imports this module before it works.
+_STARTED = Start.now()
+
+
+class UnequalSidesError(RuntimeError):
+    """The two sides did not do the same work: their ratio would say nothing."""
 
 
 class Peer:
@@ -27,11 +37,13 @@ class Peer:
 
     def __init__(self, script: str, *arguments: object) -> None:
         command = [PEER_PYTHON, ROOT / "benchmarks" / "peers" / script, *arguments]
+        # Told only where the peer fails: progress bars and warnings otherwise.
+        self._said = tempfile.TemporaryFile("w+", errors="replace")  # noqa: SIM115
         self._process = subprocess.Popen(
             [str(part) for part in command],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,
+            stderr=self._said,
             text=True,
         )
         self.ready = self._read()
@@ -46,7 +58,10 @@ class Peer:
         assert self._process.stdout is not None
         line = self._process.stdout.readline()
         if not line:
-            raise RuntimeError(f"the peer ended with status {self._process.wait()}")
+            status = self._process.wait()
+            self._said.seek(0)
+            last = "".join(self._said.readlines()[-_SHOWN_LINES:])
+            raise RuntimeError(f"the peer ended with status {status}; its last words:\n{last}")
         answer: dict[str, Any] = json.loads(line)
         return answer
 
@@ -65,6 +80,25 @@ def argument_parser(description: str | None) -> argparse.ArgumentParser:
     return parser
 
 
+def add_dtype(parser: argparse.ArgumentParser, default: str = "auto") -> None:
+    """--dtype, the precision of both sides; auto is what the processor multiplies natively."""
+    parser.add_argument(
+        "--dtype",
+        default=default,
+        choices=["auto", "float32", "bfloat16"],
+        help=f"of both sides; auto: what the processor multiplies natively (default: {default})",
+    )
+
+
+def precision(dtype: str) -> str:
+    """The name of the precision that --dtype asks for on this processor."""
+    import torch
+
+    from loracle.model.base import chosen_dtype
+
+    return str(chosen_dtype(dtype, torch.device("cpu"))).removeprefix("torch.")
+
+
 def ratio(peer_seconds: list[float], our_seconds: list[float]) -> dict[str, Any]:
     """Turn by turn peer over ours, and the median."""
     turns = [peer / ours for peer, ours in zip(peer_seconds, our_seconds, strict=True)]
@@ -76,16 +110,24 @@ def ratio(peer_seconds: list[float], our_seconds: list[float]) -> dict[str, Any]
     }
 
 
-def write_result(name: str | None, benchmark: str, figures: dict[str, Any]) -> None:
-    """Print the figures, and write them with what they were measured on."""
-    packages = {package: version(package) for package in ("torch", "transformers", "peft", "numpy")}
-    result = {
-        "benchmark": benchmark,
-        "time": datetime.now(UTC).isoformat(timespec="seconds"),
-        "machine": {"cpus": os.cpu_count(), "architecture": platform.machine()},
-        "packages": packages,
-        **figures,
+def over_floor(our_seconds: list[float], floor_seconds: list[float]) -> dict[str, Any]:
+    """Turn by turn our time over that of the bare matrix products, and the median."""
+    turns = [ours / floor for ours, floor in zip(our_seconds, floor_seconds, strict=True)]
+    return {
+        "median": round(statistics.median(turns), 2),
+        "turns": [round(turn, 2) for turn in turns],
+        "floor_seconds": [round(s, 2) for s in floor_seconds],
     }
+
+
+def write_result(
+    name: str | None, benchmark: str, figures: dict[str, Any], dtype: str = "none"
+) -> None:
+    """Print the figures, and write them with what they were measured on.
+
+    dtype: the precision of both sides; none if nothing was multiplied.
+    """
+    result = {**header(benchmark, dtype, _STARTED), **figures}
     text = json.dumps(result, indent=2)
     print(text)
     RESULTS.mkdir(parents=True, exist_ok=True)

@@ -8,17 +8,19 @@
     │   ├── RunFolderError             the run folder belongs to another plan, or is damaged
     │   ├── StorageError               the system refused to read or write a file
     │   └── MissingExtraError          an optional package is not installed
-    └── TrialError                     one trial failed while it ran: recorded, the others go on
+    └── TrialError                     one trial failed while running: recorded, the others continue
+        ├── ReplicaError               a process that shared in a training was lost
         ├── NonFiniteError             loss or gradient is NaN or infinite
         └── OutOfMemoryError           even the smallest micro-batch does not fit
 
-A message says what is wrong, where, what was found, and what to do. Several problems of one
-check travel together in one error: `problems` holds them one by one.
+A message says what is wrong, where, what was found, and what to do. Problems found by one check
+are raised together in one error: `problems` lists them.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 
@@ -49,17 +51,17 @@ class DataError(UserError):
 
 
 class ModelError(UserError):
-    """The model or its tokenizer is missing, or cannot do what is asked."""
+    """The model or its tokenizer is missing, or cannot do what is required."""
 
 
 class RunFolderError(UserError):
-    """The run folder holds another plan, is locked by another process, or is damaged."""
+    """The run folder contains another plan, is locked by another process, or is damaged."""
 
 
 class StorageError(UserError, OSError):
-    """The system refused to read or write a file: the disk is full, it fails, no permission.
+    """The system refused to read or write a file: disk full, disk failure, no permission.
 
-    is_passing: whether the same attempt may succeed later without a change of the plan.
+    is_passing: whether the same attempt may succeed later without a change to the plan.
     """
 
     def __init__(self, problems: str | Sequence[str], *, is_passing: bool = False) -> None:
@@ -79,7 +81,11 @@ class MissingExtraError(UserError):
 
 
 class TrialError(LoracleError):
-    """One trial failed while it ran. It is recorded with its reason and the others go on."""
+    """One trial failed while running. It is recorded with its reason, and the others continue."""
+
+
+class ReplicaError(TrialError):
+    """A process that shared in a training was lost. The same attempt may succeed later."""
 
 
 class NonFiniteError(TrialError):
@@ -87,4 +93,15 @@ class NonFiniteError(TrialError):
 
 
 class OutOfMemoryError(TrialError):
-    """Even the smallest micro-batch does not fit into memory."""
+    """Even the smallest micro-batch does not fit in memory."""
+
+
+@contextmanager
+def reworded(words: Callable[[str], str]) -> Iterator[None]:
+    """Let errors that are raised within, or in a function that this decorates, say it otherwise."""
+    try:
+        yield
+    except UserError as error:
+        raise type(error)([words(problem) for problem in error.problems]) from error
+    except TrialError as error:
+        raise type(error)(words(str(error))) from error

@@ -1,7 +1,7 @@
-"""Files that a kill never spoils.
+"""Files that are never corrupted by a kill.
 
-A file is either rows that are appended one by one, or it is replaced as a whole, never half.
-Whatever the system refuses becomes a StorageError that names the file (storage_errors.py).
+A file either grows row by row or is replaced as a whole, never partly.
+File errors from the system become a StorageError that names the file (storage_errors.py).
 """
 
 from __future__ import annotations
@@ -19,20 +19,20 @@ from typing import Any, NamedTuple, Self
 from loracle.errors import RunFolderError, StorageError
 from loracle.safety.storage_errors import reading, writing
 
-# Files under way. The name is our own, so that remains of a killed process can be removed.
+# Temporary files. The name is our own, so that leftovers of a killed process can be removed.
 UNFINISHED_PREFIX = ".loracle-unfinished-"
 
 
 def sync_file(path: Path) -> None:
-    """Put on disk what was written to a file so far."""
+    """Flush a file's content to disk."""
     with writing(path), path.open("rb") as file:
         os.fsync(file.fileno())
 
 
 def write_atomically(path: Path, data: bytes | str) -> None:
-    """Put `data` (text as UTF-8) at `path`: whoever reads sees the old file or the whole new one.
+    """Write `data` (text as UTF-8) to `path`: readers see the old file or the complete new one.
 
-    Folders above are made. The file is on disk when this returns.
+    Parent folders are created. The file is on disk when this returns.
     """
     content = data.encode() if isinstance(data, str) else data
     with writing(path, needed_bytes=len(content)):
@@ -56,41 +56,50 @@ def write_atomically(path: Path, data: bytes | str) -> None:
 def write_json(path: Path, value: Any) -> None:
     """Write a JSON file atomically, keys in their own order.
 
-    Raises ValueError where the value holds NaN or infinity, which JSON does not have.
+    Raises ValueError if the value contains NaN or infinity, which JSON does not have.
     """
     write_atomically(path, json_bytes(value))
 
 
 def json_bytes(value: Any) -> bytes:
-    """A JSON file's content. Raises ValueError if the value holds NaN or infinity."""
+    """A JSON file's content. Raises ValueError if the value contains NaN or infinity."""
     return _json_bytes(value, indent=2) + b"\n"
 
 
 def write_json_lines(path: Path, rows: Iterable[Mapping[str, Any]]) -> None:
-    """Write a JSONL file atomically. Raises ValueError where a row holds NaN or infinity."""
+    """Write a JSONL file atomically. Raises ValueError if a row contains NaN or infinity."""
     write_atomically(path, json_lines_bytes(rows))
 
 
 def json_lines_bytes(rows: Iterable[Mapping[str, Any]]) -> bytes:
-    """A JSONL file's content. Raises ValueError if a row holds NaN or infinity."""
+    """A JSONL file's content. Raises ValueError if a row contains NaN or infinity."""
     return b"".join(_json_bytes(row, indent=None) + b"\n" for row in rows)
 
 
 def read_json(path: Path) -> Any:
-    """Read a JSON file of the run folder. Raises RunFolderError where it is missing or damaged."""
+    """Read a JSON file of the run folder. Raises RunFolderError if it is missing or damaged."""
     content = _content(path)
     try:
         return json.loads(content)
-    # RecursionError: brackets within brackets without end.
+    # RecursionError: endlessly nested brackets.
     except (ValueError, RecursionError) as error:
         raise RunFolderError(
             f"{path} is not valid JSON ({error}): it was damaged or changed by hand"
         ) from error
 
 
+def json_object_at(path: Path) -> dict[str, Any]:
+    """The JSON object in a file; an empty one if there is no file, or it holds something else."""
+    try:
+        found = read_json(path)
+    except RunFolderError:
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
 def _content(path: Path) -> bytes:
-    """The file's bytes. Raises RunFolderError if there is none, StorageError where it cannot
-    be read."""
+    """The file's bytes. Raises RunFolderError if there is none, StorageError if it cannot be
+    read."""
     try:
         with reading(path):
             return path.read_bytes()
@@ -111,7 +120,7 @@ class JsonLines(NamedTuple):
 def read_json_lines(path: Path, *, allow_torn_end: bool = False) -> JsonLines:
     """Read the rows that a JsonLinesWriter wrote.
 
-    With `allow_torn_end` an incomplete last row is handed back beside the rows, for the caller to
+    With `allow_torn_end` an incomplete last row is returned with the rows, for the caller to
     report. Raises RunFolderError for it otherwise, and for any other damage, with its line.
     """
     *lines, end = _content(path).split(b"\n")
@@ -134,14 +143,14 @@ def read_json_lines(path: Path, *, allow_torn_end: bool = False) -> JsonLines:
 
 
 class AppendedFile:
-    """A file that grows. Each piece is handed to the system before `append` returns, as a whole:
-    of a piece that the system refuses, nothing stays."""
+    """A growing file. Each piece is handed to the system completely before `append` returns:
+    nothing remains of a piece that the system refuses."""
 
     def __init__(self, path: Path, *, resume: bool = True) -> None:
         self._path = path
         with writing(path):
             path.parent.mkdir(parents=True, exist_ok=True)
-            # Unbuffered: what was refused must not be tried again when the file is closed.
+            # Unbuffered: refused data must not be written again when the file is closed.
             self._file = path.open("ab" if resume else "wb", buffering=0)
 
     def append(self, data: bytes) -> None:
@@ -153,13 +162,13 @@ class AppendedFile:
                 while rest:
                     rest = rest[self._file.write(rest) or 0 :]
             except BaseException:
-                # Best effort: what stays is cut off by the next start, as after a kill.
+                # Best effort: any remainder is cut off by the next start, as after a kill.
                 with suppress(OSError):
                     self._file.truncate(end)
                 raise
 
     def close(self) -> None:
-        """Put the file on disk and close it. A second call does nothing."""
+        """Flush the file to disk and close it. A second call does nothing."""
         if not self._file.closed:
             with writing(self._path), self._file:
                 os.fsync(self._file.fileno())
@@ -174,8 +183,8 @@ class AppendedFile:
 class JsonLinesWriter(AppendedFile):
     """Appends rows to a JSONL file, each handed to the system before `write` returns.
 
-    resume: keep the rows that are there, else start again. A last row that a killed writer left
-    incomplete is cut off then; `torn_end` holds it, for the caller to report.
+    resume: keep the existing rows, else start again. An incomplete last row left by a killed
+    writer is then cut off; `torn_end` holds it, for the caller to report.
     """
 
     def __init__(self, path: Path, *, resume: bool = False) -> None:
@@ -184,12 +193,12 @@ class JsonLinesWriter(AppendedFile):
         super().__init__(path, resume=resume)
 
     def write(self, row: Mapping[str, Any]) -> None:
-        """Append one row. Raises ValueError where it holds NaN or infinity."""
+        """Append one row. Raises ValueError if it contains NaN or infinity."""
         self.append(_json_bytes(row, indent=None) + b"\n")
 
 
 class Seal(NamedTuple):
-    """What a file was when it was written: its hash in hex, and its size."""
+    """A file's state when it was written: its hash in hex, and its size."""
 
     sha256: str
     num_bytes: int
@@ -214,7 +223,7 @@ def seal(path: Path, *, sync: bool = False) -> Seal:
 
 
 def sync_folder(folder: Path) -> None:
-    """Put a folder's list of names on disk, without which a rename may be lost with the power."""
+    """Flush a folder's list of names to disk; otherwise a rename may be lost in a power failure."""
     with writing(folder):
         descriptor = os.open(folder, os.O_RDONLY)
         try:
@@ -224,12 +233,12 @@ def sync_folder(folder: Path) -> None:
 
 
 def sealed(record: Mapping[str, Any]) -> dict[str, Any]:
-    """The record with the hash of all its values as `seal`, so that any change to it shows."""
+    """The record with the hash of all its values as `seal`, so that any change is detected."""
     return {**record, "seal": _hash_of_values(record)}
 
 
 def seal_is_whole(record: Mapping[str, Any]) -> bool:
-    """Whether a record that `sealed` made is as it was then."""
+    """Whether a record made by `sealed` is unchanged."""
     rest = {key: value for key, value in record.items() if key != "seal"}
     return record.get("seal") == _hash_of_values(rest)
 
@@ -243,7 +252,7 @@ def _json_bytes(value: Any, indent: int | None) -> bytes:
     try:
         return json.dumps(value, ensure_ascii=False, allow_nan=False, indent=indent).encode()
     except UnicodeEncodeError:
-        # Half of a surrogate pair, which JSON can spell as \ud83d and UTF-8 cannot.
+        # Half of a surrogate pair, which JSON can write as \ud83d but UTF-8 cannot encode.
         return json.dumps(value, ensure_ascii=True, allow_nan=False, indent=indent).encode()
 
 
@@ -256,7 +265,7 @@ def _parsed_row(line: bytes) -> dict[str, Any] | None:
 
 
 def _mend_end(path: Path) -> str | None:
-    """Make the file end with a whole line; return an incomplete row that was cut off."""
+    """Make the file end with a complete line; return the incomplete row that was cut off."""
     with path.open("r+b") as file:
         if file.seek(0, os.SEEK_END) == 0:
             return None

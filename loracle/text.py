@@ -1,43 +1,43 @@
-"""How numbers, times, sizes and names are written for people: in one place, for every reader.
+"""How numbers, times, sizes and names are written for people, in one place.
 
-Plain functions of plain values; of Loracle, only `errors` and `language` stand below this module.
+Plain functions of plain values; this module imports only `errors` and `language` from Loracle.
 """
 
 from __future__ import annotations
 
 import re
 import unicodedata
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Literal
 
 from loracle.language import Language
 
 NOTHING = "–"
-"""Stands where a value is absent."""
+"""Shown if a value is absent."""
 
 # Metrics with a unit of their own; all others are shares, written in points.
 _METRICS_IN_NATS = frozenset({"answer_nll"})
-# Metrics that are written in capitals; all others stand as they are.
+# Metrics that are written in capitals; all others are unchanged.
 _ABBREVIATIONS = frozenset({"em", "f1"})
 
 _SMALLEST_P = 0.001
 
-# Terminal commands, and marks that turn the direction of writing. Tab and new line are harmless.
+# Terminal commands, and marks that change the writing direction. Tab and newline are harmless.
 _CONTROL_CHARACTERS = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
 
 
 def visible(text: str) -> str:
-    """The text with control characters spelled out, so that they command no terminal."""
+    """The text with control characters spelled out, so that they cannot control a terminal."""
     return _CONTROL_CHARACTERS.sub(lambda found: ascii(found[0])[1:-1], text)
 
 
 def metric_name(metric: str) -> str:
-    """EM and F1 in capitals, other metrics as they are called."""
+    """EM and F1 in capitals, other metrics unchanged."""
     return metric.upper() if metric in _ABBREVIATIONS else metric
 
 
 def metric_unit(metric: str) -> Literal["share", "nats"]:
-    """`share`: 0 to 1, written in points. `nats`: written as it is."""
+    """`share`: 0 to 1, written in points. `nats`: written unchanged."""
     return "nats" if metric in _METRICS_IN_NATS else "share"
 
 
@@ -47,7 +47,7 @@ def on_scale(metric: str, value: float) -> float:
 
 
 def shown_score(metric: str, value: float, *, signed: bool = False) -> str:
-    """A mean or lift as people read it: "78.1", and with its sign "+2.0"; nats "1.234"."""
+    """A mean or lift for display: "78.1", and with its sign "+2.0"; nats "1.234"."""
     num_digits = 1 if metric_unit(metric) == "share" else 3
     return f"{on_scale(metric, value):{'+' if signed else ''}.{num_digits}f}"
 
@@ -64,14 +64,14 @@ def shown_difference_zh(metric: str, value: float) -> str:
 
 
 def shown_interval(metric: str, low: float | None, high: float | None) -> str:
-    """An interval, "[70.4, 85.9]"; "[?, ?]" where it is unknown."""
+    """An interval, "[70.4, 85.9]"; "[?, ?]" if it is unknown."""
     if low is None or high is None:
         return "[?, ?]"
     return f"[{shown_score(metric, low)}, {shown_score(metric, high)}]"
 
 
 def p_value(p: float) -> str:
-    """A p-value, two digits that mean something: "0.032", "0.50", "< 0.001"."""
+    """A p-value with two significant digits: "0.032", "0.50", "< 0.001"."""
     if p < _SMALLEST_P:
         return f"< {_SMALLEST_P}"
     return f"{p:.3f}" if p < 0.1 else f"{p:.2f}"
@@ -83,7 +83,7 @@ def p_text(p: float) -> str:
 
 
 def count(value: float | None) -> str:
-    """A count with its thousands apart."""
+    """A count with thousands separators."""
     return NOTHING if value is None else f"{value:,.0f}"
 
 
@@ -92,8 +92,15 @@ def counted(number: int, noun: str) -> str:
     return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"
 
 
+def first_few(names: Sequence[str], most: int) -> str:
+    """The first names, and how many more there are: "a, b and 3 more"."""
+    more = len(names) - most
+    shown = ", ".join(names[:most])
+    return f"{shown} and {more:,} more" if more > 0 else shown
+
+
 def percent(part: float, whole: float) -> str:
-    """A share in percent; nothing of nothing is no share."""
+    """A share in percent; 0 of 0 has no share."""
     return f"{part / whole:.0%}" if whole else NOTHING
 
 
@@ -107,7 +114,7 @@ def clock(seconds: float | None) -> str:
 
 
 def size(num_bytes: float | None) -> str:
-    """A size as people say it: "512 bytes", "1.5 MB", "12.0 GB"."""
+    """A size for display: "512 bytes", "1.5 MB", "12.0 GB"."""
     if num_bytes is None:
         return NOTHING
     if num_bytes < 1000:
@@ -120,9 +127,9 @@ def size(num_bytes: float | None) -> str:
 
 
 def duration(seconds: float, language: Language = "en", *, tenths: bool = True) -> str:
-    """A time as people say it: "4.2 s", "1 min 20 s", "2 h 05 min".
+    """A duration for display: "4.2 s", "1 min 20 s", "2 h 05 min".
 
-    tenths: of a second, in a time under ten.
+    tenths: show tenths of a second below ten seconds.
     """
     second, minute, hour = _TIME_UNITS[language]
     if seconds < 9.95 and tenths:
@@ -143,14 +150,14 @@ _TIME_UNITS: Mapping[Language, tuple[str, str, str]] = {
 
 
 def cell_width(text: str) -> int:
-    """The number of terminal columns that a text takes: two for a Chinese character."""
+    """The number of terminal columns of a text: two for a Chinese character."""
     return sum(map(_width_of, text))
 
 
 def shortened(text: str, width: int) -> str:
-    """The text in at most `width` columns: what is too long loses its middle, "alpaca-…-zh".
+    """The text in at most `width` columns: a long text loses its middle, "alpaca-…-zh".
 
-    Names of one family differ at their ends, so both ends stay.
+    Related names differ at their ends, so both ends are kept.
     """
     if cell_width(text) <= width:
         return text
@@ -182,6 +189,6 @@ _DURATION = re.compile(r"\s*(\d+(?:\.\d+)?)\s*(s|min|h)\s*")
 
 
 def seconds_of(text: str) -> float | None:
-    """What "30 s", "10 min" or "1.5 h" is in seconds; None for any other text."""
+    """ "30 s", "10 min" or "1.5 h" in seconds; None for any other text."""
     found = _DURATION.fullmatch(text)
     return float(found[1]) * _SECONDS_PER_UNIT[found[2]] if found else None

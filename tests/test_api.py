@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import json
+import shutil
 import subprocess
 import sys
 import typing
@@ -12,6 +13,7 @@ from typing import Any
 
 import pandas
 import pytest
+import torch
 
 import loracle
 from tests import tiny
@@ -19,6 +21,7 @@ from tests import tiny
 PUBLIC = [
     "Decision",
     "Judged",
+    "LoadedBase",
     "Run",
     "__version__",
     "check",
@@ -26,6 +29,7 @@ PUBLIC = [
     "decide",
     "errors",
     "open_run",
+    "resume",
     "run",
     "score",
 ]
@@ -50,7 +54,7 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tiny.save_model(tmp_path_factory.mktemp("model"))
 
 
-def tiny_run(data: Path, model: Path, out: Path, **plan: Any) -> loracle.Run:
+def tiny_run(data: Path, model: Path | str, out: Path, **plan: Any) -> loracle.Run:
     return loracle.run(
         [data / "a.jsonl", {"path": str(data / "b.jsonl"), "name": "<b>"}],
         evaluation=data / "test.jsonl",
@@ -112,7 +116,7 @@ def test_every_public_function_and_method_is_typed_and_explained() -> None:
         for name, method in vars(owner).items()
         if not name.startswith("_") and (isinstance(method, property) or inspect.isfunction(method))
     ]
-    assert len(functions) == 6
+    assert len(functions) == 7
     for function in [*functions, *methods]:
         signature = inspect.signature(function)
         assert function.__doc__, function
@@ -162,6 +166,47 @@ def test_the_same_call_resumes_and_an_opened_run_is_the_same(
     assert repr(again) == f"Run({str(run.folder)!r})"
 
 
+def test_a_finished_run_is_resumed_without_a_model_and_a_failed_candidate_on_request(
+    run: loracle.Run, tmp_path: Path
+) -> None:
+    copy = tmp_path / "copy"
+    shutil.copytree(run.folder, copy)
+    program = (
+        f"import sys, loracle\nfound = loracle.resume({str(copy)!r}, progress='quiet')\n"
+        "print(found.was_finished, list(found.notes), 'torch' in sys.modules)"
+    )
+    assert in_new_process(program) == "True [] False\n"
+    (copy / "trials" / "a--s0" / "DONE").unlink()
+    (copy / "trials" / "a--s0" / "training.json").unlink()
+    again = loracle.resume(copy, candidate="a", progress="quiet")
+    assert not again.was_finished
+    assert again.decision == run.decision
+    with pytest.raises(loracle.errors.PlanError, match="the run has: a, <b>"):
+        loracle.resume(copy, candidate="c")
+    assert loracle.open_run(copy).was_finished
+
+
+def test_a_model_that_the_caller_loaded_is_the_base_and_stays_as_it_was(
+    data: Path, model: Path, run: loracle.Run, tmp_path: Path
+) -> None:
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    loaded = AutoModelForCausalLM.from_pretrained(model, dtype="auto")
+    before = {name: tensor.clone() for name, tensor in loaded.state_dict().items()}
+    base = loracle.LoadedBase(loaded, AutoTokenizer.from_pretrained(model))
+    found = tiny_run(data, "mine", tmp_path / "run", base=base)
+    assert found.results["model"]["name"] == "mine"
+    assert not found.was_finished
+    after = loaded.state_dict()
+    assert after.keys() == before.keys()
+    assert all(torch.equal(after[name], tensor) for name, tensor in before.items())
+    done = (found.folder / "trials/a--s0/DONE").read_bytes()
+    tiny_run(data, "mine", found.folder, base=tuple(base))
+    assert (found.folder / "trials/a--s0/DONE").read_bytes() == done
+    with pytest.raises(loracle.errors.RunFolderError, match="a model that a program had loaded"):
+        loracle.resume(found.folder)
+
+
 def test_a_notebook_shows_names_as_text(run: loracle.Run) -> None:
     shown = run._repr_html_()
     assert "<td>&lt;b&gt;</td>" in shown
@@ -176,7 +221,7 @@ def test_a_run_is_decided_by_another_rule_with_a_note(run: loracle.Run) -> None:
     assert len(judged.estimates()) == len(run.estimates())
     other = loracle.decide(run.folder, metric="em", confidence=0.9)
     assert not other.follows_plan
-    assert "proves less" in str(other.note)
+    assert "is weaker evidence" in str(other.note)
     assert loracle.compare(run, run).plan_changes == []
 
 

@@ -10,6 +10,7 @@ import pytest
 from loracle.errors import RunFolderError
 from loracle.files import (
     JsonLinesWriter,
+    json_object_at,
     read_json,
     read_json_lines,
     write_atomically,
@@ -157,3 +158,15 @@ def test_a_kill_in_the_middle_of_a_write_leaves_the_old_file(tmp_path: Path) -> 
     outcome = subprocess.run([sys.executable, "-c", KILLED, str(path)], check=False)
     assert outcome.returncode == 9
     assert path.read_text() == "old"
+
+
+@pytest.mark.parametrize("content", [None, "{", "[1]"])
+def test_a_file_without_a_whole_object_counts_as_an_empty_one(
+    tmp_path: Path, content: str | None
+) -> None:
+    path = tmp_path / "a.json"
+    if content is not None:
+        path.write_text(content)
+    assert json_object_at(path) == {}
+    write_json(path, {"status": "done"})
+    assert json_object_at(path) == {"status": "done"}

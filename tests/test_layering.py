@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import os
 import subprocess
 import sys
@@ -95,3 +96,36 @@ def test_a_light_module_starts_without_the_heavy_packages(module: str) -> None:
     )
     assert outcome.returncode == 0, outcome.stderr
     assert outcome.stdout.split() == []
+
+
+MAX_MODULE_LINES, MAX_FUNCTION_LINES = 400, 60
+
+
+def too_long(root: Path) -> list[str]:
+    """Modules and functions below a folder that are longer than allowed."""
+    found = []
+    for path in sorted(root.rglob("*.py")):
+        text = path.read_text(encoding="utf-8")
+        num_lines = len(text.splitlines())
+        if num_lines > MAX_MODULE_LINES:
+            found.append(f"{path.relative_to(root)}: {num_lines} lines")
+        for node in ast.walk(ast.parse(text)):
+            if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+                length = (node.end_lineno or node.lineno) - node.lineno + 1
+                if length > MAX_FUNCTION_LINES:
+                    found.append(f"{path.relative_to(root)}: {node.name}: {length} lines")
+    return found
+
+
+@pytest.mark.parametrize("folder", ["loracle", "benchmarks"])
+def test_modules_and_functions_are_short(folder: str) -> None:
+    assert too_long(REPOSITORY / folder) == []
+
+
+def test_what_is_too_long_is_found(tmp_path: Path) -> None:
+    line = "    pass\n"
+    body = line * MAX_FUNCTION_LINES
+    (tmp_path / "a.py").write_text(f"def f():\n{body}")
+    (tmp_path / "b.py").write_text("x = 1\n" * (MAX_MODULE_LINES + 1))
+    (tmp_path / "c.py").write_text(f"def g():\n{body.removeprefix(line)}")
+    assert too_long(tmp_path) == ["a.py: f: 61 lines", "b.py: 401 lines"]

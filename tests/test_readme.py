@@ -63,7 +63,7 @@ def test_the_plan_page_has_every_key_at_its_default(tmp_path: Path) -> None:
     defaults = load_plan(candidates=["a.jsonl"], evaluations=["test.jsonl"])
 
     assert shown.keys() == Plan.model_fields.keys()
-    for section in shown.keys() - FILE_SECTIONS - {"seeds", "holdout", "trackers"}:
+    for section in shown.keys() - FILE_SECTIONS - {"seeds", "holdout", "devices", "trackers"}:
         fields = type(getattr(defaults, section)).model_fields
         assert shown[section].keys() == fields.keys(), section
     in_file = loaded(tmp_path, block).model_dump(exclude=FILE_SECTIONS)

@@ -10,6 +10,7 @@ from loracle.text import (
     clock,
     count,
     counted,
+    first_few,
     metric_name,
     metric_unit,
     on_scale,
@@ -79,3 +80,12 @@ def test_a_time_in_a_table_is_written_as_on_a_clock() -> None:
         "1:02:03",
         NOTHING,
     ]
+
+
+@pytest.mark.parametrize(
+    ("num", "expected"),
+    [(0, ""), (1, "n0"), (3, "n0, n1, n2"), (4, "n0, n1, n2 and 1 more")],
+)
+def test_many_names_are_the_first_ones_and_a_count(num: int, expected: str) -> None:
+    assert first_few([f"n{i}" for i in range(num)], 3) == expected
+    assert first_few(["a"] * 2000, 1) == "a and 1,999 more"

@@ -9,24 +9,25 @@ from __future__ import annotations
 import warnings
 from collections.abc import Mapping
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 
 if not __package__:
     import own_folder  # type: ignore[import-not-found]  # noqa: F401
 
+from loracle.errors import reworded
 from loracle.experiment.alone import answer_alone
-from loracle.files import read_json_lines
-from loracle.model import own_layers
-from loracle.plan import data_name
+from loracle.migration.dataset_paths import entry_of
+from loracle.migration.transformers_settings import generation_arguments
+from loracle.model.own_layers import name_of
+from loracle.plan import load_untrained_plan
 from loracle.run_folder.log_files import LogFiles
 from loracle.run_folder.views import choose_view
-from training.arguments import generation_arguments
-from training.plans import entry_of, named_as_here, plan_of
-from training.summary import evaluation_figures, per_cent
+from training.summary import evaluation_figures, head_of, per_cent
 from training.train_module import place_of
+from training.words import in_our_words
 
 
+@reworded(in_our_words)
 def evaluate_model_on_dataset_with_progress(
     model: Any,
     tokenizer: Any,
@@ -47,8 +48,8 @@ def evaluate_model_on_dataset_with_progress(
             what is asked for.
         dataset_index: The place among `total_datasets`, from 1, for the progress display.
         batch_size: Prompts answered together. None takes the recommended one, which is reported.
-        generation_kwargs: The fields of GenerationArguments (arguments.py), by transformers'
-            names: max_new_tokens (40), repetition_penalty (1.1), do_sample, num_beams, ...
+        generation_kwargs: By transformers' names:
+            max_new_tokens (40), repetition_penalty (1.1), do_sample, num_beams, ...
         log_dir: Where evaluation.log and pipeline.log are; the working folder.
 
     Returns:
@@ -62,36 +63,24 @@ def evaluate_model_on_dataset_with_progress(
     """
     generation = generation_arguments(generation_kwargs, batch_size, "batch_size")
     for note in generation.notes:
-        warnings.warn(note, stacklevel=2)
-    name = data_name(str(eval_dataset_path))
-    place = place_of(name, dataset_index, total_datasets)
-    base = own_layers.base_of(own_layers.ready(model))
-    plan = plan_of(
-        {"name": own_layers.name_of(base)},
-        [],
-        [{"name": name, **entry_of(eval_dataset_path)}],
-        generation=generation.plan,
+        # The caller's line is above this function and what rewords its errors.
+        warnings.warn(note, stacklevel=3)
+    place = place_of(eval_dataset_path, dataset_index, total_datasets)
+    plan = load_untrained_plan(
+        evaluations=[entry_of(place.trial, eval_dataset_path)],
+        settings={"model": {"name": name_of(model)}, "generation": generation.plan},
     )
-    has_adapter = own_layers.has_adapter(base)
-    view = LogFiles(choose_view(), Path(log_dir))
-    with named_as_here(), TemporaryDirectory() as out, own_layers.as_it_was(base):
-        frozen = own_layers.frozen(base, tokenizer)
-        label = f"{place.index}/{place.num_trials}"
-        found = answer_alone(plan, Path(out), view, frozen, base if has_adapter else None, label)
-        predictions = read_json_lines(found.folder.predictions(name)).rows
-        scores = read_json_lines(found.folder.scores(name)).rows
+    label = f"{place.index}/{place.num_trials}"
+    found = answer_alone(plan, model, tokenizer, LogFiles(choose_view(), Path(log_dir)), label)
+    rows = zip(found.predictions[place.trial], found.scores[place.trial], strict=True)
     return {
-        "status": "completed",
-        "dataset": name,
-        "dataset_path": str(eval_dataset_path),
-        "dataset_index": dataset_index,
-        "total_datasets": total_datasets,
-        "has_adapter": has_adapter,
-        **evaluation_figures(found.summary, name, found.estimates),
-        "batch_size": plan.generation.batch_size,
+        **head_of(place, dataset_path=eval_dataset_path),
+        "has_adapter": found.has_adapter,
+        **evaluation_figures(found.summary, place.trial, found.estimates),
+        "batch_size": found.batch_size,
         "predictions": [
             {key: row[key] for key in ("id", "prediction", "answers", "finish_reason")}
             | per_cent(score)
-            for row, score in zip(predictions, scores, strict=True)
+            for row, score in rows
         ],
     }

@@ -7,46 +7,39 @@ OUT/training.log · evaluation.log · pipeline.log
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from loracle.data.holdout import hold_out
-from loracle.data_check.datasets import read_datasets
-from loracle.data_check.result import Intake
-from loracle.errors import DataError, PlanError, RunFolderError
+from loracle.data.holdout import rule_in_words
+from loracle.data_check.usable import UsablePart, usable_part
+from loracle.errors import PlanError, reworded
 from loracle.experiment import run as experiment
-from loracle.files import read_json, write_json
-from loracle.plan import Plan
-from loracle.plan.locations import is_hub_location
-from loracle.plan.sections import HoldoutPlan, ModelPlan
+from loracle.experiment.trial import Place
+from loracle.files import json_object_at, write_json
+from loracle.forecast.batch import batch_size_taken
+from loracle.migration.dataset_paths import DatasetPaths, datasets_of, entry_of
+from loracle.migration.transformers_settings import generation_arguments, training_arguments
+from loracle.model.lora_files import peft_settings, read_lora_plan
+from loracle.plan import Plan, load_unmeasured_plan
 from loracle.report.run_record import RunRecord, TrialRecord, read_run
-from loracle.run_folder.log_files import LogFiles
+from loracle.run_folder.log_files import LogFiles, Telling
 from loracle.run_folder.reporter import View
-from training.arguments import (
-    generation_arguments,
-    read_lora_plan,
-    read_lora_settings,
-    training_arguments,
-)
-from training.inputs import DatasetPaths, datasets_of
-from training.plans import entry_of, in_our_words, named_as_here, plan_of
 from training.summary import (
     evaluation_figures,
+    head_of,
     lift_figures,
     per_cent,
     ranking_of,
     training_figures,
 )
+from training.words import in_our_words
 
 RESULTS_VERSION = 2
-HELD_OUT_SHARE = 0.1
-# A passage of few rows may be more than a tenth of them.
-_FEW_ROWS, _SHARES_OF_FEW_ROWS = 1000, (HELD_OUT_SHARE, 0.2, 0.3, 0.4, 0.5)
+_HELD_OUT_SHARES = (0.1, 0.2, 0.3, 0.4, 0.5)
 _TELLING = ("run_started", "trial_finished", "trial_failed", "trial_skipped")
-"""Events after which the JSON file says something new."""
+"""Events at which the JSON file says something new."""
 
 
 @dataclass(frozen=True)
@@ -67,70 +60,39 @@ class Given:
 
     @property
     def output_path(self) -> Path:
-        path = Path(self.result_output_path)
-        if path.is_dir():
-            raise PlanError(f"result_output_path: {path} is a folder; name a file in it")
-        return path
+        return Path(self.result_output_path)
 
+    @reworded(in_our_words)
     def run(self, view: View) -> dict[str, Any]:
         """Run the experiment, or resume it; the JSON file tells how it stands at any time."""
-        with _marked_if_it_fails(self.output_path), named_as_here():
-            return _Pipeline.of(self).run(view)
+        if not isinstance(self.result_output_path, str | Path):
+            raise PlanError(
+                f"result_output_path: found {self.result_output_path!r}; expected a path"
+            )
+        path = self.output_path
+        if path.is_dir():
+            raise PlanError(f"result_output_path: {path} is a folder; name a file in it")
+        try:
+            return _pipeline_of(self).run(view)
+        except Exception as error:
+            # No file of an earlier run may stand as completed after a start that failed.
+            if path.is_file():
+                before, reason = json_object_at(path), in_our_words(str(error))
+                marks = {"status": "failed", "reason": reason, "was": before.get("status")}
+                write_json(path, {**before, **marks})
+            raise
 
 
-@dataclass
+@dataclass(frozen=True)
 class _Pipeline:
-    """The checked arguments.
-
-    failures: by dataset, why it is not in the plan. passages: of every row, by file and line.
-    """
+    """The checked arguments. asked: the plan of all datasets; usable: what of it can be run."""
 
     given: Given
     datasets: list[DatasetPaths]
-    plan: Plan | None
-    failures: dict[str, str]
+    asked: Plan
+    usable: UsablePart
     notes: list[str]
-    passages: dict[tuple[str, int], int]
     steps_between_lines: int
-
-    @classmethod
-    def of(cls, given: Given) -> _Pipeline:
-        """Check the arguments and read the files; one that cannot be read fails alone."""
-        arguments = training_arguments(given.training_args)
-        if arguments.output_dir is not None:
-            raise PlanError(
-                "training_args.output_dir: a pipeline keeps its run beside result_output_path; "
-                "leave it out"
-            )
-        generation = generation_arguments(
-            given.evaluation_generation_kwargs, given.evaluation_batch_size, "evaluation_batch_size"
-        )
-        datasets = datasets_of(given.dataset_paths)
-        sections = {
-            "lora": read_lora_plan(given.lora_config_dir, given.config_name),
-            "training": arguments.plan(),
-            "generation": generation.plan,
-            "seeds": [arguments.seed],
-            "trackers": arguments.trackers,
-        }
-        model = _model_section(given, arguments.dtype)
-        found = _read(_plan(model, datasets, sections))
-        failures = _unreadable(datasets, found)
-        left = [dataset for dataset in datasets if dataset.name not in failures]
-        plan = _plan(model, left, sections) if left else None
-        if plan is not None and plan.held_out is not None:
-            found = [one for one in found if one.name not in failures]
-            plan = plan.model_copy(update={"holdout": _holdout_that_fits(plan.held_out, found)})
-        rows = [row for one in found for row in one.examples if row.context is not None]
-        return cls(
-            given,
-            datasets,
-            plan,
-            failures,
-            generation.notes,
-            {(row.file, row.line): hash(row.context) for row in rows},
-            arguments.logging_steps,
-        )
 
     @property
     def root(self) -> Path:
@@ -139,13 +101,14 @@ class _Pipeline:
 
     def run(self, view: View) -> dict[str, Any]:
         folder = Path(self.given.log_dir or self.given.output_path.parent)
-        logged = LogFiles(_Telling(view, self._write), folder, self.steps_between_lines)
+        telling = Telling(view, _TELLING, self._write)
+        logged = LogFiles(telling, folder, self.steps_between_lines)
         for note in self.notes:
             logged.show("warning", {"message": note}, f"warning: {note}")
-        if self.plan is None:
+        if self.usable.plan is None:
             return self._write("failed")
         try:
-            experiment.run(self.plan, self.root, logged)
+            experiment.run(self.usable.plan, self.root, logged)
         except KeyboardInterrupt:
             self._write("interrupted")
             raise
@@ -158,9 +121,8 @@ class _Pipeline:
         return results
 
     def _results(self, status: str | None) -> dict[str, Any]:
-        plan = self.plan
-        record = read_run(self.root, unfinished=True) if plan is not None else None
-        found = record.results if record is not None and status is None else None
+        record = read_run(self.root, unfinished=True) if self.usable.plan else None
+        plan, found = self.asked, record.results if record is not None and status is None else None
         entries = [self._entry(i, dataset, record) for i, dataset in enumerate(self.datasets, 1)]
         entries = [entry for entry in entries if entry["status"] != "waiting"]
         num_completed = sum(entry["status"] == "completed" for entry in entries)
@@ -168,119 +130,97 @@ class _Pipeline:
         if 0 < num_completed < len(self.datasets):
             ended = "completed_with_failures"
         best = found["decisions"][0] if found is not None else None
-        settings = read_lora_settings(self.given.lora_config_dir, self.given.config_name)
         return {
             "version": RESULTS_VERSION,
             "status": status or ended,
             "run_folder": str(self.root),
             "model_path": str(self.given.model_path),
-            "lora_config": {"name": self.given.config_name, **settings},
-            "training": {"seed": plan.seeds[0], **plan.training.model_dump()} if plan else None,
-            "generation": plan.generation.model_dump() if plan else None,
+            "lora_config": {"name": self.given.config_name, **peft_settings(plan.lora)},
+            "training": {"seed": plan.seeds[0], **plan.training.model_dump()},
+            "generation": plan.generation.model_dump(),
             "datasets": entries,
             "summary": {
                 "num_datasets": len(self.datasets),
                 "num_completed": num_completed,
-                "num_failed": sum(entry["status"] == "failed" for entry in entries),
+                "num_failed": len(entries) - num_completed,
                 "ranking": ranking_of(entries),
                 "best_dataset": best and best["winner"],
                 "reason": best["sentence"]["en"] if best else "nothing is decided yet",
-                "seconds": _seconds(record),
+                "seconds": record.seconds if record else 0,
             },
             "decision": best,
         }
 
     def _entry(self, index: int, dataset: DatasetPaths, record: RunRecord | None) -> dict[str, Any]:
         """How one dataset stands: waiting, failed with its reason, or completed."""
-        head = {
-            "dataset": dataset.name,
-            "dataset_index": index,
-            "total_datasets": len(self.datasets),
-            "status": "failed",
-            "train_path": str(dataset.train_path),
-        }
-        if dataset.name in self.failures:
-            return {**head, "reason": in_our_words(self.failures[dataset.name])}
         trials = {trial.candidate: trial for trial in record.trials} if record else {}
-        trial = trials.get(dataset.name)
-        if trial is not None and trial.is_done:
-            return {**head, "status": "completed", **self._figures(dataset, trial, record)}
-        if trial is not None and trial.folder.failed.is_file():
-            return {**head, "reason": in_our_words(read_json(trial.folder.failed)["reason"])}
-        return {**head, "status": "waiting"}
+        trial, reason = trials.get(dataset.name), self.usable.failures.get(dataset.name)
+        rest: dict[str, Any] = {}
+        if record is not None and trial is not None and trial.is_done:
+            rest = self._figures(dataset, trial, record)
+        elif reason := reason or (trial.folder.failure() if trial else None):
+            rest = {"reason": in_our_words(reason)}
+        status = "failed" if reason else "completed" if rest else "waiting"
+        place = Place(dataset.name, index, len(self.datasets))
+        return {**head_of(place, status, train_path=dataset.train_path), **rest}
 
     def _figures(
-        self, dataset: DatasetPaths, trial: TrialRecord, record: RunRecord | None
+        self, dataset: DatasetPaths, trial: TrialRecord, record: RunRecord
     ) -> dict[str, Any]:
-        assert self.plan is not None
-        assert record is not None
-        assert trial.training is not None
+        assert trial.training is not None, "a trial has a seed"
         base, results = record.trials[0].summary, record.results or {}
         asked = dataset.evaluation_name or next(iter(trial.summary.evaluations))
         scores = evaluation_figures(trial.summary, asked, results.get("estimates", []))
-        training = training_figures(trial.training, trial.steps, self.plan.training.batch_size)
+        held = (record.check or {}).get("holdout")
+        source = {"source": "file", "path": str(dataset.evaluation_path or "of other datasets")}
+        if held is not None:
+            source = {"source": "held_out", "path": str(dataset.train_path)}
+            source |= {"share": held["share"], "seed": held["seed"], "rule": rule_in_words(held)}
         return {
             "evaluation": {
                 "name": asked,
                 "num_examples": scores["num_examples"],
-                "batch_size": self.plan.generation.batch_size,
-                **self._asked(dataset, record),
+                "batch_size": batch_size_taken(self.asked.generation.batch_size, self.root),
+                **source,
             },
             "base": per_cent(base.evaluations[asked].means),
             "scores": scores,
             "lift": lift_figures(trial.summary, base, asked, results.get("comparisons", [])),
-            "training": training,
+            "training": training_figures(
+                trial.training, trial.steps, self.asked.training.batch_size
+            ),
             "adapter_path": str(trial.folder.adapter),
             "predictions_path": str(trial.folder.predictions(asked)),
             "scores_path": str(trial.folder.scores(asked)),
         }
 
-    def _asked(self, dataset: DatasetPaths, record: RunRecord) -> dict[str, Any]:
-        """Which rows are asked."""
-        assert self.plan is not None
-        if (holdout := self.plan.held_out) is None:
-            return {"source": "file", "path": str(dataset.evaluation_path or "of other datasets")}
-        return {
-            "source": "held_out",
-            "path": str(dataset.train_path),
-            "share": holdout.share,
-            "seed": holdout.seed,
-            "rule": _held_out_rule(self.passages, record),
-        }
 
-
-class _Telling:
-    """A view that also has the JSON file written whenever a dataset ends."""
-
-    def __init__(self, view: View, write: Any) -> None:
-        self._view, self._write = view, write
-        self.close = view.close
-
-    def show(self, kind: str, fields: Mapping[str, Any], line: str) -> None:
-        if kind in _TELLING:
-            self._write()
-        self._view.show(kind, fields, line)
-
-
-def _plan(
-    model: dict[str, Any], datasets: Sequence[DatasetPaths], sections: Mapping[str, Any]
-) -> Plan:
-    """Every dataset is measured on every evaluation file; without any, rows are held out."""
-    named = {one.evaluation_name: one.evaluation_path for one in datasets if one.evaluation_path}
-    return plan_of(
-        model,
-        [
-            {
-                "name": one.name,
-                **entry_of(one.train_path),
-                **({"split": one.split} if one.split else {}),
-            }
-            for one in datasets
-        ],
-        [{"name": name, **entry_of(path)} for name, path in named.items()],
-        holdout=None if named else {"share": HELD_OUT_SHARE},
-        **sections,
+def _pipeline_of(given: Given) -> _Pipeline:
+    """Check the arguments and read the files; one that cannot be read fails alone."""
+    arguments = training_arguments(given.training_args)
+    if arguments.output_dir is not None:
+        raise PlanError(
+            "training_args.output_dir: a pipeline keeps its run beside result_output_path; "
+            "leave it out"
+        )
+    generation = generation_arguments(
+        given.evaluation_generation_kwargs, given.evaluation_batch_size, "evaluation_batch_size"
     )
+    datasets = datasets_of(given.dataset_paths)
+    asked = {one.evaluation_name: one.evaluation_path for one in datasets if one.evaluation_path}
+    plan = load_unmeasured_plan(
+        candidates=[entry_of(one.name, one.train_path, one.split) for one in datasets],
+        evaluations=[entry_of(name or "", path) for name, path in asked.items()],
+        settings={
+            "model": _model_section(given, arguments.dtype),
+            "lora": read_lora_plan(given.lora_config_dir, given.config_name),
+            "generation": generation.plan,
+            **arguments.sections(),
+        },
+    )
+    evaluations = {one.name: one.evaluation_name for one in datasets}
+    usable = usable_part(plan, evaluations, _HELD_OUT_SHARES)
+    return _Pipeline(given, datasets, plan, usable, generation.notes, arguments.logging_steps)
 
 
 def _model_section(given: Given, dtype: str | None) -> dict[str, Any]:
@@ -291,78 +231,4 @@ def _model_section(given: Given, dtype: str | None) -> dict[str, Any]:
         )
     asked = {"quantization": given.quantization, "device_map": given.device_map, "dtype": dtype}
     asked = {key: value for key, value in asked.items() if value is not None}
-    if missing := [key for key in asked if key not in ModelPlan.model_fields]:
-        raise PlanError([f"{key}: this version of Loracle has no such setting" for key in missing])
     return {"name": str(given.model_path), **asked}
-
-
-def _read(plan: Plan) -> list[Intake]:
-    """The files of a plan that lie on this machine; those of a hub are read by the run itself."""
-    return read_datasets(
-        [entry for entry in plan.candidates if not is_hub_location(entry.path)],
-        [entry for entry in plan.evaluation if not is_hub_location(entry.path)],
-    )
-
-
-def _unreadable(datasets: Sequence[DatasetPaths], found: Sequence[Intake]) -> dict[str, str]:
-    """By dataset, why one of its files cannot be read."""
-    reasons = {(one.kind, one.name): "; ".join(one.error) for one in found if one.error}
-    failures = {
-        dataset.name: reasons.get(("candidate", dataset.name))
-        or reasons.get(("evaluation", dataset.evaluation_name or ""))
-        for dataset in datasets
-    }
-    return {name: reason for name, reason in failures.items() if reason}
-
-
-def _holdout_that_fits(settings: HoldoutPlan, found: Sequence[Intake]) -> HoldoutPlan:
-    """The smallest share by which few rows can be split; else the plan's."""
-    rows = {one.name: one.examples for one in found}
-    for share in _SHARES_OF_FEW_ROWS if sum(map(len, rows.values())) <= _FEW_ROWS else ():
-        try:
-            hold_out(rows, share, settings.seed)
-        except DataError:
-            continue
-        return settings.model_copy(update={"share": share})
-    return settings
-
-
-def _held_out_rule(passages: Mapping[tuple[str, int], int], record: RunRecord) -> str:
-    """What is kept apart, and what was found not to be. passages: by the file and line of a row."""
-    held = (record.check or {}).get("holdout") or {}
-    asked = [
-        r for question in held["questions"] for rows in question["rows"].values() for r in rows
-    ]
-    places = {(row["file"], row["line"]) for row in asked} & passages.keys()
-    trained = {text for place, text in passages.items() if place not in places}
-    num_known = sum(passages[place] in trained for place in places)
-    known = f"{num_known} of the rows asked are about a passage that is trained on as well (it is "
-    known += "too short to count, or all rows share it)"
-    return (
-        "rows that share a passage, or ask the same, stay together: "
-        f"{held['num_held_groups']} of {held['num_groups']} such groups are asked; "
-        + (known if num_known else "no passage asked about is trained on")
-    )
-
-
-def _seconds(record: RunRecord | None) -> float:
-    """The time of everything that is finished, whenever it ran."""
-    done = [trial.summary for trial in record.finished_trials()] if record else []
-    trained = sum(one.training.seconds for one in done if one.training)
-    return trained + sum(one.evaluation_seconds for one in done)
-
-
-@contextmanager
-def _marked_if_it_fails(path: Path) -> Iterator[None]:
-    """Let no file of an earlier run stand as completed after a start that failed."""
-    try:
-        yield
-    except Exception as error:
-        if path.is_file():
-            try:
-                before = dict(read_json(path))
-            except RunFolderError:
-                before = {}
-            marks = {"status": "failed", "reason": str(error), "was": before.get("status")}
-            write_json(path, {**before, **marks})
-        raise

@@ -8,15 +8,19 @@ run_training_evaluation_pipeline(
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import functools
+import inspect
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, ParamSpec
 
 if not __package__:
     import own_folder  # type: ignore[import-not-found]  # noqa: F401
 
 from loracle.run_folder.views import PlainView, choose_view
 from training.pipeline import Given
+
+P = ParamSpec("P")
 
 
 def run_training_evaluation_pipeline(
@@ -68,19 +72,17 @@ def run_training_evaluation_pipeline(
     return Given(**locals()).run(PlainView())
 
 
-def run_pipeline_with_progress(
-    dataset_paths: Sequence[Any] | str | Path,
-    model_path: str | Path,
-    lora_config_dir: str | Path,
-    config_name: str,
-    result_output_path: str | Path,
-    training_args: Mapping[str, Any] | None = None,
-    evaluation_batch_size: int | None = None,
-    evaluation_generation_kwargs: Mapping[str, Any] | None = None,
-    *,
-    log_dir: str | Path | None = None,
-    quantization: str | None = None,
-    device_map: Any = None,
-) -> dict[str, Any]:
-    """The same as run_training_evaluation_pipeline, with live bars on a terminal."""
-    return Given(**locals()).run(choose_view())
+def _with_bars(plain: Callable[P, dict[str, Any]]) -> Callable[P, dict[str, Any]]:
+    """A function of the same arguments, with live bars on a terminal."""
+
+    @functools.wraps(plain, assigned=("__module__",))
+    def run_pipeline_with_progress(*arguments: P.args, **named: P.kwargs) -> dict[str, Any]:
+        """The same as run_training_evaluation_pipeline, with live bars on a terminal."""
+        bound = inspect.signature(plain).bind(*arguments, **named)
+        bound.apply_defaults()
+        return Given(**bound.arguments).run(choose_view())
+
+    return run_pipeline_with_progress
+
+
+run_pipeline_with_progress = _with_bars(run_training_evaluation_pipeline)

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from loracle.run_folder.trial_record import TrainingOutcome, TrialSummary
+from loracle.experiment.trial import Place
+from loracle.run_folder.trial_record import TrainingOutcome, TrialSummary, training_record
 
 _SHOWN = {"exact_match": "em", "em": "em", "f1": "f1"}
 """The keys of scores, and the metrics they show."""
@@ -16,25 +17,29 @@ def per_cent(means: Mapping[str, float]) -> dict[str, float]:
     return {key: 100.0 * means[metric] for key, metric in _SHOWN.items()}
 
 
+def head_of(place: Place, status: str = "completed", **paths: object) -> dict[str, Any]:
+    """What every result begins with."""
+    return {
+        "status": status,
+        "dataset": place.trial,
+        "dataset_index": place.index,
+        "total_datasets": place.num_trials,
+        **{name: str(path) for name, path in paths.items()},
+    }
+
+
 def training_figures(
     outcome: TrainingOutcome, steps: Sequence[Mapping[str, Any]], batch_size: int
 ) -> dict[str, Any]:
     """What one training took. steps: the rows of steps.jsonl."""
-    seconds = outcome.seconds
     # An epoch's last batch may be smaller, so examples are counted by epochs and not by batches.
     num_trained = steps[-1]["epoch"] * outcome.num_examples
     return {
-        "num_examples": outcome.num_examples,
-        "num_steps": outcome.num_steps,
+        **training_record(outcome),
         "batch_size": batch_size,
-        "supervised_tokens": outcome.num_supervised_tokens,
-        "tokens_read": outcome.num_tokens_read,
-        "tokens_computed": outcome.num_tokens_computed,
-        "final_loss": outcome.final_loss,
         "losses": [step["loss"] for step in steps],
-        "training_seconds": seconds,
-        "steps_per_second": outcome.num_steps / seconds,
-        "examples_per_second": num_trained / seconds,
+        "steps_per_second": outcome.num_steps / outcome.seconds,
+        "examples_per_second": num_trained / outcome.seconds,
     }
 
 
@@ -43,12 +48,11 @@ def evaluation_figures(
 ) -> dict[str, Any]:
     """What one evaluation set gave. estimates: those of results.json; none without intervals."""
     found = summary.evaluations[evaluation]
-    num_examples = sum(found.finish_reasons.values())
     num_answered = sum(sum(one.finish_reasons.values()) for one in summary.evaluations.values())
     return {
         **per_cent(found.means),
-        "intervals": _intervals(estimates, evaluation, summary.candidate),
-        "num_examples": num_examples,
+        "intervals": _intervals(estimates, evaluation, {"candidate": summary.candidate}),
+        "num_examples": sum(found.finish_reasons.values()),
         "finish_reasons": dict(found.finish_reasons),
         "scripts": dict(found.scripts),
         "evaluation_seconds": summary.evaluation_seconds,
@@ -57,17 +61,15 @@ def evaluation_figures(
 
 
 def lift_figures(
-    summary: TrialSummary,
+    own: TrialSummary,
     base: TrialSummary,
     evaluation: str,
     comparisons: Iterable[Mapping[str, Any]],
 ) -> dict[str, Any]:
     """What a training gained over the base. comparisons: those of results.json."""
-    own, before = summary.evaluations[evaluation].means, base.evaluations[evaluation].means
-    with_base = [one for one in comparisons if one["b"] == base.candidate]
-    known = [{**one, "candidate": one["a"]} for one in with_base]
-    lift = {key: per_cent(own)[key] - per_cent(before)[key] for key in _SHOWN}
-    return {**lift, "intervals": _intervals(known, evaluation, summary.candidate)}
+    after, before = (per_cent(one.evaluations[evaluation].means) for one in (own, base))
+    known = _intervals(comparisons, evaluation, {"a": own.candidate, "b": base.candidate})
+    return {**{key: after[key] - before[key] for key in _SHOWN}, "intervals": known}
 
 
 def ranking_of(entries: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
@@ -76,9 +78,7 @@ def ranking_of(entries: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
     return [
         {
             "dataset": entry["dataset"],
-            "exact_match": entry["scores"]["exact_match"],
-            "em": entry["scores"]["em"],
-            "f1": entry["scores"]["f1"],
+            **{key: entry["scores"][key] for key in _SHOWN},
             "lift_f1": entry["lift"]["f1"],
         }
         for entry in sorted(completed, key=lambda entry: -entry["lift"]["f1"])
@@ -86,14 +86,12 @@ def ranking_of(entries: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
 
 
 def _intervals(
-    found: Iterable[Mapping[str, Any]], evaluation: str, candidate: str
+    found: Iterable[Mapping[str, Any]], evaluation: str, of: Mapping[str, str]
 ) -> dict[str, list[float]]:
     return {
         key: [100.0 * one["low"], 100.0 * one["high"]]
         for one in found
         for key, metric in _SHOWN.items()
-        if one["metric"] == metric
-        and one["evaluation"] == evaluation
-        and one["candidate"] == candidate
+        if {**of, "metric": metric, "evaluation": evaluation}.items() <= one.items()
         and one["low"] is not None
     }

@@ -33,7 +33,7 @@ from loracle.data.hubs.fetching import fetch_plan_model  # noqa: E402
 from loracle.errors import LoracleError, UserError  # noqa: E402
 from loracle.experiment.setup import load_model  # noqa: E402
 from loracle.model.base import BaseModel  # noqa: E402
-from loracle.plan import load_plan  # noqa: E402
+from loracle.plan import load_unmeasured_plan  # noqa: E402
 from training.evaluate_module import evaluate_model_on_dataset_with_progress  # noqa: E402
 from training.pipeline_module import run_pipeline_with_progress  # noqa: E402
 from training.train_module import train_model_on_dataset_with_progress  # noqa: E402
@@ -82,7 +82,7 @@ class Bench:
 
 def loaded(name: str) -> BaseModel:
     """The model of that name, as the pipeline loads it. Raises ModelError."""
-    plan = load_plan(candidates=["unused.jsonl"], model=name, evaluation_optional=True)
+    plan = load_unmeasured_plan(candidates=["unused.jsonl"], model=name)
     fetched = fetch_plan_model(plan.model, None)
     return load_model(plan, fetched.folder if fetched else None)
 

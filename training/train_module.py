@@ -11,27 +11,27 @@ trained["model"].save_pretrained("adapters/a")
 from __future__ import annotations
 
 from collections.abc import Mapping
-from contextlib import ExitStack
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 
 if not __package__:
     import own_folder  # type: ignore[import-not-found]  # noqa: F401
 
-from loracle.errors import PlanError
+from loracle.errors import PlanError, reworded
 from loracle.experiment.alone import train_alone
 from loracle.experiment.trial import Place
-from loracle.files import read_json_lines
-from loracle.model import own_layers
-from loracle.plan import data_name
+from loracle.migration.dataset_paths import entry_of, name_of_path
+from loracle.migration.transformers_settings import training_arguments
+from loracle.model.lora_files import read_lora_plan
+from loracle.model.own_layers import name_of
+from loracle.plan import load_unmeasured_plan
 from loracle.run_folder.log_files import LogFiles
 from loracle.run_folder.views import choose_view
-from training.arguments import TrainingArguments, read_lora_plan, training_arguments
-from training.plans import entry_of, named_as_here, plan_of
-from training.summary import training_figures
+from training.summary import head_of, training_figures
+from training.words import in_our_words
 
 
+@reworded(in_our_words)
 def train_model_on_dataset_with_progress(
     model: Any,
     tokenizer: Any,
@@ -46,85 +46,59 @@ def train_model_on_dataset_with_progress(
 ) -> dict[str, Any]:
     """Train a fresh adapter on the dataset, with live progress on the standard error stream.
 
-    Every training starts from the same frozen base: an adapter that is on the model is taken off
-    first. Each result owns its adapter: an earlier result still answers, and is saved, with its
-    own weights. The base that was passed answers with the newest.
+    It starts from the frozen base, without an adapter that is on it. Each result owns its adapter:
+    an earlier one still answers, and is saved, with its own weights.
 
     Args:
         model: The base, or a PeftModel, such as an earlier training's.
         train_dataset_path: A file or a hub's dataset, as `loracle run` takes it; `PATH#SPLIT`.
-        lora_config_dir: The folder of `config_name`.json: r, lora_alpha, lora_dropout,
-            target_modules, bias, and any other field of peft.LoraConfig.
+        lora_config_dir: The folder of `config_name`.json, with fields of peft.LoraConfig.
         dataset_index: The place among `total_datasets`, from 1, for the progress display.
-        training_args: The fields of TrainingArguments (arguments.py), by transformers' names.
+        training_args: By transformers' names (loracle/migration/transformers_settings.py).
         log_dir: Where training.log and pipeline.log are; the working folder.
 
     Returns:
         status ("completed"), model (the PeftModel), dataset, dataset_path, dataset_index,
         total_datasets, lora_config, num_examples, num_steps, batch_size, supervised_tokens,
-        tokens_read, tokens_computed, final_loss and losses (one a step, nats a token),
-        training_seconds, steps_per_second, examples_per_second, batching ("forest" or "padded")
-        with batching_reason, adapter_path (None without output_dir).
+        tokens_read, tokens_computed, final_loss, losses (one a step, nats a token),
+        training_seconds, steps_per_second, examples_per_second, batching ("forest" or "padded"),
+        batching_reason, adapter_path (None without output_dir).
 
     Raises:
         PlanError, DataError, ModelError, RunFolderError: what was given cannot be used.
-        TrialError: the training failed; the base is as it was before.
+        TrialError: the training failed. The base is as it was.
     """
     arguments = training_arguments(training_args)
-    name = data_name(str(train_dataset_path))
-    place = place_of(name, dataset_index, total_datasets)
-    base = own_layers.base_of(model)
-    plan = plan_of(
-        {"name": own_layers.name_of(base)},
-        [{"name": name, **entry_of(train_dataset_path)}],
-        [],
-        lora=read_lora_plan(lora_config_dir, config_name),
-        training=arguments.plan(),
-        seeds=[arguments.seed],
+    place = place_of(train_dataset_path, dataset_index, total_datasets)
+    plan = load_unmeasured_plan(
+        candidates=[entry_of(place.trial, train_dataset_path)],
+        settings={
+            "model": {"name": name_of(model)},
+            "lora": read_lora_plan(lora_config_dir, config_name),
+            **arguments.sections(),
+        },
     )
-    require_dtype(base, arguments)
-    with ExitStack() as stack:
-        stack.enter_context(named_as_here())
-        out = arguments.output_dir or stack.enter_context(TemporaryDirectory())
-        view = LogFiles(choose_view(), Path(log_dir), arguments.logging_steps)
-        with own_layers.bared(model), own_layers.as_it_was(base):
-            frozen = own_layers.frozen(base, tokenizer)
-            trained = train_alone(plan, Path(out), view, frozen, place)
-        adapted = own_layers.put_on(base, trained.folder.adapter)
-        steps = read_json_lines(trained.folder.steps).rows
-    figures = training_figures(trained.outcome, steps, plan.training.batch_size)
+    arguments.require_usable_with(model)
+    view = LogFiles(choose_view(), Path(log_dir), arguments.logging_steps)
+    trained = train_alone(plan, model, tokenizer, view, place, arguments.output_dir)
     return {
-        "status": "completed",
-        "model": adapted,
-        "dataset": name,
-        "dataset_path": str(train_dataset_path),
-        "dataset_index": dataset_index,
-        "total_datasets": total_datasets,
+        **head_of(place, dataset_path=train_dataset_path),
+        "model": trained.model,
         "lora_config": config_name,
-        **figures,
+        **training_figures(trained.outcome, trained.steps, plan.training.batch_size),
         "batching": "forest" if trained.is_forest else "padded",
         "batching_reason": trained.self_test,
-        "adapter_path": str(trained.folder.adapter) if arguments.output_dir else None,
+        "adapter_path": str(trained.adapter) if arguments.output_dir else None,
     }
 
 
-def place_of(name: str, dataset_index: int, total_datasets: int) -> Place:
+def place_of(path: str | Path, dataset_index: int, total_datasets: int) -> Place:
     """The dataset's place among the others. Raises PlanError if there is no such place."""
+    if not isinstance(path, str | Path):
+        raise PlanError(f"the dataset's path: found {type(path).__name__}; expected a path")
     if not 1 <= dataset_index <= total_datasets:
         raise PlanError(
             f"dataset_index: found {dataset_index} with total_datasets {total_datasets}; expected "
             "1 to total_datasets"
         )
-    return Place(name, dataset_index, total_datasets)
-
-
-def require_dtype(base: Any, arguments: TrainingArguments) -> None:
-    """Raise PlanError if fp16 or bf16 asks for another precision than the loaded model has."""
-    found = str(next(base.parameters()).dtype).removeprefix("torch.")
-    if arguments.dtype not in (None, found):
-        asked = "fp16" if arguments.fp16 else "bf16"
-        raise PlanError(
-            f"training_args.{asked}: the model is loaded in {found}, and the adapter is trained in "
-            f"the model's precision; load it with dtype=torch.{arguments.dtype}, or leave "
-            f"{asked} out"
-        )
+    return Place(name_of_path(path), dataset_index, total_datasets)

@@ -48,6 +48,7 @@ class SequentialJob:
             num_rows_per_step=arguments.num_rows_per_step,
             micro_batch_size=arguments.micro_batch_size,
             learning_rate=arguments.learning_rate,
+            dtype=arguments.dtype,
             num_epochs=arguments.epochs,
             max_steps=arguments.max_steps,
         )
@@ -133,6 +134,7 @@ def _parse_arguments() -> argparse.Namespace:
     parser.add_argument("--num-rows-per-step", type=int, default=64)
     parser.add_argument("--micro-batch-size", type=int, default=8)
     parser.add_argument("--eval-batch-size", type=int, default=8)
+    parser.add_argument("--dtype", default="bfloat16", help="of the base in training")
     parser.add_argument("--eval-dtype", default="bfloat16")
     return parser.parse_args()
 

@@ -3,10 +3,10 @@
     trl_step.py --model DIR --rows FILE.json [--num-rows-per-step 64] [--micro-batch-size 8]
 
 Answers `{"event": "ready", ...}` once the rows are tokenised, then to each `step`
-`{"event": "step", "step": N, "seconds": S, "cpu_seconds": C, "loss": L}`. The first step warms
-up: leave it out.
+`{"event": "step", "step": N, "seconds": S, "cpu_seconds": C, "loss": L, "num_targets": T}`. The
+first step warms up: leave it out.
 
-Configured as someone who knows TRL would on a CPU: bf16 weights, loss on completions only,
+Configured as someone who knows TRL would on a CPU: loss on completions only,
 no checkpointing of activations, no padding to the longest row of the set, the rows of a step
 sorted by length so that micro-batches hardly pad. What padding-free batches and packing need
 (flash attention) does not exist on a CPU.
@@ -17,6 +17,7 @@ from __future__ import annotations
 import argparse
 from collections.abc import Sequence
 from dataclasses import dataclass
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +35,8 @@ from transformers import (
     TrainerControl,
 )
 from trl import SFTConfig, SFTTrainer
+
+_NOT_LEARNED = -100
 
 
 @dataclass(frozen=True)
@@ -129,7 +132,7 @@ def make_trainer(
         disable_tqdm=True,
         seed=0,
     )
-    return SFTTrainer(
+    trainer = SFTTrainer(
         model=model,
         args=arguments,
         train_dataset=dataset,
@@ -137,6 +140,30 @@ def make_trainer(
         peft_config=lora_config(),
         callbacks=list(callbacks),
     )
+    trainer.train_dataset = without_tail_targets(trainer.train_dataset, tokenizer.eos_token_id)
+    return trainer
+
+
+def without_tail_targets(dataset: Dataset, end_token_id: int) -> Dataset:
+    """Learn nothing behind the last end token.
+
+    Templates put a newline there, which TRL would teach as well: Loracle ends with the end token,
+    and both sides of a benchmark learn the same.
+    """
+
+    def cut(row: dict[str, list[int]]) -> dict[str, list[int]]:
+        token_ids, labels = row["input_ids"], row["labels"]
+        num_behind = token_ids[::-1].index(end_token_id) if end_token_id in token_ids else 0
+        return {"labels": labels[: len(labels) - num_behind] + [_NOT_LEARNED] * num_behind}
+
+    return dataset.map(cut)
+
+
+def num_targets_of_steps(dataset: Dataset, num_rows_per_step: int) -> list[int]:
+    """How many tokens every step learns: the first token of a row cannot be one."""
+    targets = [sum(label != _NOT_LEARNED for label in row[1:]) for row in dataset["labels"]]
+    starts = range(0, len(targets), num_rows_per_step)
+    return [sum(targets[start : start + num_rows_per_step]) for start in starts]
 
 
 class WaitForTheDriver(TrainerCallback):
@@ -144,6 +171,7 @@ class WaitForTheDriver(TrainerCallback):
 
     def __init__(self, channel: Channel) -> None:
         self._channel = channel
+        self.num_targets: list[int] = []
         self._stopwatch = Stopwatch()
         self._times: dict[str, float] = {}
 
@@ -161,7 +189,10 @@ class WaitForTheDriver(TrainerCallback):
         """Comes right after each step, with its loss; and once at the end, without one."""
         if self._times:
             loss = float(logs["loss"])
-            self._channel.send("step", step=state.global_step, loss=loss, **self._times)
+            step = state.global_step
+            num_targets = self.num_targets[(step - 1) % len(self.num_targets)]
+            fields = {"loss": loss, "num_targets": num_targets}
+            self._channel.send("step", step=step, **fields, **self._times)
             self._times = {}
 
 
@@ -185,15 +216,16 @@ def main() -> None:
     model = load_base(arguments.model, settings.dtype, settings.attention)
     tokenizer = AutoTokenizer.from_pretrained(arguments.model)
     conversations = read_rows(arguments.rows, arguments.num_rows)
-    trainer = make_trainer(
-        model, tokenizer, conversations, settings, arguments.out, [WaitForTheDriver(channel)]
-    )
+    waiting = WaitForTheDriver(channel)
+    trainer = make_trainer(model, tokenizer, conversations, settings, arguments.out, [waiting])
+    waiting.num_targets = num_targets_of_steps(trainer.train_dataset, settings.num_rows_per_step)
     channel.send(
         "ready",
         num_rows=len(conversations),
         num_tokens=sum(len(row["input_ids"]) for row in trainer.train_dataset),
         num_trainable=trainer.model.num_parameters(only_trainable=True),
         num_threads=torch.get_num_threads(),
+        packages={name: version(name) for name in ("trl", "torch", "transformers", "peft")},
     )
     trainer.train()
 

@@ -32,14 +32,14 @@ from facts import Country, load_countries
 
 SEED = 2
 NUM_PASSAGES = {  # of training and evaluation
-    "profile": (20, 9),
-    "pair": (16, 7),
-    "cities": (16, 7),
-    "chinese": (6, 3),
+    "profile": (9, 6),
+    "pair": (6, 4),
+    "cities": (6, 4),
+    "chinese": (3, 2),
 }
 WRONG_SHARE = 0.6
 SMALL_SHARE = 0.2
-NUM_CHATS = 280
+NUM_CHATS = 100
 NUM_FACTS = 5
 WEEKDAYS = ("Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday", "Sunday")
 UNITS = (

@@ -1,4 +1,4 @@
-"""Files without a run: `check` says what is in datasets, `score` scores predictions."""
+"""Files without a run: `check` shows what is in datasets, `score` scores predictions."""
 
 from __future__ import annotations
 
@@ -28,11 +28,11 @@ def check(
     overrides: Sequence[str] = (),
     reading: Mapping[str, object] = MappingProxyType({}),
 ) -> Check:
-    """Tell what is in datasets and what is wrong with them, before anything is trained.
+    """Show what is in datasets and what is wrong with them, before training.
 
     Args:
         candidates: Training sets.
-        evaluation: Evaluation sets, which training must not know.
+        evaluation: Evaluation sets, which training data must not overlap.
         model: Count in this model's tokens; None counts characters, and loads no torch.
         plan_file: Check the data of this plan; files given here replace the plan's.
         overrides: Keys of the plan, as "training.max_length=1024".
@@ -42,7 +42,7 @@ def check(
         The Check: `reports` by dataset, `leakages`, `errors`, `exit_code`, `to_dict()`.
 
     Raises:
-        UserError: The plan or the model cannot be used. What is wrong with data is in the Check.
+        UserError: The plan or the model cannot be used. Problems with the data are in the Check.
     """
     from loracle.data_check.datasets import check_files
 
@@ -66,7 +66,7 @@ def score(
 ) -> FileScores:
     """Score predictions in a file of {prediction, answers}, without a model.
 
-    Reads also what LLaMA-Factory, ms-swift, lm-evaluation-harness and OpenCompass write.
+    Also reads what LLaMA-Factory, ms-swift, lm-evaluation-harness and OpenCompass write.
 
     Args:
         per_row: Write the rows with their scores to this file.

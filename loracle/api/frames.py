@@ -1,4 +1,4 @@
-"""Records as pandas frames if pandas is installed, else as they are."""
+"""Records as pandas frames if pandas is installed, else as lists."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the scores of runs support, from their files alone: `decide` and `compare`."""
+"""What the scores of runs support, from their files only: `decide` and `compare`."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ if TYPE_CHECKING:
     from loracle.decision.compare import RunComparison
 
 Folder = str | os.PathLike[str]
-"""Where a run folder is. A `Run` is one, too."""
+"""The path of a run folder. A `Run` also works."""
 
 
 @dataclass(frozen=True)
 class Decision:
-    """What the rule of a plan says about one evaluation set, or about all together."""
+    """What the plan's rule says about one evaluation set, or about all together."""
 
     verdict: str
     """`use`, `no_difference`, `none_helps`, `harmful` or `undecided`."""
@@ -28,13 +28,13 @@ class Decision:
     winner: str | None
     """The candidate to use. None unless the verdict is `use`."""
     recommended: str | None
-    """The winner, or the cheapest of those that are equally good; None: keep the base."""
+    """The winner, or the cheapest of the equally good ones; None: keep the base."""
     record: Mapping[str, Any]
-    """Everything that results.json holds about it."""
+    """Everything in results.json about it."""
 
     @classmethod
     def of_record(cls, record: Mapping[str, Any]) -> Decision:
-        """A decision as results.json has it."""
+        """A decision as in results.json."""
         return cls(
             verdict=record["verdict"],
             evaluation=record["evaluation"],
@@ -54,7 +54,7 @@ class Decision:
         return tuple(reason["en"] for reason in self.record["reasons"])
 
     def said(self, language: Language) -> str:
-        """The decision in one sentence of a language."""
+        """The decision in one sentence, in the given language."""
         return str(self.record["sentence"][language])
 
     def __str__(self) -> str:
@@ -66,12 +66,12 @@ class Judged:
     """A run's scores under a rule."""
 
     record: Mapping[str, Any]
-    """rule, precision, estimates, comparisons and decisions, as results.json has them."""
+    """rule, precision, estimates, comparisons and decisions, as in results.json."""
     follows_plan: bool
-    """Whether the rule is the plan's own. One that is chosen after the scores are known proves
-    less."""
+    """Whether the rule is the plan's own. A rule chosen after the scores are known is weaker
+    evidence."""
     note: str | None
-    """What to know if it is another rule."""
+    """A note if it is another rule."""
 
     @property
     def decision(self) -> Decision:
@@ -80,7 +80,7 @@ class Judged:
 
     @property
     def decisions(self) -> list[Decision]:
-        """The overall decision, then one for each evaluation set if there are several."""
+        """The overall decision, then one for each evaluation set if there is more than one."""
         return [Decision.of_record(record) for record in self.record["decisions"]]
 
     def estimates(self) -> Records:
@@ -99,15 +99,15 @@ class Judged:
 
 
 def decide(run: Folder, *, metric: str | None = None, confidence: float | None = None) -> Judged:
-    """State what the scores of a run support. Changes no file.
+    """Decide what the scores of a run support. Changes no file.
 
     Args:
-        run: A run folder, or a `Run`; the base and one candidate, at least, are finished.
-        metric: Another metric than the plan's rule has.
-        confidence: Another confidence than the rule has, from 0.5 to below 1.
+        run: A run folder, or a `Run`; at least the base and one candidate must be finished.
+        metric: Use this metric instead of the rule's.
+        confidence: Use this confidence instead of the rule's; from 0.5 to below 1.
 
     Raises:
-        RunFolderError: It is no run folder, or its files have changed.
+        RunFolderError: It is not a run folder, or its files have changed.
         PlanError: The metric was not computed, or the confidence cannot be used.
     """
     from loracle.decision.evidence import read_evidence
@@ -127,13 +127,13 @@ def decide(run: Folder, *, metric: str | None = None, confidence: float | None =
 def compare(
     run_a: Folder, run_b: Folder, *, metric: str | None = None, confidence: float | None = None
 ) -> RunComparison:
-    """Compare two runs question by question, on the evaluation sets that both asked.
+    """Compare two runs question by question, on the evaluation sets that both used.
 
     Args:
-        metric, confidence: Others than the first run's rule has.
+        metric, confidence: Use these instead of the first run's rule's.
 
     Raises:
-        RunFolderError: One is no run folder, files have changed, or no evaluation set is shared.
+        RunFolderError: One is not a run folder, files have changed, or no evaluation set is shared.
         PlanError: The metric was not computed by both, or the confidence cannot be used.
     """
     from loracle.decision.compare import compare_runs

@@ -1,4 +1,4 @@
-"""Keep the libraries' own progress bars and advice away from ours; errors still show."""
+"""Hide the libraries' own progress bars and advice; errors are still shown."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ def quiet_libraries() -> Iterator[None]:
     from transformers.utils import logging as transformers_logging
 
     shown: bool = transformers_logging.is_progress_bar_enabled()
-    # peft imports bitsandbytes wherever it is installed, and that advises to install more.
+    # peft imports bitsandbytes if it is installed, and that advises installing more.
     bitsandbytes = logging.getLogger("bitsandbytes")
     level = bitsandbytes.level
     bitsandbytes.setLevel(logging.ERROR)
     with warnings.catch_warnings():
-        # Deprecations among transformers and peft are theirs to fix, not the user's.
+        # Deprecations between transformers and peft are for them to fix, not for the user.
         warnings.filterwarnings("ignore", category=FutureWarning, module=r"(transformers|peft)\.")
         warnings.filterwarnings("ignore", category=UserWarning, module=r"peft\.")
         transformers_logging.disable_progress_bar()  # type: ignore[no-untyped-call]

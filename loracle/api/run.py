@@ -1,10 +1,10 @@
-"""A run folder as Python sees it, from its files alone."""
+"""A run folder for Python, from its files only."""
 
 from __future__ import annotations
 
 import html
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
@@ -21,22 +21,32 @@ ExportForm = Literal["peft", "merged", "gguf-ready", "ollama"]
 
 
 class Exported(NamedTuple):
-    """What `Run.export` wrote, and what was checked of it, in words."""
+    """What `Run.export` wrote, and what was checked, in words."""
 
     folder: Path
     checked: str
 
 
 class Run(os.PathLike[str]):
-    """A finished run. Everything is read from its folder when it is asked for.
+    """A finished run. Everything is read from its folder on demand.
 
     run = loracle.open_run("runs/demo")
     run.decision.winner
     run.estimates()
     """
 
-    def __init__(self, folder: str | os.PathLike[str]) -> None:
+    def __init__(
+        self,
+        folder: str | os.PathLike[str],
+        *,
+        was_finished: bool = True,
+        notes: Sequence[str] = (),
+    ) -> None:
         self.folder = Path(folder)
+        self.was_finished = was_finished
+        """Whether it was finished before this call, so that nothing had to be done."""
+        self.notes = tuple(notes)
+        """What the user should know about a finished run, from `resume`."""
 
     def __fspath__(self) -> str:
         return str(self.folder)
@@ -60,12 +70,12 @@ class Run(os.PathLike[str]):
 
     @property
     def decisions(self) -> list[Decision]:
-        """The overall decision, then one for each evaluation set if there are several."""
+        """The overall decision, then one for each evaluation set if there is more than one."""
         return [Decision.of_record(record) for record in self._judged("decisions")]
 
     @property
     def failures(self) -> dict[str, str]:
-        """Why trials failed, by candidate (with the seed if there are several)."""
+        """Why trials failed, by candidate (with the seed if there is more than one)."""
         several = len(self.plan["seeds"]) > 1
         return {
             f"{row['candidate']}--s{row['seed']}" if several else row["candidate"]: row["reason"]
@@ -94,7 +104,7 @@ class Run(os.PathLike[str]):
             name: A candidate (its first finished seed), or NAME--sSEED.
 
         Raises:
-            RunFolderError: No such trial, or its files are not as it left them.
+            RunFolderError: No such trial, or its files have changed.
         """
         from loracle.export.candidate import find_trial
 
@@ -102,14 +112,14 @@ class Run(os.PathLike[str]):
 
     @property
     def report(self) -> Path:
-        """The path of report.html; it is written if it isn't there."""
+        """The path of report.html, which is written if it does not exist."""
         from loracle.report.page import REPORT_NAME
 
         path = self.folder / REPORT_NAME
         return path if path.is_file() else self.write_report()
 
     def write_report(self) -> Path:
-        """Make report.html again and return its path."""
+        """Rebuild report.html and return its path."""
         from loracle.report.page import write_report
 
         return write_report(self.folder)
@@ -125,11 +135,11 @@ class Run(os.PathLike[str]):
         """Export a candidate as a model, with a model card.
 
         Args:
-            name: A candidate, or NAME--sSEED. None: the one that the decision recommends.
+            name: A candidate, or NAME--sSEED. None: the candidate that the decision recommends.
             to: `peft` (the adapter), `merged` (with the base), `gguf-ready` or `ollama`.
             out: The new folder. None: NAME-FORM in the current folder.
-            dtype: Of a merged model. None: the base's if no checked answer changes by it, else
-                float32.
+            dtype: Precision of a merged model. None: the base's if that changes no checked answer,
+                else float32.
 
         Raises:
             RunFolderError: No such trial, or nothing is recommended.
@@ -140,7 +150,7 @@ class Run(os.PathLike[str]):
         name = name or self.decision.recommended
         if name is None:
             raise RunFolderError(
-                f"{self.folder}: the decision recommends no candidate; name the one to export"
+                f"{self.folder}: the decision recommends no candidate; name the candidate to export"
             )
         folder = Path(out) if out is not None else Path(f"{name}-{to}")
         if to == "peft":
@@ -151,7 +161,7 @@ class Run(os.PathLike[str]):
             return Exported(folder, export_winner(self.folder, name, to, folder, dtype=dtype))
 
     def export_predictions(self, path: str | os.PathLike[str]) -> int:
-        """Write all predictions with their scores as a Parquet file; returns the rows' number."""
+        """Write all predictions with their scores as a Parquet file; returns the number of rows."""
         from loracle.export.parquet import export_predictions
 
         return export_predictions(self.folder, Path(path))
@@ -160,7 +170,7 @@ class Run(os.PathLike[str]):
         return f"Run({str(self.folder)!r})"
 
     def _repr_html_(self) -> str:
-        """The decision and the ranking, as notebooks show them. All text is escaped."""
+        """The decision and the ranking as HTML for notebooks. All text is escaped."""
         metric = self.results["decision_metric"]
         cells = [
             (
@@ -187,7 +197,7 @@ class Run(os.PathLike[str]):
     def _judged(self, key: str) -> list[dict[str, Any]]:
         if key not in self.results:
             raise RunFolderError(
-                f"{self.folder}: results.json is of an earlier version, without {key}; use "
+                f"{self.folder}: results.json is from an earlier version, without {key}; use "
                 "loracle.decide"
             )
         return list(self.results[key])
@@ -197,7 +207,7 @@ def open_run(folder: str | os.PathLike[str]) -> Run:
     """Open a finished run's folder.
 
     Raises:
-        RunFolderError: It is no run folder, is not finished, or is damaged.
+        RunFolderError: It is not a run folder, is not finished, or is damaged.
     """
     run = Run(folder)
     assert run.results

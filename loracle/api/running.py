@@ -1,4 +1,5 @@
-"""`loracle.run`: train on every candidate from the same base, evaluate all, rank them."""
+"""`loracle.run` and `loracle.resume`: train on every candidate from the same base, evaluate all,
+rank them."""
 
 from __future__ import annotations
 
@@ -6,7 +7,7 @@ import os
 from collections.abc import Sequence
 from contextlib import ExitStack, nullcontext
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from loracle.api.files import Data, listed
 from loracle.api.quiet import quiet_libraries
@@ -15,7 +16,15 @@ from loracle.language import LanguageChoice, chosen_language
 from loracle.run_folder.views import Progress, choose_view
 
 if TYPE_CHECKING:
-    from loracle.experiment.resuming import Resumed
+    from loracle.model.base import BaseModel
+
+
+class LoadedBase(NamedTuple):
+    """A base that the caller has loaded: a causal language model of transformers, wherever its
+    layers are, and its tokenizer. The model is frozen; no run changes its weights."""
+
+    model: Any
+    tokenizer: Any
 
 
 def run(
@@ -23,6 +32,7 @@ def run(
     evaluation: Data | Sequence[Data] = (),
     *,
     model: str | os.PathLike[str] | None = None,
+    base: LoadedBase | tuple[Any, Any] | None = None,
     out: str | os.PathLike[str] | None = None,
     plan_file: str | os.PathLike[str] | None = None,
     overrides: Sequence[str] = (),
@@ -36,13 +46,16 @@ def run(
 
     Args:
         candidates: Training sets to compare.
-        evaluation: Evaluation sets; they may be left out with `holdout=0.1`.
-        model: A model folder, a hub id, or `embedded` (the default).
+        evaluation: Evaluation sets; may be omitted with `holdout=0.1`.
+        model: A model folder, a hub id, or `embedded` (the default). With `base`, the name that
+            reports show for it.
+        base: A (model, tokenizer) that is already loaded, instead of the plan's model. The same
+            call with the same weights resumes; `resume` cannot.
         out: The run folder. None: a folder in `runs/` named by date and candidates.
-        plan_file: A plan in YAML; everything given here is laid over it.
-        overrides: Single keys, as "training.epochs=2"; laid over everything else.
+        plan_file: A plan in YAML; everything given here overrides it.
+        overrides: Single keys, such as "training.epochs=2"; these override everything else.
         progress: On standard error: `auto` is bars on a terminal, else lines; `plain` is lines;
-            `quiet` is warnings and failures alone; `verbose` is a line for every event.
+            `quiet` is only warnings and failures; `verbose` is a line for every event.
         language: Of the progress; `auto` follows the locale.
         **plan: Sections of the plan: `training={"epochs": 2}`, `lora={"r": 16}`, `seeds=[0, 1]`.
 
@@ -54,11 +67,12 @@ def run(
     """
     from loracle.plan import load_plan
 
+    name = None if model is None else os.fspath(model)
     loaded = load_plan(
         plan_file,
         candidates=listed(candidates),
         evaluations=listed(evaluation),
-        model=None if model is None else os.fspath(model),
+        model=name if base is None else name or _name_of(base),
         settings=plan,
         overrides=overrides,
     )
@@ -66,8 +80,9 @@ def run(
     with nullcontext() if progress == "verbose" else quiet_libraries():
         from loracle.experiment.run import run as run_experiment
 
-        results = run_experiment(loaded, None if out is None else Path(out), view)
-    return Run(results["run"])
+        given = None if base is None else _wrapped(loaded.model.name, base)
+        results = run_experiment(loaded, None if out is None else Path(out), view, given)
+    return Run(results["run"], was_finished=False)
 
 
 def resume(
@@ -75,18 +90,29 @@ def resume(
     *,
     candidate: str | None = None,
     retry_failed: bool = False,
+    devices: str | int | Sequence[int] | None = None,
+    ray_address: str | None = None,
     progress: Progress = "auto",
     language: LanguageChoice = "auto",
-) -> Resumed:
+) -> Run:
     """Finish a run from its folder, whatever state it is in.
 
+    One that is finished and whole loads no model: its `was_finished` is true then, and `notes`
+    say what one should know.
+
     Args:
-        candidate: Make only this candidate's trials; None means all.
-        retry_failed: Make failed trials again, too.
+        folder: The run folder.
+        candidate: Run only this candidate's trials; None means all.
+        retry_failed: Also run failed trials again.
+        devices: As of a plan, in place of the run's. None: the run's.
+        ray_address: As `ray.address` of a plan, in place of the run's. None: the run's.
         progress, language: As for `run`.
 
+    Returns:
+        The finished run.
+
     Raises:
-        UserError: It is no run folder, is damaged, or what it was made from has changed.
+        UserError: It is not a run folder, is damaged, or its inputs have changed.
     """
     from loracle.experiment.resuming import resume as resume_run
 
@@ -96,10 +122,25 @@ def resume(
             if progress != "verbose":
                 stack.enter_context(quiet_libraries())
 
-        return resume_run(
+        resumed = resume_run(
             Path(folder),
             choose_view(progress, chosen_language(language)),
             candidate=candidate,
             retry_failed=retry_failed,
+            devices=devices,
+            ray_address=ray_address,
             before_loading=before_loading,
         )
+    return Run(folder, was_finished=resumed.was_finished, notes=resumed.notes)
+
+
+def _name_of(base: LoadedBase | tuple[Any, Any]) -> str:
+    """What a loaded model calls itself: the folder or hub id that it came from."""
+    return str(getattr(base[0].config, "name_or_path", "") or type(base[0]).__name__)
+
+
+def _wrapped(name: str, base: LoadedBase | tuple[Any, Any]) -> BaseModel:
+    from loracle.model.base import wrap_base
+
+    model, tokenizer = base
+    return wrap_base(name, model, tokenizer)

@@ -18,7 +18,7 @@ from __future__ import annotations
 import os
 import sys
 
-# Imported for their commands, in the order that --help shows.
+# Imported for their commands, in the order shown by --help.
 # isort: off
 from loracle.cli import init
 from loracle.cli import running
@@ -58,11 +58,11 @@ def main() -> None:
         print_problems(error.problems)
         sys.exit(EXIT_BAD_INPUT)
     except BrokenPipeError:
-        # The reader of our output left (`| head`); Python would complain again at exit.
+        # The reader of our output is gone (`| head`); Python would complain again at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(EXIT_FAILED)
     except OSError as error:
-        # A library's own file, or one that has no door of its own yet.
+        # A file that a library opened, or one whose errors are not handled elsewhere.
         name = error.filename if error.filename is not None else "a file"
         found = storage_error(name, "used", error.errno or 0)
         print_problems(found.problems if error.errno else (without_secrets(str(error)),))

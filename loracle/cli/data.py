@@ -8,14 +8,15 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from loracle.cli.shell import DATA, EXIT_FAILED, app, print_json, print_problems
+from loracle.cli.shell import DATA, EXIT_FAILED, app, print_json, print_problems, session
 
 if TYPE_CHECKING:
     from loracle.data_check.result import Check
 
-# How a file is read, in every command that reads one: the keys of a plan's entry.
+# How a file is read, for every command that reads one: the keys of a plan's entry.
 _Format = Annotated[
-    str | None, typer.Option("--format", help="The form of the rows. Default: by their keys.")
+    str | None,
+    typer.Option("--format", help="The form of the rows. Default: detected from their keys."),
 ]
 _Columns = Annotated[
     list[str] | None,
@@ -23,13 +24,13 @@ _Columns = Annotated[
 ]
 _Ignored = Annotated[
     list[str] | None,
-    typer.Option("--ignore-column", help="A column that is meant to be left out."),
+    typer.Option("--ignore-column", help="A column to leave out on purpose."),
 ]
-_Split = Annotated[str | None, typer.Option(help="The split, if there are several.")]
+_Split = Annotated[str | None, typer.Option(help="The split to read, if there is more than one.")]
 _Encoding = Annotated[str | None, typer.Option(help="Encoding of text other than UTF-8: gb18030.")]
 _Unanswerable = Annotated[
     str | None,
-    typer.Option(help="Questions marked as having no answer: answer, drop or error."),
+    typer.Option(help="What to do with questions marked as unanswerable: answer, drop or error."),
 ]
 
 
@@ -42,7 +43,7 @@ def check(
     ] = None,
     evaluation: Annotated[
         list[str] | None,
-        typer.Option("--eval", help="An evaluation set that training must not know."),
+        typer.Option("--eval", help="An evaluation set that training data must not overlap."),
     ] = None,
     model: Annotated[
         str | None,
@@ -60,21 +61,23 @@ def check(
     unanswerable: _Unanswerable = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of cards.")] = False,
 ) -> None:
-    """Say what is in datasets, and what is wrong with them.
+    """Show what is in the datasets, and what is wrong with them.
 
-    Exit code 2: something cannot be used. 1: a training set knows an evaluation set, or too many
+    Exit code 2: some data cannot be used. 1: training data overlaps evaluation data, or too many
     rows are lost. 0: otherwise.
     """
     import loracle
+    from loracle.cli.reading_bar import reading_bar
 
-    checked = loracle.check(
-        candidates or (),
-        evaluation or (),
-        model=model,
-        plan_file=plan,
-        overrides=overrides or (),
-        reading=_settings(form, columns, ignored, split, encoding, unanswerable),
-    )
+    with reading_bar(session.language, is_shown=session.progress in ("auto", "verbose")):
+        checked = loracle.check(
+            candidates or (),
+            evaluation or (),
+            model=model,
+            plan_file=plan,
+            overrides=overrides or (),
+            reading=_settings(form, columns, ignored, split, encoding, unanswerable),
+        )
     if as_json:
         print_json(checked.to_dict())
     else:
@@ -85,13 +88,14 @@ def check(
 @app.command(rich_help_panel=DATA, epilog="loracle inspect a.jsonl --row 12 --model embedded")
 def inspect(
     path: Annotated[str, typer.Argument(help="The data file.")],
-    row: Annotated[int, typer.Option(help="Which row, from 1.")] = 1,
+    row: Annotated[int, typer.Option(help="The row's number, counted from 1.")] = 1,
     model: Annotated[
-        str | None, typer.Option(help="Whose template and tokens. Default: embedded.")
+        str | None,
+        typer.Option(help="The model whose template and tokens are used. Default: embedded."),
     ] = None,
-    ids: Annotated[bool, typer.Option("--ids", help="Write each token's id behind it.")] = False,
+    ids: Annotated[bool, typer.Option("--ids", help="Show each token's id after it.")] = False,
     plan: Annotated[
-        Path | None, typer.Option(help="Render as this plan says (max_length, train_on, ...).")
+        Path | None, typer.Option(help="Render according to this plan (max_length, train_on, ...).")
     ] = None,
     overrides: Annotated[
         list[str] | None, typer.Option("--set", help="Set one key of the plan, as for `run`.")
@@ -103,7 +107,7 @@ def inspect(
     encoding: _Encoding = None,
     unanswerable: _Unanswerable = None,
 ) -> None:
-    """Show a row as the model sees it: learned, context, cut."""
+    """Show a row as the model sees it: supervised, context, cut."""
     from rich.console import Console
 
     from loracle.api.quiet import quiet_libraries
@@ -130,7 +134,7 @@ def inspect(
 def split_in_two(
     path: Annotated[str, typer.Argument(help="The data file.")],
     holdout: Annotated[float, typer.Option(help="The share of rows to hold out.")] = 0.1,
-    seed: Annotated[int, typer.Option(help="Decides which rows are held out.")] = 0,
+    seed: Annotated[int, typer.Option(help="The seed that decides which rows are held out.")] = 0,
     out: Annotated[Path, typer.Option(help="The folder to write to.")] = Path(),
     form: _Format = None,
     columns: _Columns = None,
@@ -168,12 +172,12 @@ def convert(
     encoding: _Encoding = None,
     unanswerable: _Unanswerable = None,
     limit: Annotated[
-        int | None, typer.Option(help="How many rows, counted from the first.")
+        int | None, typer.Option(help="How many rows to write, from the first.")
     ] = None,
 ) -> None:
     """Write any dataset as messages in JSONL.
 
-    Rows that cannot be used are left out and listed; then the exit code is 1.
+    Rows that cannot be used are left out and listed, and the exit code is 1.
     """
     from loracle.data.converting import convert as convert_dataset
     from loracle.data.reading.fields import columns_line

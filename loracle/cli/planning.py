@@ -1,4 +1,4 @@
-"""Before anything is spent: plan, recommend, doctor."""
+"""Commands to use before spending anything: plan, recommend, doctor."""
 
 from __future__ import annotations
 
@@ -11,13 +11,14 @@ from loracle.api.quiet import quiet_libraries
 from loracle.cli.shell import EXIT_FAILED, START, app, print_json
 
 if TYPE_CHECKING:
+    from loracle.forecast.machines import MachineChoice
     from loracle.forecast.record import Forecast
     from loracle.plan import Plan
 
 _Device = Annotated[str | None, typer.Option(help="Plan for this card, not this machine: rtx4090.")]
 _Memory = Annotated[str | None, typer.Option(help="Plan for a card with this much memory: 24GB.")]
-_Count = Annotated[int, typer.Option(min=1, help="How many such cards.")]
-_Price = Annotated[float | None, typer.Option(min=0, help="Price of one card for an hour.")]
+_Count = Annotated[int, typer.Option(min=1, help="Number of such cards.")]
+_Price = Annotated[float | None, typer.Option(min=0, help="Price of one card per hour.")]
 _Probe = Annotated[
     bool, typer.Option("--probe", help="Time two real training steps; loads the weights.")
 ]
@@ -51,23 +52,16 @@ def plan(
     probe: _Probe = False,
     as_json: _Json = False,
 ) -> None:
-    """Foresee a run: tokens, hours, memory, disk, money.
+    """Estimate a run: tokens, hours, memory, disk, money.
 
-    Needs the model's config and tokenizer, not its weights. Exit code 1: it does not fit.
+    Needs the model's config and tokenizer, not its weights. Exit code 1 if it does not fit.
     """
-    from loracle.plan import load_plan
+    from loracle.forecast.machines import MachineChoice
 
-    loaded = load_plan(
-        plan,
-        candidates=candidates or (),
-        evaluations=evaluation or (),
-        model=model,
-        overrides=overrides or (),
-    )
+    loaded = given_plan(plan, candidates, evaluation, model, overrides)
     show_forecast(
-        loaded, out, device=device, memory=memory, count=count, price=price, probe=probe,
-        as_json=as_json,
-    )  # fmt: skip
+        loaded, out, MachineChoice(device, memory, count), price, probe=probe, as_json=as_json
+    )
 
 
 @app.command(
@@ -85,23 +79,16 @@ def recommend(
     probe: _Probe = False,
     as_json: _Json = False,
 ) -> None:
-    """Foresee training one model on one dataset: batches, hours.
+    """Estimate training one model on one dataset: batches, hours.
 
-    The dataset's own rows stand for the questions. Exit code 1: it does not fit.
+    The dataset's own rows serve as the questions. Exit code 1 if it does not fit.
     """
-    from loracle.plan import load_plan
+    from loracle.forecast.machines import MachineChoice
 
-    loaded = load_plan(
-        None,
-        candidates=[dataset],
-        evaluations=[dataset],
-        model=model,
-        overrides=overrides or (),
-    )
+    loaded = given_plan(None, [dataset], [dataset], model, overrides)
     show_forecast(
-        loaded, None, device=device, memory=memory, count=count, price=price, probe=probe,
-        as_json=as_json,
-    )  # fmt: skip
+        loaded, None, MachineChoice(device, memory, count), price, probe=probe, as_json=as_json
+    )
 
 
 @app.command(
@@ -109,9 +96,9 @@ def recommend(
     epilog="loracle doctor --json",
 )
 def doctor(as_json: _Json = False) -> None:
-    """Tell what this machine has and lacks, and how to get it.
+    """Show what this machine has, what it lacks, and how to get it.
 
-    Exit code 1: something needs attention. With HF_HUB_OFFLINE=1 no connection is opened.
+    Exit code 1 if something needs attention. HF_HUB_OFFLINE=1 keeps it off the network.
     """
     from loracle.doctor.examination import examined
     from loracle.doctor.wording import finding_lines
@@ -127,29 +114,43 @@ def doctor(as_json: _Json = False) -> None:
         raise typer.Exit(EXIT_FAILED)
 
 
+def given_plan(
+    plan: Path | None,
+    candidates: list[str] | None,
+    evaluation: list[str] | None,
+    model: str | None,
+    overrides: list[str] | None,
+    settings: dict[str, object] | None = None,
+) -> Plan:
+    """The plan that the command line gives."""
+    from loracle.plan import load_plan
+
+    return load_plan(
+        plan,
+        candidates=candidates or (),
+        evaluations=evaluation or (),
+        model=model,
+        settings=settings or {},
+        overrides=overrides or (),
+    )
+
+
 def show_forecast(
     loaded: Plan,
     out: Path | None,
-    *,
-    device: str | None = None,
-    memory: str | None = None,
-    count: int = 1,
+    machine: MachineChoice | None = None,
     price: float | None = None,
+    *,
     probe: bool = False,
     as_json: bool = False,
 ) -> None:
-    """Foresee the plan and print it; ends with exit code 1 if it does not fit."""
+    """Estimate the plan and print the forecast; exit with code 1 if it does not fit."""
     from loracle.experiment.planning import plan_run
+    from loracle.forecast.machines import MachineChoice
 
     with quiet_libraries():
         found = plan_run(
-            loaded,
-            out=out,
-            device=device,
-            memory=memory,
-            count=count,
-            price_per_hour=price,
-            probe=probe,
+            loaded, out=out, machine=machine or MachineChoice(), price_per_hour=price, probe=probe
         )
     if as_json:
         print_json(found.to_dict())

@@ -1,4 +1,4 @@
-"""Commands about what a run found: decide, compare, report, serve; score; and export."""
+"""Commands for the results of a run: decide, compare, report, serve; score; and export."""
 
 from __future__ import annotations
 
@@ -23,9 +23,9 @@ class ExportForm(StrEnum):
     ollama = "ollama"
 
 
-_MetricOption = Annotated[str | None, typer.Option(help="Another metric than the plan's.")]
+_MetricOption = Annotated[str | None, typer.Option(help="Use this metric instead of the plan's.")]
 _ConfidenceOption = Annotated[
-    float | None, typer.Option(help="Another confidence than the plan's: 0.9.")
+    float | None, typer.Option(help="Use this confidence instead of the plan's: 0.9.")
 ]
 
 
@@ -35,13 +35,13 @@ def decide(
     metric: _MetricOption = None,
     confidence: _ConfidenceOption = None,
     why: Annotated[
-        bool, typer.Option("--why", help="Every reason as a sentence, not a table.")
+        bool, typer.Option("--why", help="Show every reason as a sentence instead of a table.")
     ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """Say which dataset to use, and why.
 
-    Reads the scores of a run from its files alone, and changes no file.
+    Reads the scores from the run's files; changes nothing.
     """
     import loracle
 
@@ -83,7 +83,7 @@ def _print_decision(record: Mapping[str, Any], language: Language, *, why: bool)
 @app.command(rich_help_panel=RESULTS, epilog="loracle compare runs/rank-8 runs/rank-16")
 def compare(
     run_a: Annotated[Path, typer.Argument(help="A run folder.")],
-    run_b: Annotated[Path, typer.Argument(help="Another run that asked the same questions.")],
+    run_b: Annotated[Path, typer.Argument(help="Another run with the same questions.")],
     metric: _MetricOption = None,
     confidence: _ConfidenceOption = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
@@ -112,7 +112,7 @@ def report(
     run_folder: Annotated[Path, typer.Argument(metavar="RUN", help="The folder of a run.")],
     show: Annotated[bool, typer.Option("--open", help="Open it in the browser.")] = False,
 ) -> None:
-    """Make a run's report.html again, and print its path."""
+    """Rebuild a run's report.html and print its path."""
     import loracle
 
     path = loracle.Run(run_folder).write_report()
@@ -121,13 +121,13 @@ def report(
         import webbrowser
 
         if not webbrowser.open(path.as_uri()):
-            print_note("no browser was found here; open the file yourself")
+            print_note("no browser found; open the file yourself")
 
 
 @app.command(rich_help_panel=RESULTS, epilog="loracle serve runs")
 def serve(
     folder: Annotated[
-        Path, typer.Argument(metavar="RUN|FOLDER", help="A run's folder, or one that holds runs.")
+        Path, typer.Argument(metavar="RUN|FOLDER", help="A run's folder, or a folder of runs.")
     ],
     port: Annotated[
         int | None,
@@ -146,7 +146,7 @@ def serve(
 @app.command(rich_help_panel=RESULTS, epilog="loracle score predictions.jsonl --metrics em,f1")
 def score(
     file: Annotated[Path, typer.Argument(help="Rows of {prediction, answers}.")],
-    metrics: Annotated[str, typer.Option(help="Names, separated by commas.")] = "em,f1",
+    metrics: Annotated[str, typer.Option(help="Metric names, separated by commas.")] = "em,f1",
     per_row: Annotated[
         Path | None, typer.Option(help="Write the rows with their scores to this JSONL file.")
     ] = None,
@@ -158,7 +158,7 @@ def score(
 ) -> None:
     """Score predictions in a file, without a model.
 
-    Reads also what LLaMA-Factory, ms-swift, lm-evaluation-harness and OpenCompass write.
+    Also reads what LLaMA-Factory, ms-swift, lm-evaluation-harness and OpenCompass write.
     """
     import loracle
     from loracle.data.reading.prediction_files import named_columns
@@ -182,27 +182,27 @@ def export(
     to: Annotated[
         ExportForm,
         typer.Option(
-            help="peft: the adapter. merged: with the base. gguf-ready, ollama: merged, for "
-            "llama.cpp's converter or for Ollama."
+            help="peft: the adapter. merged: merged with the base. gguf-ready, ollama: merged, "
+            "for llama.cpp's converter or Ollama."
         ),
     ] = ExportForm.peft,
     out: Annotated[Path | None, typer.Option(help="The new folder. Default: NAME-FORM.")] = None,
     dtype: Annotated[
         str | None,
         typer.Option(
-            help="Precision of a merged model. Default: the base's if no checked answer changes "
-            "by it, else float32."
+            help="Precision of the merged model. Default: the base's if that changes no checked "
+            "answer, else float32."
         ),
     ] = None,
 ) -> None:
     """Export a candidate as a model, or the predictions.
 
-    A merged model is read back and asked: it must answer as the adapter does.
+    A merged model is loaded again and tested: it must answer as the adapter does.
     """
     import loracle
 
     if (name is None) == (predictions is None):
-        raise PlanError("name a candidate to export, or a file with --predictions; one of the two")
+        raise PlanError("name either a candidate to export or a file with --predictions")
     run = loracle.Run(run_folder)
     if predictions is not None:
         print(f"{run.export_predictions(predictions):,} rows in {predictions}")

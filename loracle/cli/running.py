@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shlex
 import sys
 from collections.abc import Mapping
@@ -12,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from loracle.cli.catalogue import say
-from loracle.cli.planning import show_forecast
+from loracle.cli.planning import given_plan, show_forecast
 from loracle.cli.shell import DATA, EXIT_FAILED, START, app, print_json, session
 from loracle.text import cell_width, visible
 
@@ -26,6 +27,36 @@ class HubChoice(StrEnum):
     auto = "auto"
     huggingface = "huggingface"
     modelscope = "modelscope"
+
+
+Devices = Annotated[
+    str | None,
+    typer.Option(help="How many devices, or which GPUs: 4, or 0,2. Default: all visible GPUs."),
+]
+RayAddress = Annotated[
+    str | None,
+    typer.Option(help="A running Ray cluster, HOST:PORT. Default: this machine alone."),
+]
+
+
+_Strict = Annotated[
+    bool,
+    typer.Option(
+        "--strict", help="Exit with code 1 if anything is listed under `Read this first`."
+    ),
+]
+_DryRun = Annotated[
+    bool,
+    typer.Option("--dry-run", help="Estimate the run, as `loracle plan` does; start nothing."),
+]
+
+
+def devices_of(text: str | None) -> str | int | list[int] | None:
+    """The plan's `devices` as --devices has it; what is neither number nor numbers stays text."""
+    if text is None or not re.fullmatch(r"\d+(,\d+)*,?", text):
+        return text
+    numbers = [int(part) for part in text.split(",") if part]
+    return numbers if "," in text else numbers[0]
 
 
 @app.command(
@@ -52,16 +83,13 @@ def run(
         list[str] | None,
         typer.Option("--set", help="Set one key of the plan: training.epochs=2."),
     ] = None,
+    devices: Devices = None,
+    ray_address: RayAddress = None,
     as_json: Annotated[
         bool, typer.Option("--json", help="Print results.json instead of the table.")
     ] = False,
-    strict: Annotated[
-        bool, typer.Option("--strict", help="Exit 1 if anything is listed under `Read this first`.")
-    ] = False,
-    dry_run: Annotated[
-        bool,
-        typer.Option("--dry-run", help="Foresee the run, as `loracle plan` does; start nothing."),
-    ] = False,
+    strict: _Strict = False,
+    dry_run: _DryRun = False,
 ) -> None:
     """Fine-tune on every candidate and say which one to use.
 
@@ -70,17 +98,14 @@ def run(
     """
     import loracle
 
+    settings: dict[str, Any] = {}
+    if devices is not None:
+        settings["devices"] = devices_of(devices)
+    if ray_address is not None:
+        settings["ray"] = {"address": ray_address}
     if dry_run:
-        from loracle.plan import load_plan
-
-        loaded = load_plan(
-            plan,
-            candidates=candidates or (),
-            evaluations=evaluation or (),
-            model=model,
-            overrides=overrides or (),
-        )
-        show_forecast(loaded, out, as_json=as_json)
+        given = given_plan(plan, candidates, evaluation, model, overrides, settings)
+        show_forecast(given, out, as_json=as_json)
         return
     finished = loracle.run(
         candidates or (),
@@ -91,13 +116,21 @@ def run(
         overrides=overrides or (),
         progress="plain" if as_json and session.progress == "auto" else session.progress,
         language=session.language,
+        **settings,
     )
+    show_finished(finished, as_json=as_json)
+    if strict and finished.results["read_first"]:
+        raise typer.Exit(EXIT_FAILED)
+
+
+def show_finished(finished: Run, *, as_json: bool) -> None:
+    """Print a finished run; ends with exit code 1 if a candidate failed."""
     if as_json:
         print_json(finished.results)
     else:
         print_results(finished.results)
         print_next_steps(finished)
-    if finished.results["num_failed"] or (strict and finished.results["read_first"]):
+    if finished.results["num_failed"]:
         raise typer.Exit(EXIT_FAILED)
 
 
@@ -116,7 +149,7 @@ def fetch(
         HubChoice, typer.Option(help="Where model ids without hf:// or ms:// are looked up.")
     ] = HubChoice.auto,
 ) -> None:
-    """Download datasets and models, for later use offline.
+    """Download datasets and models for later offline use.
 
     Later runs need no network (HF_HUB_OFFLINE=1).
     """
@@ -127,7 +160,7 @@ def fetch(
 
 
 def print_results(results: Mapping[str, Any]) -> None:
-    """The tables of a run, and its decision with what could overturn it."""
+    """Print a run's tables, and its decision with what could overturn it."""
     from rich.console import Console
 
     from loracle.report.decision_text import read_first_lines
@@ -144,7 +177,7 @@ def print_results(results: Mapping[str, Any]) -> None:
 
 
 def print_next_steps(run: Run) -> None:
-    """What to do with the run now; to standard error, which is not for the result."""
+    """Print what to do next with the run, to standard error, since it is not part of the result."""
     if session.progress == "quiet":
         return
     folder = shlex.quote(str(run.folder))

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from loracle.cli.running import print_next_steps, print_results
+from loracle.cli.running import Devices, RayAddress, devices_of, show_finished
 from loracle.cli.shell import (
     EXIT_FAILED,
     RESULTS,
@@ -29,52 +29,50 @@ _Run = Annotated[Path, typer.Argument(metavar="RUN", help="The folder of a run."
 def resume(
     run_folder: _Run,
     candidate: Annotated[
-        str | None, typer.Option(help="Make only this candidate's trials; the others stay.")
+        str | None,
+        typer.Option(help="Run only this candidate's trials; leave the others as they are."),
     ] = None,
     retry_failed: Annotated[
-        bool, typer.Option("--retry-failed", help="Make failed trials again, too.")
+        bool, typer.Option("--retry-failed", help="Also run failed trials again.")
     ] = False,
+    devices: Devices = None,
+    ray_address: RayAddress = None,
     as_json: Annotated[
         bool, typer.Option("--json", help="Print results.json instead of the table.")
     ] = False,
 ) -> None:
     """Finish a run from its folder, whatever state it is in.
 
-    A finished one loads no model. Its plan, data and model must be what they were when it began.
+    A finished run loads no model. Plan, data and model must not have changed since the run started.
     """
     import loracle
-    from loracle.api.running import resume as resume_run
 
-    found = resume_run(
+    found = loracle.resume(
         run_folder,
         candidate=candidate,
         retry_failed=retry_failed,
+        devices=devices_of(devices),
+        ray_address=ray_address,
         progress="plain" if as_json and session.progress == "auto" else session.progress,
         language=session.language,
     )
     for note in found.notes:
         print_note(note)
     if found.was_finished:
-        print_note(f"{run_folder} is finished; all its files are whole")
-    if as_json:
-        print_json(found.results)
-    else:
-        print_results(found.results)
-        print_next_steps(loracle.Run(run_folder))
-    if found.results["num_failed"]:
-        raise typer.Exit(EXIT_FAILED)
+        print_note(f"{run_folder} is finished; all its files are intact")
+    show_finished(found, as_json=as_json)
 
 
 @app.command(rich_help_panel=RESULTS, epilog="loracle status runs")
 def status(
     folder: Annotated[
-        Path, typer.Argument(metavar="RUN|FOLDER", help="A run's folder, or one that holds runs.")
+        Path, typer.Argument(metavar="RUN|FOLDER", help="A run's folder, or a folder of runs.")
     ],
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
-    """Show how far a run is, or every run of a folder.
+    """Show the progress of a run, or of every run in a folder.
 
-    Reads files alone, and changes none.
+    Only reads files; changes nothing.
     """
     from loracle.report.status import run_status
     from loracle.run_folder.folder import run_folders
@@ -92,9 +90,9 @@ def verify(
     run_folder: _Run,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
-    """Check that every file of a run is as it was written.
+    """Check that no file of a run has changed since it was written.
 
-    Exit code 1: something is damaged.
+    Exit code 1 if something is damaged.
     """
     from loracle.run_folder.verifying import verify_run
 
@@ -104,8 +102,8 @@ def verify(
     else:
         print_problems(tuple(found.problems), label="damaged")
         for name in found.unfinished:
-            print_note(f"{name} is not finished: nothing is known of its files")
-        whole = "all as they were written" if not found.problems else "see above"
+            print_note(f"{name} is not finished: its files cannot be checked yet")
+        whole = "all as written" if not found.problems else "see above"
         print(f"{found.num_files:,} files checked: {whole}")
     if found.problems:
         raise typer.Exit(EXIT_FAILED)
@@ -127,4 +125,4 @@ def _print_status(run: RunStatus) -> None:
             f"{duration(trial.seconds):>10}  {detail}".rstrip()
         )
     if run.state in ("interrupted", "incomplete"):
-        print(f"  `loracle resume {run.run}` finishes it")
+        print(f"  run `loracle resume {run.run}` to finish it")

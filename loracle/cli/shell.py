@@ -1,7 +1,7 @@
 """What all commands share: the application, its options, exit codes, and how things are printed.
 
 Every command takes --language, --quiet and --verbose; they are added when `command_tree` is built,
-and what was asked for is in `session`.
+and the user's choices are in `session`.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ app = typer.Typer(
 
 @dataclass
 class Session:
-    """What the options of one call of the program ask for."""
+    """What the user asked for with the options of this call."""
 
     language: Language = "en"
     progress: Progress = "auto"
@@ -78,7 +78,8 @@ def _root(
 
 
 def _take_language(choice: LanguageName) -> LanguageName:
-    # `auto` after an earlier choice, as the group's default before a command's, changes nothing.
+    # `auto` after an earlier choice (such as a command's default after the group's option) changes
+    # nothing.
     if choice is not LanguageName.auto:
         session.language = "zh" if choice is LanguageName.zh else "en"
     return choice
@@ -111,7 +112,7 @@ def _shared_options(
         typer.Option(
             "--quiet",
             "-q",
-            help="Show warnings, failures and the result alone.",
+            help="Show only warnings, failures and the result.",
             callback=_take_quiet,
             expose_value=False,
             rich_help_panel=MESSAGES,
@@ -122,7 +123,7 @@ def _shared_options(
         typer.Option(
             "--verbose",
             "-v",
-            help="Show every event, and what the libraries say.",
+            help="Show every event, and the libraries' own messages.",
             callback=_take_verbose,
             expose_value=False,
             rich_help_panel=MESSAGES,
@@ -133,7 +134,7 @@ def _shared_options(
 
 
 def asked_language(arguments: Sequence[str]) -> Language:
-    """The language that the command line asks for, before it is parsed: --help needs it."""
+    """The language chosen on the command line, read before parsing because --help needs it."""
     names = [argument.partition("=") for argument in arguments]
     values = [value for name, equals, value in names if name == "--language" and equals]
     values += [following for argument, following in pairwise(arguments) if argument == "--language"]
@@ -142,7 +143,7 @@ def asked_language(arguments: Sequence[str]) -> Language:
 
 
 def command_tree(language: Language) -> Any:
-    """The program with all its commands, and its help in a language."""
+    """The program with all its commands, with help in the given language."""
     tree: Any = typer.main.get_command(app)
     for command in (tree, *tree.commands.values()):
         command.params += _fresh_shared_options()
@@ -157,34 +158,34 @@ def _fresh_shared_options() -> list[Any]:
 
 
 def start_session(arguments: Sequence[str]) -> Any:
-    """The program, ready to be called with these arguments."""
+    """The program, ready to run with these arguments."""
     session.language, session.progress = asked_language(arguments), "auto"
     return command_tree(session.language)
 
 
 def print_json(value: Any) -> None:
-    """To standard output, readably."""
+    """Print JSON to standard output, indented."""
     print(json.dumps(value, ensure_ascii=False, indent=2))
 
 
 def print_problems(problems: tuple[str, ...], label: str = "error") -> None:
-    """Each problem in a line of its own, its label in the session's language."""
+    """Print each problem on a line of its own, with its label in the session's language."""
     for problem in problems:
         print(f"{say(session.language, label)}{without_secrets(problem)}", file=sys.stderr)
 
 
 def print_note(text: str) -> None:
-    """Something to know, for people; not with --quiet."""
+    """Print a note for people; not with --quiet."""
     if session.progress != "quiet":
         print_problems((text,), "note")
 
 
 def _prepare_stderr() -> None:
-    """Show Loracle's own messages, and the hubs' progress bars to who is there to see them."""
+    """Show Loracle's own messages, and the hubs' progress bars if the output is a terminal."""
     if not sys.stderr.isatty():
         os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
         os.environ.setdefault("TQDM_DISABLE", "1")
     logger = logging.getLogger("loracle")
     logger.setLevel(logging.INFO)
-    # On the root logger, it would show again what the libraries' own handlers show.
+    # On the root logger, it would repeat what the libraries' own handlers show.
     logger.handlers = [logging.StreamHandler()]

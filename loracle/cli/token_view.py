@@ -1,4 +1,4 @@
-"""A row's tokens on the terminal: in colours if there are any, in marks if there are none.
+"""A row's tokens on the terminal: in colour if the terminal has colours, else with marks.
 
 supervised tokens  ⟦Denver<|im_end|>⟧          with ids  Denver⟨12901⟩
 """
@@ -17,10 +17,10 @@ SUPERVISED_MARKS = ("⟦", "⟧")
 
 
 def inspected_lines(found: Inspected, *, colours: bool, ids: bool) -> list[Text]:
-    """The row's place and counts, what was done for its length, and its text.
+    """The row's location and counts, what was done about its length, and its text.
 
-    colours: mark by colour; else supervised text stands between SUPERVISED_MARKS.
-    ids: write every token's id behind it.
+    colours: mark by colour; otherwise supervised text is enclosed in SUPERVISED_MARKS.
+    ids: write every token's id after it.
     """
     lines = [Text(visible(f"row {found.row} · {found.example.where} · id {found.example.id}"))]
     if found.overlong is not None:

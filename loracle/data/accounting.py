@@ -1,4 +1,5 @@
-"""What a dataset holds, counted: every row read is kept or dropped, and a dropped one is named.
+"""The contents of a dataset, counted: every row read is kept or dropped, and each dropped row is
+listed.
 
 889 read = 886 kept + 3 dropped (too_long 3) · 5 shortened · 18,340 supervised tokens
 
@@ -8,31 +9,33 @@ Every row read is kept, dropped, or held out for the evaluation.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
 import numpy as np
+import numpy.typing as npt
 
 from loracle.data.conversation import Example
 from loracle.data.faults import Reason
 from loracle.data.reading.dataset import Drop
 from loracle.data.rendering.renderer import OverlongRow, Rendered, RenderedPrompt
-from loracle.data.scripts import language_shares, script_shares
+from loracle.data.scripts import script_shares
+from loracle.data.stored import measures_of
 
 Unit = Literal["tokens", "characters"]
 
 TOO_LONG = "too long"
 """Why a row was dropped or shortened for its length."""
 UNASKED = "nothing to compare"
-"""Why a row that was held out is not asked."""
+"""Why a held-out row is not used as a question."""
 
 
 @dataclass(frozen=True, slots=True)
 class RowNote:
-    """What happened to one row. id: None where the row could not be read as far as that.
-    reason: the same word for all such rows. detail: this row's own fault. by_policy: the user asked
-    for it, as `unanswerable: drop` does, and nothing is wrong with the row."""
+    """What happened to one row. id: None if reading failed before the id. reason: the same words
+    for all such rows. detail: this row's own fault. by_policy: the user asked for it, as with
+    `unanswerable: drop`, and nothing is wrong with the row."""
 
     id: str | None
     file: str
@@ -43,22 +46,23 @@ class RowNote:
 
     @classmethod
     def of_drop(cls, drop: Drop) -> RowNote:
-        """A row that the reader could not, or was told not to, use."""
+        """A row that the reader could not use, or was told not to use."""
         fault = drop.faults[0]
         return cls(None, drop.file, drop.line, str(fault.reason), fault.text, drop.by_policy)
 
     @classmethod
     def of_unasked(cls, example: Example) -> RowNote:
-        """A row that was held out and cannot be asked: no text can be held against its end."""
-        detail = "ends on a tool call without text, and a call cannot be compared"
+        """A held-out row that cannot be used as a question: it has no final text to compare
+        with."""
+        detail = "ends with a tool call without text, and a call cannot be compared"
         if not example.has_reference:
-            detail = "ends on a reply that is marked as not to be learned, which is no reference"
+            detail = "ends with a reply that is excluded from the loss and so is not a reference"
         return cls(example.id, example.file, example.line, UNASKED, detail, by_policy=True)
 
     @classmethod
     def of_no_reference(cls, example: Example) -> RowNote:
-        """A row of an evaluation set whose only reference is marked as not to be learned."""
-        detail = "the last reply is marked as not to be learned, so that it is no reference answer"
+        """A row of an evaluation set whose only reference is excluded from the loss."""
+        detail = "the last reply is excluded from the loss, so it is not a reference answer"
         advice = "add answers, or leave the row out"
         return cls(example.id, example.file, example.line, str(Reason.MARK), f"{detail}; {advice}")
 
@@ -80,20 +84,21 @@ class Lengths:
     longest: int
 
     @classmethod
-    def of(cls, lengths: Sequence[int], unit: Unit) -> Lengths:
-        if not lengths:
+    def of(cls, lengths: Sequence[int] | npt.NDArray[np.int32], unit: Unit) -> Lengths:
+        if not len(lengths):
             return cls(unit, 0, 0, 0, 0, 0)
         p50, p90, p99 = np.percentile(lengths, [50, 90, 99], method="inverted_cdf").tolist()
-        return cls(unit, sum(lengths), int(p50), int(p90), int(p99), max(lengths))
+        return cls(unit, int(np.sum(lengths)), int(p50), int(p90), int(p99), int(np.max(lengths)))
 
 
 @dataclass(frozen=True, slots=True)
 class Accounting:
-    """What became of every row, and how much the kept ones hold.
+    """What happened to every row, and how much the kept ones contain.
 
-    num_held_out: rows of a candidate that are asked in place of being trained on (see holdout.py).
+    num_held_out: rows of a candidate that are used for evaluation instead of training (see
+    holdout.py).
     supervised: tokens that carry loss in one pass over the rows (without a tokenizer: characters
-    of the assistant turns). Of an evaluation set it is the references' length.
+    of the assistant turns). For an evaluation set it is the references' length.
     scripts, languages: shares, over a sample (see scripts.py).
     """
 
@@ -109,7 +114,7 @@ class Accounting:
 
     @property
     def dropped_by_reason(self) -> dict[str, int]:
-        """How many rows were dropped for each reason, the most frequent first."""
+        """How many rows were dropped for each reason, most frequent first."""
         return dict(Counter(note.reason for note in self.dropped).most_common())
 
     @property
@@ -132,12 +137,17 @@ def account(
     *,
     dropped: Sequence[RowNote],
     shortened: Sequence[RowNote],
+    languages: Mapping[str, float],
     num_held_out: int = 0,
 ) -> Accounting:
-    """Count the kept examples; `rows` are the same ones rendered, None without a tokenizer."""
+    """Count the kept examples; `rows` are the same examples rendered, None without a tokenizer.
+
+    languages: of the examples (see scripts.py).
+    """
+    lengths: Sequence[int] | npt.NDArray[np.int32]
     if rows is None:
-        lengths = [sum(len(m.content) for m in e.conversation.messages) for e in examples]
-        supervised = sum(_num_assistant_characters(example) for example in examples)
+        measures = measures_of(examples)
+        lengths, supervised = measures.characters, int(measures.supervised.sum())
     else:
         lengths = [len(row.token_ids) for row in rows]
         supervised = sum(
@@ -155,10 +165,5 @@ def account(
         lengths=Lengths.of(lengths, "characters" if rows is None else "tokens"),
         supervised=supervised,
         scripts=script_shares(examples),
-        languages=language_shares(examples),
+        languages=dict(languages),
     )
-
-
-def _num_assistant_characters(example: Example) -> int:
-    turns = example.conversation.messages
-    return sum(len(turn.content) for turn in turns if turn.role == "assistant" and turn.weight)

@@ -1,17 +1,17 @@
 """Which evaluation questions belong together: answers about one passage are not independent.
 
-The label of a question is the first of these that there is:
+The label of a question is the first of these that applies:
 
     "group:NAME"    the row's own `group`
     "passage:3"     questions about one text: the same `context`, or prompts that share half of
                     their own text from the start
-    "row:17"        nothing in common with another question
+    "row:17"        nothing in common with any other question
 
-What all questions share does not count: a template, or the one text that all of them are about
+Text that all questions share does not count: a template, or the one text that all of them are about
 (then the questions are what was drawn from it).
 
-Numbers are those of the first question of the passage, or of the row, from 0. Labels are made of
-the text alone, without a tokenizer: the same questions have the same labels under every model.
+Numbers are those of the first question of the passage, or of the row, from 0. Labels are made from
+the text only, without a tokenizer: the same questions have the same labels under every model.
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ def question_clusters(examples: Sequence[Example]) -> list[str]:
 
 
 def kinds_of(labels: Sequence[str]) -> dict[str, int]:
-    """How many questions have a cluster of which kind, as {"passage": 290, "row": 11}."""
+    """How many questions have a cluster of each kind, such as {"passage": 290, "row": 11}."""
     counts = Counter(label.split(":", 1)[0] for label in labels)
     return {kind: counts[kind] for kind in KINDS if counts[kind]}
 
@@ -65,7 +65,7 @@ def _prefix_groups(examples: Sequence[Example]) -> IntArray:
         "".join(f"{turn.role}\n{turn.content}\n" for turn in example.conversation.prompt.messages)
         for example in examples
     ]
-    # Half of a surrogate pair is a character here like any other.
+    # Half of a surrogate pair is treated as an ordinary character here.
     points = np.frombuffer("".join(prompts).encode("utf-32-le", "surrogatepass"), np.int32)
     offsets = np.concatenate(([0], np.cumsum([len(prompt) for prompt in prompts], dtype=np.int64)))
     return prefix_groups(Sequences(points, offsets))

@@ -1,4 +1,4 @@
-"""What a row is: messages, and for evaluation the reference answers.
+"""The content of a row: messages, and reference answers for evaluation.
 
 A row of a data file:
 
@@ -11,7 +11,7 @@ A row of a data file:
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Literal, get_args
 
 Role = Literal["system", "user", "assistant", "tool"]
@@ -22,14 +22,14 @@ JsonObject = Mapping[str, object]
 
 @dataclass(frozen=True, slots=True)
 class ToolCall:
-    """A call that the assistant makes in place of, or after, text."""
+    """A call that the assistant makes instead of, or after, text."""
 
     name: str
     arguments: JsonObject
     id: str | None = None
 
     def as_json(self) -> dict[str, object]:
-        """As chat templates and OpenAI's format write it; the arguments are an object."""
+        """The call as in chat templates and OpenAI's format; the arguments are an object."""
         identity = {} if self.id is None else {"id": self.id}
         function = {"name": self.name, "arguments": self.arguments}
         return {**identity, "type": "function", "function": function}
@@ -39,9 +39,9 @@ class ToolCall:
 class Message:
     """One turn.
 
-    reasoning: what the assistant thought before its content; templates of thinking models take it.
-    tool_call_id, name: which call a tool's turn answers, where the row says so.
-    weight: the loss weight of an assistant's turn; 0 where the row marks it as not to be learned.
+    reasoning: what the assistant thought before its content; templates of thinking models use it.
+    tool_call_id, name: which call a tool's turn answers, if the row says so.
+    weight: the loss weight of an assistant's turn; 0 where the row excludes it from the loss.
     """
 
     role: Role
@@ -53,7 +53,7 @@ class Message:
     weight: float = 1.0
 
     def as_json(self) -> dict[str, object]:
-        """As chat templates and OpenAI's format take it; what is not there is left out."""
+        """The turn as in chat templates and OpenAI's format; absent fields are left out."""
         turn: dict[str, object] = {"role": self.role, "content": self.content}
         if self.reasoning is not None:
             turn["reasoning_content"] = self.reasoning
@@ -76,9 +76,11 @@ class Conversation:
 
     @property
     def prompt(self) -> Conversation:
-        """The turns before the last assistant turn: what is asked at evaluation."""
-        last = max(i for i, message in enumerate(self.messages) if message.role == "assistant")
-        return replace(self, messages=self.messages[:last])
+        """The turns before the last assistant turn: the prompt in evaluation."""
+        last = len(self.messages) - 1
+        while self.messages[last].role != "assistant":
+            last -= 1
+        return Conversation(self.messages[:last], self.tools)
 
     @property
     def last_reply(self) -> Message:
@@ -95,10 +97,10 @@ class Conversation:
 class Example:
     """One row of a dataset.
 
-    file, line: where it stands on disk. Lines count from 1; in files without lines (Parquet,
+    file, line: its place on disk. Lines count from 1; in files without lines (Parquet,
         Arrow) the line is the row's number.
-    context, question: the passage and what is asked about it, where the row keeps the two apart.
-    group: what the row says it belongs to; rows of one group are not independent.
+    context, question: the passage and the question about it, if the row keeps the two apart.
+    group: the group that the row names; rows of one group are not independent.
     """
 
     id: str
@@ -117,10 +119,10 @@ class Example:
 
     @property
     def has_reference(self) -> bool:
-        """Whether something says what is right: not a reply that is marked as not to be learned."""
+        """Whether there is a reference: a reply that is excluded from the loss is not one."""
         return bool(self.answers) or self.conversation.last_reply.weight > 0
 
     @property
     def where(self) -> str:
-        """The row's place, as messages name it."""
+        """The row's place, as shown in messages."""
         return f"{self.file}:{self.line}"

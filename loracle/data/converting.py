@@ -1,4 +1,4 @@
-"""Any dataset as messages JSONL: the form that every trainer reads.
+"""Any dataset as messages JSONL, the form that every trainer reads.
 
 {"id": "q1", "messages": [{"role": "user", "content": ...}, ...], "answers": [...]}
 """
@@ -19,7 +19,7 @@ from loracle.errors import DataError
 
 
 class Conversion(NamedTuple):
-    """What was written, and what was left out and why; fields and notes: as reading gave them."""
+    """What was written, and what was left out and why; fields and notes: as returned by reading."""
 
     description: str
     num_written: int
@@ -29,7 +29,7 @@ class Conversion(NamedTuple):
 
 
 def row_of(example: Example) -> dict[str, object]:
-    """An example as a row of messages; what it does not have is left out."""
+    """An example as a row of messages; absent fields are left out."""
     row: dict[str, object] = {
         "id": example.id,
         "messages": [_turn_of(message) for message in example.conversation.messages],
@@ -45,20 +45,20 @@ def row_of(example: Example) -> dict[str, object]:
 
 
 def _turn_of(message: Message) -> dict[str, object]:
-    """A turn with its loss weight, under the key that OpenAI has for it, where it is not 1."""
+    """A turn, with its loss weight under OpenAI's key for it unless it is 1."""
     turn = message.as_json()
     return turn if message.weight == 1 else {**turn, "weight": message.weight}
 
 
 def convert(location: str, out: Path, options: ReadOptions) -> Conversion:
-    """Write a dataset to `out`, row by row; the file appears when it is whole.
+    """Write a dataset to `out`, row by row; the file appears only when it is complete.
 
-    Rows that cannot be used are left out and returned. Raises DataError where the dataset cannot be
+    Rows that cannot be used are left out and returned. Raises DataError if the dataset cannot be
     read, none of its rows can be used, or `out` cannot be written.
     """
     reading = Reading(location, options)
     if out.exists() and any(path.samefile(out) for path in reading.source.files if path.exists()):
-        raise DataError(f"{out} is read from; name another file to write to")
+        raise DataError(f"{out} is an input file; name another file to write to")
     partial = out.with_name(f".{out.name}.{os.getpid()}.partial")
     num_written = 0
     try:

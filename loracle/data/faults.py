@@ -1,4 +1,4 @@
-"""What can be wrong with a row: a reason, by which rows are counted, and a message for it."""
+"""What can be wrong with a row: a reason, used to count rows, and a message."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from typing import NamedTuple
 
 MAX_SHOWN_CHARACTERS = 60
 MAX_NESTING = 64
-"""Deepest nesting of a JSON value that is passed on: chat templates walk it recursively."""
+"""The deepest nesting of a JSON value that is accepted: chat templates walk it recursively."""
 
 
 class Reason(StrEnum):
-    """Why a row cannot be used; the value is what a count of dropped rows shows."""
+    """Why a row cannot be used; the value is shown in counts of dropped rows."""
 
     BAD_JSON = "not JSON"
     BAD_ENCODING = "not in the file's encoding"
@@ -29,28 +29,28 @@ class Reason(StrEnum):
     NO_REPLY = "no assistant turn"
     TOOLS = "unusable tools or tool calls"
     UNANSWERABLE = "unanswerable question"
-    CHOICE = "answer that is none of the choices"
+    CHOICE = "answer that is not one of the choices"
     MEDIA = "images, sound or video"
     PREFERENCE = "preference data"
-    MARK = "marked as not to be learned"
+    MARK = "excluded from the loss"
 
 
 class Fault(NamedTuple):
-    """One thing wrong with a row: what was found, and what to do."""
+    """One problem with a row: what was found, and what to do."""
 
     reason: Reason
     text: str
 
 
 class Faults(list[Fault]):
-    """All that is wrong with one row."""
+    """Everything that is wrong with one row."""
 
     def add(self, reason: Reason, text: str) -> None:
         self.append(Fault(reason, text))
 
 
 def checked_text(value: object, place: str, faults: Faults) -> str | None:
-    """The value where it is text that a tokenizer can take, else None and a fault."""
+    """The value if it is text that a tokenizer can take, else None and a fault."""
     if not isinstance(value, str):
         faults.add(Reason.WRONG_KIND, f"{place} is {kind_of(value)}; expected text")
         return None
@@ -58,7 +58,9 @@ def checked_text(value: object, place: str, faults: Faults) -> str | None:
         value.encode("utf-8")
     except UnicodeEncodeError as error:
         found = f"half of a surrogate pair, {value[error.start]!r}"
-        faults.add(Reason.BAD_CHARACTER, f"{place} has {found}, which is no character; remove it")
+        faults.add(
+            Reason.BAD_CHARACTER, f"{place} has {found}, which is not a character; remove it"
+        )
         return None
     if "\0" in value:
         faults.add(Reason.BAD_CHARACTER, f"{place} has a NUL character (\\u0000); remove it")
@@ -67,7 +69,7 @@ def checked_text(value: object, place: str, faults: Faults) -> str | None:
 
 
 def filled_text(value: object, place: str, faults: Faults) -> str | None:
-    """As checked_text; white space alone is a fault too."""
+    """Like checked_text, but text of only white space is also a fault."""
     text = checked_text(value, place, faults)
     if text is not None and not text.strip():
         faults.add(Reason.EMPTY, f"{place} is empty; fill it or leave the row out")
@@ -76,8 +78,8 @@ def filled_text(value: object, place: str, faults: Faults) -> str | None:
 
 
 def checked_json(value: object, place: str, faults: Faults) -> bool:
-    """Whether a JSON value can be passed to a chat template: texts that are characters, finite
-    numbers, no deep nesting. Adds a fault where it cannot."""
+    """Whether a JSON value can be passed to a chat template: valid text, finite numbers, no deep
+    nesting. Adds a fault if it cannot."""
     before = len(faults)
     _check_json(value, place, faults, depth=0)
     return len(faults) == before
@@ -97,14 +99,14 @@ def _check_json(value: object, place: str, faults: Faults, depth: int) -> None:
         checked_text(value, place, faults)
     elif isinstance(value, float) and (value != value or abs(value) == float("inf")):
         faults.add(
-            Reason.WRONG_KIND, f"{place} is {kind_of(value)}, which JSON does not know; replace it"
+            Reason.WRONG_KIND, f"{place} is {kind_of(value)}, which JSON does not have; replace it"
         )
     elif not isinstance(value, bool | int | float | None):
         faults.add(Reason.WRONG_KIND, f"{place} is {kind_of(value)}; expected a JSON value")
 
 
 def kind_of(value: object) -> str:
-    """What a value is, in words; numbers and truth values as JSON writes them."""
+    """What a value is, in words; numbers and booleans as in JSON."""
     kinds = {dict: "an object", list: "a list", str: "text", type(None): "null"}
     if known := kinds.get(type(value)):
         return known
@@ -122,7 +124,7 @@ _SHORT.maxstring = _SHORT.maxother = MAX_SHOWN_CHARACTERS
 
 
 def show(value: object) -> str:
-    """A value as Python writes it, cut to a readable length; deep nesting is cut first, for a
-    value that could be parsed may be too deep to be written."""
+    """A value as Python prints it, cut to a readable length; deep nesting is cut first, because a
+    value that could be parsed may be too deep to print."""
     text = repr(value) if isinstance(value, str) else _SHORT.repr(value)
     return text if len(text) <= MAX_SHOWN_CHARACTERS else f"{text[: MAX_SHOWN_CHARACTERS - 3]}..."

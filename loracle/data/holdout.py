@@ -1,11 +1,12 @@
-"""An evaluation set out of the candidates themselves, if there is none of its own.
+"""An evaluation set taken from the candidates themselves, if no other is given.
 
     {candidate: [Example]} --row_groups--> groups --drawn_groups--> Holdout
 
-Groups are those of `splitting`, over the rows of all candidates together: a passage that is held
-out leaves every candidate that has it, nearly or exactly, so none is asked what it was trained on.
-Each candidate gives about the same share of its rows. A prompt that several rows ask is one
-question, and any of their answers counts: which of them is right is not known here.
+Groups are those of `splitting`, over the rows of all candidates together: a held-out passage is
+removed from every candidate that has it, nearly or exactly, so none is evaluated on what it was
+trained on.
+Each candidate gives about the same share of its rows. A prompt shared by several rows is one
+question, and any of their answers counts, since it is not known which is right.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ import hashlib
 import json
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -34,13 +36,13 @@ HELD_OUT_FILE = "holdout.jsonl"
 
 @dataclass(frozen=True)
 class HeldQuestion:
-    """One question, and the rows that ask it. example: what is asked; its references are the
+    """One question, and the rows that contain it. example: the question; its references are the
     answers of all rows. rows: by candidate."""
 
     example: Example
     rows: Mapping[str, tuple[RowReference, ...]]
     is_contested: bool
-    """Whether the candidates that ask it have no answer in common."""
+    """Whether the candidates that contain it disagree about the answer."""
 
     def to_dict(self) -> dict[str, Any]:
         return {
@@ -55,11 +57,11 @@ class HeldQuestion:
 
 @dataclass(frozen=True)
 class Holdout:
-    """What was held out, and what is left to train on.
+    """What was held out, and what is left for training.
 
-    kept: the rows left, by candidate. num_held_out: the rows taken from each. unasked: those of
-    them that end on a tool call, which no text can be compared with, or on a reply that is marked
-    as not to be learned.
+    kept: the rows left, by candidate. num_held_out: the rows taken from each. unasked: those
+    that end with a tool call, which cannot be compared with text, or with a reply that is excluded
+    from the loss.
     """
 
     share: float
@@ -70,6 +72,9 @@ class Holdout:
     num_held_out: Mapping[str, int]
     questions: Sequence[HeldQuestion]
     unasked: Sequence[Example]
+    num_known: int = 0
+    """Rows asked whose passage is trained on all the same: it is too short to count, or all rows
+    share it."""
 
     @property
     def num_contested(self) -> int:
@@ -92,7 +97,7 @@ class Holdout:
 
     @property
     def file(self) -> HeldOutFile:
-        """The content as the frozen plan names it."""
+        """The content hash in the frozen plan."""
         content = self.content
         return HeldOutFile(HELD_OUT_FILE, hashlib.sha256(content).hexdigest(), len(content))
 
@@ -105,6 +110,7 @@ class Holdout:
             "num_held_groups": self.num_held_groups,
             "num_held_out": dict(self.num_held_out),
             "num_contested": self.num_contested,
+            "num_known": self.num_known,
             "questions": [question.to_dict() for question in self.questions],
             "unasked": [
                 {"id": example.id, "file": example.file, "line": example.line}
@@ -114,12 +120,12 @@ class Holdout:
 
 
 def hold_out(candidates: Mapping[str, Sequence[Example]], share: float, seed: int) -> Holdout:
-    """Hold about `share` of every candidate's rows out, by groups that share a passage.
+    """Hold out about `share` of every candidate's rows, by groups that share a passage.
 
     The same candidates, share and seed give the same holdout.
 
     Raises:
-        DataError: nothing could be asked, or a candidate would have no row left.
+        DataError: there would be no questions, or a candidate would have no row left.
     """
     sets = audited(candidates.items())
     groups = row_groups(AuditedSet.union("all candidates", sets))
@@ -143,7 +149,7 @@ def hold_out(candidates: Mapping[str, Sequence[Example]], share: float, seed: in
             asked[_prompt_key(example)].append(_HeldRow(name, example, group))
     if not asked:
         raise DataError(
-            "holdout: every row that was held out ends on a tool call without text, and a call "
+            "holdout: every held-out row ends with a tool call without text, and a call "
             "cannot be compared; name an evaluation set, --eval FILE"
         )
     return Holdout(
@@ -155,7 +161,42 @@ def hold_out(candidates: Mapping[str, Sequence[Example]], share: float, seed: in
         {one.name: int(num) for one, num in zip(sets, num_held_out, strict=True)},
         [_question(rows) for rows in asked.values()],
         unasked,
+        _num_known(kept, asked),
     )
+
+
+def hold_out_least(
+    candidates: Mapping[str, Sequence[Example]], shares: Sequence[float], seed: int
+) -> Holdout:
+    """Hold rows out by the first of the shares that leaves rows on both sides.
+
+    A passage of few rows may be more than a small share of them.
+
+    Raises:
+        DataError: as `hold_out` does with the last share.
+    """
+    for share in shares[:-1]:
+        with suppress(DataError):
+            return hold_out(candidates, share, seed)
+    return hold_out(candidates, shares[-1], seed)
+
+
+def rule_in_words(held: Mapping[str, Any]) -> str:
+    """What is kept apart, and what was found not to be. held: a Holdout's `to_dict`."""
+    known = f"{held['num_known']} of the rows asked are about a passage that is trained on as well "
+    known += "(it is too short to count, or all rows share it)"
+    return (
+        "rows that share a passage, or ask the same, stay together: "
+        f"{held['num_held_groups']} of {held['num_groups']} such groups are asked; "
+        + (known if held["num_known"] else "no passage asked about is trained on")
+    )
+
+
+def _num_known(
+    kept: Mapping[str, Sequence[Example]], asked: Mapping[str, Sequence[_HeldRow]]
+) -> int:
+    trained = {row.context for rows in kept.values() for row in rows if row.context is not None}
+    return sum(row.example.context in trained for rows in asked.values() for row in rows)
 
 
 @dataclass(frozen=True, slots=True)
@@ -170,7 +211,7 @@ def _require_both_sides(
 ) -> None:
     sizes = counts.sum(axis=1)
     problems = [
-        f"holdout: no row of {one.name} would be left to train on: all of its "
+        f"holdout: no row of {one.name} would be left for training: all of its "
         f"{len(one.examples):,} rows share passages with rows that are held out; choose another "
         "share or seed (--set holdout.seed=1), or name an evaluation set, --eval FILE"
         for one, num in zip(sets, num_held_out, strict=True)
@@ -188,16 +229,16 @@ def _require_both_sides(
 
 
 def _prompt_key(example: Example) -> str:
-    """The prompt to the letter, tools included."""
+    """The exact prompt, including tools."""
     prompt = example.conversation.prompt
     turns = [message.as_json() for message in prompt.messages]
     return json.dumps([turns, list(prompt.tools)], sort_keys=True)
 
 
 def _question(rows: Sequence[_HeldRow]) -> HeldQuestion:
-    """The first row's prompt with the answers of all, under an id that says whose row it is.
+    """The first row's prompt with the answers of all rows, under an id that names its candidate.
 
-    Its group is the one that it was held out with: questions of one group are not independent.
+    Its group is the one it was held out with: questions of one group are not independent.
     """
     first = rows[0]
     by_candidate: dict[str, list[Example]] = defaultdict(list)

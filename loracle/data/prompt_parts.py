@@ -1,13 +1,13 @@
-"""Where the question and the passage stand in what a row asks.
+"""Where the question and the passage are in a row's prompt.
 
     Context: The Broncos won the 2015 season's final in Santa Clara.      passage
     Question: Who won?                                                    question
 
-A format that keeps the two apart says so (`Example.question`). In plain messages they are found by
-the text alone: a labelled line ("Question:", "问题："), else the last or the first line that ends
-in a question mark, else the shorter of the first and the last line. A text of one line is a
-question as a whole; only where it is long (PROTECTED_CHARACTERS) its middle sentences count as
-passage, for somewhere in it stands what is asked.
+If the format keeps the two apart, it says so (`Example.question`). In plain messages they are found
+by the text alone: a labelled line ("Question:", "问题："), else the last or the first line that
+ends in a question mark, else the shorter of the first and the last line. A text of one line is a
+question as a whole; only if it is long (PROTECTED_CHARACTERS) do its middle sentences count as
+passage, because the question is somewhere in it.
 """
 
 from __future__ import annotations
@@ -21,7 +21,8 @@ from loracle.data.conversation import Example
 PROTECTED_CHARACTERS = 400
 """A line up to this length is never cut into sentences."""
 MIN_PASSAGE_BYTES = 80
-"""A line of this many bytes in UTF-8 says enough to be a passage: 80 letters, or 27 of Han."""
+"""A line of this many bytes in UTF-8 is long enough to be a passage: 80 letters, or 27 Han
+characters."""
 
 _QUESTION_LABEL = re.compile(
     r"^[ \t]*(?:question|query|q|问题|问|提问|質問|問題|질문|pregunta|frage|вопрос)[ \t]*[:：]",
@@ -50,10 +51,10 @@ class TextSpan(NamedTuple):
 
 
 class Parts(NamedTuple):
-    """What an example asks, taken apart.
+    """An example's prompt, taken apart.
 
     question: the last user turn's question. passages: the other lines of its system and user
-    turns, in order, without empty ones. question_first: the question stands before the passage.
+    turns, in order, without empty ones. question_first: the question comes before the passage.
     """
 
     question: str
@@ -62,7 +63,7 @@ class Parts(NamedTuple):
 
 
 def parts_of(example: Example) -> Parts:
-    """Take apart what stands before an example's last assistant turn."""
+    """Take apart what comes before an example's last assistant turn."""
     messages = example.conversation.prompt.messages
     last = max((i for i, m in enumerate(messages) if m.role == "user"), default=None)
     question, question_first = "", False
@@ -84,9 +85,9 @@ def parts_of(example: Example) -> Parts:
 
 
 def question_spans(text: str, question: str | None = None) -> list[TextSpan]:
-    """Where a user turn's question stands, in order; several where a long line is taken apart.
+    """Where a user turn's question is, in order; several spans if a long line is taken apart.
 
-    question: the question, where the row's format says it.
+    question: the question, if the row's format gives it.
     """
     if question and (start := text.rfind(question)) >= 0:
         return [TextSpan(start, start + len(question))]
@@ -106,13 +107,13 @@ def question_spans(text: str, question: str | None = None) -> list[TextSpan]:
 
 
 def passage_spans(text: str, question: str | None = None) -> list[TextSpan]:
-    """Where a user turn holds text that is not its question, longest first."""
+    """Where a user turn has text that is not its question, longest first."""
     return sorted(_rest(text, question_spans(text, question)), key=lambda span: -span.length)
 
 
 def _end_of_question(text: str, start: int) -> int:
-    """Where a labelled question ends that no other label follows: at its question mark where a
-    passage comes after it; options to choose from are short lines, and part of the question."""
+    """Where a labelled question ends if no other label follows: at its question mark if a passage
+    comes after it; options to choose from are short lines and part of the question."""
     lines = list(_LINE.finditer(text, start))
     for number, line in enumerate(lines):
         if _QUESTION_END.search(line.group()):
@@ -123,7 +124,7 @@ def _end_of_question(text: str, start: int) -> int:
 
 
 def _rest(text: str, spans: Iterable[TextSpan]) -> list[TextSpan]:
-    """What is left of the text around the spans, without the white space at its ends."""
+    """The text around the spans, without white space at its ends."""
     rest, position = [], 0
     for span in [*spans, TextSpan(len(text), len(text))]:
         piece = text[position : span.start]
@@ -136,7 +137,8 @@ def _rest(text: str, spans: Iterable[TextSpan]) -> list[TextSpan]:
 
 
 def _asking_sentences(text: str, line: TextSpan) -> list[TextSpan]:
-    """Of a long line its first, its last and its last asking sentence; a short one whole."""
+    """For a long line, its first, its last and its last interrogative sentence; a short line
+    whole."""
     if line.length <= PROTECTED_CHARACTERS:
         return [line]
     matches = _SENTENCE.finditer(text, line.start, line.stop)
@@ -149,7 +151,7 @@ def _asking_sentences(text: str, line: TextSpan) -> list[TextSpan]:
 
 
 def _lines(text: str) -> list[str]:
-    return [line.strip() for line in text.split("\n") if line.strip()]
+    return [bare for line in text.split("\n") if (bare := line.strip())]
 
 
 def _last(matches: Iterator[re.Match[str]]) -> re.Match[str] | None:

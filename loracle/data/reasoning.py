@@ -1,10 +1,10 @@
-"""What a model answers, without what it wrote while it reasoned.
+"""A model's answer, without its reasoning.
 
     "<think>\\n\\n</think>\\n\\nDenver"       -> "Denver"
     "Lyon? No. </think> Paris"            -> "Paris"   (the prompt opened the block)
     "<think>Let me see. First, we need"   -> ""        (the answer's tokens ran out: unfinished)
 
-The prediction on disk stays whole; every metric, the official ones included, is given the answer.
+The prediction on disk stays whole; every metric, including the official ones, gets only the answer.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ _MARKS = (
 _OPENING = re.compile("|".join(opening for opening, _ in _MARKS), re.IGNORECASE)
 _CLOSING = re.compile("|".join(closing for _, closing in _MARKS), re.IGNORECASE)
 _EITHER = re.compile(rf"(?P<opening>{_OPENING.pattern})|(?P<closing>{_CLOSING.pattern})", re.I)
-# What R1-like templates put around the answer itself.
+# The tags that R1-like templates put around the answer itself.
 _AROUND_ANSWER = re.compile(
     r"\s*(?:<answer>(.*)</answer>|<\|begin_of_solution\|>(.*?)(?:<\|end_of_solution\|>)?)\s*",
     re.DOTALL | re.IGNORECASE,
@@ -34,7 +34,7 @@ _AROUND_ANSWER = re.compile(
 class Answered(NamedTuple):
     """A prediction's answer.
 
-    is_unfinished: the reasoning never ended, so that no answer was reached.
+    is_unfinished: the reasoning never ended, so no answer was reached.
     """
 
     text: str
@@ -49,11 +49,12 @@ def answer_of(
 
     Args:
         prediction: the whole text that was generated.
-        end: the text that ends the reasoning (`generation.reasoning_end`), beside the known tags.
-        opened: whether the prompt ended inside a reasoning block, so that no opening tag is in the
-            prediction.
-        is_cut: whether the prediction was cut at its token limit. A block that should be there and
-            has no end is unfinished only then.
+        end: the text that ends the reasoning (`generation.reasoning_end`), in addition to the known
+        tags.
+        opened: whether the prompt ended inside a reasoning block, so the prediction has no opening
+            tag.
+        is_cut: whether the prediction was cut at its token limit. An expected block without an end
+            is unfinished only in that case.
     """
     if end is not None:
         _, found, rest = prediction.partition(end)
@@ -68,7 +69,7 @@ def answer_of(
 
 
 def opens_reasoning(prompt: str) -> bool:
-    """Whether a prompt ends inside a reasoning block, as templates of thinking models leave it."""
+    """Whether a prompt ends inside a reasoning block, as templates of thinking models do."""
     marks = list(_EITHER.finditer(prompt))
     return bool(marks) and bool(marks[-1]["opening"]) and not prompt[marks[-1].end() :].strip()
 
@@ -79,7 +80,7 @@ def is_mark(token: str) -> bool:
 
 
 def without_empty_block(reply: str) -> str:
-    """A reply without the empty block that a template writes before it; else as it stands."""
+    """A reply without the empty block that a template writes before it, otherwise unchanged."""
     opening = _EITHER.match(reply.lstrip())
     if opening is None:
         return reply
@@ -94,7 +95,7 @@ def without_empty_block(reply: str) -> str:
 
 
 def _visible(text: str) -> tuple[str, bool, bool]:
-    """The text outside of reasoning blocks, whether there is one, and whether the last is open."""
+    """The text outside reasoning blocks, whether there is a block, and whether the last is open."""
     kept: list[str] = []
     start, depth, has_reasoning = 0, 0, False
     for mark in _EITHER.finditer(text):

@@ -1,7 +1,7 @@
 """Which scripts and languages a dataset is written in.
 
-Scripts come from Unicode's ranges and are certain; a language is a guess of py3langid (Lui and
-Baldwin 2012, langid.py), made only on texts long enough for one.
+Scripts come from Unicode's ranges and are certain; a language is a guess by py3langid (Lui and
+Baldwin 2012, langid.py), made only for texts that are long enough.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ MIN_GUESSED_CHARACTERS = 40
 _MAX_GUESSED_CHARACTERS = 600
 _MIN_SHARE = 0.01
 
-# First code point of every range; the name of what begins there, None for signs of no script.
+# First code point of every range, with the name of the script, None for signs of no script.
 _RANGES: tuple[tuple[int, str | None], ...] = (
     (0x0000, None), (0x0041, "Latin"), (0x005B, None), (0x0061, "Latin"), (0x007B, None),
     (0x00C0, "Latin"), (0x02B0, None), (0x0370, "Greek"), (0x0400, "Cyrillic"),
@@ -37,7 +37,7 @@ _STARTS = np.array([start for start, _ in _RANGES])
 _NAMES = sorted({name for _, name in _RANGES if name})
 _NUMBERS = np.array([_NAMES.index(name) if name else len(_NAMES) for _, name in _RANGES])
 
-# What py3langid may answer: of closely related tongues the one that datasets are written in.
+# The languages py3langid may return: of closely related ones, the one that datasets use.
 _LANGUAGES = [
     *("ar", "bg", "bn", "ca", "cs", "da", "de", "el", "en", "es", "et", "fa", "fi", "fr", "he"),
     *("hi", "hr", "hu", "id", "it", "ja", "ko", "lt", "lv", "ms", "nl", "no", "pl", "pt", "ro"),
@@ -56,12 +56,21 @@ def script_shares(examples: Sequence[Example]) -> dict[str, float]:
     return _largest_first(shares)
 
 
-def language_shares(examples: Sequence[Example]) -> dict[str, float]:
-    """The share of rows in each language (ISO 639-1), of the sampled rows long enough to tell."""
+def guessed_texts(examples: Sequence[Example]) -> list[str]:
+    """The beginnings of the sampled rows, by which languages are told."""
+    return [_text(example)[:_MAX_GUESSED_CHARACTERS] for example in _sample(examples)]
+
+
+def all_language_shares(texts: Sequence[Sequence[str]]) -> list[dict[str, float]]:
+    """`language_shares` of several datasets."""
+    return [language_shares(of_one) if of_one else {} for of_one in texts]
+
+
+def language_shares(texts: Sequence[str]) -> dict[str, float]:
+    """The share of each language (ISO 639-1) of the texts long enough to tell."""
     import py3langid
 
     py3langid.set_languages(_LANGUAGES)
-    texts = [_text(example)[:_MAX_GUESSED_CHARACTERS] for example in _sample(examples)]
     guessed = Counter(
         py3langid.classify(text)[0] for text in texts if len(text) >= MIN_GUESSED_CHARACTERS
     )

@@ -18,8 +18,7 @@ from loracle.data.audit.leakage import (
     PASSAGE_THRESHOLD,
     QUESTION_THRESHOLD,
 )
-from loracle.data.audit.near import near_pairs
-from loracle.data.audit.normalizing import weight
+from loracle.data.audit.near import near_texts
 from loracle.data.audit.rows import AuditedSet
 from loracle.errors import DataError
 
@@ -87,7 +86,7 @@ def drawn_groups(num_rows: npt.NDArray[np.int64], share: float, seed: int) -> np
 
 def row_groups(dataset: AuditedSet) -> npt.NDArray[np.int64]:
     """The group of every row, shape (rows,), numbered by their first rows."""
-    parents = list(range(len(dataset.rows)))
+    parents = list(range(dataset.num_rows))
 
     def root(row: int) -> int:
         while parents[row] != row:
@@ -106,28 +105,24 @@ def row_groups(dataset: AuditedSet) -> npt.NDArray[np.int64]:
 
 
 def _belonging_together(dataset: AuditedSet) -> Iterable[Sequence[int]]:
-    yield from dataset.rows_of_unit.values()
-    yield from dataset.rows_of_prompt.values()
+    yield from dataset.rows_of_unit.several()
+    yield from dataset.rows_of_prompt.several()
     by_name: dict[str, list[int]] = defaultdict(list)
     for row, example in enumerate(dataset.examples):
         if example.group is not None:
             by_name[example.group].append(row)
     yield from by_name.values()
-    yield from dataset.rows_without_passage.values()
-    units = list(dataset.rows_of_unit)
-    for pair in near_pairs(units, PASSAGE_THRESHOLD).pairs:
-        yield [dataset.rows_of_unit[units[side]][0] for side in (pair.left, pair.right)]
-    alone = dataset.rows_without_passage
-    questions = list(alone)
-    for pair in near_pairs(questions, QUESTION_THRESHOLD).pairs:
-        left, right = (alone[questions[side]] for side in (pair.left, pair.right))
-        if weight(questions[pair.left]) >= MIN_OPEN_QUESTION_WEIGHT or _share_answer(
-            dataset, left, right
-        ):
+    alone, units = dataset.rows_without_passage, dataset.rows_of_unit
+    yield from alone.several()
+    for pair in near_texts(dataset.unit_texts, PASSAGE_THRESHOLD).pairs:
+        yield [units[pair.left][0], units[pair.right][0]]
+    weights = dataset.texts.weights(dataset.lone_questions.ids)
+    for pair in near_texts(dataset.lone_questions, QUESTION_THRESHOLD).pairs:
+        left, right = alone[pair.left], alone[pair.right]
+        if weights[pair.left] >= MIN_OPEN_QUESTION_WEIGHT or _share_answer(dataset, left, right):
             yield [left[0], right[0]]
 
 
-def _share_answer(dataset: AuditedSet, left: Iterable[int], right: Iterable[int]) -> bool:
-    return not {dataset.rows[row].reply for row in left}.isdisjoint(
-        dataset.rows[row].reply for row in right
-    )
+def _share_answer(dataset: AuditedSet, left: Sequence[int], right: Sequence[int]) -> bool:
+    replies = dataset.rows.replies
+    return not set(replies[left].tolist()).isdisjoint(replies[right].tolist())

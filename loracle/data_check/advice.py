@@ -1,4 +1,4 @@
-"""What a check says of what it found, and what to do about it."""
+"""What a check says about its findings, and what to do about them."""
 
 from __future__ import annotations
 
@@ -14,59 +14,63 @@ from loracle.data.reading.notes import Note
 from loracle.data.sharing import Sharing
 from loracle.data_check.result import Intake, Problem, RenderedSet, Severity
 from loracle.metrics import advised_metric, better_metric, get_metric, unreadable_references
-from loracle.text import counted
+from loracle.text import counted, first_few
 
 _NUM_SHOWN_PLACES = 3
 _NUM_SHOWN_CHARACTERS = 40
 _FIXES = {
-    "exact_duplicates": "remove the copies, or keep them where they are meant to weigh more",
-    "duplicates": "remove the copies, or keep them where they are meant to weigh more",
-    "near_rows": "keep one of them, unless they are meant as paraphrases",
-    "near_passages": "see whether one of them is a revision of the other",
-    "conflicting_answers": "decide for one answer, or list all of them as `answers`",
+    "exact_duplicates": "remove the copies, or keep them if they should count more",
+    "duplicates": "remove the copies, or keep them if they should count more",
+    "near_rows": "keep one of them, unless they are intended paraphrases",
+    "near_passages": "check whether one of them is a revision of the other",
+    "conflicting_answers": "choose one answer, or list all of them as `answers`",
     "short_answers": "fill them or leave the rows out",
-    "not_in_passage": "see whether these answers belong to another row",
+    "not_in_passage": "check whether these answers belong to another row",
 }
 
 
 def holdout_problems(holdout: Holdout) -> list[Problem]:
-    """What to say of an evaluation set that is split off from the candidates."""
-    fix = "where you have questions whose answers you trust, name them: --eval FILE"
+    """What to say about an evaluation set that is split off from the candidates."""
+    fix = "if you have questions whose answers you trust, use them: --eval FILE"
     text = (
-        "the questions are the candidates' own: a candidate is favoured where its answers are "
-        "written as the questions' are"
+        "the questions come from the candidates: a candidate has an advantage if its answers are "
+        "written in the same style as the references"
     )
     problems = [Problem("note", text, fix)]
     if contested := holdout.num_contested:
         text = (
-            f"on {contested:,} of {len(holdout.questions):,} questions the candidates have no "
-            "answer in common; each one's counts as right, so the run cannot tell whose is"
+            f"on {contested:,} of {len(holdout.questions):,} questions the candidates disagree "
+            "about the answer; each candidate's answer counts as right, so the run cannot tell "
+            "which candidate is right"
         )
         problems.append(Problem("warning", text, fix))
     without = [name for name, num in holdout.num_held_out.items() if not num]
     if without:
-        text = f"no row of {', '.join(without)} is asked: its rows share passages with too many"
+        text = (
+            f"no row of {', '.join(without)} is held out: its rows share passages with too many "
+            "others"
+        )
         problems.append(Problem("warning", text, "choose another holdout.share or holdout.seed"))
     return problems
 
 
 def note_problem(note: Note) -> Problem:
-    """What to say of something that was done with rows that stay."""
+    """What to say about changes to rows that are kept."""
     return Problem("warning" if note.is_warning else "note", note.message, note.outcome)
 
 
 def joined_problem(num_replies: int) -> Problem:
-    """What to say of replies that melt into the template when tokenized as one text."""
+    """What to say about replies that merge with the template when tokenized as one text."""
     return Problem(
         "warning",
-        f"{num_replies:,} replies melt into the chat template's text (they begin with white "
-        "space); their tokens are cut where the model starts to answer",
-        "strip the replies, where the white space is not meant",
+        f"{num_replies:,} replies merge with the chat template's text (they begin with white "
+        "space); their tokens are split where the model starts to answer",
+        "strip the replies, unless the white space is intended",
     )
 
 
 def loss_problems(dataset: Intake, accounting: Accounting) -> list[Problem]:
-    """What to say of dropped and shortened rows."""
+    """What to say about dropped and shortened rows."""
     problems = []
     if accounting.dropped:
         num, share = len(accounting.dropped), accounting.lost_share
@@ -75,7 +79,7 @@ def loss_problems(dataset: Intake, accounting: Accounting) -> list[Problem]:
         part = f"{num / accounting.num_read:.1%}: {reasons}"
         text = f"{num:,} of {accounting.num_read:,} rows dropped ({part}) {places}"
         limit = dataset.max_dropped
-        mend = f"mend the rows: {_first_faults(accounting.dropped)}"
+        mend = f"fix the rows: {_first_faults(accounting.dropped)}"
         if limit is not None and share > limit:
             fix = f"{mend}; or raise max_dropped"
             failing: Severity = "gated" if dataset.kind == "candidate" else "error"
@@ -93,19 +97,20 @@ def loss_problems(dataset: Intake, accounting: Accounting) -> list[Problem]:
 
 
 def _first_faults(dropped: Sequence[RowNote]) -> str:
-    """What is wrong with the first row of every kind of fault."""
+    """The first row with each kind of fault, and what is wrong with it."""
     first: dict[str, RowNote] = {}
     for note in dropped:
         if not note.by_policy:
             first.setdefault(note.reason, note)
     shown = [f"{_place(note)}: {note.detail}" for note in first.values()]
     more = len(shown) - _NUM_SHOWN_PLACES
-    told = shown[:_NUM_SHOWN_PLACES] + ([f"{more} more kinds of faults"] if more > 0 else [])
+    told = shown[:_NUM_SHOWN_PLACES] + ([f"{more} more kinds of fault"] if more > 0 else [])
     return " · ".join(told)
 
 
 def metric_problems(dataset: Intake, examples: Sequence[Example]) -> list[Problem]:
-    """What to say of metrics that cannot read the references, or that others would serve better."""
+    """What to say about metrics that cannot read the references, or for which there is a better
+    one."""
     references = [example.references for example in examples]
     advised = advised_metric(references)
     problems = []
@@ -119,7 +124,7 @@ def metric_problems(dataset: Intake, examples: Sequence[Example]) -> list[Proble
     if misled and advised not in dataset.metrics:
         kind = "letters" if advised == "choice" else "worked answers that end in #### and a number"
         text = (
-            f"{', '.join(misled)} compare whole texts, but the references are {kind}: a right "
+            f"{', '.join(misled)} compare whole texts, but the references are {kind}: a correct "
             "answer in other words would score 0"
         )
         fix = f"use {advised}: metrics: [{advised}], and decision.metric: {advised}"
@@ -140,15 +145,15 @@ def _unreadable_problem(
         "error",
         f"{dataset.path}: {metric} reads no {get_metric(metric).reads_what} in the references of "
         f"{len(unread):,} of {counted(len(examples), 'row')} {places}, as in {first!r}, so every "
-        f"answer to them would score 0; {fix}, or mend or remove these rows",
+        f"answer to them would score 0; {fix}, or fix or remove these rows",
     )
 
 
 def reference_length_problems(ready: RenderedSet, max_new_tokens: int) -> list[Problem]:
-    """What to say of references that are longer than an answer may be."""
+    """What to say about references that are longer than an answer may be."""
     too_long = []
     for example, prompt in zip(ready.examples, ready.prompts, strict=False):
-        # The end token is no part of the answer.
+        # The end token is not part of the answer.
         num_tokens = min(map(len, prompt.reference_ids)) - 1
         if num_tokens > max_new_tokens:
             too_long.append((num_tokens, f"{Path(example.file).name}:{example.line}"))
@@ -167,7 +172,7 @@ def reference_length_problems(ready: RenderedSet, max_new_tokens: int) -> list[P
 
 
 def finding_problem(finding: Finding) -> Problem:
-    """What to say of one of the audit's findings, with the first places."""
+    """What to say about one of the audit's findings, with the first places."""
     places = _places(
         [" = ".join(map(_place, group[:_NUM_SHOWN_PLACES])) for group in finding.groups]
     )
@@ -176,7 +181,7 @@ def finding_problem(finding: Finding) -> Problem:
 
 
 def difference_problems(candidate: AuditedSet, evaluations: Sequence[AuditedSet]) -> list[Problem]:
-    """What to say of answers that are unlike the evaluation sets'."""
+    """What to say about answers that are unlike the evaluation sets'."""
     return [
         Problem("warning" if found.serious else "note", found.message, found.fix)
         for evaluation in evaluations
@@ -185,24 +190,22 @@ def difference_problems(candidate: AuditedSet, evaluations: Sequence[AuditedSet]
 
 
 def sharing_hints(sharing: Sharing | None) -> list[Problem]:
-    """What to say of rows that could share more than they do."""
+    """What to say about rows that could share more than they do."""
     if sharing is None or sharing.possible_gain is None:
         return []
     return [
         Problem(
             "note",
-            "the question stands before the passage, so rows of one passage share nothing",
+            "the question comes before the passage, so rows about one passage share nothing",
             f"put the passage first: {sharing.possible_gain:.1f} times fewer tokens",
         )
     ]
 
 
 def _place(row: RowReference | RowNote) -> str:
-    """The file's name and the line: the dataset's own path stands beside it."""
+    """The file's name and the line; the dataset's own path is shown next to it."""
     return f"{Path(row.file).name}:{row.line}"
 
 
 def _places(places: Sequence[str]) -> str:
-    shown = ", ".join(places[:_NUM_SHOWN_PLACES])
-    more = len(places) - _NUM_SHOWN_PLACES
-    return f"({shown}{f' and {more:,} more' if more > 0 else ''})"
+    return f"({first_few(places, _NUM_SHOWN_PLACES)})"

@@ -1,11 +1,11 @@
-"""The check that a run begins with: made once, kept in RUN/check.json, and not repeated.
+"""The check at the start of a run: done once, kept in RUN/check.json, and not repeated.
 
     [Intake] --render_all--> [FittedSet] ─┬─ check.json of the same ──> Ready
                                           └─ else --examine--> Check ─> check.json, Ready
 
 "The same": the same frozen plan (which holds the hash of every data file, verified again by each
-start), the same program (the hash of its source), and the same rendered rows to the token. The
-rows are rendered by every start, since training needs them; what is saved is the audit.
+start), the same program (the hash of its source), and the same rendered rows to the token. Every
+start renders the rows, since training needs them; only the audit is saved.
 """
 
 from __future__ import annotations
@@ -17,13 +17,14 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import loracle
 from loracle.data.holdout import Holdout
 from loracle.data.reading.dataset import NUM_SHOWN_PROBLEMS
 from loracle.data.rendering.renderer import Renderer
+from loracle.data.workers import beside
 from loracle.data_check.card import summary_lines
 from loracle.data_check.datasets import load_renderer, renderer_of, unused_holdout
 from loracle.data_check.examine import FittedSet, examine, ready_sets, render_all
+from loracle.data_check.kept import program_sha256 as _program_sha256
 from loracle.data_check.result import CHECK_VERSION, Intake, Ready
 from loracle.errors import DataError, RunFolderError
 from loracle.files import read_json
@@ -39,7 +40,7 @@ class RunData:
     """The data of a run as it was read.
 
     model_folder: where the files of a hub's model are; None if the plan names a folder.
-    tokenizing: of a model that is in memory already; None loads the plan's.
+    tokenizing: of a model that is already in memory; None loads the plan's.
     """
 
     plan: Plan
@@ -51,15 +52,15 @@ class RunData:
 
 
 def check_run(data: RunData, folder: RunFolder, report: Reporter) -> Ready:
-    """Render, count and audit all data, say what was found, and keep it in check.json; or take what
-    an earlier start of the run found.
+    """Render, count and audit all data, report the findings, and keep them in check.json; or reuse
+    what an earlier start of the run found.
 
     Raises:
-        DataError: rows cannot be rendered, or no candidate may be trained on.
+        DataError: rows cannot be rendered, or no candidate can be used for training.
     """
     plan = data.plan
     recorded = _recorded(folder, data.plan_fingerprint)
-    # Finished trials were trained under the limit that the first start settled on.
+    # Finished trials were trained under the limit fixed by the first start.
     settled = LengthLimit.of_record(recorded) if recorded else None
     if data.tokenizing is None:
         renderer = load_renderer(plan.model, plan.training, data.model_folder, settled)
@@ -74,8 +75,8 @@ def check_run(data: RunData, folder: RunFolder, report: Reporter) -> Ready:
     if recorded and recorded["made_from"] == made_from and recorded["exit_code"] < 2:
         report.emit(
             "checked",
-            message="data: checked before, and plan, files and program are the same since; what "
-            f"was found is in {folder.check.name}",
+            message="data: already checked, and the plan, files and program have not changed "
+            f"since; the findings are in {folder.check.name}",
         )
         ready = Ready(
             ready_sets(fitted, "candidate"), ready_sets(fitted, "evaluation"), _refusals(recorded)
@@ -84,7 +85,9 @@ def check_run(data: RunData, folder: RunFolder, report: Reporter) -> Ready:
         ready = _check(data, fitted, renderer, made_from, folder, report)
     if plan.candidates and len(ready.refusals) == len(plan.candidates):
         reasons = [f"{name}: {reason}" for name, reason in ready.refusals.items()]
-        raise DataError(["no candidate may be trained on", *reasons, *lost_rows(data.datasets)])
+        raise DataError(
+            ["no candidate can be used for training", *reasons, *lost_rows(data.datasets)]
+        )
     return ready
 
 
@@ -96,9 +99,9 @@ def _check(
     folder: RunFolder,
     report: Reporter,
 ) -> Ready:
-    checked = replace(
-        examine(fitted, renderer), holdout=data.holdout, remarks=unused_holdout(data.plan)
-    )
+    with beside() as workers:
+        found = examine(fitted, renderer, workers)
+    checked = replace(found, holdout=data.holdout, remarks=unused_holdout(data.plan))
     folder.write_json(folder.check, {**checked.to_dict(), "made_from": made_from})
     if checked.errors:
         raise DataError(checked.errors)
@@ -112,14 +115,14 @@ def _check(
 
 
 def _recorded(folder: RunFolder, plan_fingerprint: str) -> dict[str, Any] | None:
-    """check.json of an earlier start with the same plan; None if there is none to be used."""
-    # Damaged: the check is made again, and says all it finds.
+    """check.json of an earlier start with the same plan; None if there is no usable one."""
+    # Damaged: the check runs again and reports everything.
     if not folder.check.is_file() or folder.damage(folder.check):
         return None
     try:
         recorded = read_json(folder.check)
     except RunFolderError:
-        # Damaged: the check is made again, and says all it finds.
+        # Damaged: the check runs again and reports everything.
         return None
     if not isinstance(recorded, dict) or recorded.get("version") != CHECK_VERSION:
         return None
@@ -141,16 +144,6 @@ def _refusals(recorded: Mapping[str, Any]) -> dict[str, str]:
     return {name: reason for name, reason in refusals.items() if reason}
 
 
-def _program_sha256() -> str:
-    """The hash of Loracle's own source: another program may find something else."""
-    root = Path(loracle.__file__).parent
-    digest = hashlib.sha256()
-    for path in sorted(root.rglob("*.py")):
-        digest.update(f"{path.relative_to(root).as_posix()}\n".encode())
-        digest.update(path.read_bytes())
-    return digest.hexdigest()
-
-
 def _rows_sha256(fitted: Sequence[FittedSet]) -> str:
     """The hash of every rendered row, and of how many were cut or left out."""
     digest = hashlib.sha256()
@@ -163,15 +156,15 @@ def _rows_sha256(fitted: Sequence[FittedSet]) -> str:
 
 
 def refuse_unreadable(datasets: Sequence[Intake]) -> None:
-    """Raise DataError with the problems of every file that cannot be read, and, since they must be
-    mended too, with the rows of the others that cannot be used."""
+    """Raise DataError with the problems of every file that cannot be read, and with the unusable
+    rows of the others, which also need fixing."""
     problems = [problem for dataset in datasets for problem in dataset.error]
     if problems:
         raise DataError([*problems, *lost_rows(datasets)])
 
 
 def lost_rows(datasets: Sequence[Intake]) -> list[str]:
-    """The rows that cannot be used, the first ones of every dataset in words."""
+    """The rows that cannot be used; the first ones of every dataset in words."""
     lines = []
     for dataset in datasets:
         lost = [note for note in dataset.dropped if not note.by_policy]

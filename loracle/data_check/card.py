@@ -1,6 +1,6 @@
 """The check as cards for the terminal: one for each dataset, one for each leakage.
 
-Names, texts and reasons are shown as text; nothing in them is read as markup.
+Names, texts and reasons are shown as plain text; nothing in them is treated as markup.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from loracle.data.audit import LEAK_MEANINGS, Leak, Leakage, RowReference
 from loracle.data.reading.fields import columns_line
 from loracle.data.sharing import Sharing
 from loracle.data_check.result import Check, DatasetReport, Problem
-from loracle.text import visible
+from loracle.text import first_few, visible
 
 NUM_SHOWN_LEAKS = 10
 _NUM_SHOWN_ROWS = 3
@@ -29,14 +29,14 @@ _STYLES = {"error": "bold red", "gated": "red", "warning": "yellow", "note": "cy
 
 
 def cards(check: Check) -> list[RenderableType]:
-    """One card for each dataset, in order, then one for each candidate that knows too much, and the
-    limit that the rows were held to."""
+    """One card for each dataset, in order, then one for each candidate with leakage, then the
+    length limit."""
     lines = [Text(line) for line in (*_limit_lines(check), *check.remarks)]
     return [*map(_dataset_card, check.reports), *map(_leakage_card, check.leaks), *lines]
 
 
 def summary_lines(check: Check) -> list[str]:
-    """The check in a line for each dataset and each leakage: what `loracle run` prints."""
+    """The check with one line for each dataset and each leakage, as `loracle run` prints it."""
     lines = []
     for report in check.reports:
         counts = _rows_line(report.accounting) if report.accounting else "cannot be used"
@@ -88,7 +88,7 @@ def _facts(report: DatasetReport) -> dict[str, str]:
         facts["columns"] = columns_line(report.fields)
     if report.num_unlearned:
         num = report.num_unlearned
-        facts["marks"] = f"{num:,} {'reply' if num == 1 else 'replies'} marked as not to be learned"
+        facts["marks"] = f"{num:,} {'reply' if num == 1 else 'replies'} excluded from the loss"
     if report.accounting:
         facts["rows"] = _rows_line(report.accounting)
         facts["length"] = _length_line(report.accounting)
@@ -97,7 +97,7 @@ def _facts(report: DatasetReport) -> dict[str, str]:
         facts["sharing"] = _sharing_line(report)
     if report.extractiveness and (report.extractiveness.share or 0) >= _MIN_SHOWN_SHARE:
         num, total = report.extractiveness.num_in_passage, report.extractiveness.num_with_passage
-        facts["answers"] = f"{num:,} of {total:,} stand in their passage"
+        facts["answers"] = f"{num:,} of {total:,} appear in their passage"
     return facts
 
 
@@ -136,7 +136,7 @@ def _sharing_line(report: DatasetReport) -> str:
     gain = (
         f"{_ratio(sharing)} times fewer {unit} to compute"
         if sharing.ratio >= _MIN_SHOWN_RATIO
-        else "rows share next to nothing"
+        else "rows share almost nothing"
     )
     return (
         f"{gain}: {sharing.num_separate:,} as separate "
@@ -163,7 +163,7 @@ def _leakage_card(found: Leakage) -> RenderableType:
     if len(found.leaks) > NUM_SHOWN_LEAKS:
         lines.append(Text(f"and {len(found.leaks) - NUM_SHOWN_LEAKS:,} more (all with --json)"))
     if found.num_untried_pairs:
-        lines.append(Text(f"{found.num_untried_pairs:,} pairs of like texts were not compared"))
+        lines.append(Text(f"{found.num_untried_pairs:,} pairs of similar texts were not compared"))
     title = Text(visible(f"{found.candidate} → {found.evaluation} · leakage"))
     return Panel(Group(*lines), title=title, title_align="left", border_style="red")
 
@@ -171,7 +171,7 @@ def _leakage_card(found: Leakage) -> RenderableType:
 def _leak_summary(found: Leakage) -> str:
     num_all = len(found.leaked_ids) + len(found.clean_ids)
     return (
-        f"{found.candidate} knows {len(found.leaked_ids):,} of the {num_all:,} rows of "
+        f"{found.candidate} contains {len(found.leaked_ids):,} of the {num_all:,} rows of "
         f"{found.evaluation}; {len(found.clean_ids):,} are clean"
     )
 
@@ -186,6 +186,5 @@ def _leak_line(leak: Leak) -> str:
 
 def _where(rows: Sequence[RowReference]) -> str:
     """The rows' places by file name: the cards above say where the files are."""
-    shown = [f"{Path(row.file).name}:{row.line} [{row.id}]" for row in rows[:_NUM_SHOWN_ROWS]]
-    more = len(rows) - _NUM_SHOWN_ROWS
-    return ", ".join(shown) + (f" and {more} more" if more > 0 else "")
+    places = [f"{Path(row.file).name}:{row.line} [{row.id}]" for row in rows]
+    return first_few(places, _NUM_SHOWN_ROWS)

@@ -10,13 +10,16 @@ from pathlib import Path
 from types import MappingProxyType
 
 from loracle.data.accounting import RowNote
+from loracle.data.audit.facts import packed_facts
 from loracle.data.holdout import Holdout, hold_out
 from loracle.data.reading.dataset import Reading, read_dataset
 from loracle.data.reading.options import named_options, options_of
 from loracle.data.rendering.renderer import Renderer
+from loracle.data.workers import ALONE, Workers, beside
 from loracle.data_check.advice import holdout_problems, note_problem
 from loracle.data_check.examine import check
 from loracle.data_check.inspection import Inspected, inspect_row
+from loracle.data_check.kept import keep, kept_check, key_of
 from loracle.data_check.result import Check, Intake, Kind
 from loracle.errors import DataError, PlanError, UserError
 from loracle.model.max_length import LengthLimit, length_limit, shape_of
@@ -34,9 +37,10 @@ from loracle.plan import (
     ModelPlan,
     Plan,
     TrainingPlan,
-    load_plan,
+    load_unmeasured_plan,
     named_files,
 )
+from loracle.plan.locations import is_hub_location
 
 
 def check_files(
@@ -48,42 +52,55 @@ def check_files(
     overrides: Sequence[str] = (),
     settings: Mapping[str, object] = MappingProxyType({}),
 ) -> Check:
-    """Check files, or the data of a plan; files and the model's name go over the plan's.
+    """Check files, or the data of a plan; files and the model's name override the plan's.
 
     Without a plan and a model no tokenizer is loaded, and lengths are in characters.
 
-    settings: how the named files are read, all of them, as keys of a plan's entry.
+    settings: how all the named files are read, as keys of a plan's entry.
 
     Raises:
-        UserError: the plan or the model cannot be used. What is wrong with data is in the Check.
+        UserError: the plan or the model cannot be used. Problems with the data are in the Check.
     """
     if settings and not (candidates or evaluations):
         raise PlanError(
-            f"found {', '.join(settings)} for no file; name the files too, or write it into the "
-            "plan beside their paths"
+            f"found {', '.join(settings)} without a file; name the files too, or put the setting "
+            "in the plan next to their paths"
         )
     trained = [_with_settings(file, settings) for file in candidates]
     asked = [_with_settings(file, settings) for file in evaluations]
-    if plan is None and not overrides:
-        files = named_files(trained, asked)
-        named = ModelPlan(name=model) if model else None
-        renderer = load_renderer(named, TrainingPlan()) if named else None
-        return check(read_datasets(*files), renderer, GenerationPlan().max_new_tokens)
-    loaded = load_plan(
-        plan,
-        candidates=trained,
-        evaluations=asked,
-        model=model,
-        overrides=overrides,
-        evaluation_optional=True,
-    )
-    datasets, holdout = read_plan_data(loaded)
-    checked = check(
-        datasets,
-        load_renderer(loaded.model, loaded.training),
-        loaded.generation.max_new_tokens,
-    )
+    if plan is None and not overrides and not model:
+        return _check_characters(*named_files(trained, asked))
+    with beside() as workers:
+        if plan is None and not overrides and model:
+            files = named_files(trained, asked)
+            renderer = load_renderer(ModelPlan(name=model), TrainingPlan())
+            datasets = read_datasets(*files, workers)
+            return check(datasets, renderer, GenerationPlan().max_new_tokens, workers)
+        loaded = load_unmeasured_plan(
+            plan, candidates=trained, evaluations=asked, model=model, overrides=overrides
+        )
+        datasets, holdout = read_plan_data(loaded, workers)
+        checked = check(
+            datasets,
+            load_renderer(loaded.model, loaded.training),
+            loaded.generation.max_new_tokens,
+            workers,
+        )
     return replace(checked, holdout=holdout, remarks=unused_holdout(loaded))
+
+
+def _check_characters(
+    candidates: Sequence[CandidatePlan], evaluations: Sequence[EvaluationPlan]
+) -> Check:
+    """Check files without a tokenizer; large ones that were checked before are not read again."""
+    key = key_of(candidates, evaluations)
+    if key is not None and (known := kept_check(key)) is not None:
+        return known
+    with beside() as workers:
+        checked = check(read_datasets(candidates, evaluations, workers), workers=workers)
+    if key is not None:
+        keep(key, checked)
+    return checked
 
 
 def _with_settings(file: DataFile, settings: Mapping[str, object]) -> dict[str, object]:
@@ -91,13 +108,13 @@ def _with_settings(file: DataFile, settings: Mapping[str, object]) -> dict[str, 
     return {**entry, **settings}
 
 
-def read_plan_data(plan: Plan) -> tuple[list[Intake], Holdout | None]:
-    """Read every file of a plan, and hold rows out where the plan says so.
+def read_plan_data(plan: Plan, workers: Workers = ALONE) -> tuple[list[Intake], Holdout | None]:
+    """Read every file of a plan, and hold rows out if the plan says so.
 
-    Nothing is held out while a candidate cannot be read, since the others' split would change with
-    it; where nothing can be, the evaluation set carries the reason.
+    Nothing is held out while a candidate cannot be read, since it would change the others' split;
+    if nothing can be held out, the evaluation set carries the reason.
     """
-    datasets = read_datasets(plan.candidates, plan.evaluation)
+    datasets = read_datasets(plan.candidates, plan.evaluation, workers)
     if plan.held_out is None or any(dataset.error for dataset in datasets):
         return datasets, None
     try:
@@ -143,7 +160,7 @@ def _held_out_of(candidates: Sequence[Intake]) -> str:
 
 
 def unused_holdout(plan: Plan) -> list[str]:
-    """What to say of a holdout beside evaluation sets."""
+    """What to say about a holdout next to evaluation sets."""
     if plan.holdout is None or plan.held_out is not None:
         return []
     return [f"holdout: {plan.holdout.share:g} is not used, since the plan names evaluation sets"]
@@ -158,10 +175,9 @@ def inspect_file(
     overrides: Sequence[str] = (),
     settings: Mapping[str, object] = MappingProxyType({}),
 ) -> Inspected:
-    """One row of a file as a model sees it, by the rules of a plan where one is given.
+    """One row of a file as a model sees it, by the rules of the plan if one is given.
 
-    row: counts the rows that can be used, from 1. settings: how the file is read, as keys of a
-    plan's entry.
+    row: counts the usable rows, from 1. settings: how the file is read, as keys of a plan's entry.
 
     Raises:
         UserError: the file, the plan or the model cannot be used, or there is no such row.
@@ -169,12 +185,11 @@ def inspect_file(
     chosen, training = ModelPlan(name=model) if model else ModelPlan(), TrainingPlan()
     options = named_options(path, settings)
     if plan is not None or overrides:
-        loaded = load_plan(
+        loaded = load_unmeasured_plan(
             plan,
             candidates=[{"path": path, **settings}],
             model=model,
             overrides=overrides,
-            evaluation_optional=True,
         )
         chosen, training = loaded.model, loaded.training
         options = options_of(loaded.candidates[0])
@@ -187,25 +202,37 @@ def inspect_file(
 
 
 def read_datasets(
-    candidates: Sequence[CandidatePlan], evaluations: Sequence[EvaluationPlan]
+    candidates: Sequence[CandidatePlan],
+    evaluations: Sequence[EvaluationPlan],
+    workers: Workers = ALONE,
 ) -> list[Intake]:
     """Read every file; one that cannot be read carries its problems."""
     return [
-        *(_read(entry, "candidate") for entry in candidates),
-        *(_read(entry, "evaluation") for entry in evaluations),
+        *(_read(entry, "candidate", workers) for entry in candidates),
+        *(_read(entry, "evaluation", workers) for entry in evaluations),
     ]
 
 
-def _read(entry: CandidatePlan | EvaluationPlan, kind: Kind) -> Intake:
+def read_local_datasets(plan: Plan) -> list[Intake]:
+    """Read the files of a plan that lie on this machine; those of a hub are left to the run."""
+    return read_datasets(
+        [entry for entry in plan.candidates if not is_hub_location(entry.path)],
+        [entry for entry in plan.evaluation if not is_hub_location(entry.path)],
+    )
+
+
+def _read(entry: CandidatePlan | EvaluationPlan, kind: Kind, workers: Workers) -> Intake:
     try:
-        read = read_dataset(entry.path, options_of(entry))
+        read = read_dataset(entry.path, options_of(entry), workers=workers, digest=packed_facts)
     except UserError as error:
         return Intake(entry.name, entry.path, kind, error=error.problems)
     examples = read.examples
     dropped = [RowNote.of_drop(drop) for drop in read.drops]
     if kind == "evaluation":
-        dropped += [RowNote.of_no_reference(one) for one in examples if not one.has_reference]
-        examples = [example for example in examples if example.has_reference]
+        without = [RowNote.of_no_reference(one) for one in examples if not one.has_reference]
+        if without:
+            dropped += without
+            examples = [example for example in examples if example.has_reference]
     return Intake(
         entry.name,
         entry.path,
@@ -228,8 +255,8 @@ def load_renderer(
 ) -> Renderer:
     """The renderer of a plan: its model's tokenizer, its limits and policies. No weights.
 
-    model_folder: where the files of a hub's model are already; None fetches those it needs.
-    settled: the longest row allowed, where that is decided; None decides it here.
+    model_folder: where the files of a hub's model are already; None fetches the files it needs.
+    settled: the longest row allowed, if that is already decided; None decides it here.
     """
     source = str(model_folder) if model_folder else model_source(model, with_weights=False)
     loaded = load_tokenizing(source, trust_remote_code=model.trust_remote_code)
@@ -244,7 +271,8 @@ def renderer_of(
     *,
     in_memory: bool = False,
 ) -> Renderer:
-    """As `load_renderer`, with a tokenizer that is loaded. in_memory: the weights are, too."""
+    """As `load_renderer`, with a tokenizer that is already loaded. in_memory: the weights are
+    loaded too."""
     limit = settled or _length_limit(model, training, loaded, in_memory=in_memory)
     return Renderer(
         loaded.tokenizer,
@@ -275,16 +303,16 @@ def _length_limit(
     )
     free = free_memory(device.type)
     if in_memory and free is not None and shape is not None:
-        # What is free lacks the weights already, and the limit's estimate counts them.
+        # Free memory already excludes the weights, but the limit's estimate counts them.
         free = free._replace(num_bytes=free.num_bytes + shape.weight_bytes)
     elif free is not None and shape is not None:
-        # The estimate counts whole weights, and quantised ones take less.
+        # The estimate counts unquantised weights; quantised ones take less.
         saved = int(shape.weight_bytes * (1.0 - PACKED_SHARE[model.quantization]))
         free = free._replace(num_bytes=free.num_bytes + saved)
     return length_limit(
         loaded.max_length_tokens,
         shape,
         free,
-        # auto turns it on where a row would not fit without it.
+        # auto turns it on if a row would not fit without it.
         gradient_checkpointing=training.gradient_checkpointing is not False,
     )

@@ -1,21 +1,24 @@
-"""The check of all data of an experiment: what is there, what is wrong with it, what to do.
+"""The check of all data of an experiment: what it contains, what is wrong with it, and what to do.
 
     Intake --render_all--> FittedSet --counted--> Accounting, Sharing ┐
     [FittedSet] --audited together--> Finding, Leakage ---------------├-> Check
 
-A run trains on exactly the rows that its check rendered, so the counts of the two cannot differ.
+A run trains on exactly the rows that its check rendered, so their counts cannot differ.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from loracle.data.accounting import Accounting, RowNote, account
 from loracle.data.audit import AuditedSet, audited, extractiveness, findings, leakage
 from loracle.data.conversation import Example
 from loracle.data.rendering.renderer import Rendered, RenderedPrompt, Renderer
-from loracle.data.sharing import Sharing, characters_of, sharing_of, with_passage_first
+from loracle.data.scripts import all_language_shares, guessed_texts
+from loracle.data.sharing import Sharing, character_sharing, sharing_of, with_passage_first
+from loracle.data.stored import StoredExamples
+from loracle.data.workers import ALONE, Workers
 from loracle.data_check.advice import (
     difference_problems,
     finding_problem,
@@ -39,22 +42,25 @@ from loracle.forest.trie import Sequences
 
 
 def check(
-    datasets: Sequence[Intake], renderer: Renderer | None = None, max_new_tokens: int = 0
+    datasets: Sequence[Intake],
+    renderer: Renderer | None = None,
+    max_new_tokens: int = 0,
+    workers: Workers = ALONE,
 ) -> Check:
     """Render, count and audit datasets; every candidate against every evaluation set.
 
     renderer: None counts characters instead of tokens, and no row is too long.
     max_new_tokens: the room an evaluation prompt needs for its answer.
     """
-    return examine(render_all(datasets, renderer, max_new_tokens), renderer)
+    return examine(render_all(datasets, renderer, max_new_tokens), renderer, workers)
 
 
 @dataclass(frozen=True)
 class FittedSet:
     """A dataset's rows as a model takes them, or why there are none.
 
-    examples, rows: those that fit; rows is None without a tokenizer. num_joined: replies that melt
-    into the template's text. max_new_tokens: the room for an answer to an evaluation prompt.
+    examples, rows: those that fit; rows is None without a tokenizer. num_joined: replies that
+    merge with the template's text. max_new_tokens: the room for an answer to an evaluation prompt.
     """
 
     dataset: Intake
@@ -68,14 +74,14 @@ class FittedSet:
 
     @property
     def ready(self) -> RenderedSet | None:
-        """What can be used; None where no row is left."""
+        """What can be used; None if no row is left."""
         return RenderedSet(self.examples, self.rows) if self.examples else None
 
 
 def render_all(
     datasets: Sequence[Intake], renderer: Renderer | None, max_new_tokens: int
 ) -> list[FittedSet]:
-    """Render every dataset: what training and evaluation take. Nothing is judged yet."""
+    """Render every dataset: the input of training and evaluation. Nothing is judged yet."""
     return [_rendered(dataset, renderer, max_new_tokens) for dataset in datasets]
 
 
@@ -113,31 +119,34 @@ def _rendered(dataset: Intake, renderer: Renderer | None, max_new_tokens: int) -
     )
 
 
-def examine(fitted: Sequence[FittedSet], renderer: Renderer | None) -> Check:
+def examine(
+    fitted: Sequence[FittedSet], renderer: Renderer | None, workers: Workers = ALONE
+) -> Check:
     """Count and audit what was rendered by `renderer`."""
-    parts = [(one, *_counted(one, renderer)) for one in fitted]
+    # Of a few rows all is done before a process has started.
+    is_large = any(isinstance(one.examples, StoredExamples) for one in fitted)
+    doing = workers if is_large else ALONE
+    # One task: the model of languages is large, and one process loads it.
+    languages = doing.begin(all_language_shares, [guessed_texts(one.examples) for one in fitted])
+    sharings = [_sharing(one, renderer, doing) for one in fitted]
     rendered = {
         (one.dataset.kind, one.dataset.name): ready
         for one in fitted
         if (ready := one.ready) is not None
     }
-    audits = _audited([one.dataset for one in fitted], rendered)
-    of_kind = {
-        kind: [audit for (found, _), audit in audits.items() if found == kind]
-        for kind in ("candidate", "evaluation")
-    }
-    reports = []
-    for one, accounting, sharing, problems in parts:
+    audits = _audited([one.dataset for one in fitted], rendered, workers)
+    evaluations = [audit for (kind, _), audit in audits.items() if kind == "evaluation"]
+    reports, leakages = [], []
+    for one, sharing, in_languages in zip(fitted, sharings, languages(), strict=True):
         dataset = one.dataset
+        accounting, problems = _counted(one, in_languages)
         audit = audits.get((dataset.kind, dataset.name))
         if audit and dataset.kind == "candidate":
-            problems += difference_problems(audit, of_kind["evaluation"])
-        reports.append(_report(dataset, accounting, sharing, problems, audit))
-    leakages = [
-        leakage(candidate, evaluation)
-        for candidate in of_kind["candidate"]
-        for evaluation in of_kind["evaluation"]
-    ]
+            problems += difference_problems(audit, evaluations)
+        reports.append(_report(dataset, accounting, sharing(), problems, audit))
+        if audit and dataset.kind == "candidate":
+            leakages += [leakage(audit, evaluation) for evaluation in evaluations]
+            audit.forget()
     return Check(
         reports,
         leakages,
@@ -150,18 +159,19 @@ def examine(fitted: Sequence[FittedSet], renderer: Renderer | None) -> Check:
 
 
 def _counted(
-    fitted: FittedSet, renderer: Renderer | None
-) -> tuple[Accounting | None, Sharing | None, list[Problem]]:
-    """Count one dataset; what cannot be rendered is an error of that dataset."""
+    fitted: FittedSet, languages: Mapping[str, float]
+) -> tuple[Accounting | None, list[Problem]]:
+    """Count one dataset; if it cannot be rendered, that is an error of the dataset."""
     dataset = fitted.dataset
     if fitted.error:
-        return None, None, [Problem("error", text) for text in fitted.error]
+        return None, [Problem("error", text) for text in fitted.error]
     accounting = account(
         fitted.examples,
         fitted.rows,
         dropped=fitted.dropped,
         shortened=fitted.shortened,
         num_held_out=dataset.num_held_out,
+        languages=languages,
     )
     problems = [*dataset.remarks, *loss_problems(dataset, accounting)]
     if fitted.num_joined:
@@ -175,20 +185,23 @@ def _counted(
         # An unusable candidate fails alone; without an evaluation set nothing can be compared.
         severity: Severity = "gated" if dataset.kind == "candidate" else "error"
         problems.append(Problem(severity, f"{dataset.path}: no row is left to use"))
-        return accounting, None, problems
-    return accounting, _sharing(fitted.examples, ready, renderer, dataset.kind), problems
+    return accounting, problems
 
 
 def _sharing(
-    examples: Sequence[Example], ready: RenderedSet, renderer: Renderer | None, kind: Kind
-) -> Sharing:
-    """The sharing ratio; the hint about the passage is for what the user can still change."""
-    swapped = with_passage_first(examples) if kind == "candidate" else None
+    fitted: FittedSet, renderer: Renderer | None, workers: Workers
+) -> Callable[[], Sharing | None]:
+    """The sharing ratio, to be waited for; None if no row is left. The hint about the passage is
+    only for data that the user can still change."""
+    ready, is_candidate = fitted.ready, fitted.dataset.kind == "candidate"
+    if ready is None:
+        return lambda: None
     if ready.rows is None or renderer is None:
-        better = characters_of(swapped) if swapped else None
-        return sharing_of(characters_of(ready.examples), better, max_row_tokens=None)
+        return character_sharing(ready.examples, try_passage_first=is_candidate, workers=workers)
+    swapped = with_passage_first(ready.examples) if is_candidate else None
     better = _sequences(renderer.fit_training(swapped).rows) if swapped else None
-    return sharing_of(_sequences(ready.rows), better)
+    found = sharing_of(_sequences(ready.rows), better)
+    return lambda: found
 
 
 def _sequences(rows: Sequence[Rendered] | Sequence[RenderedPrompt]) -> Sequences:
@@ -197,23 +210,25 @@ def _sequences(rows: Sequence[Rendered] | Sequence[RenderedPrompt]) -> Sequences
 
 
 def _audited(
-    datasets: Sequence[Intake], rendered: Mapping[tuple[Kind, str], RenderedSet]
+    datasets: Sequence[Intake],
+    rendered: Mapping[tuple[Kind, str], RenderedSet],
+    workers: Workers,
 ) -> dict[tuple[Kind, str], AuditedSet]:
     """The kept rows of every dataset, as they were before any was shortened."""
-    keys = [(dataset.kind, dataset.name) for dataset in datasets]
     chosen = [
-        (dataset, {example.id for example in rendered[key].examples})
-        for dataset, key in zip(datasets, keys, strict=True)
-        if key in rendered
+        (key, _as_read(dataset, rendered[key]))
+        for dataset in datasets
+        if (key := (dataset.kind, dataset.name)) in rendered
     ]
-    sets = audited(
-        (dataset.name, [example for example in dataset.examples if example.id in kept])
-        for dataset, kept in chosen
-    )
-    return {
-        (dataset.kind, dataset.name): found
-        for (dataset, _), found in zip(chosen, sets, strict=True)
-    }
+    sets = audited([(name, examples) for (_, name), examples in chosen], workers)
+    return {key: found for (key, _), found in zip(chosen, sets, strict=True)}
+
+
+def _as_read(dataset: Intake, ready: RenderedSet) -> Sequence[Example]:
+    if len(ready.examples) == len(dataset.examples):
+        return dataset.examples
+    kept = {example.id for example in ready.examples}
+    return [example for example in dataset.examples if example.id in kept]
 
 
 def _report(

@@ -1,4 +1,4 @@
-"""One row as the model sees it: every token supervised, context or the place of a cut.
+"""One row as the model sees it: every token is supervised, context, or the place of a cut.
 
 <|im_start|>user\\nContext: The Panthers … Bowl 50.\\nQuestion: Who won?<|im_end|> ...
 """
@@ -18,7 +18,7 @@ TokenKind = Literal["context", "supervised", "cut"]
 
 
 class Token(NamedTuple):
-    """One token: its id, its text, and what it is to training. A cut's id is None: its text says
+    """One token: its id, its text, and its role in training. A cut's id is None; its text says
     what is missing."""
 
     id: int | None
@@ -28,8 +28,8 @@ class Token(NamedTuple):
 
 @dataclass(frozen=True)
 class Inspected:
-    """A row and its tokens. overlong: what was done for its length; None where it fits.
-    tokens: empty where the row is dropped."""
+    """A row and its tokens. overlong: what was done about its length; None if it fits. tokens:
+    empty if the row is dropped."""
 
     example: Example
     row: int
@@ -38,10 +38,10 @@ class Inspected:
 
     @property
     def marks(self) -> list[str]:
-        """The loss weights that the data gives its replies, other than 1, in words."""
+        """The loss weights other than 1 that the data gives its replies, in words."""
         turns = self.example.conversation.messages
         return [
-            f"turn {number} of {len(turns)} is marked as not to be learned"
+            f"turn {number} of {len(turns)} is excluded from the loss"
             if not turn.weight
             else f"turn {number} of {len(turns)} has the loss weight {turn.weight:g}"
             for number, turn in enumerate(turns, 1)
@@ -61,7 +61,7 @@ def inspect_row(examples: Sequence[Example], row: int, renderer: Renderer) -> In
     """Render row number `row` (from 1) as training does.
 
     Raises:
-        DataError: there is no such row, or the model's template refuses it.
+        DataError: there is no such row, or the model's template rejects it.
     """
     if not 1 <= row <= len(examples):
         raise DataError(f"there is no row {row}; found rows 1 to {len(examples):,}")
@@ -107,7 +107,8 @@ def _with_cuts(tokens: list[Token], example: Example, overlong: OverlongRow) -> 
         content = example.conversation.messages[cut.message].content
         note = f"[{cut.stop - cut.start:,} characters cut]"
         before = content[max(0, cut.start - _CONTEXT_CHARACTERS) : cut.start] + CUT_MARK.rstrip()
-        # A vocabulary without the mark's sign shows another one: then what follows says where.
+        # A vocabulary without the mark's character shows another one: then the next text shows
+        # where.
         after = content[cut.stop : cut.stop + _CONTEXT_CHARACTERS]
         found = text.find(before, position)
         place = found + len(before) if found >= 0 else text.find(after, position)

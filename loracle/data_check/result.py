@@ -1,4 +1,4 @@
-"""What a check gives, as plain data: every class here has the JSON form that `to_dict` gives.
+"""The result of a check, as plain data: every class here has the JSON form that `to_dict` returns.
 
     {"version": 1, "exit_code": 1,
      "datasets": [{"name": "clean", "kind": "candidate", "accounting": {"num_read": 889, ...},
@@ -23,9 +23,10 @@ from loracle.data.reading.fields import FieldUse
 from loracle.data.rendering.renderer import Rendered, RenderedPrompt
 from loracle.data.rendering.shortening import Overlong
 from loracle.data.sharing import Sharing
+from loracle.data.stored import measures_of
 
 CHECK_VERSION = 1
-"""The version of what `Check.to_dict` gives."""
+"""The version of the output of `Check.to_dict`."""
 
 Kind = Literal["candidate", "evaluation"]
 Severity = Literal["error", "gated", "warning", "note"]
@@ -35,9 +36,9 @@ EXIT_CODES: Mapping[Severity, int] = {"error": 2, "gated": 1, "warning": 0, "not
 
 @dataclass(frozen=True, slots=True)
 class Problem:
-    """Something wrong with a dataset. A gated one fails its candidate, or the check.
+    """Something wrong with a dataset. A gated problem fails its candidate, or the check.
 
-    finding: the kind of the finding that it tells of, where it is one.
+    finding: the kind of finding that it reports, if any.
     """
 
     severity: Severity
@@ -51,10 +52,10 @@ class Intake:
     """A dataset as it was read. description: what was found. dropped: rows that were not used.
 
     max_dropped: the share of rows that may be lost; more is gated in a candidate and an error in
-        an evaluation set. None: any.
+        an evaluation set. None: no limit.
     error: why nothing could be read, one problem each.
-    num_held_out: rows that were read and are asked in place of being trained on.
-    remarks: what is to be said of it whatever its rows hold.
+    num_held_out: rows that were read and are used for evaluation instead of training.
+    remarks: remarks about the dataset, whatever its rows contain.
     fields: what each of its columns is used as.
     metrics: the names of those that score an evaluation set.
     """
@@ -74,21 +75,17 @@ class Intake:
 
     @property
     def num_unlearned(self) -> int:
-        """Replies that the rows mark as not to be learned."""
-        return sum(
-            turn.role == "assistant" and not turn.weight
-            for example in self.examples
-            for turn in example.conversation.messages
-        )
+        """Replies that the rows exclude from the loss."""
+        return int(measures_of(self.examples).unlearned.sum())
 
 
 @dataclass(frozen=True)
 class DatasetReport:
     """One dataset's card.
 
-    description: the form and the container found. accounting, sharing, extractiveness: None where
-    nothing could be read. fields: what each column is used as. num_unlearned: replies marked as not
-    to be learned.
+    description: the form and the container found. accounting, sharing, extractiveness: None if
+    nothing could be read. fields: what each column is used as. num_unlearned: replies excluded
+    from the loss.
     """
 
     name: str
@@ -105,7 +102,7 @@ class DatasetReport:
 
     @property
     def refusal(self) -> str | None:
-        """Why the dataset must not be used as it is; None where it may."""
+        """Why the dataset must not be used as it is; None if it may be used."""
         gated = [problem.message for problem in self.problems if problem.severity == "gated"]
         return "; ".join(gated) or None
 
@@ -135,7 +132,7 @@ class DatasetReport:
 @dataclass(frozen=True)
 class RenderedSet:
     """A dataset ready for use: the kept examples (shortened ones with their cuts) and their rows.
-    rows: None where no tokenizer was given."""
+    rows: None if no tokenizer was given."""
 
     examples: Sequence[Example]
     rows: Sequence[Rendered] | Sequence[RenderedPrompt] | None
@@ -170,7 +167,7 @@ class Check:
     max_length_reason: why it is that.
     overlong: what happened to longer ones; None without a tokenizer.
     holdout: the evaluation set that was split off; None if there is none.
-    remarks: what is to be said of no single dataset.
+    remarks: remarks that belong to no single dataset.
     """
 
     reports: Sequence[DatasetReport]
@@ -185,7 +182,7 @@ class Check:
 
     @property
     def errors(self) -> list[str]:
-        """What makes a run impossible."""
+        """The problems that make a run impossible."""
         return [
             problem.message
             for report in self.reports
@@ -204,12 +201,12 @@ class Check:
 
     @property
     def ready(self) -> Ready:
-        """What a run takes of it."""
+        """The part that a run uses."""
         return Ready(self.candidates, self.evaluations, self.refusals)
 
     @property
     def leaks(self) -> list[Leakage]:
-        """The leakages that name something."""
+        """The leakages with at least one leak."""
         return [found for found in self.leakages if found.leaks]
 
     @property

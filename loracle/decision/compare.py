@@ -1,8 +1,8 @@
 """Two runs against each other, on the evaluation sets they share: what did the change do?
 
-Differences are those of the second run (B) less the first (A), paired by question: the base with
-the base, candidates of one name with each other, and the best of one run with the best of the
-other where they have different names.
+Differences are the second run (B) minus the first (A), paired by question: the base with the base,
+candidates with the same name with each other, and the best of one run with the best of the other
+if their names differ.
 """
 
 from __future__ import annotations
@@ -30,9 +30,9 @@ from loracle.statistics import (
 class RunComparison:
     """What differs between two runs.
 
-    plan_changes: as lines. unshared: evaluation sets that only one of the runs asked. means: by
+    plan_changes: as lines. unshared: evaluation sets that only one of the runs used. means: by
     evaluation, by row as `comparisons` call it. worth: the difference worth having, which
-    `comparisons` rule out where they call it absent.
+    `comparisons` rule out when they call it absent.
     """
 
     metric: str
@@ -52,22 +52,22 @@ class RunComparison:
 
 
 def row_of_a(name: str) -> str:
-    """How a row of the first run is called."""
+    """What a row of the first run is called."""
     return f"A: {name}"
 
 
 def row_of_b(name: str) -> str:
-    """How a row of the second run is called."""
+    """What a row of the second run is called."""
     return f"B: {name}"
 
 
 def compare_runs(
     a: Evidence, b: Evidence, metric: str | None = None, confidence: float | None = None
 ) -> RunComparison:
-    """Compare two runs by one metric; None: that of the first run's rule.
+    """Compare two runs by one metric; None means the metric of the first run's rule.
 
-    Raises RunFolderError where they share no evaluation set, PlanError where the metric was not
-    computed on all that they share.
+    Raises RunFolderError if they share no evaluation set, PlanError if the metric was not computed
+    on every shared set.
     """
     rule = frozen_rule(a)
     worth = worth_having(rule) if metric in (None, rule.metric) else GAIN_WORTH_HAVING
@@ -105,7 +105,7 @@ def compare_runs(
 
 
 def _shared(a: Evidence, b: Evidence) -> list[tuple[SetEvidence, SetEvidence]]:
-    """Sets of the same content and the same questions, whatever they are called."""
+    """Sets with the same content and the same questions, whatever their names."""
     others = {_identity(b, one): one for one in b.sets}
     shared = [(one, others[key]) for one in a.sets if (key := _identity(a, one)) in others]
     if not shared:

@@ -7,7 +7,7 @@
     RUN/**/steps.jsonl                  {"step": 1, "loss": 2.1, ...}
     RUN/check.json                      leakage and lost rows, if the run made a data check
 
-Only finished trials count, and every file is held against the hash in its trial's DONE.
+Only finished trials count, and every file is checked against the hash in its trial's DONE.
 """
 
 from __future__ import annotations
@@ -25,6 +25,9 @@ from loracle.files import read_json, read_json_lines
 from loracle.plan import BASE_NAME
 from loracle.run_folder.folder import RunFolder, TrialFolder
 from loracle.statistics import plain_mean
+
+HARDLY_FALLEN = 0.8
+"""A short training that leaves more of its first loss than this has hardly moved the adapter."""
 
 FloatArray = npt.NDArray[np.float64]
 
@@ -80,6 +83,11 @@ class Learning(NamedTuple):
     first_loss: float
     last_loss: float
 
+    @property
+    def has_fallen(self) -> bool:
+        """Whether a noticeable part of the loss is gone."""
+        return self.last_loss <= HARDLY_FALLEN * self.first_loss
+
 
 @dataclass(frozen=True)
 class Evidence:
@@ -104,8 +112,8 @@ class Evidence:
     """By candidate, one for each finished seed."""
 
     def without_leaked(self) -> Evidence:
-        """The same without the questions that any candidate shares text with, and without sets of
-        which none is left."""
+        """The same without questions that share text with any candidate, and without sets that
+        have no questions left."""
         kept = []
         for one in self.sets:
             leaked = {q for by_set in self.leaked.values() for q in by_set.get(one.name, ())}
@@ -118,15 +126,15 @@ class Evidence:
 def read_evidence(root: Path | str) -> Evidence:
     """Read the scores of a run folder.
 
-    Raises RunFolderError where it is no run folder, the base has not been evaluated, files have
-    changed since they were written, or they are of a version without clusters.
+    Raises RunFolderError if it is no run folder, the base has not been evaluated, files have
+    changed since they were written, or they come from a version without clusters.
     """
     folder = RunFolder(root)
     plan = folder.frozen_plan()
     if not folder.base.done.exists():
         raise RunFolderError(
             f"{folder.base.root} is not finished: without the base's scores nothing can be "
-            f"compared; `loracle resume {folder.root}` finishes the run"
+            f"compared; run `loracle resume {folder.root}` to finish the run"
         )
     trials = {BASE_NAME: [folder.base]}
     names = [str(candidate["name"]) for candidate in plan["candidates"]]
@@ -234,7 +242,7 @@ def _read_clusters(base: TrialFolder, evaluation: str) -> tuple[list[str], list[
         if "cluster" not in row:
             raise RunFolderError(
                 f"{path}:{line}: has no `cluster` (which questions belong together): the run was "
-                "made by an earlier Loracle; make it again to get a decision"
+                "made by an earlier version of Loracle; run it again to get a decision"
             )
     return [row["id"] for row in rows], [row["cluster"] for row in rows]
 
@@ -251,7 +259,7 @@ def _read_scores(
         if found != list(ids):
             raise RunFolderError(
                 f"{path}: its {len(found)} questions are not those of the base's "
-                f"({len(ids)}, in another order or others); the trial has to be run again"
+                f"({len(ids)}, in another order, or different ones); run the trial again"
             )
         for metric, values in by_metric.items():
             values.append([float(row[metric]) for row in rows])

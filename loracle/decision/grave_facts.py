@@ -1,4 +1,4 @@
-"""What could overturn a decision: a short list that stands beside it wherever it is shown.
+"""What could overturn a decision: a short list shown next to it everywhere.
 
 Each fact is one typed record with its words in both languages, made from the run's files.
 """
@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from loracle.decision.evidence import Evidence, SetEvidence
+from loracle.decision.evidence import Evidence, Learning, SetEvidence
 from loracle.decision.reasons import FEW_CLUSTERS
 from loracle.decision.wording import Text, names_text, short_name
 from loracle.metrics import get_metric
@@ -29,13 +29,11 @@ Kind = Literal[
 ]
 
 OFTEN_CUT = 0.05
-"""A larger share of cut answers is told of."""
+"""A larger share of cut answers is reported."""
 MOSTLY_CUT = 0.5
 """If a larger share of the base's answers is cut, the verdict itself says so."""
 FEW_STEPS = 50
 """With as many steps, a loss that stays high is the data's, not the training's."""
-HARDLY_FALLEN = 0.8
-"""A short training that leaves more of its first loss than this has hardly moved the adapter."""
 
 
 @dataclass(frozen=True)
@@ -66,7 +64,7 @@ def mostly_cut(evidence: Evidence) -> dict[str | None, float]:
 
 
 def grave_facts(evidence: Evidence, clean: CleanVerdict | None) -> list[GraveFact]:
-    """All of them, the gravest kind first. clean: None if no candidate shares text."""
+    """All of them, the most serious kind first. clean: None if no candidate shares text."""
     return [
         *_cut(evidence),
         *(_leakage(evidence, clean) if clean is not None else ()),
@@ -105,9 +103,9 @@ def _cut(evidence: Evidence) -> Iterator[GraveFact]:
             "base_cut",
             (BASE_NAME,),
             Text(
-                f"{percent(base, 1)} of the base's answers were cut off{at.en}: it may know more "
-                "than it could say, so gains against it may be too large. Raise "
-                "`generation.max_new_tokens` to see.",
+                f"{percent(base, 1)} of the base's answers were cut off{at.en}: its score may be "
+                "too low, so gains over it may be too large. Raise `generation.max_new_tokens` to "
+                "check.",
                 f"基座模型有 {percent(base, 1)} 的回答被截断{at.zh}：它可能答得更好，"
                 "因此相对它的提升可能被高估。可调大 `generation.max_new_tokens` 再看。",
             ),
@@ -119,7 +117,7 @@ def _cut(evidence: Evidence) -> Iterator[GraveFact]:
             "answers_cut",
             tuple(often),
             Text(
-                f"Answers were cut off{at.en}, their scores may be too low: {listed}.",
+                f"Answers were cut off{at.en}, so their scores may be too low: {listed}.",
                 f"有回答被截断{at.zh}，得分可能偏低：{listed.replace(', ', '，')}。",
             ),
         )
@@ -154,29 +152,30 @@ def _leakage(evidence: Evidence, clean: CleanVerdict) -> Iterator[GraveFact]:
 
 def _clean_words(clean: CleanVerdict) -> Text:
     if not clean.num_questions:
-        return Text("No question is left without it.", "没有不受影响的题目。")
+        return Text("No question is free of it.", "没有不受影响的题目。")
     num = clean.num_questions
     if clean.sentence is None:
         return Text(
             f"On the other {num:,} the verdict is the same.", f"其余 {num:,} 题上的结论相同。"
         )
     return Text(
-        f"On the other {num:,} the verdict is another one: {clean.sentence.en}",
+        f"On the other {num:,} the verdict is different: {clean.sentence.en}",
         f"其余 {num:,} 题上的结论不同：{clean.sentence.zh}",
     )
 
 
 def _hardly_trained(evidence: Evidence) -> Iterator[GraveFact]:
-    """A comparison of adapters that have not learned their data yet says little about the data."""
-    found = {}
-    for name, trials in evidence.learning.items():
-        hardly = [
-            one
-            for one in trials
-            if one.num_steps < FEW_STEPS and one.last_loss > HARDLY_FALLEN * one.first_loss
-        ]
-        if hardly:
-            found[name] = hardly[0]
+    """A comparison of adapters that have not learned their data yet says little about the data.
+
+    If another candidate learned in as few steps, a loss that stays high is the data's: wrong
+    answers cannot be learned.
+    """
+    trials = [(name, one) for name, found in evidence.learning.items() for one in found]
+    enough = min((one.num_steps for _, one in trials if one.has_fallen), default=FEW_STEPS)
+    found: dict[str, Learning] = {}
+    for name, one in trials:
+        if not one.has_fallen and one.num_steps < min(enough, FEW_STEPS):
+            found.setdefault(name, one)
     if not found:
         return
     english = ", ".join(
@@ -235,8 +234,8 @@ def _all_zero(sets: Sequence[SetEvidence]) -> Iterator[GraveFact]:
             "all_zero",
             (),
             Text(
-                f"0 for every row: {', '.join(found)}. The metric may not fit these answers; look "
-                "at some of them.",
+                f"0 for every row: {', '.join(found)}. The metric may not suit these answers; "
+                "look at some of them.",
                 f"所有行的得分均为 0：{'，'.join(found)}。该指标可能不适合这些回答，"
                 "请查看若干回答。",
             ),
@@ -270,7 +269,7 @@ def _not_judged(evidence: Evidence) -> Iterator[GraveFact]:
             "not_judged",
             evidence.unfinished,
             Text(
-                f"Not judged, no trial finished: {names.en}.",
+                f"Not judged, because no trial finished: {names.en}.",
                 f"未参与判断（没有完成的训练）：{names.zh}。",
             ),
         )
@@ -284,7 +283,7 @@ def _not_judged(evidence: Evidence) -> Iterator[GraveFact]:
             "not_judged",
             tuple(fewer),
             Text(
-                f"Judged by fewer seeds than planned: {listed}.",
+                f"Judged on fewer seeds than planned: {listed}.",
                 f"完成的随机种子少于计划：{listed.replace(', ', '，')}。",
             ),
         )
@@ -301,8 +300,8 @@ def _one_seed(evidence: Evidence) -> Iterator[GraveFact]:
             "one_seed",
             (),
             Text(
-                "One seed: what chance in training adds is not in these figures. `seeds: [0, 1, 2]`"
-                " measures it.",
+                "One seed: these figures do not include the random variation of training. `seeds:"
+                " [0, 1, 2]` measures it.",
                 "只用了一个随机种子：训练本身的偶然性未计入。设置 `seeds: [0, 1, 2]` 可以测量它。",
             ),
         )

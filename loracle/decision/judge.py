@@ -1,7 +1,7 @@
 """Evidence to estimates, comparisons and decisions, as results.json holds them.
 
-Every metric is analysed as if it were the one that decides, with its own correction over all of
-its comparisons; the decisions rest on the rule's metric alone.
+Every metric is analysed as if it decided, with its own correction over all its comparisons; the
+decisions rest on the rule's metric alone.
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ class Judgement:
 def judge(evidence: Evidence, rule: DecisionPlan | None = None) -> Judgement:
     """Analyse every metric and apply the rule.
 
-    rule: None: as the plan froze it. Raises PlanError where an evaluation set lacks its metric.
+    rule: None means the plan's. Raises PlanError if an evaluation set lacks its metric.
     """
     rule = rule or frozen_rule(evidence)
     lacking = [one.name for one in evidence.sets if rule.metric not in one.metrics]
@@ -76,7 +76,8 @@ def judge(evidence: Evidence, rule: DecisionPlan | None = None) -> Judgement:
 def _clean_verdict(
     evidence: Evidence, rule: DecisionPlan, overall: WordedDecision
 ) -> CleanVerdict | None:
-    """The verdict on questions that no candidate shares text with; None: all are such."""
+    """The verdict on questions that share no text with any candidate; None: all questions are
+    such."""
     if not evidence.leaked:
         return None
     clean = evidence.without_leaked()
@@ -101,7 +102,7 @@ def frozen_rule(evidence: Evidence) -> DecisionPlan:
 def other_rule(
     frozen: DecisionPlan, *, metric: str | None, confidence: float | None
 ) -> DecisionPlan:
-    """The rule with another metric or confidence. Raises PlanError where it cannot be."""
+    """The rule with another metric or confidence. Raises PlanError if that is not possible."""
     problems = []
     if confidence is not None and not 0.5 <= confidence < 1:
         problems.append(f"--confidence: found {confidence}; give a number from 0.5 to below 1")

@@ -1,4 +1,4 @@
-"""What a decision rests on, one plain sentence each, English and Chinese."""
+"""The reasons for a decision, one plain sentence each, in English and Chinese."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from loracle.text import (
 )
 
 FEW_CLUSTERS = 10
-"""With fewer clusters than this, simulated intervals do not cover as often as they say."""
+"""With fewer clusters than this, simulated intervals cover less often than they claim."""
 
 
 def reasons(decision: Decision, analysis: Analysis, facts: Circumstances) -> list[Text]:
@@ -55,7 +55,7 @@ def _rule(analysis: Analysis, facts: Circumstances) -> Text:
     return Text(
         f"Rule: {name}, confidence {terms.confidence:.0%}, better than the base"
         f"{more.en} and than every other candidate; p-values corrected for {number} comparisons "
-        f"(Holm). A difference worth having is {worth}; that there is none has to be shown too.",
+        f"(Holm). A difference worth having is {worth}; its absence has to be shown too.",
         f"规则：指标 {name}，置信度 {terms.confidence:.0%}，须优于基座模型{more.zh}"
         f"并优于其他所有候选；p 值已按 {number} 次比较校正（Holm）。"
         f"值得在意的差异为 {worth_zh}；“没有差异”同样需要证据。",
@@ -105,7 +105,7 @@ def _settled(decision: Decision) -> Text:
     more = more_text(decision)
     return Text(
         f"{more.en[0].upper()}{more.en[1:]}, with a chance of {POWER:.0%}, if the truth is as "
-        "observed; a difference found by chance looks larger than it is.",
+        "observed; differences found by chance look larger than they are.",
         f"{more.zh}（若真实情况与观察一致，成功机会为 {POWER:.0%}；"
         "偶然出现的差异往往看起来偏大）。",
     )
@@ -115,8 +115,8 @@ def _forgets(comparison: Comparison, analysis: Analysis, facts: Circumstances) -
     name = short_name(comparison.a, analysis.candidates)
     difference = shown_difference(facts.metric, comparison.difference)
     return Text(
-        f"{name} forgets: on {comparison.evaluation} it is at {difference} against the "
-        f"base (corrected {p_text(comparison.p_corrected)}), so it is not recommended.",
+        f"{name} forgets: its gain over the base on {comparison.evaluation} is {difference} "
+        f"(corrected {p_text(comparison.p_corrected)}), so it is not recommended.",
         f"{name} 出现遗忘：在 {comparison.evaluation} 上相对基座模型为 "
         f"{difference.replace(' points', ' 分')}（校正后 {p_text(comparison.p_corrected)}），"
         "因此不予推荐。",
@@ -133,7 +133,7 @@ def _cost(decision: Decision, analysis: Analysis, facts: Circumstances) -> list[
     tied = sum(facts.costs[name] == min(facts.costs[n] for n in helping) for name in helping) > 1
     note = Text("", "")
     if tied:
-        note = Text("; of equal costs the better mean was taken", "；成本相同时取平均分较高者")
+        note = Text("; at equal cost, the better mean was taken", "；成本相同时取平均分较高者")
     return [
         Text(
             f"Training tokens computed: {', '.join(costs)}{note.en}.",
@@ -164,8 +164,8 @@ def _caveats(decision: Decision, analysis: Analysis, facts: Circumstances) -> li
     if scope.seed_variance is None:
         lines.append(
             Text(
-                "One seed: what chance in training adds is not in these figures; "
-                "`seeds: [0, 1, 2]` would measure it.",
+                "One seed: these figures do not include the random variation of training; `seeds: "
+                "[0, 1, 2]` would measure it.",
                 "只用了一个随机种子：训练本身的偶然性未计入；设置 `seeds: [0, 1, 2]` 可以测量它。",
             )
         )
@@ -173,7 +173,7 @@ def _caveats(decision: Decision, analysis: Analysis, facts: Circumstances) -> li
         names = names_text(facts.failed)
         lines.append(
             Text(
-                f"Not judged, no trial finished: {names.en}.",
+                f"Not judged, because no trial finished: {names.en}.",
                 f"未参与判断（没有完成的训练）：{names.zh}。",
             )
         )

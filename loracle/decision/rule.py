@@ -1,4 +1,4 @@
-"""The decision: a rule that was stated before any score existed, applied to the comparisons.
+"""The decision: a rule stated before any score existed, applied to the comparisons.
 
 On one evaluation set, at the rule's confidence and with p-values corrected for all comparisons:
 
@@ -32,8 +32,8 @@ from loracle.decision.settling import (
 from loracle.statistics import Analysis, Comparison
 
 Verdict = Literal["use", "equal", "cannot_tell", "none_helps", "harmful", "undecided"]
-"""`cannot_tell`: the questions are too few. `undecided`: no candidate finished, so there is nothing
-to compare."""
+"""`cannot_tell`: there are too few questions. `undecided`: no candidate finished, so there is
+nothing to compare."""
 
 
 @dataclass(frozen=True)
@@ -45,17 +45,18 @@ class Decision:
     winner: str | None = None
     """Only where the verdict is `use`."""
     recommended: str | None = None
-    """The winner, or the cheapest of the helping contenders; None: keep the base for now, or for
-    good if none helps."""
+    """The winner, or the cheapest of the helping contenders; None: keep the base (for now, or for
+    good if none helps)."""
     leader: str | None = None
-    """The best of those that help, or where none does, of all."""
+    """The best of those that help, or of all if none helps."""
     contenders: tuple[str, ...] = ()
     """The leader and those not shown to be worse than it, best mean first; empty if none helps."""
     helpful: tuple[str, ...] = ()
     harmful: tuple[str, ...] = ()
     """Shown to be worse than the base: on this set, or on the mean over all."""
     forgetting: tuple[Comparison, ...] = ()
-    """Comparisons with the base on single sets that show a candidate to be worse (overall only)."""
+    """Comparisons with the base on single sets in which a candidate is shown to be worse (overall
+    only)."""
     open: tuple[Comparison, ...] = ()
     """What cannot be told yet: of candidates with the base if none helps, else of the leader with
     contenders. Those with the best mean first."""
@@ -82,7 +83,7 @@ def decide(analysis: Analysis, costs: Mapping[str, float]) -> list[Decision]:
 
 
 def undecided(evaluations: Sequence[str]) -> list[Decision]:
-    """What is decided where no candidate finished."""
+    """The decision when no candidate finished."""
     names: list[str | None] = [None] if len(evaluations) > 1 else []
     return [Decision(name, "undecided") for name in (*names, *evaluations)]
 
@@ -95,7 +96,7 @@ def _decide(
 ) -> Decision:
     base = analysis.base
     direction = 1 if analysis.terms.higher_is_better else -1
-    # Equal means stay in the plan's order; no rule below depends on it but a tie of costs.
+    # Equal means stay in the plan's order; only a tie in cost depends on it below.
     ranked = sorted(
         analysis.candidates, key=lambda name: -direction * analysis.estimate(name, evaluation).mean
     )

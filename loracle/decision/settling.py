@@ -2,7 +2,7 @@
 
 An open comparison is settled by whichever comes first at the observed difference: it is shown, or a
 difference worth having is ruled out. Both are planned with the power that `statistics.power`
-states. A chance finding looks larger than it is, so the number is a beginning and no promise.
+states. A chance finding looks larger than it is, so the number is a starting point, not a promise.
 """
 
 from __future__ import annotations
@@ -14,11 +14,11 @@ from typing import NamedTuple
 from loracle.statistics import Comparison, SetFacts
 
 MOST_TIMES = 10
-"""Beyond this multiple of the questions asked, more of them are no way out: no number is given."""
+"""Beyond this multiple of the questions asked, adding more is not practical: no number is given."""
 
 
 class MoreQuestions(NamedTuple):
-    """How many are to be added, about; and in how many groups that are independent."""
+    """About how many to add, and in how many independent groups."""
 
     questions: int
     groups: int
@@ -33,10 +33,10 @@ def settle_one(comparison: Comparison) -> int | None:
 def settle_none_helps(
     leader: Comparison, others: Sequence[Comparison], *, is_ahead: bool
 ) -> int | None:
-    """All questions needed to show that the leader helps, or that nobody does.
+    """All questions needed to show that the leader helps, or that none does.
 
-    leader: against the base; likewise others, those that may still gain something. is_ahead: the
-    leader gains more than its margin; if not, only absence can be shown.
+    leader: against the base; others: the same for those that may still gain something. is_ahead:
+    the leader gains more than its margin; if not, only absence can be shown.
     """
     absent = [comparison.questions_to_absence for comparison in (leader, *others)]
     known = [number for number in absent if number is not None]
@@ -52,12 +52,12 @@ def settle_contenders(pairs: Sequence[Comparison]) -> int | None:
 
 
 def more_questions(total: int | None, facts: SetFacts) -> MoreQuestions | None:
-    """What is to be added to those asked; None where that is more than MOST_TIMES as many."""
+    """What to add to the questions asked; None if that is more than MOST_TIMES as many."""
     asked = facts.num_questions
     if total is None or total > MOST_TIMES * asked:
         return None
     per_group = asked / facts.num_clusters
-    # The formula may say that those asked are enough where the test itself was not convinced.
+    # The formula may say that the questions asked are enough although the test found nothing.
     questions = _rounded_up(max(total - asked, math.ceil(per_group)))
     return MoreQuestions(questions, math.ceil(questions / per_group))
 
@@ -67,6 +67,6 @@ def _least(one: int | None, other: int | None) -> int | None:
 
 
 def _rounded_up(number: int) -> int:
-    """To two digits: 1,234 -> 1,300. More of them would claim too much."""
+    """Rounded to two digits: 1,234 -> 1,300. More digits would claim too much."""
     step: int = 10 ** max(0, len(str(number)) - 2)
     return -(-number // step) * step

@@ -1,6 +1,6 @@
-"""A decision in one sentence, English and Chinese: what to do, then why in short.
+"""A decision in one sentence, in English and Chinese: what to do, then briefly why.
 
-Long names are cut in the middle and stand once.
+Long names are cut in the middle and appear once.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from loracle.decision.settling import MOST_TIMES
 from loracle.statistics import Analysis
 from loracle.text import (
     cell_width,
+    first_few,
     metric_name,
     p_text,
     p_value,
@@ -41,7 +42,7 @@ _PLACES = (Text("the first", "第一个"), Text("the second", "第二个"), Text
 
 @dataclass(frozen=True)
 class Circumstances:
-    """What the decision's words say beside its figures."""
+    """Facts that the decision's wording needs besides its figures."""
 
     metric: str
     costs: Mapping[str, float]
@@ -68,7 +69,7 @@ def sentence(decision: Decision, analysis: Analysis, facts: Circumstances) -> Te
 
 
 def undecided_sentence() -> Text:
-    """Where no candidate finished."""
+    """The sentence when no candidate finished."""
     return Text(
         "Undecided: no candidate finished, so there is nothing to compare.",
         "无法判断：没有候选数据集完成训练，无从比较。",
@@ -137,7 +138,7 @@ def _take(decision: Decision, analysis: Analysis, facts: Circumstances) -> Text:
 
 
 def _again(name: str, decision: Decision, analysis: Analysis) -> Text:
-    """A contender that was named before: a long name stands once, then by its place."""
+    """A contender named before: a long name appears once, then its place ("the second")."""
     place = decision.contenders.index(name)
     if cell_width(name) <= _LONG_NAME_COLUMNS or place >= len(_PLACES):
         short = _short(name, analysis)
@@ -173,7 +174,7 @@ def _cannot_tell(decision: Decision, analysis: Analysis, facts: Circumstances) -
 
 
 def _cannot_tell_which(decision: Decision, analysis: Analysis, facts: Circumstances) -> Text:
-    """A candidate helps, and it is open whether it is the best."""
+    """A candidate helps, but whether it is the best is open."""
     names = _names(decision.contenders, analysis, last=(" or ", " 或 "))
     first, more, take = decision.open[0], more_text(decision), _take(decision, analysis, facts)
     apart = _size(facts.metric, first.difference)
@@ -225,20 +226,20 @@ def _none_helps(decision: Decision, analysis: Analysis, facts: Circumstances) ->
     forgets = {comparison.a for comparison in decision.forgetting}
     if best.a in forgets:
         return Text(
-            f"None helps: keep the base. The best, {name}, is at {difference.en}, but forgets"
+            f"None helps: keep the base. The best, {name}, shows {difference.en}, but forgets"
             f"{harmful.en}.",
             f"均无帮助：请保留基座模型。最好的 {name} 为 {difference.zh}，但出现遗忘{harmful.zh}。",
         )
     return Text(
         f"None helps: keep the base. A gain of {worth.en} is ruled out for every candidate; the "
-        f"best, {name}, is at {difference.en}{largest.en}{harmful.en}.",
+        f"best, {name}, shows {difference.en}{largest.en}{harmful.en}.",
         f"均无帮助：请保留基座模型。已排除任何候选有 {worth.zh}的提升；最好的 {name} 为 "
         f"{difference.zh}{largest.zh}{harmful.zh}。",
     )
 
 
 def _signed(metric: str, largest: float | None, analysis: Analysis) -> Text:
-    """The largest gain that is left, in the metric's own direction."""
+    """The largest gain not ruled out, in the metric's own direction."""
     if largest is None:
         return Text("", "")
     value = largest if analysis.terms.higher_is_better else -largest
@@ -283,16 +284,17 @@ def _size(metric: str, value: float) -> Text:
 
 
 def _least_gain(analysis: Analysis, metric: str) -> Text:
-    """That a candidate is ahead by less than the plan's least gain."""
+    """Says that a candidate is ahead by less than the plan's least gain."""
     least = _size(metric, analysis.terms.min_gain)
-    return Text(f", less than the {least.en} asked for", f"，未达到要求的 {least.zh}")
+    return Text(f", less than the required {least.en}", f"，未达到要求的 {least.zh}")
 
 
 def names_text(names: Sequence[str], last: tuple[str, str] = (" and ", " 和 ")) -> Text:
-    """Names in a row, whole: "a, b and c"; the first few of many. last: what joins the last."""
-    shown, more = list(names[:_MOST_NAMED]), len(names) - _MOST_NAMED
-    if more > 0:
-        return Text(f"{', '.join(shown)} and {more} more", f"{'、'.join(shown)} 等 {len(names)} 个")
+    """Names in full: "a, b and c"; only the first few of many. last: what joins the last."""
+    shown = list(names[:_MOST_NAMED])
+    if len(names) > _MOST_NAMED:
+        chinese = f"{'、'.join(shown)} 等 {len(names)} 个"
+        return Text(first_few(names, _MOST_NAMED), chinese)
     if len(shown) == 1:
         return Text(shown[0], shown[0])
     return Text(
@@ -308,7 +310,7 @@ def _names(
 
 
 def short_name(name: str, among: Sequence[str]) -> str:
-    """The name, cut in the middle where it is long and no other of these would look the same."""
+    """The name, cut in the middle if it is long and no other of these would look the same."""
     short = shortened(name, _NAME_COLUMNS)
     return short if sum(shortened(one, _NAME_COLUMNS) == short for one in among) == 1 else name
 

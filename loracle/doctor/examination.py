@@ -1,4 +1,4 @@
-"""`loracle doctor`: what this machine has and lacks, each with what to do."""
+"""`loracle doctor`: what this machine has and what it lacks, with what to do about it."""
 
 from __future__ import annotations
 
@@ -9,5 +9,5 @@ from loracle.doctor.software import software_findings
 
 
 def examined() -> Examination:
-    """Look at everything. Opens connections only to the hubs, and none with HF_HUB_OFFLINE."""
+    """Check everything. Connects only to the hubs, and not at all with HF_HUB_OFFLINE."""
     return Examination((*hardware_findings(), *software_findings(), *hub_findings()))

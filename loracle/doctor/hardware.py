@@ -22,7 +22,7 @@ _CPU_INFO = Path("/proc/cpuinfo")
 
 
 def hardware_findings() -> list[Finding]:
-    """What runs here."""
+    """The hardware of this machine."""
     return [processor_finding(), memory_finding(), *disk_findings(), *card_findings()]
 
 
@@ -42,10 +42,10 @@ def processor_finding(cpu_info: Path = _CPU_INFO) -> Finding:
 
 
 def memory_finding() -> Finding:
-    """What this process may still take, containers' limits counted."""
+    """The memory this process may still use, including containers' limits."""
     free = free_memory("cpu")
     if free is None:
-        return Finding(_AREA, "memory", "note", "this system does not say what is free")
+        return Finding(_AREA, "memory", "note", "this system does not report free memory")
     if free.num_bytes < _LITTLE_MEMORY_BYTES:
         fix = (
             "end other programs, or raise the container's limit: even the embedded model needs 3 GB"
@@ -57,7 +57,7 @@ def memory_finding() -> Finding:
 
 
 def disk_findings() -> list[Finding]:
-    """Room where runs are written and where models are kept."""
+    """Free space where runs are written and where models are kept."""
     hub = Path(os.environ.get("HF_HOME", Path.home() / ".cache" / "huggingface"))
     folders = {
         "disk for runs": Path.cwd(),
@@ -73,7 +73,7 @@ def disk_findings() -> list[Finding]:
             fix = "choose another folder: --out for runs, LORACLE_CACHE, HF_HOME"
             findings.append(Finding(_AREA, name, "attention", f"{folder} cannot be written", fix))
         elif free < _LITTLE_DISK_BYTES:
-            fix = "make room; a 7B model takes 15 GB"
+            fix = "free some space; a 7B model takes 15 GB"
             findings.append(Finding(_AREA, name, "attention", text, fix))
         else:
             findings.append(Finding(_AREA, name, "good", text))
@@ -81,7 +81,7 @@ def disk_findings() -> list[Finding]:
 
 
 def card_findings() -> list[Finding]:
-    """The cards as the driver names them; one note if there is none."""
+    """The cards as named by the driver; one note if there is none."""
     lines = smi_lines()
     if isinstance(lines, str):
         if not lines:
@@ -92,7 +92,7 @@ def card_findings() -> list[Finding]:
 
 
 def smi_lines() -> list[str] | str:
-    """Name, memory and driver of every card; else why not, "" if there is no driver at all."""
+    """Name, memory and driver of every card; else why they are unknown, "" without a driver."""
     if shutil.which("nvidia-smi") is None:
         return ""
     query = ["nvidia-smi", "--query-gpu=name,memory.total,memory.free,driver_version"]
@@ -105,7 +105,7 @@ def smi_lines() -> list[str] | str:
             check=False,
         )
     except (OSError, subprocess.TimeoutExpired) as error:
-        return f"nvidia-smi does not answer ({error})"
+        return f"nvidia-smi does not respond ({error})"
     if asked.returncode:
         said = (asked.stdout + asked.stderr).strip().splitlines()
         return f"nvidia-smi fails: {said[0] if said else asked.returncode}"

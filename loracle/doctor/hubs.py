@@ -1,4 +1,4 @@
-"""Which hubs and mirrors answer."""
+"""Which hubs and mirrors respond."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _TIMEOUT_SECONDS = 4.0
 
 
 class Place(NamedTuple):
-    """An address that is asked. setting: the environment variable that chooses it."""
+    """An address to check. setting: the environment variable that sets it."""
 
     name: str
     address: str
@@ -25,7 +25,7 @@ class Place(NamedTuple):
 
 
 def places() -> list[Place]:
-    """The hubs as they are set, and the mirror that most users in China need."""
+    """The configured hubs, and the mirror that most users in China need."""
     hugging_face = os.environ.get("HF_ENDPOINT", "https://huggingface.co")
     model_scope = os.environ.get("MODELSCOPE_ENDPOINT", "https://www.modelscope.cn")
     found = [
@@ -39,7 +39,7 @@ def places() -> list[Place]:
 
 
 def hub_findings() -> list[Finding]:
-    """Ask every place, all at once, with a short timeout."""
+    """Contact all addresses in parallel, with a short timeout."""
     if is_offline():
         text = "offline (HF_HUB_OFFLINE is set): no connection was opened; caches only"
         return [Finding(_AREA, "network", "note", text)]
@@ -56,7 +56,7 @@ def hub_findings() -> list[Finding]:
                 _AREA,
                 "network",
                 "attention",
-                "no hub answers; models and data must be on this machine",
+                "no hub responds; models and data must be on this machine",
                 "check the proxy (HTTPS_PROXY), or name a mirror: export HF_ENDPOINT=...; to work "
                 "without a hub: export HF_HUB_OFFLINE=1",
             )
@@ -65,17 +65,17 @@ def hub_findings() -> list[Finding]:
 
 
 def answer_of(address: str) -> tuple[bool, str]:
-    """Whether a place answers at all, and how fast or why not."""
+    """Whether an address responds, and how fast or why not."""
     started = time.perf_counter()
     try:
         request = urllib.request.Request(address, method="HEAD")
         with urllib.request.urlopen(request, timeout=_TIMEOUT_SECONDS):
             pass
     except urllib.error.HTTPError as error:
-        # It answered, if with a refusal to be asked like this.
+        # It responded, although it rejected this kind of request.
         if error.code >= 500:
-            return False, f"answers with HTTP {error.code}"
+            return False, f"responds with HTTP {error.code}"
     except (OSError, ValueError) as error:
         reason = getattr(error, "reason", error)
-        return False, f"does not answer ({reason})"
-    return True, f"answers in {time.perf_counter() - started:.1f} s"
+        return False, f"does not respond ({reason})"
+    return True, f"responds in {time.perf_counter() - started:.1f} s"

@@ -1,4 +1,4 @@
-"""What an examination found, as plain data."""
+"""The results of an examination, as plain data."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ State = Literal["good", "note", "attention"]
 
 @dataclass(frozen=True)
 class Finding:
-    """One thing looked at. note: something could be better; attention: something is wrong.
+    """One thing checked. note: something could be better; attention: something is wrong.
 
-    fix: what to do, as a command if there is one; "" if nothing is to be done.
+    fix: what to do, as a command if there is one; "" if there is nothing to do.
     """
 
     area: str
@@ -24,7 +24,7 @@ class Finding:
 
 @dataclass(frozen=True)
 class Examination:
-    """Everything that was looked at, in the order of a reader's interest."""
+    """Everything that was checked, most interesting first."""
 
     findings: tuple[Finding, ...]
 

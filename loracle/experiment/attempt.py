@@ -1,4 +1,4 @@
-"""Attempts: skip a finished and whole trial, resume an unfinished one, record a failure."""
+"""Attempts: skip a finished, intact trial, resume an unfinished one, record a failure."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from typing import NamedTuple
 
-from loracle.errors import LoracleError, StorageError
+from loracle.errors import LoracleError, ReplicaError, StorageError
 from loracle.experiment.setup import ExperimentSetup, TrainingSet
 from loracle.experiment.trial import Place, TrialModel, run_base, run_trial
 from loracle.files import read_json_lines
@@ -19,7 +19,7 @@ from loracle.run_folder.trial_record import TrialSummary
 from loracle.safety.secrecy import without_secrets
 from loracle.text import duration
 
-# Before each further attempt at a trial whose files were refused.
+# Pauses before each new attempt at a trial whose files were refused, or whose replicas were lost.
 _PAUSES_SECONDS = (1.0, 10.0)
 
 
@@ -47,19 +47,20 @@ def attempt_base(setup: ExperimentSetup, folder: TrialFolder) -> Outcome:
 def attempt_trial(
     setup: ExperimentSetup, training_set: TrainingSet, seed: int, folder: TrialFolder, place: Place
 ) -> Outcome:
-    """Run one trial unless it is finished. A failure is its outcome: the others still run."""
+    """Run one trial unless it is finished. A failure is recorded as its outcome; the others still
+    run."""
     if folder.verify(setup.plan_fingerprint) is None:
         setup.reporter.emit(
-            "trial_skipped", **asdict(place), reason="finished before, hashes match"
+            "trial_skipped", **asdict(place), reason="already finished, hashes match"
         )
         return _finished_before(setup, folder, place.trial, training_set.name, seed)
     started = time.perf_counter()
     try:
         summary = _tried(setup, training_set, seed, folder, place)
-    # Whatever a model, a driver or a disk throws must not take the other trials with it.
+    # No error from a model, a driver or a disk may stop the other trials.
     except Exception as error:  # noqa: BLE001
         known = isinstance(error, LoracleError)
-        # Of a client or a library it may hold an address with its password.
+        # An error from a client or library may contain an address with its password.
         reason = without_secrets(str(error) if known else f"{type(error).__name__}: {error}")
         folder.fail(reason)
         setup.reporter.emit("trial_failed", **asdict(place), reason=reason)
@@ -72,13 +73,14 @@ def attempt_trial(
 def _tried(
     setup: ExperimentSetup, training_set: TrainingSet, seed: int, folder: TrialFolder, place: Place
 ) -> TrialSummary:
-    """Run the trial, again with the same seed where a disk refused a file for a moment."""
+    """Run the trial; repeat it with the same seed if a disk temporarily refused a file, or if
+    a process that shared in its training was lost: it resumes from its checkpoint."""
     for pause in _PAUSES_SECONDS:
         take_up_trial(setup, folder, place.trial)
         try:
             return run_trial(setup, training_set, seed, folder, place)
-        except StorageError as error:
-            if not error.is_passing:
+        except (ReplicaError, StorageError) as error:
+            if isinstance(error, StorageError) and not error.is_passing:
                 raise
             message = f"{place.trial}: {error}; trying again in {duration(pause)}"
             setup.reporter.emit("warning", message=message)
@@ -95,7 +97,7 @@ def refuse_trial(
     place: Place,
     reason: str,
 ) -> Outcome:
-    """Record that a candidate must not be trained on, and why. The others still run."""
+    """Record that a candidate must not be used for training, and why. The others still run."""
     _clear(setup, folder, place.trial)
     folder.fail(reason)
     setup.reporter.emit("trial_failed", **asdict(place), reason=reason)
@@ -117,7 +119,7 @@ def places(names: Sequence[str], seeds: Sequence[int]) -> list[tuple[int, int, P
 def _finished_before(
     setup: ExperimentSetup, folder: TrialFolder, trial: str, candidate: str, seed: int | None
 ) -> Outcome:
-    """Take a finished trial from its files, with its answers as drafts for the next ones."""
+    """Load a finished trial from its files, with its answers as drafts for the next ones."""
     summary = folder.summary()
     for evaluation in setup.evaluations:
         rows = read_json_lines(folder.predictions(evaluation.name)).rows

@@ -1,13 +1,12 @@
-"""What an experiment will take, from its rendered rows; and what its `auto` settings stand for."""
+"""The cost of an experiment, from its rendered rows; and the values of its `auto` settings."""
 
 from __future__ import annotations
 
 import dataclasses
-import resource
 import shutil
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from loracle.experiment.setup import (
     EvaluationSet,
@@ -16,6 +15,7 @@ from loracle.experiment.setup import (
     generation_settings,
     training_settings,
 )
+from loracle.forecast.batch import DEFAULT_BATCH_SIZE, recommended_batch_size
 from loracle.forecast.choosing import Chosen, chosen
 from loracle.forecast.counting import counted_shape
 from loracle.forecast.foresee import Request, foresee
@@ -30,8 +30,21 @@ from loracle.run_folder.folder import RunFolder
 from loracle.run_folder.reporter import Reporter
 from loracle.training.loop import TrainingSettings
 
-_DIFFERENT = "answers that end early, and drafts, make answering faster than foreseen"
+_DIFFERENT = "answers that end early, and drafts, make answering faster than predicted"
 _Probe = Callable[[Rows, TrainingSettings, ModelShape], float]
+
+
+class Circumstances(NamedTuple):
+    """What a forecast counts beside the work.
+
+    forest: whether prefixes are shared. root: where the run folder will be. probe: runs two real
+    steps if the model is loaded, and returns the rate they reached.
+    """
+
+    forest: bool = True
+    root: Path | None = None
+    price_per_hour: float | None = None
+    probe: _Probe | None = None
 
 
 def settled(
@@ -40,17 +53,22 @@ def settled(
     training_sets: Mapping[str, TrainingSet],
     folder: RunFolder,
     report: Reporter,
+    num_devices: int = 1,
 ) -> ExperimentSetup:
-    """The setup with what `auto` stands for, and forecast.json written when a run first starts.
+    """The setup with values for `auto`; also writes forecast.json when a run first starts.
 
-    A later start takes what the first one chose, so that a resumed run cuts its steps the same.
+    A later start reuses the first one's values, so that a resumed run splits its steps the same
+    way.
+    num_devices: how many work on the run at the same time.
     """
     recorded = read_forecast(folder.root)
     if recorded is not None and recorded.plan_fingerprint == setup.plan_fingerprint:
         found = recorded.forecast
+        setup = _with_batch(setup, found.answering_batch, report)
         return _with(setup, Chosen(found.micro_batch_tokens, found.gradient_checkpointing))
+    batch = _recommended_batch(plan, setup)
     if not training_sets:
-        return setup
+        return _with_batch(setup, batch, report)
     base = setup.base
     shape = counted_shape(
         base.model.config,
@@ -61,39 +79,50 @@ def settled(
         trust_remote_code=plan.model.trust_remote_code,
     )
     if shape is None:
-        report.emit("warning", message="no forecast: this kind of model cannot be built empty")
-        return setup
+        report.emit(
+            "warning", message="no forecast: this kind of model cannot be built without weights"
+        )
+        # What memory allows now cannot be kept for a later start.
+        return _with_batch(setup, batch and DEFAULT_BATCH_SIZE, report)
     here = this_machine(str(base.dtype).removeprefix("torch."), base.device.type)
-    machine = _with_weights(here, base, shape)
+    machine = _with_weights(dataclasses.replace(here, num_devices=num_devices), base, shape)
     rows = _rows(training_sets)
     choice = _choice(plan, shape, machine, rows)
-    # A training alone is no run to foresee.
+    # Training alone is not a run, and has no forecast.
     if setup.evaluations:
         forest = setup.training.forest
         made = foreseen(
-            plan, rows, setup.evaluations, shape, machine, forest=forest, root=folder.root
+            plan, rows, setup.evaluations, shape, machine, Circumstances(forest, folder.root)
         )
+        made = dataclasses.replace(made, answering_batch=batch)
         record = ForecastRecord(setup.plan_fingerprint, made)
         write_forecast(folder.root, record, folder.write_json)
-    return _with(setup, choice)
+    return _with(_with_batch(setup, batch, report), choice)
 
 
-def note_measured(folder: RunFolder, device_type: str, seconds: float) -> None:
-    """Write what this start took beside what was foreseen."""
+def _recommended_batch(plan: Plan, setup: ExperimentSetup) -> int | None:
+    """What `generation.batch_size: auto` stands for; None if the plan says it."""
+    if plan.generation.batch_size != "auto" or not setup.evaluations:
+        return None
+    lengths = [len(prompt.token_ids) for one in setup.evaluations for prompt in one.prompts]
+    return recommended_batch_size(setup.base.model, lengths, setup.generation.max_new_tokens)
+
+
+def _with_batch(setup: ExperimentSetup, batch: int | None, report: Reporter) -> ExperimentSetup:
+    if batch is None:
+        return setup
+    report.emit("batch_size_chosen", batch_size=batch)
+    return dataclasses.replace(
+        setup, generation=dataclasses.replace(setup.generation, batch_size=batch)
+    )
+
+
+def note_measured(folder: RunFolder, peak_memory_bytes: int, seconds: float) -> None:
+    """Write what this start took next to what was predicted."""
     recorded = read_forecast(folder.root)
     if recorded is not None:
-        measured = recorded.with_measured(peak_memory_bytes(device_type), seconds)
+        measured = recorded.with_measured(peak_memory_bytes, seconds)
         write_forecast(folder.root, measured, folder.write_json)
-
-
-def peak_memory_bytes(device_type: str) -> int:
-    """The most memory that this process has held, of the GPU or of the machine."""
-    if device_type == "cuda":
-        import torch
-
-        return int(torch.cuda.max_memory_reserved())
-    # Linux counts it in units of 1024 bytes.
-    return 1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 
 
 def foreseen(
@@ -102,23 +131,18 @@ def foreseen(
     evaluations: Sequence[EvaluationSet],
     shape: ModelShape,
     machine: Machine,
-    *,
-    forest: bool = True,
-    root: Path | None = None,
-    price_per_hour: float | None = None,
-    probe: _Probe | None = None,
+    given: Circumstances = Circumstances(),  # noqa: B008
 ) -> Forecast:
-    """What the plan will take on a machine. probe: runs two real steps where the model is at
-    hand, and says what they reached."""
+    """What the plan will take on a machine."""
     choice = _choice(plan, shape, machine, rows)
     planned = dataclasses.replace(
-        training_settings(plan.training, machine.device_type, forest=forest),
+        training_settings(plan.training, machine.device_type, forest=given.forest),
         budget_tokens=choice.budget_tokens,
         gradient_checkpointing=choice.gradient_checkpointing,
     )
     training = {one.name: training_work(one, planned) for one in rows}
     uncounted = [name for name, w in training.items() if w.num_counted_steps < w.num_steps]
-    notes = [_DIFFERENT] + (["of long trainings 64 steps were counted"] if uncounted else [])
+    notes = [_DIFFERENT] + (["for long trainings, 64 steps were counted"] if uncounted else [])
     request = Request(
         model=plan.model.name,
         dtype={2: "half precision", 4: "float32"}.get(shape.value_bytes, "float32"),
@@ -130,9 +154,9 @@ def foreseen(
         micro_batch_tokens=choice.budget_tokens,
         gradient_checkpointing=choice.gradient_checkpointing,
         longest_row=_longest(rows),
-        free_disk_bytes=_free_disk_bytes(root) if machine.is_here else None,
-        probed_flops=probe(rows[0], planned, shape) if probe else None,
-        price_per_hour=price_per_hour,
+        free_disk_bytes=_free_disk_bytes(given.root) if machine.is_here else None,
+        probed_flops=given.probe(rows[0], planned, shape) if given.probe else None,
+        price_per_hour=given.price_per_hour,
         notes=tuple(notes),
     )
     return foresee(request, machine)
@@ -141,7 +165,8 @@ def foreseen(
 def _answering(
     plan: Plan, evaluation: EvaluationSet, machine: Machine, *, of_base: bool
 ) -> AnsweringWork:
-    """An adapter answers about as long as the references are; the base is given all its room."""
+    """An adapter's answers are about as long as the references; the base is assumed to use the full
+    length."""
     settings = generation_settings(plan.generation, machine.device_type, answer_nll=False)
     most = settings.max_new_tokens
     lengths = [
@@ -156,6 +181,10 @@ def _answering(
 
 def _choice(plan: Plan, shape: ModelShape, machine: Machine, rows: Sequence[Rows]) -> Chosen:
     training = plan.training
+    if machine.device_type == "cpu":
+        # Every process that shares in a training holds the base, in the same memory.
+        own_bytes = machine.memory_bytes // training.data_parallel
+        machine = dataclasses.replace(machine, memory_bytes=own_bytes)
     return chosen(
         training.micro_batch_tokens,
         training.gradient_checkpointing,
@@ -183,7 +212,7 @@ def _with(setup: ExperimentSetup, choice: Chosen) -> ExperimentSetup:
 
 
 def _with_weights(machine: Machine, base: BaseModel, shape: ModelShape) -> Machine:
-    """What is free lacks the weights and the libraries, which the forecast counts too."""
+    """Free memory excludes the weights and the libraries, which the forecast also counts."""
     taken = shape.weight_bytes + process_bytes(base.device.type)
     return dataclasses.replace(machine, memory_bytes=machine.memory_bytes + taken)
 

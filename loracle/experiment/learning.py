@@ -1,9 +1,9 @@
-"""Train one adapter, from wherever an earlier attempt was stopped, and save it.
+"""Train one adapter, starting where an earlier attempt stopped, and save it.
 
-checkpoint/    what a stopped training resumes from
-steps.jsonl    one line a step; cut back to the checkpoint's step on resuming
-adapter/       written when the last step is done
-training.json  written last: what the training took and gave, and the adapter's hashes
+checkpoint/    where a stopped training resumes
+steps.jsonl    one line per step; truncated to the checkpoint's step on resuming
+adapter/       written after the last step
+training.json  written last: the training's cost and outcome, and the adapter's hashes
 """
 
 from __future__ import annotations
@@ -37,9 +37,10 @@ from loracle.model.tokenizer import chat_template_sha256
 from loracle.run_folder.folder import TrialFolder
 from loracle.run_folder.leftovers import keep_first_rows
 from loracle.run_folder.trial_record import TrainingOutcome
+from loracle.training.budget import MemoryEvent
 from loracle.training.checkpoint import Checkpoint, CheckpointFolder
 from loracle.training.loop import (
-    MemoryEvent,
+    Following,
     StepRecord,
     TrainingSettings,
     num_steps_planned,
@@ -51,7 +52,7 @@ _PROBE_TOKENS = 16
 
 
 class Trained(NamedTuple):
-    """A finished training. logits: of the probe, if it was finished just now."""
+    """A finished training. logits: of the probe, if it finished in this process."""
 
     outcome: TrainingOutcome
     probe_ids: list[int]
@@ -61,7 +62,7 @@ class Trained(NamedTuple):
 def trained_adapter(
     setup: ExperimentSetup, training_set: TrainingSet, seed: int, folder: TrialFolder, place: Place
 ) -> Trained:
-    """Train a fresh adapter and save it; or take the one that an earlier attempt finished.
+    """Train a fresh adapter and save it; or reuse the one that an earlier attempt finished.
 
     Raises:
         TrialError: the training failed, or changed nothing.
@@ -70,7 +71,7 @@ def trained_adapter(
     probe_ids = probe_ids[:_PROBE_TOKENS]
     finished = _finished_before(folder)
     if finished is not None:
-        # The attempt may have been stopped before it removed them.
+        # The attempt may have stopped before removing them.
         shutil.rmtree(folder.checkpoint, ignore_errors=True)
         return Trained(finished, probe_ids, None)
     for path in (folder.adapter, folder.root / "predictions", folder.root / "scores"):
@@ -109,7 +110,7 @@ def trained_adapter(
 def require_as_trained(
     setup: ExperimentSetup, trained: Trained, folder: TrialFolder, adapted: Any
 ) -> None:
-    """Raise TrialError unless the adapter that was loaded is the one that was trained."""
+    """Raise TrialError unless the loaded adapter is the one that was trained."""
     fingerprint = trained.outcome.adapter_fingerprint
     require_same_adapter(
         setup.base, adapted, fingerprint, trained.probe_ids, trained.logits, folder.adapter
@@ -118,13 +119,13 @@ def require_as_trained(
     for name, value in _facts(setup).items():
         if facts.get(name) != value:
             raise TrialError(
-                f"{folder.adapter} was trained with another {name} ({facts.get(name)}) than is "
-                f"used to answer ({value}); run the trial again in another run folder"
+                f"{folder.adapter} was trained with a different {name} ({facts.get(name)}) from "
+                f"the one used to answer ({value}); run the trial again in another run folder"
             )
 
 
 class _Training:
-    """The steps of one training, those of earlier attempts included."""
+    """The steps of one training, including those of earlier attempts."""
 
     def __init__(
         self,
@@ -148,7 +149,7 @@ class _Training:
         self.checkpoints.before_write = lambda: sync_file(folder.steps)
 
     def run(self, adapted: Any) -> tuple[list[StepRecord], float]:
-        """Take the steps that are left; returns all of them, and the seconds they took."""
+        """Run the remaining steps; returns all steps, and the seconds they took."""
         setup, training_set = self._setup, self._training_set
         setup.reporter.emit(
             "trial_started",
@@ -169,22 +170,13 @@ class _Training:
                 place = {"trial": self._place.trial, "num_steps": self._num_steps}
                 setup.reporter.emit("step", **place, **row)
 
-            train(
-                setup.base,
-                adapted,
-                training_set.sequences,
-                training_set.groups,
-                self._settings,
-                on_step,
-                self._on_memory,
-                self.checkpoints,
-                checkpoint,
-            )
+            following = Following(on_step, self._on_memory, self.checkpoints, checkpoint)
+            train(setup.base, adapted, training_set, self._settings, following, setup.replicas)
         before = checkpoint.progress.seconds if checkpoint else 0.0
         return steps, before + time.perf_counter() - started
 
     def _taken_before(self) -> tuple[Checkpoint | None, list[StepRecord]]:
-        """The checkpoint to resume from and the steps up to it; steps.jsonl holds no others."""
+        """The checkpoint to resume from and the steps up to it; steps.jsonl contains no others."""
         path = self._folder.steps
         checkpoint = self.checkpoints.newest()
         num_steps = checkpoint.progress.step if checkpoint else 0
@@ -215,7 +207,7 @@ class _Training:
 
 
 def _facts(setup: ExperimentSetup) -> dict[str, str]:
-    """What an adapter answers right with, and with nothing else."""
+    """What an adapter needs to answer correctly: it is only valid with exactly these."""
     return {
         "base_fingerprint": setup.base_fingerprint,
         "chat_template_sha256": chat_template_sha256(setup.base.tokenizer),
@@ -229,7 +221,7 @@ def _record(folder: TrialFolder, outcome: TrainingOutcome) -> None:
 
 
 def _finished_before(folder: TrialFolder) -> TrainingOutcome | None:
-    """The outcome of a training whose adapter is there, as it was saved; None if there is none."""
+    """The outcome of a training whose saved adapter exists; None if there is none."""
     try:
         record = read_json(folder.root / "training.json")
         if record["version"] != _RECORD_VERSION:

@@ -1,7 +1,8 @@
-"""`loracle plan`: read and render the data, and say what the run would take. Starts nothing."""
+"""`loracle plan`: read and render the data, and estimate the run. Starts nothing."""
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 
 from loracle.data.hubs.fetching import fetch_plan
@@ -9,11 +10,13 @@ from loracle.data_check.cached import lost_rows, refuse_unreadable
 from loracle.data_check.datasets import read_plan_data, renderer_of
 from loracle.data_check.examine import ready_sets, render_all
 from loracle.errors import DataError, ModelError, PlanError
-from loracle.experiment.foreseeing import foreseen
-from loracle.experiment.run import check_plan
+from loracle.executors.placement import num_devices_foreseen
+from loracle.executors.ray_cluster import has_ray
+from loracle.experiment.foreseeing import Circumstances, foreseen
+from loracle.experiment.planned import check_plan
 from loracle.experiment.setup import EvaluationSet, TrainingSet, load_model
 from loracle.forecast.counting import counted_shape
-from loracle.forecast.machines import Machine, named_machine, this_machine
+from loracle.forecast.machines import Machine, MachineChoice, named_machine, this_machine
 from loracle.forecast.probe import probed_flops
 from loracle.forecast.record import Forecast
 from loracle.forecast.work import Rows
@@ -28,19 +31,17 @@ def plan_run(
     plan: Plan,
     *,
     out: Path | None = None,
-    device: str | None = None,
-    memory: str | None = None,
-    count: int = 1,
+    machine: MachineChoice = MachineChoice(),  # noqa: B008
     price_per_hour: float | None = None,
     probe: bool = False,
 ) -> Forecast:
-    """What `run` would take with this plan, here or on a named card.
+    """What `run` would take with this plan, on this machine or on a named card.
 
     Raises:
-        UserError: the plan, the data or the model cannot be used; everything that `run` would say
-            before it loads the weights.
+        UserError: the plan, the data or the model cannot be used: every error that `run` would
+            report before loading the weights.
     """
-    if probe and (device or memory):
+    if probe and machine.is_named:
         raise PlanError("--probe runs on this machine; remove --device and --memory, or --probe")
     lora = check_plan(plan)
     fetched = fetch_plan(plan, with_model=probe)
@@ -56,10 +57,9 @@ def plan_run(
     candidates = ready_sets(fitted, "candidate")
     asked = ready_sets(fitted, "evaluation")
     if not candidates or not asked:
-        raise DataError(["no rows are left to train on or to ask", *lost_rows(datasets)])
-    named = device is not None or memory is not None
-    machine = named_machine(device, memory, count) if named else None
-    shape, machine = _shape_and_machine(plan, tokenizing.config, lora, machine)
+        raise DataError(["no rows are left for training or evaluation", *lost_rows(datasets)])
+    named = _named(machine) if machine.is_named else None
+    shape, found_machine = _shape_and_machine(plan, tokenizing.config, lora, named)
     sets = [TrainingSet.of(name, found.training_rows) for name, found in candidates.items()]
     rows = [Rows(one.name, one.sequences, one.groups) for one in sets]
     evaluations = [
@@ -75,12 +75,18 @@ def plan_run(
         rows,
         evaluations,
         shape,
-        machine,
-        forest=plan.training.batching != "padded",
-        root=out,
-        price_per_hour=price_per_hour,
-        probe=run_two_steps if probe else None,
+        found_machine,
+        Circumstances(
+            forest=plan.training.batching != "padded",
+            root=out,
+            price_per_hour=price_per_hour,
+            probe=run_two_steps if probe else None,
+        ),
     )
+
+
+def _named(choice: MachineChoice) -> Machine:
+    return named_machine(choice.device, choice.memory, choice.count)
 
 
 def _shape_and_machine(
@@ -95,7 +101,7 @@ def _shape_and_machine(
     dtype = chosen_dtype(plan.model.dtype, device)
     if named is not None and plan.model.dtype == "auto":
         dtype = torch.bfloat16
-    machine = named or this_machine(str(dtype).removeprefix("torch."), device.type)
+    machine = named or _used(plan, this_machine(str(dtype).removeprefix("torch."), device.type))
     shape = counted_shape(
         config,
         lora,
@@ -106,7 +112,13 @@ def _shape_and_machine(
     )
     if shape is None:
         raise ModelError(
-            f"model {plan.model.name}: its config cannot be built without weights, so nothing can "
-            "be foreseen; start it with `loracle run`"
+            f"model {plan.model.name}: the model cannot be built without weights, so there is no "
+            "forecast; start it with `loracle run`"
         )
     return shape, machine
+
+
+def _used(plan: Plan, machine: Machine) -> Machine:
+    """The machine with those of its devices that the run would use."""
+    num_devices = num_devices_foreseen(plan.devices, machine.num_devices, has_ray=has_ray())
+    return dataclasses.replace(machine, num_devices=num_devices)

@@ -1,7 +1,7 @@
-"""`loracle resume`: finish a run from its folder alone, whatever state it is in.
+"""`loracle resume`: finish a run from its folder only, whatever state it is in.
 
-A finished run is answered from its files, without a model, once everything that it was made from
-and everything that it made is found unchanged.
+A finished run is answered from its files, without a model, once its inputs and outputs are
+verified as unchanged.
 """
 
 from __future__ import annotations
@@ -25,8 +25,8 @@ from loracle.run_folder.reporter import View
 
 
 class Resumed(NamedTuple):
-    """results: what results.json holds. was_finished: nothing had to be done. notes: what the user
-    should know of a finished run."""
+    """results: the content of results.json. was_finished: nothing had to be done. notes: what the
+    user should know about a finished run."""
 
     results: Mapping[str, Any]
     was_finished: bool
@@ -39,25 +39,28 @@ def resume(
     *,
     candidate: str | None = None,
     retry_failed: bool = False,
+    devices: str | int | Sequence[int] | None = None,
+    ray_address: str | None = None,
     before_loading: Callable[[], None] = lambda: None,
 ) -> Resumed:
     """Finish a run.
 
-    candidate: make only its trials; the others stay as they are. retry_failed: make failed trials
-    again, too; a named candidate's are made again in any case. before_loading: called where there
-    is something to do, before the libraries that need a while.
+    candidate: run only its trials; the others stay as they are. retry_failed: also run failed
+    trials again; a named candidate's are repeated in any case. devices, ray_address: in place of
+    the plan's `devices` and `ray.address`; None keeps them. before_loading: called if there is
+    something to do, before the slow libraries are imported.
 
     Raises:
-        UserError: it is no run folder, is damaged beyond repair, or what it was made from changed.
+        UserError: it is not a run folder, is damaged beyond repair, or its inputs changed.
     """
     folder = RunFolder(root)
     frozen = folder.frozen_plan()
     if "fingerprint" in frozen["model"]:
         raise RunFolderError(
-            f"{root}: a program gave this run a model that it had loaded; call that program again, "
+            f"{root}: this run uses a model that a program had loaded; call that program again "
             "with the same run folder"
         )
-    plan = plan_of(frozen)
+    plan = plan_of(_placed(frozen, devices, ray_address))
     _require_known(candidate, plan)
     with _started_from(folder) as moved:
         out = folder.root if moved else root
@@ -71,6 +74,18 @@ def resume(
         return Resumed(run(plan, out, view, selection=Selection(candidate, retry_failed)), False)
 
 
+def _placed(
+    frozen: Mapping[str, Any], devices: str | int | Sequence[int] | None, ray_address: str | None
+) -> dict[str, Any]:
+    """The plan, to be executed somewhere else."""
+    changed = dict(frozen)
+    if devices is not None:
+        changed["devices"] = devices if isinstance(devices, str | int) else list(devices)
+    if ray_address is not None:
+        changed["ray"] = {**changed.get("ray", {}), "address": ray_address}
+    return changed
+
+
 def _require_known(candidate: str | None, plan: Plan) -> None:
     names = [entry.name for entry in plan.candidates]
     if candidate is not None and candidate not in names:
@@ -79,11 +94,11 @@ def _require_known(candidate: str | None, plan: Plan) -> None:
 
 @contextmanager
 def _started_from(folder: RunFolder) -> Iterator[bool]:
-    """Stand in the folder that the run was started from, where paths in its plan begin; whether
-    that is another one than this process stands in."""
+    """Change to the folder that the run was started from, which the plan's paths are relative to;
+    returns whether that is a different folder."""
     try:
         first = folder.environments()[0]["folder"]
-    # Not recorded, or damaged: then the paths must fit here.
+    # Not recorded, or damaged: the paths must then be valid here.
     except (RunFolderError, LookupError):
         first = None
     here = Path.cwd()
@@ -101,7 +116,7 @@ def _finished(
     candidate: str | None,
     retry_failed: bool,
 ) -> list[str] | None:
-    """What to know of a finished run, or None if there is something to do."""
+    """Notes about a finished run, or None if there is something to do."""
     if folder.in_use() or not (folder.root / REPORT_NAME).is_file():
         return None
     try:
@@ -110,7 +125,7 @@ def _finished(
             return None
         for path in folder.listed_files():
             folder.require_whole(path)
-    # Whatever is damaged or missing is made again.
+    # Whatever is damaged or missing is created again.
     except RunFolderError:
         return None
     if difference(frozen, _frozen_again(plan, frozen)) or model_differences(plan, folder):
@@ -127,21 +142,21 @@ def _all_made(
     stated = {(row["candidate"], row["seed"]): row["status"] for row in rows}
     for trial in record.trials:
         is_whole = trial.folder.verify(fingerprint) is None
-        # Results of before the last change to the folder are made again.
+        # Results from before the last change to the folder are created again.
         if is_whole != (stated.get((trial.candidate, trial.seed)) == "done"):
             return False
         if is_whole:
             continue
         named = candidate is not None and trial.candidate == candidate
         left = candidate is not None and not named and not trial.is_base
-        failed = trial.folder.failure() is not None and not retry_failed and not named
+        failed = trial.folder.failed_and_whole() and not retry_failed and not named
         if not (left or failed) or trial.is_base:
             return False
     return True
 
 
 def _frozen_again(plan: Plan, frozen: Mapping[str, Any]) -> dict[str, Any]:
-    """The plan over the data as it is now. Rows that were held out are in the run folder."""
+    """The plan with the current data. Held-out rows are in the run folder."""
     fetched = fetch_plan(plan, *recorded_commits(frozen, plan))
     held_out = None
     if plan.held_out is not None:

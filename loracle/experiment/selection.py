@@ -1,4 +1,4 @@
-"""Which trials a start of a run makes, and what the others' outcome is till then."""
+"""Which trials a start of a run executes, and the outcome of the others until then."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from loracle.run_folder.folder import TrialFolder
 
 
 class Selection(NamedTuple):
-    """candidate: only its trials are made; None: all. retry_failed: also those that failed."""
+    """candidate: only its trials are run; None: all. retry_failed: also those that failed."""
 
     candidate: str | None = None
     retry_failed: bool = True
@@ -20,12 +20,12 @@ class Selection(NamedTuple):
             return False
         if self.candidate is not None:
             return name != self.candidate
-        return folder.failed.exists() and not self.retry_failed
+        return folder.failed_and_whole() and not self.retry_failed
 
 
 def left_alone(name: str, seed: int, folder: TrialFolder, plan_fingerprint: str) -> Outcome:
-    """The outcome of a trial that this start does not make: what is there of it."""
+    """The outcome of a trial that this start does not run: whatever exists of it."""
     reason = folder.verify(plan_fingerprint)
     if reason is None:
         return Outcome(name, seed, folder.summary(), None)
-    return Outcome(name, seed, None, folder.failure() or f"{reason}; `loracle resume` makes it")
+    return Outcome(name, seed, None, folder.failure() or f"{reason}; `loracle resume` runs it")

@@ -1,10 +1,11 @@
 """What every trial of an experiment shares: the base, the rendered data, the settings.
 
-The plan ends here: from here on, modules take the plain values they need.
+The plan is used only up to here: the modules after this take the plain values they need.
 """
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import json
 from collections import Counter
@@ -12,30 +13,37 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 from loracle.data.clusters import question_clusters
 from loracle.data.conversation import Example
-from loracle.data.rendering.renderer import Rendered, RenderedPrompt
+from loracle.data.rendering.renderer import Rendered as RenderedRow
+from loracle.data.rendering.renderer import RenderedPrompt
 from loracle.data_check.result import Ready
 from loracle.errors import PlanError
+from loracle.forecast.batch import DEFAULT_BATCH_SIZE
+from loracle.forest.attention.backends import AttentionBackend
 from loracle.forest.ordering import prefix_groups
 from loracle.forest.trie import IntArray, Sequences
 from loracle.generation.types import GenerationSettings, GenerationStatistics
+from loracle.model.attention_choice import choose_attention, choose_for_answering
 from loracle.model.base import (
     BaseModel,
     base_fingerprint,
     load_base,
     load_tokenizer,
 )
+from loracle.model.loaded_form import LoadedForm
 from loracle.model.placement import require_trainable
-from loracle.model.self_test import SelfTest, run_self_test
+from loracle.model.self_test import SelfTest
 from loracle.model.source import model_source
 from loracle.model.tokenizer import Tokenizing
 from loracle.plan import GenerationPlan, Plan, TrainingPlan
+from loracle.run_folder.environment import num_cpus
 from loracle.run_folder.reporter import Reporter
-from loracle.text import seconds_of
+from loracle.text import counted, seconds_of
 from loracle.training.loop import AUTO_BUDGET_TOKENS, TrainingSettings
+from loracle.training.replicas import Replicas
 from loracle.training.saving import BY_COST, CheckpointInterval
 
 NLL_METRIC = "answer_nll"
@@ -45,7 +53,7 @@ _PREFILL_BUDGET_TOKENS = {"cpu": 2048, "mps": 2048, "cuda": 32768}
 
 @dataclass(frozen=True)
 class Place:
-    """A trial's name and its place among the others, from 1."""
+    """A trial's name and its position among the others, from 1."""
 
     trial: str
     index: int
@@ -61,7 +69,7 @@ class TrainingSet:
     groups: IntArray
 
     @classmethod
-    def of(cls, name: str, rows: Sequence[Rendered]) -> TrainingSet:
+    def of(cls, name: str, rows: Sequence[RenderedRow]) -> TrainingSet:
         sequences = Sequences.of([row.token_ids for row in rows], [row.weights for row in rows])
         prompts = Sequences.of([row.token_ids[: row.num_prompt_tokens] for row in rows])
         return cls(name, sequences, prefix_groups(prompts))
@@ -87,11 +95,20 @@ class EvaluationSet:
         return question_clusters(self.examples)
 
 
+class Rendered(NamedTuple):
+    """What an experiment trains on and asks. training_sets: of the usable candidates, by name;
+    refusals: of the others, why not."""
+
+    training_sets: dict[str, TrainingSet]
+    evaluations: Sequence[EvaluationSet]
+    refusals: Mapping[str, str]
+
+
 @dataclass
 class DraftPool:
-    """Answers of earlier trials, and how useful each trial's proved as drafts.
+    """Answers of earlier trials, and how useful each trial's answers were as drafts.
 
-    token_ids: by evaluation set, then by trial, one answer an example.
+    token_ids: by evaluation set, then by trial, one answer per example.
     """
 
     token_ids: dict[str, dict[str, list[tuple[int, ...]]]] = field(default_factory=dict)
@@ -102,7 +119,7 @@ class DraftPool:
         self.token_ids.setdefault(evaluation, {})[trial] = answers
 
     def note(self, use: Mapping[str, Sequence[int]]) -> None:
-        """Add (proposed, accepted) tokens by source, as a trial's summary holds them."""
+        """Add (proposed, accepted) tokens by source, from a trial's summary."""
         for source, (proposed, accepted) in use.items():
             self.proposed[source] += proposed
             self.accepted[source] += accepted
@@ -124,18 +141,20 @@ class ExperimentSetup:
     training: TrainingSettings
     generation: GenerationSettings
     evaluation_dtype: str
+    evaluation_attention: AttentionBackend | None
     drafts_from: Literal["references", "all", "off"]
     forest_generation: bool
     drafts: DraftPool
     reporter: Reporter
     plan_fingerprint: str
     reasoning_end: str | None = None
+    replicas: Replicas | None = None
 
 
 def load_model(plan: Plan, fetched_folder: Path | None = None) -> BaseModel:
     """Load tokenizer and base; `embedded` is the model that comes with the embedded extra.
 
-    fetched_folder: where the files of a hub's model are; None where the plan names a folder.
+    fetched_folder: where the files of a hub's model are; None if the plan names a folder.
     """
     settings = plan.model
     source = str(fetched_folder) if fetched_folder else model_source(settings)
@@ -144,16 +163,19 @@ def load_model(plan: Plan, fetched_folder: Path | None = None) -> BaseModel:
         settings.name,
         source,
         tokenizer,
-        dtype=settings.dtype,
-        trust_remote_code=settings.trust_remote_code,
-        quantization=settings.quantization,
-        device=settings.device,
-        device_map=settings.device_map,
+        LoadedForm(
+            settings.dtype,
+            settings.quantization,
+            settings.device,
+            settings.device_map,
+            settings.trust_remote_code,
+        ),
     )
 
 
 def given_base_facts(base: BaseModel) -> dict[str, str]:
-    """What a frozen plan says of a model that the caller loaded: its hash and its tokenizer's."""
+    """What a frozen plan contains for a model that the caller loaded: its hash and its
+    tokenizer's."""
     tokenizer = base.tokenizer
     deciding = [sorted(tokenizer.get_vocab().items()), tokenizer.chat_template]
     content = json.dumps(deciding, default=str).encode()
@@ -164,27 +186,28 @@ def given_base_facts(base: BaseModel) -> dict[str, str]:
 
 
 def tokenizing_of(base: BaseModel) -> Tokenizing:
-    """What the data check needs of a model that the caller loaded."""
+    """What the data check needs from a model that the caller loaded."""
     return Tokenizing(base.tokenizer, base.model.config, base.end_token_ids, base.max_length_tokens)
 
 
 def prepare(
     plan: Plan,
-    ready: Ready,
+    rendered: Rendered,
     base: BaseModel,
     lora: Any,
     report: Reporter,
     plan_fingerprint: str,
-) -> tuple[ExperimentSetup, dict[str, TrainingSet], SelfTest]:
-    """Take the checked data, test what the model can do, and set up what the trials share.
-
-    The training sets are those of the candidates that may be trained on, by name.
-    """
-    training_sets, evaluations = _rendered(plan, ready)
-    if training_sets:
+) -> tuple[ExperimentSetup, SelfTest]:
+    """Test the model's capabilities with the data, and set up what the trials share."""
+    evaluations = rendered.evaluations
+    if rendered.training_sets:
         require_trainable(base.model)
-    self_test = run_self_test(base)
-    for note in self_test.notes:
+    base, self_test = choose_attention(base, plan.model.attention)
+    in_answering = choose_for_answering(base, plan.generation.dtype, plan.model.attention)
+    if in_answering is not None:
+        own = tuple(f"in answering: {words}" for words in in_answering.self_test.replaced)
+        self_test = dataclasses.replace(self_test, replaced=(*self_test.replaced, *own))
+    for note in (*self_test.notes, *self_test.replaced):
         report.emit("warning", message=note)
     forest = _use_forest(plan, self_test, report)
     wants_nll = any(NLL_METRIC in evaluation.metrics for evaluation in evaluations)
@@ -192,9 +215,10 @@ def prepare(
         raise PlanError(
             f"evaluation.metrics: {NLL_METRIC} needs the prefix forest, and {self_test.detail}"
         )
+    weights = base_fingerprint(base.model)
     setup = ExperimentSetup(
         base=base,
-        base_fingerprint=base_fingerprint(base.model),
+        base_fingerprint=weights,
         evaluations=evaluations,
         lora_config=lora,
         training=training_settings(plan.training, base.device.type, forest=forest),
@@ -202,14 +226,30 @@ def prepare(
             plan.generation, base.device.type, answer_nll=wants_nll or plan.generation.answer_nll
         ),
         evaluation_dtype=plan.generation.dtype,
+        evaluation_attention=in_answering.base.attention if in_answering else base.attention,
         drafts_from=plan.generation.drafts,
         forest_generation=self_test.passed,
         drafts=DraftPool(),
         reporter=report,
         plan_fingerprint=plan_fingerprint,
         reasoning_end=plan.generation.reasoning_end,
+        replicas=_replicas(plan.training.data_parallel, base, weights, report),
     )
-    return setup, training_sets, self_test
+    return setup, self_test
+
+
+def _replicas(number: int, base: BaseModel, weights: str, report: Reporter) -> Replicas | None:
+    """What shares in every training; None where this process trains alone."""
+    if number == 1:
+        return None
+    cores = num_cpus()
+    if base.device.type == "cpu" and number > cores:
+        report.emit(
+            "warning",
+            message=f"training.data_parallel: {number} processes share "
+            f"{counted(cores, 'processor core')}, which is slower than {cores}",
+        )
+    return Replicas(base, weights, number)
 
 
 def training_settings(plan: TrainingPlan, device_type: str, *, forest: bool) -> TrainingSettings:
@@ -260,15 +300,15 @@ def generation_settings(
         repetition_penalty=plan.repetition_penalty,
         prompt_lookup=plan.prompt_lookup,
         answer_nll=answer_nll,
-        batch_size=plan.batch_size,
+        batch_size=DEFAULT_BATCH_SIZE if plan.batch_size == "auto" else plan.batch_size,
         budget_tokens=_PREFILL_BUDGET_TOKENS[device_type],
         sampling=sampling,
         seed=plan.seed,
     )
 
 
-def _rendered(plan: Plan, ready: Ready) -> tuple[dict[str, TrainingSet], list[EvaluationSet]]:
-    """The rows that the check rendered: what is trained on is what was counted."""
+def rendered_sets(plan: Plan, ready: Ready) -> Rendered:
+    """The rows rendered by the check, so that exactly the counted rows are trained on."""
     training_sets = {
         name: TrainingSet.of(name, candidate.training_rows)
         for name, candidate in ready.candidates.items()
@@ -283,7 +323,7 @@ def _rendered(plan: Plan, ready: Ready) -> tuple[dict[str, TrainingSet], list[Ev
         )
         for asked in plan.asked
     ]
-    return training_sets, evaluations
+    return Rendered(training_sets, evaluations, ready.refusals)
 
 
 def _use_forest(plan: Plan, self_test: SelfTest, report: Reporter) -> bool:

@@ -1,12 +1,11 @@
-"""Whether disk and memory will do, said before the work and with figures."""
+"""Whether there is enough disk and memory, reported before the work, with figures."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from loracle.errors import StorageError
-from loracle.experiment.setup import ExperimentSetup
 from loracle.forecast.disk import trial_disk
 from loracle.model.memory import free_memory
 from loracle.run_folder.folder import RunFolder
@@ -15,10 +14,17 @@ from loracle.safety.storage_errors import free_bytes
 from loracle.text import size
 
 
-def require_disk(
-    setup: ExperimentSetup, folder: RunFolder, num_trials: int, report: Reporter
-) -> None:
-    """Refuse to start where not even one more trial fits on the disk; warn where not all do.
+class TrialSize(NamedTuple):
+    """What the disk a trial takes depends on. num_at_once: trials that train at the same time."""
+
+    num_adapter_parameters: int
+    num_questions: int
+    max_new_tokens: int
+    num_at_once: int = 1
+
+
+def require_disk(trial: TrialSize, folder: RunFolder, num_trials: int, report: Reporter) -> None:
+    """Refuse to start if not even one more trial fits on the disk; warn if not all fit.
 
     Raises:
         StorageError: with what is needed and what is free.
@@ -26,32 +32,33 @@ def require_disk(
     free = free_bytes(folder.root)
     if free is None or num_trials == 0:
         return
-    num_parameters = adapter_parameters(setup.base.model, setup.lora_config)
-    questions = sum(len(evaluation.examples) for evaluation in setup.evaluations)
-    kept, checkpoints = trial_disk(num_parameters, questions, setup.generation.max_new_tokens)
+    kept, checkpoints = trial_disk(
+        trial.num_adapter_parameters, trial.num_questions, trial.max_new_tokens
+    )
     needed = checkpoints + kept
     found = f"the disk of {folder.root} has {size(free)} free, and "
     if free < needed:
         raise StorageError(
-            f"{found}a trial needs about {size(needed)} while it trains; free space there, or "
+            f"{found}a trial needs about {size(needed)} during training; free space there, or "
             "choose another folder with --out",
             is_passing=True,
         )
-    total = needed + (num_trials - 1) * kept
+    num_at_once = min(trial.num_at_once, num_trials)
+    total = num_at_once * checkpoints + num_trials * kept
     if free < total:
         report.emit(
             "warning",
-            message=f"{found}the {num_trials} trials that are left need about {size(total)}; "
-            "free space there, or the last ones fail",
+            message=f"{found}the remaining {num_trials} trials need about {size(total)}; free "
+            "space there, or the last ones will fail",
         )
 
 
 def warn_of_memory(
     source: Path | None, device_type: str, report: Reporter, weights_share: float = 1.0
 ) -> None:
-    """Warn where a model's weights alone are larger than what memory is free for them.
+    """Warn if a model's weights alone need more memory than is free.
 
-    weights_share: what quantisation leaves of them.
+    weights_share: the share left after quantisation.
     """
     free = free_memory(device_type)
     if source is None or free is None:
@@ -61,13 +68,14 @@ def warn_of_memory(
     if weights > free.num_bytes:
         report.emit(
             "warning",
-            message=f"the model's weights take {size(weights)}, and {size(free.num_bytes)} of "
-            f"{free.place} are free: end other programs, or take a smaller or quantized model",
+            message=f"the model's weights take {size(weights)}, but only {size(free.num_bytes)} "
+            f"of {free.place} is free: end other programs, or use a smaller or quantized model",
         )
 
 
 def adapter_parameters(model: Any, lora_config: Any) -> int:
-    """About how many parameters an adapter has; a pattern of names counts as all linear layers."""
+    """Approximate number of an adapter's parameters; a pattern of names counts as all linear
+    layers."""
     targets = lora_config.target_modules
     named = set(targets) if isinstance(targets, list | set | tuple) else None
     return sum(
@@ -82,7 +90,7 @@ def adapter_parameters(model: Any, lora_config: Any) -> int:
 
 
 def _width(module: Any) -> int:
-    """Inputs and outputs of a layer; the weights of a quantised one have lost their shape."""
+    """Inputs and outputs of a layer; quantised weights no longer have their original shape."""
     if hasattr(module, "in_features"):
         return int(module.in_features + module.out_features)
     return sum(module.weight.shape)

@@ -1,7 +1,7 @@
-"""Whether a run is resumed with what it began with: the files of its model, and the libraries.
+"""Whether a run is resumed with the same model files and libraries that it started with.
 
-Its data, its plan and its metrics are in the plan's fingerprint; this is what the plan only names.
-Starts without torch.
+Its data, its plan and its metrics are in the plan's fingerprint; this covers what the plan only
+names. Starts without torch.
 """
 
 from __future__ import annotations
@@ -22,11 +22,12 @@ from loracle.run_folder.reporter import Reporter
 def keep_inputs(
     folder: RunFolder, plan: Plan, fetched: Path | None, report: Reporter
 ) -> Path | None:
-    """Record the model's files when the run begins; refuse others later. Returns their folder.
+    """Record the model's files when the run starts; refuse different ones later. Returns their
+    folder.
 
     fetched: where the files of a hub's model are.
 
-    Raises RunFolderError where they changed since then.
+    Raises RunFolderError if they changed since then.
     """
     source = _model_folder(plan, fetched)
     if note := version_note(folder):
@@ -36,8 +37,8 @@ def keep_inputs(
     if problem := folder.damage(folder.inputs):
         report.emit(
             "warning",
-            message=f"{folder.inputs.name} is damaged ({problem}): whether the model's files are "
-            "those that the run began with cannot be told; they are taken as they are now",
+            message=f"{folder.inputs.name} is damaged ({problem}): it is unknown whether the "
+            "model's files have changed since the run started; the current files are used",
         )
         folder.inputs.unlink()
     known = folder.recorded_model_files()
@@ -50,7 +51,8 @@ def keep_inputs(
 
 
 def model_differences(plan: Plan, folder: RunFolder) -> list[str]:
-    """How the model's files differ from those that the run began with; unknown: not at all."""
+    """How the model's files differ from those at the start of the run; no differences if
+    unknown."""
     fetched = fetch_plan(plan, *recorded_commits(folder.frozen_plan(), plan)).model
     source = _model_folder(plan, fetched.folder if fetched else None)
     known = folder.recorded_model_files()
@@ -58,15 +60,15 @@ def model_differences(plan: Plan, folder: RunFolder) -> list[str]:
 
 
 def version_note(folder: RunFolder) -> str | None:
-    """What to know where libraries differ from those that the run began with; None: they do not."""
+    """A note if libraries differ from those at the start of the run; None if they do not."""
     environments = folder.environments()
     found = version_changes(environments[0], environment()) if environments else []
     if not found:
         return None
     return (
-        f"library versions differ from those that the run began with ({'; '.join(found)}): what is "
-        "made from here on may differ in its last digits from what was made before; for one set of "
-        "versions, run again in another folder"
+        f"library versions differ from those at the start of the run ({'; '.join(found)}): new "
+        "results may differ from earlier ones in their last digits; to use one set of versions, "
+        "run again in another folder"
     )
 
 
@@ -77,9 +79,9 @@ def _model_folder(plan: Plan, fetched: Path | None) -> Path | None:
 
 def _other_model(folder: RunFolder, source: Path, found: Sequence[str]) -> str:
     return (
-        f"the files of the model in {source} are not those that the run {folder.root} began with; "
-        "trials of two models cannot be compared. Put the files back, or run again in another "
-        "folder (--out). What differs:\n  " + "\n  ".join(found)
+        f"the model's files in {source} have changed since the run {folder.root} started; trials "
+        "of two models cannot be compared. Restore the files, or run again in another folder "
+        "(--out). What differs:\n  " + "\n  ".join(found)
     )
 
 

@@ -1,11 +1,11 @@
-"""A trained candidate as others use it, with a card that says what it is.
+"""A trained candidate in a form others can use, with a model card.
 
     peft         the adapter, as peft loads it
     merged       base and adapter in one, safetensors
-    gguf-ready   the same, with all that llama.cpp's converter reads, and its command
+    gguf-ready   the same, with everything that llama.cpp's converter reads, and its command
     ollama       the same as merged with a Modelfile
 
-A merged model is read back from its files and asked: its greedy answers must equal the adapter's.
+A merged model is loaded from its files and tested: its greedy answers must equal the adapter's.
 """
 
 from __future__ import annotations
@@ -24,11 +24,11 @@ Form = Literal["peft", "merged", "gguf-ready", "ollama"]
 _DTYPES = ("float32", "bfloat16", "float16")
 _ADAPTER_FILES = ("adapter_config.json", "adapter_model.safetensors")
 
-# Not what transformers writes of a tokenizer, but what its makers published beside it, which
-# llama.cpp's converter reads first where it is there.
+# Not the files that transformers writes for a tokenizer, but those that its makers published,
+# which llama.cpp's converter prefers if they exist.
 _TOKENIZER_SOURCES = ("tokenizer.model", "vocab.json", "merges.txt", "added_tokens.json")
 CONVERSION_NAME = "convert_to_gguf.sh"
-# llama.cpp's name of the precision in which the weights stay as they are.
+# llama.cpp's name for the precision that leaves the weights unchanged.
 _OUTTYPES = {"float32": "f32", "bfloat16": "bf16", "float16": "f16"}
 
 _USE_PEFT = """```python
@@ -41,8 +41,8 @@ model = AutoModelForCausalLM.from_pretrained("THIS_FOLDER")
 tokenizer = AutoTokenizer.from_pretrained("THIS_FOLDER")
 ```"""
 _USE_GGUF = (
-    f"`sh THIS_FOLDER/{CONVERSION_NAME} PATH_TO_LLAMA_CPP` makes the GGUF file, with "
-    "llama.cpp's own converter."
+    f"`sh THIS_FOLDER/{CONVERSION_NAME} PATH_TO_LLAMA_CPP` creates the GGUF file with llama.cpp's "
+    "own converter."
 )
 _USE_OLLAMA = "`ollama create NAME -f THIS_FOLDER/Modelfile`, then `ollama run NAME`."
 
@@ -51,12 +51,12 @@ def export_winner(root: Path, name: str, form: Form, out: Path, *, dtype: str | 
     """Write a trial of the run to the new folder `out`; returns what was checked, in words.
 
     name: a candidate (its first finished seed), or NAME--sSEED. dtype: of a merged model's
-    weights; None: the base's in the run where no checked answer changes by it, else float32.
+    weights; None: the base's in the run if that changes no checked answer, else float32.
 
     Raises:
-        RunFolderError: no such trial, or its files are not as it left them.
+        RunFolderError: no such trial, or its files have changed.
         UserError: `out` exists, or `dtype` is unknown.
-        ModelError: a merged model answers otherwise than the adapter.
+        ModelError: a merged model answers differently from the adapter.
     """
     record = read_run(root)
     trial = find_trial(record, name)
@@ -76,7 +76,7 @@ def export_winner(root: Path, name: str, form: Form, out: Path, *, dtype: str | 
 
 
 def find_trial(record: RunRecord, name: str) -> TrialRecord:
-    """The trial of that name, finished and whole. Raises RunFolderError if there is none."""
+    """The trial with that name, finished and intact. Raises RunFolderError if there is none."""
     trials = [trial for trial in record.trials if not trial.is_base]
     named = [t for t in trials if name in (t.candidate, f"{t.candidate}--s{t.seed}")]
     if not named:
@@ -99,7 +99,7 @@ def _write(
     if form == "peft":
         for name in _ADAPTER_FILES:
             shutil.copyfile(trial.folder.adapter / name, folder / name)
-        found = "the adapter's files are those that the run wrote"
+        found = "the adapter's files are unchanged since the run wrote them"
         how_to_use = _USE_PEFT
     else:
         from loracle.export.merge import write_merged
@@ -122,7 +122,7 @@ def _write(
 def _modelfile(record: RunRecord) -> str:
     generation = record.plan["generation"]
     return (
-        "# Ollama imports safetensors of the architectures it knows; else convert to GGUF first.\n"
+        "# Ollama imports safetensors for architectures it knows; else convert to GGUF first.\n"
         "FROM .\n"
         "PARAMETER temperature 0\n"
         f"PARAMETER num_predict {generation['max_new_tokens']}\n"
@@ -131,28 +131,28 @@ def _modelfile(record: RunRecord) -> str:
 
 
 def _complete_for_gguf(folder: Path, source: Path) -> None:
-    """Add what the converter reads of a base and transformers does not save.
+    """Add files of the base that the converter reads but transformers does not save.
 
-    Raises ModelError where it would find no vocabulary.
+    Raises ModelError if it would find no vocabulary.
     """
     for name in _TOKENIZER_SOURCES:
         if (source / name).is_file() and not (folder / name).exists():
             shutil.copyfile(source / name, folder / name)
     if not any((folder / name).is_file() for name in ("tokenizer.json", "tokenizer.model")):
         raise ModelError(
-            "llama.cpp's converter needs a tokenizer.json or a tokenizer.model, and the base has "
+            "llama.cpp's converter needs a tokenizer.json or a tokenizer.model, but the base has "
             "neither; use --to merged"
         )
 
 
 def _conversion(name: str, outtype: str) -> str:
-    """The command that converts the folder, as a script that finds the folder by itself.
+    """The command that converts the folder, as a script that locates the folder.
 
-    The file's name keeps no character of the candidate's that a shell would read.
+    The file's name omits characters of the candidate's name that are special to a shell.
     """
     file = "".join(char if char.isalnum() or char in "-_." else "_" for char in name)
     return f"""#!/bin/sh
-# Makes the GGUF file of this folder with llama.cpp's own converter, at the weights' precision.
+# Creates the GGUF file for this folder with llama.cpp's own converter, at the weights' precision.
 #   git clone https://github.com/ggml-org/llama.cpp
 #   pip install -r llama.cpp/requirements/requirements-convert_hf_to_gguf.txt
 #   sh {CONVERSION_NAME} llama.cpp

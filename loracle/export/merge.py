@@ -1,13 +1,13 @@
-"""Base and adapter as one model, and the proof that it answers as the adapter does.
+"""Base and adapter merged into one model, and the proof that it answers as the adapter does.
 
 The merge is computed in float32, on the weights of the base as the run had them. Rounding the sum
-to the base's own precision may change answers, so both sides are asked, in float32 arithmetic, and
-where they differ the weights are saved in float32:
+to the base's own precision may change answers, so both are tested, in float32 arithmetic, and if
+they differ the weights are saved in float32:
 
-    base (the run's precision) -> float32 -> + adapter -> saved -> read back -> asked the same
+    base (the run's precision) -> float32 -> + adapter -> saved -> loaded -> asked the same
 
-An adapter that was trained on quantised weights is merged into the unquantised ones, which it never
-saw. That is said, with how many answers differ from those on the run's own base.
+An adapter that was trained on quantised weights is merged into the unquantised ones, which it
+never saw. This is reported, with how many answers differ from those on the run's own base.
 """
 
 from __future__ import annotations
@@ -28,7 +28,14 @@ from loracle.errors import ModelError, RunFolderError
 from loracle.generation.generate import generate
 from loracle.generation.types import GenerationSettings, Question
 from loracle.model import adapter
-from loracle.model.base import BaseModel, base_fingerprint, load_base, load_tokenizer, wrap_base
+from loracle.model.base import (
+    BaseModel,
+    base_fingerprint,
+    load_base,
+    load_tokenizer,
+    wrap_base,
+)
+from loracle.model.loaded_form import LoadedForm
 from loracle.model.quantization import NONE
 from loracle.model.source import model_source
 from loracle.plan import ModelPlan
@@ -53,15 +60,15 @@ class Merged:
 
 
 def write_merged(record: RunRecord, trial: TrialRecord, folder: Path, dtype: str | None) -> Merged:
-    """Merge a trial's adapter into its base, save both as one model, read it back and ask it.
+    """Merge a trial's adapter into its base, save both as one model, load it and test it.
 
-    dtype: of the saved weights; None: the base's in the run where no checked answer changes by
-    it, else float32.
+    dtype: of the saved weights; None: the base's in the run if that changes no checked answer,
+    else float32.
 
     Raises:
-        ModelError: the base is not the run's, the merged model answers otherwise in float32 too,
-            or memory does not suffice.
-        RunFolderError: the run holds no question to ask.
+        ModelError: the base is not the run's, the merged model answers differently even in
+            float32, or there is not enough memory.
+        RunFolderError: the run has no questions.
     """
     base = _Base.of(record)
     with _memory_in_words():
@@ -81,7 +88,7 @@ def write_merged(record: RunRecord, trial: TrialRecord, folder: Path, dtype: str
 
 
 def _packed_answers(record: RunRecord, base: _Base, trial: TrialRecord) -> Answers:
-    """What the adapter answers on the quantised base, as the run had it."""
+    """The adapter's answers on the quantised base, as in the run."""
     loaded = base.load_packed()
     with adapter.loaded(loaded.model, trial.folder.adapter) as adapted:
         return _greedy_answers(record, loaded, adapted, _sample_prompts(record, loaded))
@@ -90,7 +97,7 @@ def _packed_answers(record: RunRecord, base: _Base, trial: TrialRecord) -> Answe
 def _unquantised_in_words(quantization: str, packed: Answers, expected: Answers) -> str:
     num_other = sum(a != b for a, b in zip(packed, expected, strict=True))
     return (
-        f"it is merged into the unquantised base, while the run trained and scored it on "
+        f"it is merged into the unquantised base, although the run trained and scored it on "
         f"{quantization} weights: {num_other} of {len(packed)} greedy answers differ from those "
         "on the quantised base"
     )
@@ -105,17 +112,17 @@ def _adapter_answers(
 
 
 def _in_words(tried: Sequence[tuple[str, int]], num_questions: int, asked_for: str | None) -> str:
-    """What the attempts (precision, answers that changed) say of the last one."""
+    """What the attempts (precision, changed answers) say about the last one."""
     dtype, num_other = tried[-1]
     if num_other and dtype == _FLOAT32:
         raise ModelError(
             f"merged in float32, the model answers {num_other} of {num_questions} questions "
-            "otherwise than the adapter; use --to peft"
+            "differently from the adapter; use --to peft"
         )
     if num_other:
         return (
-            f"saved in {asked_for} as asked: rounding the merged weights changes {num_other} of "
-            f"{num_questions} greedy answers of the adapter; without --dtype none changes"
+            f"saved in {asked_for} as requested: rounding the merged weights changes {num_other} "
+            f"of {num_questions} greedy answers of the adapter; without --dtype none changes"
         )
     reason = "".join(
         f", because rounding the merged weights to {rounded} changes {num_changed} of "
@@ -123,14 +130,14 @@ def _in_words(tried: Sequence[tuple[str, int]], num_questions: int, asked_for: s
         for rounded, num_changed in tried[:-1]
     )
     return (
-        f"saved in {dtype}{reason}; read back, it gives the adapter's greedy answer to each of "
+        f"saved in {dtype}{reason}; after loading, it gives the adapter's greedy answer to each of "
         f"{num_questions} evaluation questions (both computed in float32)"
     )
 
 
 @dataclass(frozen=True)
 class _Base:
-    """The run's base, to be loaded once for every attempt: merging changes it."""
+    """The run's base, loaded once for every attempt, because merging changes it."""
 
     settings: ModelPlan
     folder: Path
@@ -144,7 +151,8 @@ class _Base:
         assert record.results is not None
         model = dict(record.plan["model"])
         commit = model.pop("commit", None)
-        # A run on a model that its caller loaded has these; its name is then a folder, or unknown.
+        # A run with a model that its caller loaded has these; its name is then a folder, or
+        # unknown.
         for key in ("fingerprint", "tokenizer_sha256"):
             model.pop(key, None)
         settings = ModelPlan.model_validate(model)
@@ -154,24 +162,24 @@ class _Base:
             folder=folder,
             tokenizer=load_tokenizer(str(folder), None, settings.trust_remote_code),
             dtype=record.results["model"]["dtype"],
-            # Runs of earlier versions do not say it, and had whole weights.
+            # Runs of earlier versions do not record it, and had unquantised weights.
             quantization=record.results["model"].get("quantization", NONE),
             fingerprint=record.results["model"]["base_fingerprint"],
         )
 
     def load(self) -> BaseModel:
-        """The base in float32, with the very values that the run's precision left of it."""
+        """The base in float32, with exactly the values it had in the run's precision."""
         base = self._load(self.folder, self.dtype)
         if self.quantization == NONE:
             self._require_same(base)
         return wrap_base(base.name, base.model.float(), self.tokenizer)
 
     def load_packed(self) -> BaseModel:
-        """The base quantised as in the run; what `load` gives are then its whole weights."""
+        """The base quantised as in the run; `load` then returns its unquantised weights."""
         if self.quantization not in ("int8", "nf4"):
             raise ModelError(
                 f"{self.folder}: the run's base was quantised ({self.quantization}) in a way that "
-                "cannot be done again here; use --to peft"
+                "cannot be repeated here; use --to peft"
             )
         base = self._load(self.folder, self.dtype, self.quantization)
         self._require_same(base)
@@ -203,10 +211,12 @@ class _Base:
             self.settings.name,
             str(folder),
             self.tokenizer,
-            dtype=dtype,
-            trust_remote_code=self.settings.trust_remote_code,
-            quantization=quantization,
-            device=self.settings.device,
+            LoadedForm(
+                dtype,
+                quantization,
+                self.settings.device,
+                trust_remote_code=self.settings.trust_remote_code,
+            ),
         )
 
 
@@ -217,13 +227,13 @@ def _save(base: _Base, trial: TrialRecord, folder: Path, dtype: str) -> None:
     base.tokenizer.save_pretrained(str(folder))
     _name_rope_theta(folder / "config.json")
     for weights in folder.glob("*.safetensors"):
-        # safetensors lets its owner alone read them; a server is often another user.
+        # safetensors makes files readable only by their owner; a server is often another user.
         weights.chmod((folder / "config.json").stat().st_mode)
 
 
 def _name_rope_theta(path: Path) -> None:
-    """Write `rope_theta` also where programs look for it that read no `rope_parameters`: they
-    would take a default in its place, and answer nonsense."""
+    """Also write `rope_theta` where programs that do not read `rope_parameters` look for it: they
+    would otherwise use a default, and answer nonsense."""
     config = json.loads(path.read_text(encoding="utf-8"))
     theta = (config.get("rope_parameters") or {}).get("rope_theta")
     if theta is not None and "rope_theta" not in config:
@@ -237,7 +247,7 @@ def _memory_in_words() -> Iterator[None]:
         yield
     except torch.OutOfMemoryError as error:
         raise ModelError(
-            "the GPU's memory does not hold the base in float32; set CUDA_VISIBLE_DEVICES= to "
+            "the base in float32 does not fit in the GPU's memory; set CUDA_VISIBLE_DEVICES= to "
             "merge on the processor, or use --to peft"
         ) from error
     finally:
@@ -255,7 +265,7 @@ def _sample_prompts(record: RunRecord, base: BaseModel) -> list[Sequence[int]]:
 
     def example(identifier: str, turns: Sequence[Turn]) -> Example:
         asked = (Message(cast("Role", turn.role), turn.content) for turn in turns)
-        # Every conversation ends with a reply; the prompt is what stands before it.
+        # Every conversation ends with a reply; the prompt is everything before it.
         conversation = Conversation((*asked, Message("assistant", "-")))
         return Example(identifier, conversation, ("-",), identifier, 1)
 
@@ -275,7 +285,7 @@ def _greedy_answers(
         repetition_penalty=generation["repetition_penalty"],
         prompt_lookup=False,
         answer_nll=False,
-        # One by one: batches of another shape may round nearly equal tokens otherwise.
+        # One by one: batches of another shape may round nearly equal tokens differently.
         batch_size=1,
         budget_tokens=4096,
     )

@@ -1,6 +1,6 @@
 """The README.md of an exported model: what it was trained on, how well it does, and how to use it.
 
-Numbers come from results.json as they stand there; if there is no judgement, the card says so.
+Numbers are copied from results.json; if there is no decision, the card says so.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from loracle.text import count, metric_name
 
 
 def model_card(record: RunRecord, trial: TrialRecord, form: str, how_to_use: str) -> str:
-    """The card in Markdown, with the hub's YAML head. form: as `loracle export --to` names it."""
+    """The card in Markdown, with the hub's YAML header. form: a value of `loracle export --to`."""
     results = record.results
     assert results is not None, "a winner is exported from a finished run"
     findings = Findings(results)
@@ -65,7 +65,7 @@ def _head(base: str, form: str) -> str:
 
 def _decision(findings: Findings) -> list[str]:
     if not findings.decisions:
-        return ["The run holds no decision: its scores have no intervals."]
+        return ["The run has no decision: its scores have no intervals."]
     sentence = findings.decisions[0]["sentence"]
     lines = [f"> {sentence['en']}\n>\n> {sentence['zh']}"]
     if findings.read_first:
@@ -109,7 +109,7 @@ def _scores(findings: Findings, candidate: str) -> str:
                 ]
             )
     if not rows:
-        return "results.json holds no intervals; make the run again with this version."
+        return "results.json has no intervals; run again with this version."
     confidence = f"{findings.rule['confidence']:.0%}"
     header = ["evaluation", "metric", f"score, {confidence} interval", "base"]
     return _table([*header, f"lift, {confidence} interval", "corrected p"], rows)
@@ -120,7 +120,8 @@ def _seed_note(record: RunRecord, trial: TrialRecord) -> list[str]:
     if len(seeds) == 1:
         return []
     return [
-        f"Means over the seeds {', '.join(map(str, seeds))}; these weights are of {trial.seed}."
+        f"Means over the seeds {', '.join(map(str, seeds))}; "
+        f"these weights are from seed {trial.seed}."
     ]
 
 

@@ -4,7 +4,7 @@
     clean   clean     0    test       q1  [{user, "Who won?"}]  ["The B"]  "The B"    spaced 1.0 1.0
 
 One row for each answer, the base model's first (its seed is null). Every metric that any
-evaluation computed is a column, null where an evaluation did not compute it.
+evaluation computed is a column, null if an evaluation did not compute it.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ def export_predictions(root: Path | str, path: Path) -> int:
     The file appears whole or not at all.
 
     Raises:
-        RunFolderError: the folder is no run, is damaged, or has no answers yet.
+        RunFolderError: the folder is not a run, is damaged, or has no answers yet.
         UserError: the file cannot be written.
     """
     from pyarrow import ArrowInvalid, parquet

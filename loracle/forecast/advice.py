@@ -1,4 +1,4 @@
-"""What to change where an experiment does not fit, with what each change would take."""
+"""What to change if an experiment does not fit, with what each change would take."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from loracle.text import size
 
 
 def advice_for(found: Forecast, shape: ModelShape, usable: int) -> tuple[str, ...]:
-    """The changes that help, the least costly first; empty where everything fits."""
+    """The changes that help, least costly first; empty if everything fits."""
     lines: list[str] = []
     if found.free_disk_bytes is not None and found.disk_bytes > found.free_disk_bytes:
         lines.append(
-            f"the run folder needs {size(found.disk_bytes)} and its disk has "
+            f"the run folder needs {size(found.disk_bytes)}, but its disk has "
             f"{size(found.free_disk_bytes)} free; choose another with --out"
         )
     if found.training_bytes > usable:
@@ -23,9 +23,9 @@ def advice_for(found: Forecast, shape: ModelShape, usable: int) -> tuple[str, ..
     if found.answering_bytes > usable:
         batch = found.largest_answering_batch
         lines.append(
-            f"generation.batch_size: {batch} answers within memory"
+            f"generation.batch_size: {batch} fits in memory"
             if batch
-            else "answering does not fit either, with one question at a time"
+            else "answering does not fit either, even with one question at a time"
         )
     return tuple(lines)
 
@@ -36,8 +36,8 @@ def _training_advice(found: Forecast, shape: ModelShape, usable: int) -> Iterato
     checkpointing = found.gradient_checkpointing
     if 0 < found.largest_micro_batch_tokens < found.micro_batch_tokens:
         yield (
-            f"training.micro_batch_tokens: {found.largest_micro_batch_tokens} fits (`auto` takes "
-            "it by itself; the result stays the same)"
+            f"training.micro_batch_tokens: {found.largest_micro_batch_tokens} fits (`auto` "
+            "chooses it; the result stays the same)"
         )
         return
     if not checkpointing:
@@ -49,7 +49,7 @@ def _training_advice(found: Forecast, shape: ModelShape, usable: int) -> Iterato
     if shape.quantization == "none":
         quantised = dataclasses.replace(shape, quantization="nf4")
         needed = quantised.step_memory(row, checkpointing).total
-        yield _line("model.quantization: nf4", needed, room, "small changes of the base's answers")
+        yield _line("model.quantization: nf4", needed, room, "small changes in the base's answers")
         if needed <= room:
             return
         shape = quantised
@@ -63,7 +63,7 @@ def _training_advice(found: Forecast, shape: ModelShape, usable: int) -> Iterato
 
 
 def _line(setting: str, needed: int, room: int, cost: str) -> str:
-    fits = "fits" if needed <= room else "is not enough alone"
+    fits = "fits" if needed <= room else "is not enough by itself"
     return f"{setting}: one row then takes {size(needed)} of {size(room)} and {fits}; costs {cost}"
 
 

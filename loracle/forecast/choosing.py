@@ -1,4 +1,4 @@
-"""What `auto` stands for: micro-batches and gradient checkpointing that fit into memory."""
+"""The values of `auto`: micro-batches and gradient checkpointing that fit in memory."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def chosen(
     machine: Machine,
     longest_row: int,
 ) -> Chosen:
-    """What the plan says, or the largest that fits; the rate's best size where memory is ample.
+    """The plan's value, or the largest that fits; if there is plenty of memory, the fastest size.
 
     shape: None if it is not known; then memory decides nothing.
     """
@@ -43,5 +43,5 @@ def chosen(
     if micro_batch_tokens != "auto":
         return Chosen(micro_batch_tokens, checkpointing)
     fitting = largest_micro_batch(shape, machine, longest_row, checkpointing)
-    # Where nothing seems to fit the loop tries the smallest, and says so if it is right.
+    # If nothing seems to fit, the loop tries the smallest, and reports if it really does not fit.
     return Chosen(max(256, min(best, fitting)), checkpointing)

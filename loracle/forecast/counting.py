@@ -1,14 +1,15 @@
-"""What the backward keeps of one token, counted by running the real layers without memory.
+"""What the backward pass keeps for one token, counted by running the real layers without memory.
 
 The model is built from its config on the meta device, gets a fresh adapter, and takes one forward
 pass in which every tensor has a shape and no content; hooks count what autograd saves. Whatever a
-model's layers do (norms, gates, experts, fused LoRA) is therefore counted and not guessed.
+model's layers do (norms, gates, experts, fused LoRA) is therefore counted, not guessed.
 Attention's probabilities are left out: they depend on the rows' lengths (step_memory.py).
 """
 
 from __future__ import annotations
 
 import dataclasses
+from contextlib import nullcontext
 from typing import Any
 
 import numpy as np
@@ -18,6 +19,7 @@ from torch import Tensor, nn
 from loracle.forest.attention.interface import ATTENTION_NAME, attention_implementation
 from loracle.model import adapter
 from loracle.model.base import computing, packed_hidden_states
+from loracle.model.fused_layers import left_alone
 from loracle.model.max_length import shape_of_model
 from loracle.model.step_memory import ModelShape
 from loracle.model.token_dropout import keyed, token_dropouts
@@ -34,7 +36,7 @@ def counted_shape(
     quantization: str = "none",
     trust_remote_code: bool = False,
 ) -> ModelShape | None:
-    """The shape of the model that a config describes, with what its layers keep of a token.
+    """The shape of the model that a config describes, with what its layers keep for a token.
 
     lora: the peft.LoraConfig. device_type: a GPU's layers keep more than a CPU's fused ones.
     None if the config cannot be built so; `kept_token_bytes` is None if its layers cannot run so.
@@ -59,7 +61,8 @@ def counted_shape(
     if device_type != "cpu" or quantization != "none":
         _without_fused_layers(adapted)
     try:
-        kept = _kept_bytes(model, adapted, dtype)
+        with nullcontext() if device_type == "cpu" else left_alone():
+            kept = _kept_bytes(model, adapted, dtype)
     except (RuntimeError, TypeError, ValueError, AttributeError, NotImplementedError):
         return shape
     return dataclasses.replace(shape, kept_token_bytes=kept / _COUNTED_TOKENS)
@@ -95,7 +98,7 @@ def _kept_bytes(model: Any, adapted: Any, dtype: torch.dtype) -> int:
 
 
 class _KeptAttention:
-    """A ForestContext that keeps what attention keeps, but for its probabilities."""
+    """A ForestContext that keeps what attention keeps, except its probabilities."""
 
     def attend(
         self, layer: int, query: Tensor, key: Tensor, value: Tensor, scale: float, window: int

@@ -1,4 +1,4 @@
-"""What a trial leaves on the disk, and what stands beside it while it trains."""
+"""What a trial leaves on disk, and what else exists while it trains."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ _BYTES_PER_QUESTION = 1000
 
 
 class TrialDisk(NamedTuple):
-    """kept: adapter, predictions and scores. checkpoints: there while a trial trains, in bytes."""
+    """kept: adapter, predictions and scores. checkpoints: exist while a trial trains. In bytes."""
 
     kept: int
     checkpoints: int
 
 
 def trial_disk(num_adapter_parameters: int, num_questions: int, max_new_tokens: int) -> TrialDisk:
-    """What one trial takes that answers every question at full length."""
+    """The space for one trial that answers every question at full length."""
     answers = num_questions * (_BYTES_PER_QUESTION + max_new_tokens * _BYTES_PER_TOKEN)
     return TrialDisk(
         num_adapter_parameters * _FLOAT32_BYTES + answers,

@@ -29,7 +29,7 @@ MAX_BATCH_SIZE = 256
 
 @dataclass(frozen=True)
 class Request:
-    """What is to be foreseen.
+    """What to forecast.
 
     training, answering: by candidate; by evaluation set, of an adapter and of the base (whose
     answers are longer). seconds_per_step: of a probe, by candidate.
@@ -124,7 +124,8 @@ def _candidate(
 
 
 def usable_bytes(machine: Machine) -> int:
-    """What a plan may count on: the rest is for what is not counted, and other programs."""
+    """The share of memory that a plan may use: the rest is for uncounted memory and other
+    programs."""
     return int((1 - SPARE_SHARE) * machine.memory_bytes)
 
 

@@ -1,8 +1,8 @@
-"""What runs: this machine, or a named card, with the memory and the rates a forecast needs.
+"""The hardware: this machine, or a named card, with the memory and rates that a forecast needs.
 
 The cards' figures are NVIDIA's own: dense bfloat16 on tensor cores with float32 accumulation, and
 the memory's bandwidth, from the data sheets of the products and the appendices of the Ada and
-Blackwell architecture papers. What training reaches of the rate is `used_share`.
+Blackwell architecture papers. The share of the rate that training reaches is `used_share`.
 """
 
 from __future__ import annotations
@@ -18,11 +18,14 @@ from loracle.plan import nearest
 
 _USED_SHARES = {("cpu", 2): 0.43, ("cpu", 4): 0.7}
 _GPU_USED_SHARE = 0.4
-_PROCESS_BYTES, _GPU_PROCESS_BYTES = 500_000_000, 900_000_000
+_PROCESS_BYTES, _GPU_PROCESS_BYTES = 525_000_000, 900_000_000
 
 
 def process_bytes(device_type: str) -> int:
-    """Python with its libraries; on a GPU, its context and the kernels' workspace (estimated)."""
+    """Python with its libraries: 500 to 550 MB, by which optional packages torch finds (measured).
+
+    On a GPU, its context and the kernels' workspace (estimated).
+    """
     return _PROCESS_BYTES if device_type == "cpu" else _GPU_PROCESS_BYTES
 
 
@@ -30,8 +33,8 @@ def used_share(device_type: str, value_bytes: int) -> float:
     """The share of the products' rate that a training step reaches.
 
     Measured on CPUs by processor time: 0.42 to 0.46 in bfloat16; in float32 0.45 on one with AVX2
-    and 1.05 on one with AVX512, whose small products are slower than its large ones. On a GPU not
-    measured yet: LoRA trainings report 0.35 to 0.5. A probe replaces all of them.
+    and 1.05 on one with AVX512, whose small products are slower than its large ones. Not yet
+    measured on a GPU: LoRA trainings report 0.35 to 0.5. A probe replaces all of them.
     """
     if device_type != "cpu":
         return _GPU_USED_SHARE
@@ -86,6 +89,20 @@ class Machine:
     is_here: bool
 
 
+@dataclass(frozen=True)
+class MachineChoice:
+    """Which machine to plan for: a card by name, a card by its memory ("24GB"), and how many of
+    them; this machine if neither is given."""
+
+    device: str | None = None
+    memory: str | None = None
+    count: int = 1
+
+    @property
+    def is_named(self) -> bool:
+        return self.device is not None or self.memory is not None
+
+
 def named_machine(device: str | None, memory: str | None, count: int) -> Machine:
     """A card of the table, another memory, or both.
 
@@ -100,7 +117,7 @@ def named_machine(device: str | None, memory: str | None, count: int) -> Machine
         if key not in CARDS:
             near = nearest(key, list(CARDS))
             hint = f"did you mean {near}?" if near else f"known: {', '.join(CARDS)}"
-            raise PlanError(f"--device {device}: no card of that name is known; {hint}")
+            raise PlanError(f"--device {device}: no card with that name is known; {hint}")
         card = CARDS[key]
         name = f"{card.name} with {memory}" if memory else card.name
     num_bytes = _bytes_of(memory) if memory else int(card.gigabytes * 1e9)

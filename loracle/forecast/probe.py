@@ -1,4 +1,4 @@
-"""Two real training steps: what the machine reaches of the work counted for them."""
+"""Two real training steps: the rate that the machine reaches on the work counted for them."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from loracle.forecast.work import Rows, training_work
 from loracle.model import adapter
 from loracle.model.base import BaseModel
 from loracle.model.step_memory import ModelShape
-from loracle.training.loop import StepRecord, TrainingSettings, train
+from loracle.training.loop import Following, StepRecord, TrainingSettings, train
 
 
 def probed_flops(
@@ -23,7 +23,7 @@ def probed_flops(
     two = dataclasses.replace(settings, max_steps=2, max_tokens=None)
     steps: list[StepRecord] = []
     with adapter.attached(base.model, lora, 0) as adapted:
-        train(base, adapted, rows.sequences, rows.groups, two, steps.append, lambda event: None)
+        train(base, adapted, rows, two, Following(steps.append, lambda event: None))
     flops = training_flops(training_work(rows, two), shape, two.gradient_checkpointing)
     computed = sum(step.tokens_computed for step in steps)
     share = steps[-1].tokens_computed / computed

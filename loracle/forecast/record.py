@@ -1,4 +1,4 @@
-"""What is foreseen, as plain data, and forecast.json, which keeps it beside what came true.
+"""The forecast, as plain data, and forecast.json, which keeps it next to the measured values.
 
     {"version": 1, "plan_fingerprint": "9f...",
      "forecast": {"machine": "...", "candidates": [{"name": "clean", "num_steps": 12, ...}], ...},
@@ -74,6 +74,8 @@ class Forecast:
     advice: tuple[str, ...]
     notes: tuple[str, ...]
     price: float | None = None
+    answering_batch: int | None = None
+    """The questions answered together, where the plan left it open."""
 
     @property
     def training_bytes(self) -> int:
@@ -113,7 +115,7 @@ class ForecastRecord:
     measured: Measured | None = None
 
     def with_measured(self, peak_memory_bytes: int, seconds: float) -> ForecastRecord:
-        """What this start took added to what earlier ones did: the highest peak, all the time."""
+        """What this start took added to earlier ones: the highest peak, the total time."""
         before = self.measured or Measured(0, 0.0)
         peak = max(before.peak_memory_bytes, peak_memory_bytes)
         return replace(self, measured=Measured(peak, before.seconds + seconds))

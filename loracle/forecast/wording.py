@@ -1,4 +1,4 @@
-"""A forecast as people read it: a table of the candidates, and what the whole takes."""
+"""A forecast for display: a table of the candidates, and the totals."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ if TYPE_CHECKING:
 
 
 def forecast_table(found: Forecast) -> Table:
-    """One row a candidate."""
+    """One row per candidate."""
     from rich.table import Table
 
-    table = Table(title=f"Foreseen for {found.machine}")
+    table = Table(title=f"Forecast for {found.machine}")
     table.add_column("candidate")
     for heading in ("steps", "read", "computed", "saving", "training", "answering", "memory"):
         table.add_column(heading, justify="right")
@@ -35,7 +35,7 @@ def forecast_table(found: Forecast) -> Table:
 
 
 def forecast_lines(found: Forecast) -> Iterator[str]:
-    """What the whole takes, whether it fits, and what to change if not."""
+    """The totals, whether it fits, and what to change if not."""
     places = f" on {found.num_devices} devices" if found.num_devices > 1 else ""
     runs = counted(len(found.candidates) * found.num_runs_each, "trial")
     yield f"time: {duration(found.seconds)} for {runs} and the base{places}"

@@ -1,4 +1,4 @@
-"""What a training and an evaluation will compute, counted with the order they will really have."""
+"""What a training and an evaluation will compute, counted in the order they will really have."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from loracle.model.step_memory import MicroBatch
 from loracle.training.loop import TrainingSettings, num_training_steps, take
 
 _MAX_COUNTED_STEPS = 64
-"""Of a longer training this many steps, evenly spread, are counted, and stand for the others."""
+"""For a longer training, this many evenly spread steps are counted, and represent the others."""
 
 
 class Rows(NamedTuple):
@@ -46,9 +46,9 @@ class TrainingWork:
 
 @dataclass(frozen=True)
 class AnsweringWork:
-    """One model's answers to one evaluation set, drafts aside: they only ever save steps.
+    """One model's answers to one evaluation set, without drafts, which can only save steps.
 
-    tokens_computed: prompts, shared prefixes once a batch. num_steps: decoding passes.
+    tokens_computed: prompts, shared prefixes once per batch. num_steps: decoding passes.
     num_new_tokens: of all answers. batch: what the largest batch holds.
     """
 
@@ -70,7 +70,8 @@ class AnsweringBatch(NamedTuple):
 
 
 def training_work(rows: Rows, settings: TrainingSettings) -> TrainingWork:
-    """Count the steps of one training: which rows meet, what they share, how they are cut."""
+    """Count the steps of one training: which rows are together, what they share, how they are
+    split."""
     ordering = Ordering(
         tuple(rows.groups.tolist()), settings.batch_size, settings.seed, settings.grouped
     )

@@ -1,8 +1,9 @@
-"""Greedy decoding of what the drafts left open, in a shrinking batch over shared prefixes.
+"""Greedy decoding of the answers that drafts did not finish, in a shrinking batch over shared
+prefixes.
 
-A live answer keeps its path among the prefilled keys of its span of the forest, stored once a span
-(which is the "row" of its BranchAttention), and a branch of its own. Each step feeds its chosen
-token and, behind it, a guess copied from the prompt (prompt lookup); the pass that computes the
+A live answer keeps its path among the prefilled keys of its span of the forest, stored once per
+span (which is the "row" of its BranchAttention), and its own branch. Each step feeds its chosen
+token and, after it, a guess copied from the prompt (prompt lookup); the pass that computes the
 next choice verifies the guess.
 
 Shape suffixes as in branch_attention.py.
@@ -28,7 +29,7 @@ from loracle.generation.types import GenerationSettings, GenerationStatistics
 from loracle.model.base import BaseModel, packed_hidden_states
 from loracle.run_folder import signals
 
-# Tokens a step may carry before it costs notably more than one alone (weights are read once).
+# Tokens a step may carry before it costs notably more than a single one (weights are read once).
 _TOKENS_PER_STEP = {"cpu": 24, "cuda": 256}
 _MAX_GUESS_TOKENS = 8
 _MAX_MATCH_TOKENS = 3
@@ -44,7 +45,7 @@ class Decoded(NamedTuple):
 
 @dataclass
 class _Live:
-    """One answer under way. `pending` is chosen but not yet fed."""
+    """One answer in progress. `pending` is chosen but not yet fed."""
 
     index: int
     prompt_ids: Sequence[int]
@@ -65,7 +66,7 @@ def decode(
     settings: GenerationSettings,
     statistics: GenerationStatistics,
 ) -> list[Decoded]:
-    """Bring every start to its end. Returns one Decoded a start, in order."""
+    """Finish every started answer. Returns one Decoded per start, in order."""
     done = [Decoded(start.token_ids, start.stopped) for start in verified.starts]
     live = [
         _Live(i, start.prompt_ids, [*start.token_ids, start.next_token_id], start.next_token_id)
@@ -146,7 +147,7 @@ def _guesses(
 def look_up(prompt_ids: Sequence[int], token_ids: Sequence[int], num_tokens: int) -> list[int]:
     """What follows in the prompt after the longest match (up to 3 tokens) of the answer's end.
 
-    The latest such place counts. Empty where nothing matches.
+    The latest such place counts. Empty if nothing matches.
     """
     prompt = np.asarray(prompt_ids)
     ends = np.flatnonzero(prompt[:-1] == token_ids[-1])
@@ -210,7 +211,7 @@ class _State:
     ) -> np.ndarray:
         """Feed each answer's pending token and guess; the greedy choices after each: (S, C)."""
         num_new = 1 + max(len(guess) for guess in guesses)
-        # Shorter guesses are filled up with a token whose choice is never read.
+        # Shorter guesses are padded with a token whose choice is never read.
         fed = [
             [answer.pending, *guess, *[answer.pending] * (num_new - 1 - len(guess))]
             for answer, guess in zip(live, guesses, strict=True)
@@ -246,7 +247,7 @@ class _State:
         self.branch_lengths_S = torch.tensor(num_fed, device=self.branch_lengths_S.device)
 
     def keep(self, places: Sequence[int]) -> None:
-        """Drop the other answers, and rows nobody descends from."""
+        """Drop the other answers, and rows without descendants."""
         if not places:
             return
         kept = torch.tensor(places, device=self.row_S.device)

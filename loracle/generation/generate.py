@@ -10,6 +10,7 @@ draft's token counts only where greedy decoding chooses it too.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
@@ -24,6 +25,19 @@ from loracle.generation.types import Answer, GenerationSettings, GenerationStati
 from loracle.model.base import BaseModel, answering
 
 
+@dataclass
+class Account:
+    """What was done before a call of `generate`, and what it notes."""
+
+    statistics: GenerationStatistics = field(default_factory=GenerationStatistics)
+    """What was answered so far; what is answered now is added."""
+    answered: Sequence[Sequence[int]] = ()
+    """Token ids of the answers to the first questions, whole batches of them (see
+    `num_in_whole_batches`), given earlier; the answers after them are yielded."""
+    on_memory: Callable[[AnsweringMemoryEvent], None] = lambda event: None
+    """Called when memory runs out and less is computed at once."""
+
+
 @torch.inference_mode()
 def generate(
     base: BaseModel,
@@ -32,26 +46,25 @@ def generate(
     settings: GenerationSettings,
     *,
     forest: bool = True,
-    statistics: GenerationStatistics | None = None,
-    answered: Sequence[Sequence[int]] = (),
-    on_memory: Callable[[AnsweringMemoryEvent], None] = lambda event: None,
+    account: Account | None = None,
 ) -> Iterator[list[Answer]]:
     """Answer the questions batch by batch, in their order.
 
-    Which questions share a batch depends on their order and `settings.batch_size` alone.
+    Which questions share a batch depends only on their order and `settings.batch_size`.
 
-    adapted: the attached adapter (its layers sit in `base.model`), or None for the base alone.
-    forest: False where the self-test failed; then, too, transformers' `generate` answers.
-    answered: token ids of the answers to the first questions, whole batches of them (see
-        `num_in_whole_batches`), given earlier: the answers after them are yielded.
-    on_memory: told when memory runs out, and less is computed at once.
+    adapted: the attached adapter (its layers sit in `base.model`), or None for the base without an
+        adapter.
+    forest: False if the self-test failed; then transformers' `generate` is used.
+    account: what was done before, and where what is done now is noted; None: nothing was, and
+        nobody asks.
 
     Raises:
         OutOfMemoryError: not even one question at a time fits.
     """
-    statistics = statistics if statistics is not None else GenerationStatistics()
+    account = account or Account()
+    statistics, answered = account.statistics, account.answered
     plainly = settings.sampling is not None or not forest
-    memory = AnsweringMemory(settings, on_memory)
+    memory = AnsweringMemory(settings, account.on_memory)
     for start in range(0, len(questions), settings.batch_size):
         batch = questions[start : start + settings.batch_size]
         if start < len(answered):
@@ -131,7 +144,7 @@ def _forest_part(
 ) -> list[Answer]:
     verified = verify(base, part, settings)
     decoded = decode(base, verified, settings, statistics)
-    # Counted at the end: memory may run out before it, and the part come again.
+    # Counted at the end: memory may run out before that, and the part be repeated.
     for source, (proposed, accepted) in verified.draft_use.items():
         statistics.proposed[source] += proposed
         statistics.accepted[source] += accepted

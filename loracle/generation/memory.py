@@ -1,4 +1,4 @@
-"""How much is answered at once: less after memory ran out, with the same answers."""
+"""How much is answered at once: less after memory has run out, with the same answers."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _MIN_BUDGET_TOKENS = 16
 
 @dataclass(frozen=True)
 class AnsweringMemoryEvent:
-    """Memory ran out: so many questions are answered together from now on."""
+    """Memory ran out: this many questions are answered together from now on."""
 
     batch_size: int
     budget_tokens: int
@@ -24,7 +24,7 @@ class AnsweringMemoryEvent:
 class AnsweringMemory:
     """The questions and tokens computed at once, halved whenever they turn out to be too many.
 
-    Batches stay what they are, and with them which drafts are tried: a batch that is too large is
+    Batches stay the same, and so do the drafts that are tried: a batch that is too large is
     answered in parts.
     """
 
@@ -59,12 +59,12 @@ class AnsweringMemory:
                 continue
             except (RuntimeError, MemoryError) as error:
                 self._halve(error, part)
-            # Only here is the error gone, and with it what its frames still held.
+            # Only here is the error gone, and with it the memory that its frames held.
             release_cached_memory()
         return answers
 
     def _halve(self, error: RuntimeError | MemoryError, part: Sequence[Question]) -> None:
-        """Raises the error if it is another one, OutOfMemoryError if no half is left."""
+        """Raises any other error, and OutOfMemoryError if no further halving is possible."""
         if not is_out_of_memory(error):
             raise error
         if len(part) == 1 and self._budget_tokens <= _MIN_BUDGET_TOKENS:

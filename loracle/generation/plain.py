@@ -1,5 +1,5 @@
-"""Answers from transformers' own `generate`: sampling, beam search, and models that cannot run a
-forest. Plain batches, no drafts."""
+"""Answers from transformers' own `generate`: for sampling, beam search, and models that cannot run
+a forest. Plain batches, no drafts."""
 
 from __future__ import annotations
 

@@ -1,8 +1,8 @@
 """Prefill a batch of questions as a forest and verify every draft in the same pass.
 
-Each (question, draft) is one sequence, prompt and draft in a row; the forest stores what they
-share once. Greedy choices are computed at the prompt's last token and along the drafts only. The
-longest agreeing draft decides where decoding continues.
+Each (question, draft) is one sequence, the prompt followed by the draft; the forest stores what
+they share once. Greedy choices are computed only at the prompt's last token and along the drafts.
+The longest agreeing draft decides where decoding continues.
 
 Shape suffixes: N packed nodes, M nodes with logits, V vocabulary.
 """
@@ -30,11 +30,11 @@ _CHUNK_NODES = 256
 
 
 class Start(NamedTuple):
-    """Where an answer stands after prefill.
+    """The state of an answer after prefill.
 
     path: the forest's nodes of the prompt and the accepted draft. token_ids: the accepted tokens.
     next_token_id: what greedy decoding chose after them.
-    finished: the end token was chosen, or max_new_tokens are there. stopped: the former.
+    finished: the end token was chosen, or max_new_tokens was reached. stopped: the former.
     """
 
     prompt_ids: Sequence[int]
@@ -71,7 +71,7 @@ class _Branch(NamedTuple):
 
 
 def verify(base: BaseModel, batch: Sequence[Question], settings: GenerationSettings) -> Verified:
-    """Prefill, verify, and score the references where `settings.answer_nll` asks for it."""
+    """Prefill, verify, and score the references if `settings.answer_nll` is set."""
     branches, forest = _plant(batch, settings)
     wanted = _wanted_nodes(branches, batch)
     seen_ids = _seen_ids(branches, batch, wanted) if settings.repetition_penalty != 1.0 else None
@@ -109,7 +109,7 @@ def penalise(logits_MV: Tensor, seen_ids: Sequence[Sequence[int]], penalty: floa
 
 
 def drafts_of(question: Question, max_new_tokens: int) -> list[tuple[str, tuple[int, ...]]]:
-    """The drafts that are tried, each with its source: no longer than an answer, none twice."""
+    """The drafts to try, each with its source: no longer than an answer, without duplicates."""
     return [
         (source, draft[:max_new_tokens])
         for source, drafts in question.drafts.items()
@@ -123,7 +123,8 @@ def _plant(batch: Sequence[Question], settings: GenerationSettings) -> tuple[lis
     for i, question in enumerate(batch):
         planned.append((i, None, (), None))
         if settings.answer_nll:
-            planned += [(i, None, tuple(ids[:-1]), ids[-1]) for ids in question.references]
+            opening = tuple(question.opening_ids)
+            planned += [(i, None, (*opening, *ids[:-1]), ids[-1]) for ids in question.references]
         planned += [
             (i, source, draft, None)
             for source, draft in drafts_of(question, settings.max_new_tokens)
@@ -167,15 +168,14 @@ def _prefill(
     for micro_batch in forest.micro_batches(budget_tokens):
         signals.stop_if_urgent()
         keys_values: dict[int, KeysValues] = {}
-        context = RowAttention.of(micro_batch, base.device, keep=keys_values)
-        hidden = forest_hidden_states(base.model, micro_batch, context)
+        context = RowAttention.of(micro_batch, base.device, keys_values, base.attention)
         stop = start + micro_batch.num_nodes
         low, high = np.searchsorted(wanted, [start, stop]).tolist()
+        hidden = forest_hidden_states(base.model, micro_batch, context, wanted[low:high] - start)
         block: tuple[int, dict[int, KeysValues]] | None = (start, keys_values)
         for first in range(low, max(high, low + 1), _CHUNK_NODES):
             last = min(first + _CHUNK_NODES, high)
-            nodes = torch.from_numpy(wanted[first:last] - start).to(base.device)
-            yield first, last, head(hidden[nodes]).float(), block
+            yield first, last, head(hidden[first - low : last - low]).float(), block
             block = None
         start = stop
 
@@ -233,9 +233,11 @@ def _branch_targets(
 ) -> list[tuple[int, int]]:
     if branch.end_token_id is None:
         return []
-    nodes = branch.path[len(batch[branch.question].prompt_ids) - 1 :]
+    question = batch[branch.question]
+    num_given = len(question.opening_ids)
+    nodes = branch.path[len(question.prompt_ids) + num_given - 1 :]
     places = np.searchsorted(wanted, nodes).tolist()
-    return list(zip(places, [*branch.token_ids, branch.end_token_id], strict=True))
+    return list(zip(places, [*branch.token_ids[num_given:], branch.end_token_id], strict=True))
 
 
 def _read_targets(

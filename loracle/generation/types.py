@@ -1,4 +1,4 @@
-"""What generation takes and gives: settings, questions, answers, and an account of the work."""
+"""Inputs and outputs of generation: settings, questions, answers, and an account of the work."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ FinishReason = Literal["stop", "length"]
 
 REFERENCE_SOURCE = "references"
 
-# A source of drafts is left out once this share of its tokens, at least, was of no use.
+# A source of drafts is dropped once at least this share of its tokens was useless.
 _MIN_ACCEPTED = 0.2
 _MIN_PROPOSED_TOKENS = 100
 
 
 @dataclass(frozen=True)
 class GenerationSettings:
-    """What generation needs. `sampling` holds arguments of transformers' `generate`; where it is
-    not None, answers come from there, plainly and without drafts.
+    """What generation needs. `sampling` holds arguments of transformers' `generate`; if it is not
+    None, answers come from there, without drafts.
 
     batch_size: prompts answered together. budget_tokens: tokens computed at once in prefill.
     """
@@ -37,18 +37,20 @@ class GenerationSettings:
 
 class Question(NamedTuple):
     """A rendered prompt; `references` are token ids through the end token; `drafts` are token
-    ids without it, by the name of where they come from."""
+    ids without it, by the name of where they come from. `opening_ids` come between the prompt and
+    a reference, and are no part of it."""
 
     prompt_ids: Sequence[int]
     references: Sequence[Sequence[int]] = ()
     drafts: Mapping[str, Sequence[Sequence[int]]] = {}
+    opening_ids: Sequence[int] = ()
 
 
 class Answer(NamedTuple):
     """Generated token ids without the end token, and why generation ended there.
 
-    nll: negative log-likelihood of the likeliest reference through its end token, in nats; None
-    where it was not asked for.
+    nll: negative log-likelihood of the likeliest reference through its end token, in nats, given
+    the prompt and what the template writes before a reply; None if it was not requested.
     """
 
     token_ids: tuple[int, ...]
@@ -58,7 +60,7 @@ class Answer(NamedTuple):
 
 @dataclass
 class GenerationStatistics:
-    """What the work was made of: for logs and benchmarks."""
+    """An account of the work, for logs and benchmarks."""
 
     num_prompt_tokens: int = 0
     num_prefill_nodes: int = 0

@@ -1,7 +1,7 @@
-"""The language that Loracle speaks to people: English or Chinese, by a flag or by the locale.
+"""The language of Loracle's messages: English or Chinese, by a flag or by the locale.
 
-`catalogue` holds what the command line says in both. Logs, events and the bodies of errors are
-English.
+`catalogue` contains the command line's messages in both. Logs, events and the bodies of errors are
+in English.
 """
 
 from __future__ import annotations
@@ -20,14 +20,14 @@ _LOCALE_VARIABLES = ("LC_ALL", "LC_MESSAGES", "LANG")
 def chosen_language(
     choice: LanguageChoice = "auto", environment: Mapping[str, str] | None = None
 ) -> Language:
-    """The language to speak.
+    """The language to use.
 
     Args:
-        environment: Where the locale is looked up; None means this process's.
+        environment: Where the locale is looked up; None means this process's environment.
     """
     if choice != "auto":
         return choice
     variables = os.environ if environment is None else environment
-    # The first variable that is set decides, as POSIX has it.
+    # The first variable that is set decides, as in POSIX.
     locale = next((variables[name] for name in _LOCALE_VARIABLES if variables.get(name)), "")
     return "zh" if locale.lower().startswith("zh") else "en"

@@ -3,9 +3,8 @@
     score("The Broncos.", ["Denver Broncos", "Broncos"], ["em", "f1"])  ->  {"em": 1.0, "f1": 1.0}
 
 Every function takes the prediction and one or more references and returns a share from 0 to 1 in
-full precision, the best over the references; showing it in percent is the caller's. Every score is
-of one question, for questions are what is paired and clustered: no metric is computed over a
-corpus.
+full precision, the best over the references; the caller converts it to percent. Every score is for
+one question, because questions are paired and clustered: no metric is computed over a corpus.
 """
 
 from loracle.metrics.answers import Script, em, f1, script_of, script_of_set

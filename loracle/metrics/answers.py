@@ -3,13 +3,13 @@
     "1998。"      equals "1998"          "３.５米"  equals "3.5米"
     "the Broncos" equals "Broncos!"      "3.5"     does not equal "35", nor "-5" "5", nor "C++" "C"
 
-They follow SQuAD v1.1 (lower case, no punctuation, no English articles) where it does no harm:
+They follow SQuAD v1.1 (lower case, no punctuation, no English articles) where that is harmless:
 Unicode is normalised (NFKC) and punctuation of every script removed; signs, decimal points and
-other marks inside numbers are kept; an article is one only before another word, and no text is
-normalised to nothing.
+other marks inside numbers are kept; a word counts as an article only before another word, and no
+text is normalised to nothing.
 
-Tokens are words, or characters where the evaluation set has references in a script that is written
-without spaces (`script_of_set`).
+Tokens are words, or characters if the evaluation set has references in a script written without
+spaces (`script_of_set`).
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from loracle.metrics.references import check_references
 Script = Literal["spaced", "characters"]
 
 # The scripts written without spaces between words: Han, kana and bopomofo, Thai, Lao, Tibetan,
-# Burmese, Khmer. Their digits and punctuation are not in it, nor is Hangul, which has spaces.
+# Burmese, Khmer. Their digits and punctuation are not included, nor is Hangul, which has spaces.
 _UNSPACED = (
     "\u2e80-\u2fd5\u3005-\u3007\u3021-\u3029\u3038-\u303b\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff"
     "\U00020000-\U000323af"
@@ -42,10 +42,10 @@ _CHARACTER_OR_WORD = re.compile(rf"[{_UNSPACED}]|[^\s{_UNSPACED}]+")
 
 
 def script_of(references: Sequence[str]) -> Script:
-    """The tokens of `em` and `f1` for one question: `characters` where any reference has a
-    character of a script that is written without spaces, else `spaced`.
+    """The tokens of `em` and `f1` for one question: `characters` if any reference has a character
+    of a script written without spaces, else `spaced`.
 
-    The references decide and never the prediction, so that no candidate chooses its metric.
+    The references decide, never the prediction, so that no candidate chooses its own metric.
     """
     check_references(references)
     is_unspaced = any(_UNSPACED_CHARACTER.search(reference) for reference in references)
@@ -53,20 +53,20 @@ def script_of(references: Sequence[str]) -> Script:
 
 
 def script_of_set(references_by_row: Iterable[Sequence[str]]) -> Script:
-    """The tokens of `em` and `f1` for an evaluation set: `characters` where any of its references
-    asks for them.
+    """The tokens of `em` and `f1` for an evaluation set: `characters` if any of its references
+    needs them.
 
-    So "1998" and "1998年" share characters in a Chinese set, although the one alone has none. Words
-    with spaces stay words under `characters` too.
+    So "1998" and "1998年" share characters in a Chinese set, although the former alone has none.
+    Words with spaces stay words under `characters` too.
     """
     scripts = map(script_of, references_by_row)
     return "characters" if "characters" in scripts else "spaced"
 
 
 def em(prediction: str, references: Sequence[str], script: Script | None = None) -> float:
-    """1.0 where a reference has the prediction's tokens in its order.
+    """1.0 if a reference has the same tokens as the prediction, in the same order.
 
-    script: that of the evaluation set; None takes that of these references.
+    script: the evaluation set's; None uses that of these references.
     """
     tokens = partial(answer_tokens, script=script or script_of(references))
     return best(equality, tokens, prediction, references)
@@ -82,12 +82,12 @@ def f1(prediction: str, references: Sequence[str], script: Script | None = None)
 
 
 def _f1(predicted: list[str], reference: list[str]) -> float:
-    # Only an empty text has no tokens, and it equals another.
+    # Only an empty text has no tokens, and it equals another empty text.
     return overlap_f1(predicted, reference) if predicted or reference else 1.0
 
 
 def answer_tokens(text: str, script: Script) -> list[str]:
-    """The tokens of a text, in lower case; of a text that is not blank there is at least one.
+    """The tokens of a text, in lower case; a text that is not blank has at least one.
 
     Under `characters` one token for each character of an unspaced script, with the combining marks
     on it; what stands between them is split at white space, as all is under `spaced`.
@@ -108,9 +108,9 @@ def _by_character(text: str) -> list[str]:
     return tokens
 
 
-# An article stands before another word: "A" alone and "vitamin A" have none.
+# An article comes before another word: "A" alone and "vitamin A" have none.
 _ARTICLE = re.compile(r"\b(?:a|an|the)\b(?=\s+\S)")
-# These divide words where no space does, except inside a number.
+# These separate words even without a space, except inside a number.
 _SEPARATOR = re.compile(r"(?<!\d)[，、；。]|[，、；。](?!\d)")
 _SUPERSCRIPTS = str.maketrans("⁰¹²³⁴⁵⁶⁷⁸⁹⁺⁻", "0123456789+-")
 _SUPERSCRIPT_RUN = re.compile("[⁰¹²³⁴⁵⁶⁷⁸⁹⁺⁻]+")
@@ -134,7 +134,7 @@ def _normalised(text: str) -> str:
     return unicodedata.normalize("NFKC", text).lower()
 
 
-# Marks that are part of a number or a name, and not punctuation.
+# Marks that are part of a number or a name rather than punctuation.
 _KEPT = re.compile(
     r"(?<=\d)[./:^*=<>+\-](?=\d)"
     r"|(?<![\w)\]%])-(?=\d)"
@@ -174,7 +174,7 @@ def _is_dropped(char: str) -> bool:
 
 
 def _is_format(char: str) -> bool:
-    """Invisible characters, and private ones, which stand for the marks that are kept."""
+    """Invisible characters, and private ones, which represent the marks that are kept."""
     return unicodedata.category(char) in ("Cf", "Co")
 
 

@@ -1,4 +1,4 @@
-"""The letter, or letters, that an answer chooses among lettered options.
+"""The letter or letters that an answer chooses from lettered options.
 
     "The answer is (B), because A ..."   -> {B}
     "故选：AC"                            -> {A, C}
@@ -8,14 +8,14 @@ At least what OpenCompass's `first_option_postprocess` reads, in Chinese and Eng
 a letter inside a word, an article ("A man"), a pronoun ("I") and a negated letter ("not A",
 "不选A") choose nothing.
 
-An answer is read by rules from the surest to the weakest; the first rule that finds something
+An answer is read by rules from the most to the least certain; the first rule that finds something
 decides, and within a rule the first place in the text:
 
     a first line of letters alone · an announcement ("the answer is", "选") · the text's beginning ·
     a judgement ("B is correct", "B项正确") · "option B" · a last line or end of letters alone ·
     the only letter in brackets · the only letter
 
-Where the reference has several letters, judgements and options are collected over the whole text.
+If the reference has several letters, judgements and options are collected over the whole text.
 """
 
 from __future__ import annotations
@@ -29,9 +29,9 @@ from loracle.metrics.references import check_references
 Letters = frozenset[str]
 
 _MAX_BARE = 60
-"""Characters of the longest text that may be letters alone."""
+"""Maximum length, in characters, of a text that may be only letters."""
 
-# A letter is no part of a word, an abbreviation (U.S.), a name (C++, A-share, A股) or a unit.
+# A letter must not be part of a word, an abbreviation (U.S.), a name (C++, A-share, A股) or a unit.
 _LETTER = (
     r"(?<![A-Za-z0-9_\-'&/+])(?<![A-Za-z]\.)(?<!维生素)(?<!维他命)[A-Za-z]"
     r"(?![A-Za-z0-9_+#'&/]|\.[A-Za-z]\b|-\w|股|型|超|线|轮|级|语言|组|队|楼|座)"
@@ -44,7 +44,7 @@ _JOINED = (
     rf"(?:选项|选|option )?{_ONE})"
 )
 _LOOSE = rf"(?:\s*[,，;；/ ]\s*{_ONE}|(?<=[)\]】])(?=[(\[【]){_ONE})"
-# ABD: letters side by side, in order, are several letters; BBC and DAB are words.
+# ABD: adjacent letters in order are several letters; BBC and DAB are words.
 _RUN = (
     rf"{_OPEN}(?<![A-Za-z0-9_\-'.])(?-i:A?B?C?D?E?F?G?H?)(?<=(?-i:[A-H][B-H]))"
     rf"(?![A-Za-z0-9_+#'-]){_CLOSE}"
@@ -59,7 +59,7 @@ _WRAPPERS = re.compile(
 )
 _DECORATION = re.compile(r"[*`$~]|\\[()\[\]]|(?<!\w)_+|_+(?!\w)|</?[a-z]+>")
 
-# What turns the letter after it down, directly before it.
+# What rejects the letter after it, directly before it.
 _TURNED_DOWN_BEFORE = re.compile(
     r"(?:不|不能|不应|不应该|不该|不可|不可能|不会|并非|非|没有|别|勿|未|除了?|排除|而非"
     r"|\bnot|n't|\bnever|\bno|\bnor|\bneither|\bexcept|\bexcluding|\bthan|\binstead of"
@@ -68,7 +68,7 @@ _TURNED_DOWN_BEFORE = re.compile(
     r"\s*(?:option|choice|answer|选项)?\s*[(\[【\"“]*\s*$",
     re.IGNORECASE,
 )
-# What turns the letter before it down, directly after it.
+# What rejects the letter before it, directly after it.
 _TURNED_DOWN_AFTER = re.compile(
     r"[)\]】}]?\s*(?:选?项)?\s*(?:是|显然|明显|也|就|说法|的说法|叙述|表述|都|均)*\s*"
     r"(?:错|不对|不正确|不符|不成立|不选|不是正确|不是答案|有误|不合|排除|不恰当|不准确)"
@@ -162,10 +162,10 @@ _FOLLOWS_AN_ARTICLE = re.compile(r"\s+(?!is\b|are\b|because\b|since\b|and\b|or\b
 
 
 def choice(prediction: str, references: Sequence[str]) -> float:
-    """1.0 where the prediction chooses exactly the letters that a reference has.
+    """1.0 if the prediction chooses exactly the letters of a reference.
 
-    The case of letters does not count. What chooses no letter scores 0, as does a reference
-    without one (`reads_reference` tells which those are).
+    Case is ignored. A prediction that chooses no letter scores 0, as does a reference without one
+    (`reads_reference` says which those are).
     """
     check_references(references)
     for reference in references:
@@ -186,23 +186,23 @@ def reads_reference(text: str) -> bool:
 
 
 def reference_letters(text: str) -> Letters | None:
-    """The letters of a reference; None where it is a text of another kind, as "Vitamin C"."""
+    """The letters of a reference; None if it is another kind of text, such as "Vitamin C"."""
     plain = _plain(text)
     return _bare(plain) or _announced(plain) or _first(_begun(plain))
 
 
 def is_bare(text: str) -> bool:
-    """Whether the text is a letter or letters and nothing else: "B", "(b)", "A、C"."""
+    """Whether the text is only a letter or letters: "B", "(b)", "A、C"."""
     if len(text) > _MAX_BARE:
         return False
     plain = _plain(text)
-    # Small letters side by side are a word.
+    # Adjacent small letters are a word.
     is_word = re.search("[a-z]{2}", plain) is not None and re.search("[A-Z]", plain) is None
     return not is_word and _bare(plain) is not None
 
 
 def chosen(text: str, *, several: bool = False) -> Letters | None:
-    """The letters that the text chooses; None where it chooses none.
+    """The letters that the text chooses; None if it chooses none.
 
     several: whether the question asks for several letters.
     """
@@ -251,7 +251,7 @@ def _first(matches: Iterator[re.Match[str]]) -> Letters | None:
 
 
 def _bare(line: str) -> Letters | None:
-    """The letters of a line that has nothing else."""
+    """The letters of a line that contains nothing else."""
     line = line.strip().strip("()[]【】{}\"'“”「」. 。")
     if len(line) == 1 and line.isascii() and line.isalpha():
         return frozenset(line.upper())
@@ -266,7 +266,7 @@ def _bare(line: str) -> Letters | None:
 
 
 def _announced(text: str) -> Letters | None:
-    """The first announcement, or the one that follows where it is taken back."""
+    """The first announcement, or the next one if it is taken back."""
     matches = [*_matches(_ANNOUNCEMENTS, text)]
     if not matches:
         return None
@@ -280,7 +280,7 @@ def _announced(text: str) -> Letters | None:
 
 
 def _begun(text: str) -> Iterator[re.Match[str]]:
-    """The letter that the text begins with, unless it lists several options by line."""
+    """The letter that the text starts with, unless it lists several options by line."""
     if len({match["letters"] for match in _LISTED.finditer(text)}) > 1:
         return
     match = _BEGINNING.match(text)
@@ -305,7 +305,7 @@ def _ended(text: str) -> Letters | None:
 
 
 def _matches(patterns: Sequence[re.Pattern[str]], text: str) -> Iterator[re.Match[str]]:
-    """What the patterns find and does mean a choice, in the order of the text."""
+    """The matches of the patterns that really are a choice, in the order of the text."""
     found = [match for pattern in patterns for match in pattern.finditer(text)]
     for match in sorted(found, key=lambda match: (match.start("letters"), -match.end("letters"))):
         if _is_meant(match, text):
@@ -313,7 +313,7 @@ def _matches(patterns: Sequence[re.Pattern[str]], text: str) -> Iterator[re.Matc
 
 
 def _is_meant(match: re.Match[str], text: str) -> bool:
-    """Whether the letter is neither turned down nor a word ("a", "I")."""
+    """Whether the letter is neither rejected nor a word ("a", "I")."""
     start, end = match.span("letters")
     if _TURNED_DOWN_BEFORE.search(text[max(0, start - 40) : start]):
         return False

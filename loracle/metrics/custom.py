@@ -1,11 +1,11 @@
-"""A metric of the user's own: `module:function`, in a module of the working folder or installed.
+"""A user's own metric: `module:function`, in a module that is installed or in the working folder.
 
     def contains(prediction: str, references: list[str]) -> float: ...      # in my_metrics.py
     evaluation: [{path: test.jsonl, metrics: ["my_metrics:contains", em]}]
 
-The function returns a share from 0 to 1; more is better. It is imported where it computes, never
-where reports read its scores. The hash of its module's file is part of the plan's fingerprint, so
-that no run is scored by two versions; what the module imports is not.
+The function returns a share from 0 to 1; more is better. It is imported only to compute scores,
+never when reports read them. The hash of its module's file is part of the plan's fingerprint, so
+that no run is scored by two versions; what the module imports is not included.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ def is_custom(name: str) -> bool:
 
 
 def custom_metric(name: str) -> Callable[[str, Sequence[str]], float]:
-    """The user's function, its value checked. Nothing is imported before the first call."""
+    """The user's function, with a check of its value. Nothing is imported before the first call."""
 
     def value(prediction: str, references: Sequence[str]) -> float:
         found = load_function(name)(prediction, list(references))
@@ -51,11 +51,11 @@ def load_function(name: str) -> Callable[..., Any]:
     module_name, _, function_name = name.partition(":")
     folder = str(Path.cwd())
     if folder not in sys.path:
-        # Console scripts have their own folder there, and not the one they are called in.
+        # Console scripts have their own folder there, not the one they are called in.
         sys.path.append(folder)
     try:
         module = importlib.import_module(module_name)
-    # Whatever the user's module does when it is imported.
+    # Any error that the user's module raises on import.
     except Exception as error:
         raise PlanError(
             f"metric {name}: {module_name} cannot be imported from {folder} "
@@ -68,7 +68,7 @@ def load_function(name: str) -> Callable[..., Any]:
 
 
 def module_sha256(name: str) -> str:
-    """The hash (hex) of the file of the function's module, "" where it has none.
+    """The hash (hex) of the file of the function's module, "" if it has none.
 
     Raises PlanError as `load_function`.
     """

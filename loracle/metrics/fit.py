@@ -1,4 +1,4 @@
-"""Whether a metric fits the references of an evaluation set, and which one would.
+"""Whether a metric suits the references of an evaluation set, and which one would.
 
 numeric on ["Denver"]                        unreadable: it would score 0 whatever is predicted
 em on ["... 6 * 7 = 42 #### 42"]             advised: numeric
@@ -13,14 +13,14 @@ from loracle.metrics import choices, numbers
 from loracle.metrics.registry import get_metric
 
 _ADVISED_SHARE = 0.9
-"""A metric is advised where it is made for at least this share of the rows."""
+"""A metric is advised if it is suited to at least this share of the rows."""
 _COMPARED_AS_TEXT = frozenset({"em", "f1", "squad_em", "squad_f1", "cmrc_em", "cmrc_f1"})
 
 
 def unreadable_references(metric: str, references_by_row: Iterable[Sequence[str]]) -> list[int]:
     """The rows, from 0, in whose references the metric reads nothing; they could only score 0.
 
-    A row is readable where one of its references is.
+    A row is readable if one of its references is.
     """
     reads = get_metric(metric).reads_reference
     if reads is None:
@@ -31,8 +31,8 @@ def unreadable_references(metric: str, references_by_row: Iterable[Sequence[str]
 
 
 def advised_metric(references_by_row: Sequence[Sequence[str]]) -> str | None:
-    """The metric made for references like these: `choice` for letters, `numeric` for GSM8K's
-    `#### 42` and for numbers alone; None where neither fits most rows."""
+    """The metric suited to references like these: `choice` for letters, `numeric` for GSM8K's
+    `#### 42` and for plain numbers; None if neither fits most rows."""
     kinds: tuple[tuple[str, Callable[[str], bool]], ...] = (
         ("choice", choices.is_bare),
         ("numeric", _is_number),
@@ -45,8 +45,8 @@ def advised_metric(references_by_row: Sequence[Sequence[str]]) -> str | None:
 
 
 def better_metric(metric: str, references_by_row: Sequence[Sequence[str]]) -> str | None:
-    """The metric to use in place of one that compares texts, where that would mislead: answers in
-    letters or after GSM8K's `####`. None where the metric may be used."""
+    """The metric to use instead of one that compares texts, if that would be misleading: for
+    answers in letters or after GSM8K's `####`. None if the metric may be used."""
     if metric not in _COMPARED_AS_TEXT:
         return None
     advised = advised_metric(references_by_row)
@@ -55,7 +55,7 @@ def better_metric(metric: str, references_by_row: Sequence[Sequence[str]]) -> st
         for references in references_by_row
         for reference in references
     ):
-        # Numbers alone are compared as texts without harm where the answers are numbers alone.
+        # Plain numbers can safely be compared as texts if the answers are plain numbers.
         return None
     return advised
 

@@ -5,10 +5,10 @@
     "The answer is \\\\boxed{\\\\frac{3}{4}}."      -> 3/4
     "一共三十五人"                               -> 35
 
-Where several numbers stand in a text, the one after `####` counts, else the one in the last
+If a text has several numbers, the one after `####` counts, else the one in the last
 `\\boxed{}`, else the one announced ("the answer is", "答案是"), else the last one. A range, a time,
-a date and a ratio are read whole and equal only their like: 3:30 is no 30, 3/4 is no 4. A2 and CO2
-hold no number.
+a date and a ratio are read as a whole and equal only the same kind: 3:30 is not 30, 3/4 is not 4.
+A2 and CO2 contain no number.
 """
 
 from __future__ import annotations
@@ -24,27 +24,29 @@ from loracle.metrics.references import check_references
 _MAX_DIGITS = 400
 """A longer numeral, or a power with more digits, is not read."""
 _MAX_BARE = 60
-"""Characters of the longest text that may be a number alone."""
+"""Maximum length, in characters, of a text that may be only a number."""
 _MAX_UNIT = 10
-"""Characters of the longest unit beside a number that stands alone."""
+"""Maximum length, in characters, of the unit of a standalone number."""
+_MAX_REGION = 2000
+"""Characters that are read at once; some patterns look ahead or back from each character."""
 _MAX_BOXES = 3
-"""How many \\boxed{} are looked at, from the end."""
+"""How many \\boxed{} are examined, from the end."""
 
 
 class Reading(NamedTuple):
-    """What stands in a text as its number. values: one, or the parts of what is no single number.
-    A power or fraction is one value."""
+    """The number in a text. values: one value, or the parts if it is not a single number. A power
+    or fraction is one value."""
 
     kind: Literal["number", "range", "time", "date", "ratio"]
     values: tuple[Fraction, ...]
 
 
 def numeric(prediction: str, references: Sequence[str]) -> float:
-    """1.0 where the number of the prediction equals that of a reference, exactly.
+    """1.0 if the prediction's number exactly equals that of a reference.
 
-    3.0 equals 3 and 0.75 equals 3/4. Units and currencies do not count; 50% is 50. English
-    number words are not read. What states no number scores 0, as does a reference that states
-    none (`reads` tells which those are).
+    3.0 equals 3 and 0.75 equals 3/4. Units and currencies are ignored; 50% is 50. English
+    number words are not read. A prediction without a number scores 0, as does a reference without
+    one (`reads` says which those are).
     """
     check_references(references)
     predicted = read_number(prediction)
@@ -64,27 +66,58 @@ _ANNOUNCED = re.compile(
     r"(?P<region>[^\n。!?！？；;]*)",
     re.IGNORECASE,
 )
-# The full stop ends a sentence where no digit follows it.
+# A full stop ends a sentence if no digit follows it.
 _SENTENCE = re.compile(r"(?:[^.]|\.(?=\d)|(?<=[A-Z])\.)*")
 _OPERATION = re.compile(r"\s*[-+×÷*/x]\s*[-(]?\s*\d")
 
 
 def read_number(text: str) -> Reading | None:
-    """The number that the text states; None where it states none that can be read."""
+    """The number that the text states; None if it states no readable number."""
     for region in _regions(text):
         if found := _readings(region):
             return found[-1]
+    return _last_number(text)
+
+
+def _last_number(text: str) -> Reading | None:
+    """The last number of a text of any length, looked through from its end in windows: time grows
+    with the length, whatever stands there. Chinese numerals count only if there are no digits."""
+    for spell in (_unchanged, with_chinese_numerals):
+        end = len(text)
+        while end > 0:
+            start = _window_start(text, end)
+            if _read_tokens(spell(_written(text[start:end]))):
+                # Once more with what stands before: it may be the end of a range.
+                whole = text[max(0, start - _MAX_REGION) : end]
+                if found := _read_tokens(spell(_written(whole))):
+                    return found[-1]
+            end = start
     return None
 
 
+def _window_start(text: str, end: int) -> int:
+    """Where the window before `end` begins: at a line or a word, if one does."""
+    first = end - _MAX_REGION
+    if first <= 0:
+        return 0
+    for border in ("\n", " "):
+        if (found := text.find(border, first, end - 1)) >= 0:
+            return found + 1
+    return first
+
+
+def _unchanged(text: str) -> str:
+    return text
+
+
 def has_marked_number(text: str) -> bool:
-    """Whether the text ends as GSM8K's do, in `#### 42`."""
+    """Whether the text ends like GSM8K's, with `#### 42`."""
     marked = _AFTER_MARK.search(text)
-    return marked is not None and bool(_readings(marked[1]))
+    return marked is not None and bool(_readings(marked[1][:_MAX_REGION]))
 
 
 def is_bare(text: str) -> bool:
-    """Whether the text is a number, with its sign, unit or currency, and nothing else."""
+    """Whether the text is only a number, with its sign, unit or currency."""
     if len(text) > _MAX_BARE:
         return False
     written = _written(text).strip()
@@ -96,17 +129,17 @@ def is_bare(text: str) -> bool:
 
 
 def _regions(text: str) -> Iterator[str]:
-    """Where to look for the number, the surest place first."""
+    """Where to look for the number before the whole text, the most certain place first."""
     if marked := _AFTER_MARK.search(text):
-        yield _one_statement(marked[1])
+        yield _one_statement(marked[1][:_MAX_REGION])
     yield from reversed(list(_boxes(text)))
     if announced := _ANNOUNCED.search(text):
-        yield _one_statement((_SENTENCE.match(announced["region"]) or announced)[0])
-    yield text
+        region = announced["region"][:_MAX_REGION]
+        yield _one_statement((_SENTENCE.match(region) or announced)[0][:_MAX_REGION])
 
 
 def _boxes(text: str) -> Iterator[str]:
-    """What stands in each of the last \\boxed{}, with the braces in it."""
+    """The content of each of the last \\boxed{}, including inner braces."""
     for match in [*_BOXED.finditer(text)][-_MAX_BOXES:]:
         depth, end = 1, match.end()
         while end < min(len(text), match.end() + _MAX_DIGITS) and depth:
@@ -133,7 +166,7 @@ _CORE = r"(?:\d+(?:\.\d+)?|\.\d+)"
 _NUMBER = rf"{_CORE}(?:[eE][-+]?\d{{1,3}}(?!\d))?"
 _POWER = r"(?:\s*(?:\^|\*\*)\s*\(?\s*[-+]?\d{1,4}\)?)"
 _TEN = rf"(?:\s*[×x*·⋅]\s*10{_POWER})"
-# The sign is the number's own unless it stands between two operands, as in "x-3" and "(2)-3".
+# The sign belongs to the number unless it is between two operands, as in "x-3" and "(2)-3".
 _SIGN = r"(?:(?<![A-Za-z0-9)\]%])[-+])?"
 _START = r"(?<![A-Za-z0-9_^√])(?<!\d[.:])(?<!\^-)(?<!\^[+(])"
 _BEHIND = r"(?![\d])(?!\s*[π√])(?!\^)"
@@ -163,8 +196,8 @@ def _written(text: str) -> str:
 
 
 def _readings(region: str) -> list[Reading]:
-    """The numbers of the region in order. Chinese numerals count where no digits do: in texts with
-    digits they are mostly words, as in 一个."""
+    """The numbers of the region in order. Chinese numerals count only if there are no digits: in
+    texts with digits they are mostly words, as in 一个."""
     written = _written(region)
     return _read_tokens(written) or _read_tokens(with_chinese_numerals(written))
 

@@ -1,4 +1,4 @@
-"""Numbers as they are written, brought into one plain form: digits, with a point for fractions.
+"""Numbers in any notation, converted to one plain form: digits, with a point for fractions.
 
     "$9{,}500"       -> "9500"        "1.5 × 10³"     -> "1.5×10^3"
     "1 234 567,8"    -> "1234567.8"   "\\frac{1}{2}"   -> "1/2"
@@ -82,7 +82,7 @@ _GROUPED: tuple[Rule, ...] = tuple(
 
 
 def plain_writing(text: str) -> str:
-    """The text with its numbers in plain form; what is no number stays as it is."""
+    """The text with its numbers in plain form; everything else is unchanged."""
     text = _SUPERSCRIPT_RUN.sub(lambda m: "^" + m[0].translate(_SUPERSCRIPTS), text)
     text = _VULGAR_FRACTION.sub(lambda m: f" {unicodedata.normalize('NFKC', m[0])} ", text)
     text = unicodedata.normalize("NFKC", text).replace("⁄", "/").replace("’", "'")
@@ -101,7 +101,7 @@ _ALL = "".join([*_DIGITS, *_UNITS, *_MYRIADS])
 _NUMERAL = rf"(?:\d+(?:\.\d+)?|[{_ALL}])"
 
 CHINESE_NUMERAL = re.compile(rf"[{_ALL}]+(?:点[{''.join(_DIGITS)}]+)?")
-# Digits with Chinese units: 3.5万, 1亿2000万, 3万5千. Kilograms (5千克) are no thousands.
+# Digits with Chinese units: 3.5万, 1亿2000万, 3万5千. Kilograms (5千克) are not thousands.
 _MIXED = re.compile(
     r"(?<![\d.])\d+(?:\.\d+)?\s?(?:[百佰千仟](?![米克瓦卡帕赫])|[万萬亿億兆])"
     r"(?:\d+(?:\.\d+)?(?:[百佰千仟](?![米克瓦卡帕赫])|[万萬亿億兆])?|[万萬亿億])*"
@@ -133,7 +133,7 @@ def _mixed_value(written: str) -> str:
 
 
 def _decimal(value: Fraction) -> str:
-    """A value whose denominator has no other prime than 2 and 5, as a decimal."""
+    """A value whose denominator has no prime factors other than 2 and 5, as a decimal."""
     whole, rest = divmod(value, 1)
     digits = ""
     while rest:
@@ -142,7 +142,7 @@ def _decimal(value: Fraction) -> str:
     return f"{whole}.{digits}" if digits else str(whole)
 
 
-# A numeral of one character is a word as often as a number (一起, 十分): it counts where it stands
+# A numeral of one character is a word as often as a number (一起, 十分): it counts if it stands
 # alone or before a measure word.
 _MEASURES = (
     "个只块元岁年月日天人本次米条张名位件枚台辆棵头匹座层间支双套页句字口杯瓶斤克吨里秒分小时种组倍成角"
@@ -194,7 +194,7 @@ def _chinese_digits(match: re.Match[str]) -> str:
 
 
 def chinese_value(written: str) -> str | None:
-    """The value of a Chinese numeral in digits; None where it is none, as 百百."""
+    """The value of a Chinese numeral in digits; None if it is invalid, such as 百百."""
     whole, _, decimals = written.partition("点")
     value = _chinese_whole(whole)
     if value is None:

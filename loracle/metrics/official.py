@@ -3,7 +3,7 @@
     squad_em, squad_f1   SQuAD v1.1 (Rajpurkar et al. 2016)
     cmrc_em, cmrc_f1     CMRC 2018 (Cui et al. 2019)
 
-Code points are compared as they come, without Unicode normalisation, as the scripts do.
+Code points are compared unchanged, without Unicode normalisation, as in the scripts.
 
 Where a reference is empty after normalisation (`the`, `。`), EM is 1 for a prediction that is empty
 too, but F1 is 0, for no token is shared: so in both scripts.
@@ -24,7 +24,7 @@ _ARTICLE = re.compile(r"\b(a|an|the)\b")
 
 
 def squad_em(prediction: str, references: Sequence[str]) -> float:
-    """1.0 where a reference equals the prediction, both normalised as SQuAD v1.1 does."""
+    """1.0 if a reference equals the prediction, both normalised as in SQuAD v1.1."""
     return best(equality, _squad_tokens, prediction, references)
 
 
@@ -45,7 +45,7 @@ _CMRC_HAN = re.compile("[\u4e00-\u9fa5]|[^\u4e00-\u9fa5]+")
 
 
 def cmrc_em(prediction: str, references: Sequence[str]) -> float:
-    """1.0 where a reference equals the prediction, both without the punctuation of CMRC 2018."""
+    """1.0 if a reference equals the prediction, both without the punctuation of CMRC 2018."""
     return best(equality, _cmrc_text, prediction, references)
 
 
@@ -100,7 +100,7 @@ _ENGLISH_RULES = tuple(
 
 
 def _english_tokens(text: str) -> list[str]:
-    """Words and marks of a stretch without Han characters, as NLTK's word_tokenize cuts them.
+    """Words and marks of a stretch without Han characters, as split by NLTK's word_tokenize.
 
     Equal to NLTK 3.10 but for one thing: where a full stop stands inside the stretch, NLTK's
     trained Punkt model decides whether it ends a sentence and becomes a token. Here

@@ -1,4 +1,4 @@
-"""What every metric asks of its references."""
+"""What every metric requires of its references."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from loracle.errors import DataError
 
 
 def check_references(references: Sequence[str]) -> None:
-    """Refuse an empty list, and one text in place of a list."""
-    assert not isinstance(references, str), "references are a list of texts, not one text"
+    """Reject an empty list, and a single text instead of a list."""
+    assert not isinstance(references, str), "references must be a list of texts, not one text"
     if not references:
         raise DataError("there is no reference answer to score against; give at least one")

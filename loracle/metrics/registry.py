@@ -18,7 +18,7 @@ from loracle.metrics.texts import bleu, chrf, rouge_l
 from loracle.plan import nearest
 from loracle.text import metric_unit
 
-# What needs sacrebleu, which the extra of the same name brings.
+# Metrics that need sacrebleu, which the extra of the same name installs.
 _BY_SACREBLEU = frozenset({"bleu", "chrf"})
 
 WORD_METRICS = ("em", "f1")
@@ -32,21 +32,21 @@ class Metric(NamedTuple):
 
     name: str
     function: Callable[..., float] | None
-    """Scores a prediction against references; None where it takes the model."""
+    """Scores a prediction against references; None if that needs the model."""
     higher_is_better: bool
     meaning: str
     by_script: bool = False
     """Whether the function also takes the script of the evaluation set."""
     reads_prediction: Callable[[str], bool] | None = None
-    """Whether it reads anything in a prediction; None where it reads every text."""
+    """Whether it reads anything in a prediction; None if it reads every text."""
     reads_reference: Callable[[str], bool] | None = None
-    """Whether it reads anything in a reference; None where it reads every text."""
+    """Whether it reads anything in a reference; None if it reads every text."""
     reads_what: str = "text"
     """What it reads, in the singular."""
 
     @property
     def unit(self) -> Literal["share", "nats"]:
-        """`share`: 0 to 1, shown in points. `nats`: shown as it is."""
+        """`share`: 0 to 1, shown in points. `nats`: shown unchanged."""
         return metric_unit(self.name)
 
     @property
@@ -98,17 +98,17 @@ def get_metric(name: str) -> Metric:
     if name in METRICS:
         return METRICS[name]
     if is_custom(name):
-        return Metric(name, custom_metric(name), True, "a function of the user's own")
+        return Metric(name, custom_metric(name), True, "the user's own function")
     near = nearest(name, METRICS)
     hint = f"did you mean {near}? " if near else ""
     raise PlanError(
-        f"there is no metric {name!r}; {hint}The metrics are: {', '.join(METRICS)}, and a "
-        "function of your own, module:function"
+        f"there is no metric {name!r}; {hint}The metrics are: {', '.join(METRICS)}, and your own "
+        "functions, module:function"
     )
 
 
 def check_usable(name: str) -> Metric:
-    """The metric, made sure that it can be computed here: its library or function is there.
+    """The metric, after checking that it can be computed here: its library or function exists.
 
     Raises:
         PlanError: it is unknown, or the user's function cannot be imported.
@@ -125,7 +125,7 @@ def check_usable(name: str) -> Metric:
 
 
 def module_hashes(names: Iterable[str]) -> dict[str, str]:
-    """By name, the hash of the module of every metric that is the user's own."""
+    """By name, the hash of the module of each of the user's own metrics."""
     return {name: module_sha256(name) for name in dict.fromkeys(names) if name not in METRICS}
 
 
@@ -139,11 +139,11 @@ def score(
 
     script: that of the evaluation set (`script_of_set`); None takes that of these references.
 
-    Raises PlanError for an unknown metric and for one that needs the model, DataError where there
-    is no reference.
+    Raises PlanError for an unknown metric and for one that needs the model, DataError if there is
+    no reference.
     """
     answer = answer_of(prediction).text
-    # A reference that is only reasoning stays as it is: nothing else could be compared.
+    # A reference that is only reasoning is kept unchanged: there is nothing else to compare.
     wanted = [answer_of(reference).text or reference for reference in references]
     return {name: _value(get_metric(name), answer, wanted, script) for name in metrics}
 
@@ -154,7 +154,7 @@ def _value(
     if metric.function is None:
         raise PlanError(
             f"{metric.name} needs the model's probabilities and cannot be computed from texts; "
-            "`loracle run` computes it, leave it out here"
+            "`loracle run` computes it; leave it out here"
         )
     if metric.by_script:
         return metric.function(prediction, references, script)

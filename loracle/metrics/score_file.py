@@ -1,10 +1,10 @@
 """Scores of a file of predictions, without a model.
 
-A row, one a line; `answers` may be one text instead of a list, and further keys are kept:
+One row per line; `answers` may be one text instead of a list, and further keys are kept:
 
     {"prediction": "The Broncos", "answers": ["Denver Broncos", "Broncos"]}
 
-With `per_row` the same rows are written again with `"scores": {"em": 1.0, "f1": 1.0}` at their end.
+With `per_row` the same rows are written with `"scores": {"em": 1.0, "f1": 1.0}` added at the end.
 """
 
 from __future__ import annotations
@@ -40,16 +40,17 @@ class FileScores:
 
     path: str
     num_rows: int
-    """Rows scored: all of the file's but blank lines."""
+    """Rows scored: all rows of the file except blank lines."""
     num_blank_lines: int
     means: dict[str, float]
     """Mean over the rows by metric, from 0 to 1."""
     scripts: dict[str, int]
-    """Number of rows scored by `spaced` words, and by `characters`: all by the same."""
+    """Number of rows scored by `spaced` words, and by `characters`: always the same for all
+    rows."""
     unreadable: dict[str, int] = field(default_factory=dict)
     """By metric, the predictions in which it reads nothing, if there are any."""
     num_unfinished: int = 0
-    """Predictions whose reasoning never ended, so that they have no answer."""
+    """Predictions whose reasoning never ended, so they have no answer."""
 
 
 class _Row(NamedTuple):
@@ -65,7 +66,7 @@ class _Row(NamedTuple):
 
 @dataclass
 class _Tally:
-    """What one reading of the file adds up."""
+    """Totals of one pass over the file."""
 
     rows: list[_Row] = field(default_factory=list)
     num_blank_lines: int = 0
@@ -93,9 +94,9 @@ def score_file(
     Blank lines are counted. A `scores` that a row already has is replaced in `per_row`, which
     appears whole or not at all.
 
-    Raises PlanError where a metric is unknown, needs the model, or is named twice. Raises DataError
-    where the file is missing, unreadable or has no rows, where `per_row` cannot be written, and for
-    all rows that cannot be used: each with file:line, the first 20 in words.
+    Raises PlanError if a metric is unknown, needs the model, or is named twice. Raises DataError
+    if the file is missing, unreadable or has no rows, if `per_row` cannot be written, and for all
+    rows that cannot be used: each with file:line, the first 20 in words.
     """
     path = Path(path)
     _check_metrics(metrics)
@@ -127,7 +128,7 @@ def score_file(
 
 
 def format_scores(scores: FileScores) -> str:
-    """The means in percent as lines for a terminal, with what they rest on."""
+    """The means in percent as lines for the terminal, with what they are based on."""
     width = max(len(name) for name in scores.means)
     lines = [f"{name:<{width}}  {100 * mean:6.2f}" for name, mean in scores.means.items()]
     blank = (
@@ -172,7 +173,7 @@ def to_json(scores: FileScores) -> str:
 
 
 def _check_metrics(metrics: Sequence[str]) -> None:
-    problems = [] if metrics else ["no metric is named; name one, as in --metrics em,f1"]
+    problems = [] if metrics else ["no metric is named; name one, for example --metrics em,f1"]
     for name in dict.fromkeys(metrics):
         try:
             metric = check_usable(name)
@@ -182,7 +183,7 @@ def _check_metrics(metrics: Sequence[str]) -> None:
         if metric.needs_model:
             problems.append(
                 f"{name} needs the model's probabilities and cannot be computed from a file of "
-                "predictions; `loracle run` computes it, leave it out here"
+                "predictions; `loracle run` computes it; leave it out here"
             )
     repeated = (name for name in dict.fromkeys(metrics) if list(metrics).count(name) > 1)
     problems += [f"metric {name} is named twice; name it once" for name in repeated]
@@ -229,14 +230,14 @@ def _read_lines(
             if unreadable_references(name, [row.references]):
                 tally.add_problem(
                     f"{path}:{number}: {name} reads no {get_metric(name).reads_what} in the answer "
-                    f"{row.references[0][:_NUM_SHOWN_CHARACTERS]!r}; use another metric, or mend it"
+                    f"{row.references[0][:_NUM_SHOWN_CHARACTERS]!r}; use another metric, or fix it"
                 )
         tally.rows.append(row)
     filters = sorted({str(row.content["filter"]) for row in tally.rows if "filter" in row.content})
     if len(filters) > 1:
         tally.add_problem(
-            f"{path}: the rows are of several filters ({', '.join(filters)}), so that questions "
-            "count more than once; keep the rows of one"
+            f"{path}: the rows belong to several filters ({', '.join(filters)}), so questions "
+            "would count more than once; keep the rows of one filter"
         )
 
 
@@ -247,7 +248,7 @@ def _raise_problems(path: Path, tally: _Tally) -> None:
         raise DataError([*tally.problems, *last])
     if not tally.rows:
         raise DataError(
-            f"{path} has no rows; write one JSON object a line with prediction and answers"
+            f"{path} has no rows; write one JSON object per line with prediction and answers"
         )
 
 
@@ -311,5 +312,5 @@ def _json_line(content: dict[str, object]) -> bytes:
     try:
         return (json.dumps(content, ensure_ascii=False) + "\n").encode("utf-8")
     except UnicodeEncodeError:
-        # Half a surrogate pair, which JSON can escape and UTF-8 cannot hold.
+        # Half a surrogate pair, which JSON can escape but UTF-8 cannot encode.
         return (json.dumps(content) + "\n").encode("ascii")

@@ -16,7 +16,7 @@ from loracle.metrics.registry import get_metric, score
 class Scorer:
     """Scores one prediction after another, all of one evaluation set.
 
-    reasoning_end, opened: as `answer_of` takes them.
+    reasoning_end, opened: as for `answer_of`.
     """
 
     metrics: Sequence[str]
@@ -29,7 +29,7 @@ class Scorer:
     num_unfinished: int = 0
     """Predictions whose reasoning never ended: their answer is empty."""
     unreadable: Counter[str] = field(default_factory=Counter)
-    """By metric, the answers in which it reads nothing; unfinished ones are not among them."""
+    """By metric, the answers in which it reads nothing, not counting unfinished ones."""
 
     @classmethod
     def of(
@@ -66,7 +66,7 @@ class Scorer:
 
     @property
     def warnings(self) -> list[str]:
-        """What was scored 0 for want of an answer, in words."""
+        """What was scored 0 because there was no answer, in words."""
         found = []
         if self.num_unfinished:
             found.append(

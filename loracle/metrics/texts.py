@@ -5,11 +5,11 @@
     bleu      sacrebleu's sentence BLEU: exponential smoothing, effective order (Post 2018)
     chrf      sacrebleu's sentence chrF2, of characters without spaces (Popovic 2015)
 
-A mean of sentence BLEU is no corpus BLEU, and must not be set beside one.
+A mean of sentence BLEU is not corpus BLEU, and must not be compared with it.
 
-Where the references are in a script without spaces, ROUGE-L takes the tokens of `em` and `f1`,
-characters; BLEU takes sacrebleu's tokeniser `zh`, which cuts Chinese into characters and leaves
-other words whole, or where the references have characters of another such script, its `char`.
+If the references are in a script without spaces, ROUGE-L uses the tokens of `em` and `f1`,
+characters; BLEU uses sacrebleu's tokeniser `zh`, which splits Chinese into characters and leaves
+other words whole, or its `char` if the references have characters of another such script.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ _NOT_CHINESE = re.compile("[\u3041-\u30ff\uff66-\uff9f\u0e01-\u0f84\u1000-\u109f
 def rouge_l(prediction: str, references: Sequence[str], script: Script | None = None) -> float:
     """F1 of the longest common subsequence of tokens, for the best reference.
 
-    script: that of the evaluation set; None takes that of these references.
+    script: the evaluation set's; None uses that of these references.
     """
     by_characters = (script or script_of(references)) == "characters"
     return best(_rouge_l, _characters if by_characters else _words, prediction, references)
@@ -67,12 +67,12 @@ def _common_subsequence_tokens(first: list[str], second: list[str]) -> int:
     for token in second:
         matches = row & places.get(token, 0)
         row = (row + matches | row - matches) & all_ones
-    # A zero stands where the subsequence grows.
+    # A zero marks where the subsequence grows.
     return len(first) - row.bit_count()
 
 
 def bleu(prediction: str, references: Sequence[str], script: Script | None = None) -> float:
-    """Sentence BLEU against all references together, as its definition has it.
+    """Sentence BLEU against all references together, as defined.
 
     script: as of `rouge_l`.
     """

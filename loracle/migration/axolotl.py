@@ -12,14 +12,14 @@ Source: axolotl's config reference; its rows' forms are in axolotl_data.py.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 from loracle.migration.axolotl_data import add_datasets
 from loracle.migration.draft import Draft, written
 from loracle.migration.not_needed import NOT_NEEDED
-from loracle.migration.places import Places, is_hub_id
+from loracle.migration.places import Places
 from loracle.migration.rules import (
+    ONLY_LORA,
     WARMUP_RATIO,
     Rule,
     apply_rules,
@@ -27,6 +27,7 @@ from loracle.migration.rules import (
     as_list,
     as_number,
     batch_size,
+    carry_model,
     default,
     each_a_candidate,
     gradient_norm,
@@ -34,6 +35,7 @@ from loracle.migration.rules import (
     list_unknown,
     number,
     optimizer,
+    own_template,
     passed_to_peft,
     precision,
     quantized,
@@ -50,16 +52,14 @@ from loracle.migration.source import TheirFile
 from loracle.plan.foreign import Tool
 
 _TOOL = Tool.AXOLOTL
-_ONLY_LORA = "only LoRA adapters are trained"
 _OWN_TRACKERS = {"wandb_project": "wandb", "mlflow_tracking_uri": "mlflow"}
 
 
 def _template(draft: Draft, key: str, value: Any) -> None:
     if value == "tokenizer_default":
         draft.not_needed.append(key)
-        return
-    reason = "rows are rendered by the model's own chat template; see `loracle inspect`"
-    draft.note_change(written(key, value), "the model's template", reason)
+    else:
+        own_template(draft, key, value)
 
 
 def _special_tokens(draft: Draft, key: str, value: Any) -> None:
@@ -82,7 +82,7 @@ def _sequence_length(draft: Draft, key: str, value: Any) -> None:
 
 def _adapter(draft: Draft, key: str, value: Any) -> None:
     if value not in ("lora", "qlora"):
-        draft.refuse(written(key, value), f"{_ONLY_LORA}; the plan uses LoRA")
+        draft.refuse(written(key, value), f"{ONLY_LORA}; the plan uses LoRA")
     elif value == "lora" or as_bool(draft.settings.get("load_in_4bit")):
         draft.not_needed.append(key)
     else:
@@ -129,16 +129,16 @@ def _checkpointing(draft: Draft, key: str, value: Any) -> None:
     if on is not None:
         draft.keep(key, "training.gradient_checkpointing", on)
     else:
-        reason = "activations are computed again, and not moved to other memory"
+        reason = "activations are recomputed, not moved to other memory"
         draft.change(written(key, value), "training.gradient_checkpointing", True, reason)
 
 
 def _plugins(draft: Draft, key: str, value: Any) -> None:
-    """Plugins that only make a training faster do not matter."""
+    """Plugins that only speed up training do not matter."""
     faster = ("liger", "cut_cross_entropy")
     others = [name for name in as_list(value) if not any(part in name for part in faster)]
     if others:
-        draft.refuse(f"{key}: {', '.join(others)}", "plugins of axolotl do not run here")
+        draft.refuse(f"{key}: {', '.join(others)}", "axolotl's plugins do not run here")
     else:
         draft.not_needed.append(key)
 
@@ -170,31 +170,31 @@ _RULES: Mapping[str, Rule] = {
     "lora_dropout": number("lora.dropout"),
     "lora_target_modules": _target_modules,
     "lora_target_linear": _target_linear,
-    "lora_modules_to_save": refused_if_on(_ONLY_LORA),
+    "lora_modules_to_save": refused_if_on(ONLY_LORA),
     "lora_model_dir": refused_if_on(
-        "training starts from a new adapter; merge this one into the base first"
+        "training starts from a new adapter; merge this adapter into the base first"
     ),
     "peft_use_rslora": passed_to_peft("use_rslora"),
     "peft_use_dora": passed_to_peft("use_dora"),
     "peft_init_lora_weights": _initial_weights,
-    "loraplus_lr_ratio": refused_if_on("one learning rate for all of the adapter"),
+    "loraplus_lr_ratio": refused_if_on("one learning rate for the whole adapter"),
     "sequence_len": _sequence_length,
-    "train_on_inputs": refused_if_on("only answers are learned"),
+    "train_on_inputs": refused_if_on("only answers are used for training"),
     "neftune_noise_alpha": refused_if_on("noise on the embeddings is not available"),
     "noisy_embedding_alpha": refused_if_on("noise on the embeddings is not available"),
     "rl": refused_unless([], "a plan trains by supervised fine-tuning only"),
-    "pretraining_dataset": refused_unless([], "only questions and answers are learned"),
-    "unfrozen_parameters": refused_unless([], _ONLY_LORA),
+    "pretraining_dataset": refused_unless([], "only questions and answers are used for training"),
+    "unfrozen_parameters": refused_unless([], ONLY_LORA),
     "rope_scaling": refused_unless([], "set it in the model's config.json"),
-    "early_stopping_patience": refused_if_on("every candidate is trained to its end"),
+    "early_stopping_patience": refused_if_on("every candidate is trained to the end"),
     "dataset_exact_deduplication": refused_if_on(
-        "repeated rows are listed by `loracle check`; they stay"
+        "`loracle check` lists repeated rows; they are kept"
     ),
     "curriculum_sampling": refused_if_on("rows are shuffled by the seed"),
     "cosine_min_lr_ratio": refused_if_on("the cosine ends at 0"),
     "cosine_constant_lr_ratio": refused_if_on("the cosine ends at 0"),
-    "lr_scheduler_kwargs": refused_unless([], "schedules have no settings beside the warm-up"),
-    "lr_groups": refused_unless([], "one learning rate for all of the adapter"),
+    "lr_scheduler_kwargs": refused_unless([], "schedules have no settings besides the warm-up"),
+    "lr_groups": refused_unless([], "one learning rate for the whole adapter"),
     "learning_rate": number("training.learning_rate"),
     "lr_scheduler": schedule,
     "optimizer": optimizer,
@@ -212,15 +212,15 @@ _RULES: Mapping[str, Rule] = {
 
 
 def migrate(theirs: TheirFile, places: Places) -> Draft:
-    """The plan that an axolotl file stands for, and the account of it."""
+    """The plan for an axolotl file, and the account of the migration."""
     draft = Draft(theirs.settings)
-    _model(draft, places)
+    carry_model(draft, places, "base_model")
     for key, section in (("datasets", "candidates"), ("test_datasets", "evaluation")):
         add_datasets(draft, places, key, section)
     each_a_candidate(draft, "datasets", _TOOL)
     if draft.settings.get("adapter") in (None, ""):
         draft.refuse(
-            "adapter: not set", "axolotl then trains all weights; the plan trains a LoRA adapter"
+            "adapter: not set", "axolotl would train all weights; the plan trains a LoRA adapter"
         )
     apply_rules(draft, _RULES)
     training_length(draft, "num_epochs", 1.0, _TOOL)
@@ -230,17 +230,6 @@ def migrate(theirs: TheirFile, places: Places) -> Draft:
     draft.skip(NOT_NEEDED[_TOOL])
     list_unknown(draft, _TOOL)
     return draft
-
-
-def _model(draft: Draft, places: Places) -> None:
-    name = draft.take("base_model")
-    if name is None:
-        draft.refuse("base_model: not set", "name the model in the plan, model.name")
-        return
-    local = (
-        None if is_hub_id(str(name)) and not Path(str(name)).exists() else places.find(str(name))
-    )
-    draft.keep("base_model", "model.name", str(local) if local is not None else str(name))
 
 
 def _batch(draft: Draft) -> None:
@@ -254,7 +243,7 @@ def _batch(draft: Draft) -> None:
 
 
 def _defaults(draft: Draft) -> None:
-    """What axolotl does where its file says nothing."""
+    """axolotl's defaults."""
     for key, ours, value in (
         ("lora_dropout", "lora.dropout", 0.0),
         ("lr_scheduler", "training.schedule", "cosine"),

@@ -19,7 +19,7 @@ from loracle.migration.rules import as_bool, as_list
 
 _Entry = dict[str, Any]
 
-# A type of theirs -> our form and the columns that it reads under other names.
+# Their type -> our form and the columns that it reads under other names.
 _TYPES: Mapping[str, tuple[str, Mapping[str, str]]] = {
     "alpaca": ("alpaca", {}),
     "alpaca_chat": ("alpaca", {}),
@@ -48,7 +48,7 @@ _ROLES = {"user": {"human", "user"}, "assistant": {"gpt", "assistant", "model"}}
 
 
 def add_datasets(draft: Draft, places: Places, key: str, section: str) -> None:
-    """Put the datasets of a list of theirs into a section of the plan."""
+    """Put the datasets of one of their lists into a section of the plan."""
     value = draft.take(key)
     listed = value if isinstance(value, list) else [] if value is None else [value]
     for index, item in enumerate(listed):
@@ -68,7 +68,7 @@ def add_datasets(draft: Draft, places: Places, key: str, section: str) -> None:
 
 
 def _sound(draft: Draft, label: str, theirs: Mapping[str, Any]) -> Mapping[str, Any]:
-    """The entry without keys that should be mappings and are not."""
+    """The entry without keys that should be mappings but are not."""
     wrong = {
         key
         for key in ("message_property_mappings", "roles")
@@ -80,7 +80,7 @@ def _sound(draft: Draft, label: str, theirs: Mapping[str, Any]) -> Mapping[str, 
 
 
 def _locations(draft: Draft, places: Places, label: str, theirs: Mapping[str, Any]) -> list[_Entry]:
-    """Where the data lies: an entry for each file that is named."""
+    """The data's locations: an entry for each named file."""
     path = str(theirs["path"])
     files = as_list(theirs["data_files"]) if theirs.get("data_files") else []
     split: _Entry = {"split": str(theirs["split"])} if theirs.get("split") else {}
@@ -96,7 +96,7 @@ def _locations(draft: Draft, places: Places, label: str, theirs: Mapping[str, An
     for name in names:
         found = places.find(name)
         if found is None and "://" not in name:
-            draft.refuse(label, f"there is no {name} here; correct the path in the plan")
+            draft.refuse(label, f"{name} was not found here; correct the path in the plan")
         elif "://" in name and not name.startswith("hf://"):
             draft.refuse(label, "download it, and name the file in the plan")
         if split and (found is None or found.is_file()):
@@ -133,8 +133,8 @@ def _form(draft: Draft, label: str, theirs: Mapping[str, Any]) -> _Entry:
     if name:
         draft.refuse(
             f"{label} type: {name}",
-            "rows are read by their keys; see with `loracle check` whether that is right, and "
-            "name format and columns in the plan",
+            "rows are read by their keys; use `loracle check` to see whether that is right, or "
+            "set format and columns in the plan",
         )
     return {}
 
@@ -190,10 +190,13 @@ def _rest(draft: Draft, label: str, theirs: Mapping[str, Any]) -> None:
     """Keys that change how rows are read or learned, beyond what an entry says."""
     trained = theirs.get("roles_to_train")
     if trained and set(as_list(trained)) - {"assistant", "gpt", "model"}:
-        draft.refuse(f"{label} roles_to_train: {trained}", "only the assistant's turns are learned")
+        draft.refuse(
+            f"{label} roles_to_train: {trained}", "only the assistant's turns are used for training"
+        )
     if theirs.get("train_on_eos") not in (None, "turn"):
         draft.refuse(
-            f"{label} train_on_eos: {theirs['train_on_eos']}", "each turn's end is learned"
+            f"{label} train_on_eos: {theirs['train_on_eos']}",
+            "each turn's end is used for training",
         )
     for role, names in (theirs.get("roles") or {}).items():
         if unknown := set(as_list(names)) - _ROLES.get(role, {role}):
@@ -208,5 +211,5 @@ def _rest(draft: Draft, label: str, theirs: Mapping[str, Any]) -> None:
             draft.not_needed.append(f"{label} {key}")
         else:
             draft.refuse(
-                f"{label} {key}: {value}", "a plan has no such setting; prepare the file instead"
+                f"{label} {key}: {value}", "a plan has no such setting; change the file instead"
             )

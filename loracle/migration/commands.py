@@ -5,8 +5,8 @@ r"""The training command of a shell script:
         --model Qwen/Qwen2.5-7B-Instruct \
         --dataset data/a.jsonl data/b.jsonl#500
 
-Line continuations, quotes, comments, variables in front and variables of the script are read; a
-shell's further abilities (loops, substitution of commands) are not.
+Line continuations, quotes, comments, environment variables before the command and script variables
+are supported; other shell features (loops, command substitution) are not.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ Setting = str | list[str]
 class Command:
     """A training command.
 
-    name: the part that names it, "swift sft".
+    name: its name, "swift sft".
     environment: the variables set for it.
     config: the YAML that it reads its settings from.
     others: further training commands of the script, which are not read.
@@ -68,7 +68,7 @@ def _lines(text: str) -> list[str]:
 
 
 def _words(line: str, where: str, variables: Mapping[str, str]) -> list[str]:
-    """The words of a line up to a comment, with the script's variables in place of their names."""
+    """The words of a line up to a comment, with the script's variables expanded."""
     try:
         words = shlex.split(line, comments=False)
     except ValueError as error:
@@ -109,8 +109,8 @@ def _parsed(
 
 
 def _is_own_flag(command: Sequence[str], position: int) -> bool:
-    """Whether the word is a flag of the training, and not of a launcher before it (torchrun,
-    accelerate launch)."""
+    """Whether the word is a flag of the training command rather than of a launcher before it
+    (torchrun, accelerate launch)."""
     before = " ".join(command[:position])
     return command[position].startswith("--") and tool_of_command(before) is not None
 

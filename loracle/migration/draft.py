@@ -1,4 +1,4 @@
-"""The plan while it is made from another tool's settings, and what became of them."""
+"""The plan while it is built from another tool's settings, and what happened to them."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from loracle.plan.messages import show
 
 
 class Kept(NamedTuple):
-    """A setting that means the same in the plan. note: what else there is to say, or ""."""
+    """A setting that means the same in the plan. note: a further remark, or ""."""
 
     theirs: str
     ours: str
@@ -19,7 +19,7 @@ class Kept(NamedTuple):
 
 
 class Changed(NamedTuple):
-    """A setting that the plan has in another form. theirs: as it was written."""
+    """A setting that the plan has in another form. theirs: as written."""
 
     theirs: str
     ours: str
@@ -35,9 +35,9 @@ class NotSupported(NamedTuple):
 
 @dataclass
 class Draft:
-    """A plan's tree, and the account of how it came about.
+    """A plan's tree, and the account of how it was made.
 
-    settings: theirs; each is taken once, and what is left at the end is listed.
+    settings: theirs; each is taken once, and those left at the end are listed.
     tree: the plan so far, sections and their keys.
     """
 
@@ -50,12 +50,12 @@ class Draft:
     _taken: set[str] = field(default_factory=set)
 
     def take(self, key: str) -> Any:
-        """Their value, None if it is not set; the key counts as dealt with."""
+        """Their value, None if it is not set; the key counts as handled."""
         self._taken.add(key)
         return self.settings.get(key)
 
     def remaining(self) -> dict[str, Any]:
-        """The settings that nothing has taken."""
+        """The settings that were not taken."""
         return {key: value for key, value in self.settings.items() if key not in self._taken}
 
     def put(self, ours: str, value: Any) -> None:
@@ -67,7 +67,7 @@ class Draft:
             self.tree[section] = value
 
     def keep(self, theirs: str, ours: str, value: Any, note: str = "") -> None:
-        """Set a key of the plan to what a setting of theirs says."""
+        """Set a key of the plan to the value of one of their settings."""
         self.put(ours, value)
         self.kept.append(Kept(theirs, ours, show(value), note))
 
@@ -80,11 +80,11 @@ class Draft:
         self.kept.append(Kept(theirs, place, str(entry["path"]), ", ".join(details)))
 
     def keep_as(self, theirs: str, where: str, value: object) -> None:
-        """List a setting that other lines of the account already carry into the plan."""
+        """List a setting that other lines of the account already cover."""
         self.kept.append(Kept(theirs, where, show(value)))
 
     def change(self, theirs: str, ours: str, value: Any, why: str) -> None:
-        """Set a key of the plan to the nearest there is to a setting of theirs."""
+        """Set a key of the plan to the nearest equivalent of one of their settings."""
         self.put(ours, value)
         self.changed.append(Changed(theirs, f"{ours} = {show(value)}", why))
 
@@ -97,7 +97,7 @@ class Draft:
         self.not_supported.append(NotSupported(theirs, advice))
 
     def skip(self, keys: Iterable[str]) -> None:
-        """Take settings that do not matter to the result, if they are there."""
+        """Take settings that do not affect the result, if present."""
         for key in keys:
             if key in self.settings and key not in self._taken:
                 self._taken.add(key)
@@ -105,5 +105,5 @@ class Draft:
 
 
 def written(key: str, value: object) -> str:
-    """A setting as their file writes it."""
+    """A setting as written in their file."""
     return f"{key}: {show(value)}" if not isinstance(value, str) else f"{key}: {value}"

@@ -1,4 +1,4 @@
-"""The way of `loracle init`: files or another tool's training file -> a plan with comments."""
+"""The steps of `loracle init`: files or another tool's training file -> a plan with comments."""
 
 from __future__ import annotations
 
@@ -34,7 +34,8 @@ _MIGRATIONS: Mapping[Tool, Callable[[TheirFile, Places], Draft]] = {
 class Written:
     """A plan that was written.
 
-    measured_on: in words. theirs, draft: the file it was made from, and the account of that.
+    measured_on: in words. theirs, draft: the file it was made from, and the account of the
+    migration.
     """
 
     path: Path
@@ -60,7 +61,7 @@ def init_plan(
     """
     problems = [problem for name in (*candidates, *evaluations) if (problem := _missing(name))]
     if out.exists():
-        problems.append(f"{out} exists already; name another with --out, or remove it")
+        problems.append(f"{out} already exists; name another with --out, or remove it")
     if problems:
         raise PlanError(problems)
     places = Places(source.parent if source else Path(), out.parent)
@@ -85,18 +86,18 @@ def init_plan(
 
 
 def _list_unread(draft: Draft, theirs: TheirFile) -> None:
-    """List what of a script could not be read."""
+    """List the parts of a script that could not be read."""
     for other in theirs.others:
         draft.refuse(other, "the script's first training command was read; this one was not")
     if theirs.command:
         for key, value in theirs.settings.items():
             if "$" in str(value):
-                advice = "the script gives this variable no value; correct it in the plan"
+                advice = "the script does not set this variable; correct the value in the plan"
                 draft.refuse(written(key, value), advice)
 
 
 def _missing(name: str) -> str | None:
-    """Why there is no data at a location that a user named, or None."""
+    """Why there is no data at a location named by the user, or None."""
     if is_hub_location(name) or Path(name).exists():
         return None
     return file_problem(name.rpartition("#")[0] or name)
@@ -112,13 +113,13 @@ def _name_files(
     if section == "evaluation":
         draft.tree.pop("holdout", None)
     if replaces:
-        reason = "the files of the command line take the place of theirs"
+        reason = "the files on the command line replace theirs"
         draft.change(f"their {section}", section, entries, reason)
     draft.put(section, entries)
 
 
 def _name_repeated(draft: Draft) -> None:
-    """Give a name to a dataset that is listed again, with another limit or split."""
+    """Give a name to a dataset that is listed again with another limit or split."""
     for section in FILE_SECTIONS:
         times: Counter[str] = Counter()
         for entry in draft.tree.get(section, []):
@@ -130,7 +131,8 @@ def _name_repeated(draft: Draft) -> None:
 
 
 def _validate(tree: Mapping[str, Any], source: Path | None) -> None:
-    """Refuse to write what `load_plan` would refuse. An empty plan is for the user to fill."""
+    """Refuse to write what `load_plan` would reject. An empty plan is left for the user to fill
+    in."""
     candidates = tree.get("candidates") or ["first.jsonl"]
     try:
         Plan.model_validate({**tree, "candidates": candidates})

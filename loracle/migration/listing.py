@@ -36,8 +36,8 @@ def _block(title: str, items: list[str]) -> list[str]:
 def _ending(done: Written) -> list[str]:
     if not done.num_candidates:
         return [
-            f"{done.path} written. It names no data yet: list your training files under "
-            "candidates, or name them: loracle init FIRST.jsonl SECOND.jsonl",
+            f"{done.path} written. It has no data yet: list your training files under candidates, "
+            "or name them: loracle init FIRST.jsonl SECOND.jsonl",
         ]
     candidates = f"{done.num_candidates} candidate{'s' if done.num_candidates > 1 else ''}"
     measured = done.measured_on

@@ -16,16 +16,18 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from loracle.migration.draft import Draft, written
+from loracle.migration.draft import Draft
 from loracle.migration.not_needed import NOT_NEEDED
-from loracle.migration.places import Places, is_hub_id
+from loracle.migration.places import Places
 from loracle.migration.rules import (
+    ONLY_LORA,
     Rule,
     apply_rules,
     as_bool,
     as_list,
     as_number,
     batch_size,
+    carry_model,
     default,
     each_a_candidate,
     gradient_norm,
@@ -33,6 +35,7 @@ from loracle.migration.rules import (
     list_unknown,
     number,
     optimizer,
+    own_template,
     passed_to_peft,
     precision,
     quantization_bits,
@@ -52,12 +55,6 @@ from loracle.plan.foreign import Tool
 
 _TOOL = Tool.LLAMA_FACTORY
 _REGISTRY = "dataset_info.json"
-_ONLY_LORA = "only LoRA adapters are trained"
-
-
-def _template(draft: Draft, key: str, value: Any) -> None:
-    reason = "rows are rendered by the model's own chat template; see `loracle inspect`"
-    draft.note_change(written(key, value), "the model's template", reason)
 
 
 def _thinking(draft: Draft, key: str, value: Any) -> None:
@@ -88,11 +85,13 @@ _RULES: Mapping[str, Rule] = {
     "trust_remote_code": switch("model.trust_remote_code"),
     "model_revision": text("model.revision"),
     "enable_thinking": _thinking,
-    "template": _template,
+    "template": own_template,
     "stage": refused_unless(["sft"], "a plan trains by supervised fine-tuning (sft)"),
-    "finetuning_type": refused_unless(["lora"], f"{_ONLY_LORA}; the plan uses LoRA"),
+    "finetuning_type": refused_unless(["lora"], f"{ONLY_LORA}; the plan uses LoRA"),
     "quantization_bit": quantization_bits,
-    "quantization_method": refused_unless(["bnb", "bitsandbytes"], "only bitsandbytes is known"),
+    "quantization_method": refused_unless(
+        ["bnb", "bitsandbytes"], "only bitsandbytes is supported"
+    ),
     "bf16": precision,
     "fp16": precision,
     "pure_bf16": precision,
@@ -102,25 +101,25 @@ _RULES: Mapping[str, Rule] = {
     "lora_target": _target,
     "use_rslora": passed_to_peft("use_rslora"),
     "use_dora": passed_to_peft("use_dora"),
-    "additional_target": refused_if_on(_ONLY_LORA),
-    "loraplus_lr_ratio": refused_if_on("one learning rate for all of the adapter"),
+    "additional_target": refused_if_on(ONLY_LORA),
+    "loraplus_lr_ratio": refused_if_on("one learning rate for the whole adapter"),
     "pissa_init": refused_if_on("adapters always start at zero"),
     "adapter_name_or_path": refused_if_on(
-        "training starts from a new adapter; merge this one into the base first"
+        "training starts from a new adapter; merge this adapter into the base first"
     ),
     "create_new_adapter": refused_if_on("training always starts from a new adapter"),
     "neftune_noise_alpha": refused_if_on("noise on the embeddings is not available"),
-    "use_galore": refused_if_on(_ONLY_LORA),
-    "use_badam": refused_if_on(_ONLY_LORA),
+    "use_galore": refused_if_on(ONLY_LORA),
+    "use_badam": refused_if_on(ONLY_LORA),
     "rope_scaling": refused_if_on("set it in the model's config.json"),
     "cutoff_len": _cutoff,
     "mask_history": _history,
-    "train_on_prompt": refused_if_on("only answers are learned"),
+    "train_on_prompt": refused_if_on("only answers are used for training"),
     "streaming": refused_if_on("datasets are read as a whole; use max_samples"),
-    "mix_strategy": refused_unless(["concat"], "each dataset is a candidate of its own"),
-    "interleave_probs": refused_if_on("each dataset is a candidate of its own"),
+    "mix_strategy": refused_unless(["concat"], "each dataset is a separate candidate"),
+    "interleave_probs": refused_if_on("each dataset is a separate candidate"),
     "disable_shuffling": refused_if_on("rows are shuffled by the seed"),
-    "early_stopping_steps": refused_if_on("every candidate is trained to its end"),
+    "early_stopping_steps": refused_if_on("every candidate is trained to the end"),
     "learning_rate": number("training.learning_rate"),
     "weight_decay": number("training.weight_decay"),
     "adam_beta1": number("training.adam_beta1"),
@@ -128,7 +127,7 @@ _RULES: Mapping[str, Rule] = {
     "adam_epsilon": number("training.adam_epsilon"),
     "max_grad_norm": gradient_norm,
     "lr_scheduler_type": schedule,
-    "lr_scheduler_kwargs": refused_if_on("schedules have no settings beside the warm-up"),
+    "lr_scheduler_kwargs": refused_if_on("schedules have no settings besides the warm-up"),
     "optim": optimizer,
     "gradient_checkpointing": _checkpointing,
     "seed": seed,
@@ -138,10 +137,10 @@ _RULES: Mapping[str, Rule] = {
 
 
 def migrate(theirs: TheirFile, places: Places) -> Draft:
-    """The plan that a LLaMA-Factory file stands for, and the account of it."""
+    """The plan for a LLaMA-Factory file, and the account of the migration."""
     draft = Draft(theirs.settings)
     hub = "ms" if as_bool(theirs.environment.get("USE_MODELSCOPE_HUB", "0")) else "hf"
-    _model(draft, places, hub)
+    carry_model(draft, places, "model_name_or_path", on_modelscope=hub == "ms")
     _datasets(draft, places, "dataset", "candidates", hub)
     _datasets(draft, places, "eval_dataset", "evaluation", hub)
     each_a_candidate(draft, "dataset", _TOOL)
@@ -166,18 +165,6 @@ def migrate(theirs: TheirFile, places: Places) -> Draft:
     return draft
 
 
-def _model(draft: Draft, places: Places, hub: str) -> None:
-    name = draft.take("model_name_or_path")
-    if name is None:
-        draft.refuse("model_name_or_path: not set", "name the model in the plan, model.name")
-        return
-    local = (
-        None if is_hub_id(str(name)) and not Path(str(name)).exists() else places.find(str(name))
-    )
-    value = str(local) if local is not None else f"{'ms://' if hub == 'ms' else ''}{name}"
-    draft.keep("model_name_or_path", "model.name", value)
-
-
 def _datasets(draft: Draft, places: Places, key: str, section: str, hub: str) -> None:
     """The entries of a list of datasets."""
     value = draft.take(key)
@@ -200,8 +187,8 @@ def _entry(draft: Draft, places: Places, key: str, name: str, hub: str) -> dict[
     if registry is None:
         draft.refuse(
             f"{key}: {name}",
-            f"found no {folder}/{_REGISTRY} from here or from the file's folder; correct the "
-            f"path in the plan, PATH/{_REGISTRY}#{name}",
+            f"found no {folder}/{_REGISTRY} relative to this folder or to the file's folder; "
+            f"correct the path in the plan, PATH/{_REGISTRY}#{name}",
         )
         return {"path": f"{places.in_plan(Path(folder) / _REGISTRY)}#{name}"}
     if problem := _registry_problem(registry, name):
@@ -223,7 +210,7 @@ def _registry_problem(registry: Path, name: str) -> str | None:
 
 
 def _defaults(draft: Draft) -> None:
-    """What LLaMA-Factory does where its file says nothing."""
+    """LLaMA-Factory's defaults."""
     rank = draft.tree.get("lora", {}).get("r", 8)
     for key, ours, value in (
         ("lora_rank", "lora.r", 8),

@@ -20,12 +20,14 @@ from loracle.migration.draft import Draft, written
 from loracle.migration.not_needed import NOT_NEEDED
 from loracle.migration.places import Places, first_row, is_hub_id
 from loracle.migration.rules import (
+    ONLY_LORA,
     Rule,
     apply_rules,
     as_bool,
     as_list,
     as_number,
     batch_size,
+    carry_model,
     default,
     each_a_candidate,
     gradient_norm,
@@ -33,6 +35,7 @@ from loracle.migration.rules import (
     list_unknown,
     number,
     optimizer,
+    own_template,
     passed_to_peft,
     precision,
     quantization_bits,
@@ -51,7 +54,6 @@ from loracle.migration.source import TheirFile
 from loracle.plan.foreign import Tool
 
 _TOOL = Tool.MS_SWIFT
-_ONLY_LORA = "only LoRA adapters are trained"
 _LEAST_BATCH = 16
 
 # Names of versions 2 and 4 -> those of version 3.
@@ -68,11 +70,6 @@ _OTHER_NAMES = {
     "custom_train_dataset_path": "dataset",
     "custom_val_dataset_path": "val_dataset",
 }
-
-
-def _template(draft: Draft, key: str, value: Any) -> None:
-    reason = "rows are rendered by the model's own chat template; see `loracle inspect`"
-    draft.note_change(written(key, value), "the model's template", reason)
 
 
 def _target(draft: Draft, key: str, value: Any) -> None:
@@ -95,7 +92,9 @@ def _overlong(draft: Draft, key: str, value: Any) -> None:
     if value == "delete":
         draft.keep(key, "training.overlong", "drop")
     else:
-        reason = "a longer row loses the middle of its longest passage, never question or answer"
+        reason = (
+            "a longer row loses the middle of its longest passage, never the question or the answer"
+        )
         draft.change(written(key, value), "training.overlong", "shorten", reason)
 
 
@@ -104,14 +103,14 @@ def _loss(draft: Draft, key: str, value: Any) -> None:
     if value in turns:
         draft.keep(key, "training.train_on", turns[value])
     else:
-        draft.refuse(written(key, value), "all tokens of an answer weigh the same")
+        draft.refuse(written(key, value), "all tokens of an answer have the same weight")
 
 
 _RULES: Mapping[str, Rule] = {
     "model_revision": text("model.revision"),
-    "template": _template,
+    "template": own_template,
     "system": refused_unless([], "write it into the rows, as their system message"),
-    "train_type": refused_unless(["lora"], f"{_ONLY_LORA}; the plan uses LoRA"),
+    "train_type": refused_unless(["lora"], f"{ONLY_LORA}; the plan uses LoRA"),
     "torch_dtype": weights_precision,
     "bf16": precision,
     "fp16": precision,
@@ -122,25 +121,25 @@ _RULES: Mapping[str, Rule] = {
     "lora_bias": refused_unless(["none"], "biases are not trained"),
     "target_modules": _target,
     "target_regex": text("lora.target_modules"),
-    "modules_to_save": refused_if_on(_ONLY_LORA),
+    "modules_to_save": refused_if_on(ONLY_LORA),
     "init_weights": _initial_weights,
     "use_rslora": passed_to_peft("use_rslora"),
     "use_dora": passed_to_peft("use_dora"),
-    "lorap_lr_ratio": refused_if_on("one learning rate for all of the adapter"),
+    "lorap_lr_ratio": refused_if_on("one learning rate for the whole adapter"),
     "adapters": refused_unless(
-        [], "training starts from a new adapter; merge this one into the base first"
+        [], "training starts from a new adapter; merge this adapter into the base first"
     ),
     "neftune_noise_alpha": refused_if_on("noise on the embeddings is not available"),
     "max_length": whole("training.max_length"),
     "truncation_strategy": _overlong,
     "loss_scale": _loss,
     "streaming": refused_if_on("datasets are read as a whole; use limit in the plan"),
-    "interleave_prob": refused_unless([], "each dataset is a candidate of its own"),
+    "interleave_prob": refused_unless([], "each dataset is a separate candidate"),
     "model_author": refused_unless([], "fill in {{AUTHOR}} of the self-cognition rows yourself"),
     "model_name": refused_unless([], "fill in {{NAME}} of the self-cognition rows yourself"),
     "learning_rate": number("training.learning_rate"),
     "lr_scheduler_type": schedule,
-    "lr_scheduler_kwargs": refused_unless([], "schedules have no settings beside the warm-up"),
+    "lr_scheduler_kwargs": refused_unless([], "schedules have no settings besides the warm-up"),
     "optim": optimizer,
     "weight_decay": number("training.weight_decay"),
     "adam_beta1": number("training.adam_beta1"),
@@ -158,7 +157,7 @@ _RULES: Mapping[str, Rule] = {
 
 @dataclass(frozen=True)
 class _Reading:
-    """What reading a dataset of theirs depends on. hub: "hf" or "ms"."""
+    """The settings that reading one of their datasets depends on. hub: "hf" or "ms"."""
 
     places: Places
     hub: str
@@ -166,7 +165,7 @@ class _Reading:
 
 
 def migrate(theirs: TheirFile, places: Places) -> Draft:
-    """The plan that an ms-swift command stands for, and the account of it."""
+    """The plan for an ms-swift command, and the account of the migration."""
     draft = Draft({_OTHER_NAMES.get(key, key): value for key, value in theirs.settings.items()})
     for key in theirs.settings.keys() & _OTHER_NAMES.keys():
         draft.keep_as(key, "its name in ms-swift 3", _OTHER_NAMES[key])
@@ -178,7 +177,13 @@ def migrate(theirs: TheirFile, places: Places) -> Draft:
     else:
         draft.keep_as("use_hf", "the hub of every id", use_hf)
     reading = _Reading(places, "hf" if as_bool(use_hf) else "ms", _columns(draft))
-    _model(draft, reading)
+    carry_model(
+        draft,
+        places,
+        "model",
+        on_modelscope=reading.hub == "ms",
+        note="use_hf is not set: a model on ModelScope",
+    )
     _datasets(draft, reading, "dataset", "candidates")
     _datasets(draft, reading, "val_dataset", "evaluation")
     each_a_candidate(draft, "dataset", _TOOL)
@@ -207,19 +212,6 @@ def _columns(draft: Draft) -> Mapping[str, str]:
     return {str(column): str(name) for column, name in found.items()}
 
 
-def _model(draft: Draft, reading: _Reading) -> None:
-    name = draft.take("model")
-    if name is None:
-        draft.refuse("model: not set", "name the model in the plan, model.name")
-        return
-    path = Path(str(name))
-    on_hub = is_hub_id(str(name)) and not path.exists()
-    local = None if on_hub else reading.places.find(str(name))
-    scheme = "ms://" if on_hub and reading.hub == "ms" else ""
-    note = "use_hf is not set: a model of ModelScope" if scheme else ""
-    draft.keep("model", "model.name", str(local) if local else f"{scheme}{name}", note)
-
-
 def _datasets(draft: Draft, reading: _Reading, key: str, section: str) -> None:
     value = draft.take(key)
     if value in (None, "", []):
@@ -245,7 +237,7 @@ def _entries(
     limit: dict[str, Any] = {}
     if match and match["count"]:
         limit = {"limit": int(match["count"])}
-        reason = "the first rows, and not a random choice of them"
+        reason = "the first rows, not a random sample"
         draft.note_change(f"{key} {name}", f"limit: {match['count']}", reason)
     found = whole_path or reading.places.find(path)
     subsets = (match["subsets"] or "").split("/") if match and match["subsets"] else []
@@ -258,7 +250,7 @@ def _entries(
         split = {"split": "train"} if section == "evaluation" else {}
         return [{"path": at, **limit, **split} for at in addresses or [f"{scheme}://{path}"]]
     if found is None:
-        draft.refuse(f"{key} {name}", f"there is no {path} here; correct the path in the plan")
+        draft.refuse(f"{key} {name}", f"{path} was not found here; correct the path in the plan")
     if subsets:
         draft.refuse(f"{key} {name}", "a file or folder has no subsets; name the file you mean")
     form = _form(reading, found) if found is not None else {}
@@ -290,7 +282,7 @@ def _batch(draft: Draft, environment: Mapping[str, str]) -> None:
 
 
 def _defaults(draft: Draft) -> None:
-    """What ms-swift does where its command says nothing."""
+    """ms-swift's defaults."""
     for key, ours, value in (
         ("lora_rank", "lora.r", 8),
         ("lora_alpha", "lora.alpha", 32),

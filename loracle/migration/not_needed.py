@@ -1,4 +1,4 @@
-"""Settings that do not change what is learned: where a training writes, how often it reports, which
+"""Settings that do not change the training result: where it writes, how often it reports, which
 kernels and how many processes it uses."""
 
 from __future__ import annotations

@@ -1,5 +1,5 @@
-"""Where another tool's data lies: its paths start where its command is run, a plan's at the plan's
-folder."""
+"""Where another tool's data is: its paths are relative to where its command is run, a plan's to
+the plan's folder."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _FILE_ENDINGS = (
     *COMPRESSION_ENDINGS,
 )
 _FIRST_BYTES = 1 << 16
-# How many folders above the training file may be the one that its tool is run in.
+# How many folders above the training file are tried as the folder in which its tool is run.
 _FOLDERS_ABOVE = 3
 
 
@@ -32,8 +32,8 @@ class Places(NamedTuple):
     plan: Path
 
     def find(self, name: str) -> Path | None:
-        """The file or folder of that name: from the current folder, the training file's, or one
-        above it. None: there is none."""
+        """The file or folder with that name: relative to the current folder, the training file's
+        folder, or one above it. None if there is none."""
         above = list(self.source.resolve().parents)[:_FOLDERS_ABOVE]
         for folder in (Path(), self.source, *above):
             path = folder / Path(name).expanduser()
@@ -42,19 +42,19 @@ class Places(NamedTuple):
         return None
 
     def in_plan(self, path: Path | str) -> str:
-        """A path as the plan writes it: relative to its folder, unless it was absolute."""
+        """A path as written in the plan: relative to its folder, unless it was absolute."""
         if Path(path).expanduser().is_absolute():
             return str(path)
         return Path(os.path.relpath(path, self.plan)).as_posix()
 
 
 def is_hub_id(name: str) -> bool:
-    """Whether the name has the form of a hub's, org/name; a folder may have it too."""
+    """Whether the name looks like a hub's, org/name; a folder may look like that too."""
     return _HUB_ID.fullmatch(name) is not None and not name.endswith(_FILE_ENDINGS)
 
 
 def first_row(path: Path) -> Mapping[str, Any]:
-    """The first row of a JSON or JSONL file; empty if there is none to see."""
+    """The first row of a JSON or JSONL file; empty if there is none."""
     if not path.is_file():
         return {}
     with path.open("rb") as file:

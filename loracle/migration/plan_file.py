@@ -42,7 +42,7 @@ _SHOWN: Mapping[str, tuple[type[Section], tuple[str, ...]]] = {
     "decision": (DecisionPlan, ("metric", "confidence", "min_gain")),
 }
 _ENTRY_KEYS = (
-    "# An entry may say more than its path:",
+    "# An entry may have more than its path:",
     "#   - {path: a.jsonl, name: short, limit: 1000, split: train, columns: {question: query}}",
 )
 
@@ -101,7 +101,7 @@ def _short(entry: Any) -> Any:
 
 
 def _others(tree: Mapping[str, Any]) -> list[str]:
-    """Sections that are set and have no place above, and the names of the rest."""
+    """Sections that are set but not listed above, and the names of the rest."""
     placed = {*_SHOWN, "candidates", "evaluation", "holdout", "seeds", "trackers"}
     lines = []
     for name in (name for name in tree if name not in placed):
@@ -117,7 +117,7 @@ def _described(section: str) -> list[str]:
 
 def _comment(text: str, indent: int) -> list[str]:
     start = " " * indent + "# "
-    # The sections' text is of Python; a plan writes null.
+    # The sections' text uses Python's None; a plan has null.
     text = re.sub(r"\bNone\b", "null", text)
     return textwrap.wrap(
         " ".join(text.split()),
@@ -130,7 +130,7 @@ def _comment(text: str, indent: int) -> list[str]:
 
 
 def _value(value: Any) -> str:
-    """A value in one line of YAML."""
+    """A value on one line of YAML."""
     line: str = yaml.safe_dump(
         value, default_flow_style=True, allow_unicode=True, width=float("inf"), sort_keys=False
     )

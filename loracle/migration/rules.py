@@ -1,25 +1,50 @@
 """How one setting of another tool becomes a key of the plan: rules that several tools share.
 
-A tool's module has a table, key -> rule. A rule takes the draft, the key and its value, and says
-in the draft what became of it.
+A tool's module has a table, key -> rule. A rule takes the draft, the key and its value, and
+records in the draft what happened to it.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
 from typing import Any, get_args
 
 from loracle.migration.draft import Draft, written
+from loracle.migration.places import Places, is_hub_id
 from loracle.plan import ModelPlan
 from loracle.plan.sections import TrackerName
 
 Rule = Callable[[Draft, str, Any], None]
 
 SHARE_HELD_OUT = 0.1
-"""The share of rows to measure on where nothing else is named."""
+"""The share of rows to measure on if nothing else is named."""
 WARMUP_RATIO = 0.03
-"""The warm-up where theirs is in steps and the number of steps is not known yet."""
+"""The warm-up if theirs is in steps and the number of steps is not known yet."""
+ONLY_LORA = "only LoRA adapters are trained"
+"""Why what changes other weights is refused."""
 _YES, _NO = ("true", "yes", "1", "on"), ("false", "no", "0", "off", "none")
+
+
+def own_template(draft: Draft, key: str, value: Any) -> None:
+    """A named chat template: ours is always the model's."""
+    reason = "rows are rendered by the model's own chat template; see `loracle inspect`"
+    draft.note_change(written(key, value), "the model's template", reason)
+
+
+def carry_model(
+    draft: Draft, places: Places, key: str, *, on_modelscope: bool = False, note: str = ""
+) -> None:
+    """Their base model: a folder, or an id of a hub. note: said of an id of ModelScope."""
+    name = draft.take(key)
+    if name is None:
+        draft.refuse(f"{key}: not set", "name the model in the plan, model.name")
+        return
+    on_hub = is_hub_id(str(name)) and not Path(str(name)).exists()
+    local = None if on_hub else places.find(str(name))
+    scheme = "ms://" if on_hub and on_modelscope else ""
+    value = str(local) if local is not None else f"{scheme}{name}"
+    draft.keep(key, "model.name", value, note if scheme else "")
 
 
 def apply_rules(draft: Draft, rules: Mapping[str, Rule]) -> None:
@@ -32,17 +57,17 @@ def apply_rules(draft: Draft, rules: Mapping[str, Rule]) -> None:
 
 
 def list_unknown(draft: Draft, tool: str) -> None:
-    """List what no rule knows, so that nothing is dropped silently."""
+    """List settings without a rule, so that nothing is dropped silently."""
     for key, value in draft.remaining().items():
         draft.refuse(
             written(key, value),
-            f"unknown here; if it is a key of {tool} that changes the result, look for it in "
-            "docs/plan.md",
+            f"unknown here; if it is a {tool} key that changes the result, look for its "
+            "equivalent in docs/plan.md",
         )
 
 
 def as_number(value: object) -> int | float | None:
-    """The number that a value is, or says as text; None if it is none."""
+    """The value as a number, also if written as text; None if it is not a number."""
     if isinstance(value, bool) or not isinstance(value, int | float | str):
         return None
     if isinstance(value, int | float):
@@ -56,7 +81,7 @@ def as_number(value: object) -> int | float | None:
 
 
 def as_bool(value: object) -> bool | None:
-    """The truth that a value is, or says as text; None if it is none."""
+    """The value as a boolean, also if written as text; None if it is not a boolean."""
     if isinstance(value, bool):
         return value
     text = str(value).strip().lower()
@@ -97,7 +122,7 @@ def whole(ours: str) -> Rule:
 
 
 def text(ours: str) -> Rule:
-    """A text, as it is."""
+    """A text, unchanged."""
 
     def rule(draft: Draft, key: str, value: Any) -> None:
         draft.keep(key, ours, str(value))
@@ -131,7 +156,7 @@ def passed_to_peft(name: str) -> Rule:
 
 
 def refused_if_on(advice: str) -> Rule:
-    """Something that a plan cannot express, and that need not be said where it is off."""
+    """Something that a plan cannot express, not reported if it is off."""
 
     def rule(draft: Draft, key: str, value: Any) -> None:
         if as_bool(value) is False or as_number(value) == 0:
@@ -143,7 +168,7 @@ def refused_if_on(advice: str) -> Rule:
 
 
 def refused_unless(fine: Iterable[str], advice: str) -> Rule:
-    """A choice of which only some values are what Loracle does anyway."""
+    """A choice of which only some values match what Loracle does."""
     known = {value.lower() for value in fine}
 
     def rule(draft: Draft, key: str, value: Any) -> None:
@@ -156,7 +181,7 @@ def refused_unless(fine: Iterable[str], advice: str) -> Rule:
 
 
 def gradient_norm(draft: Draft, key: str, value: Any) -> None:
-    """The greatest norm of a gradient; theirs: 0 is no clipping."""
+    """The largest norm of a gradient; theirs: 0 is no clipping."""
     if as_number(value) == 0:
         draft.keep(key, "training.max_grad_norm", None, "0 is no clipping, written null here")
     else:
@@ -164,7 +189,7 @@ def gradient_norm(draft: Draft, key: str, value: Any) -> None:
 
 
 def schedule(draft: Draft, key: str, value: Any) -> None:
-    """The learning rate's course, by the names of transformers."""
+    """The learning rate schedule, by transformers' names."""
     name = str(value).lower()
     ours = "training.schedule"
     if name in ("linear", "cosine"):
@@ -174,18 +199,18 @@ def schedule(draft: Draft, key: str, value: Any) -> None:
     elif name == "constant":
         draft.keep(key, ours, "constant")
         if as_number(draft.settings.get("warmup_ratio")) or draft.settings.get("warmup_steps"):
-            reason = "their `constant` has no warm-up, whatever is set for it"
+            reason = "their `constant` has no warm-up, whatever its setting"
             draft.note_change("warmup of lr constant", "training.warmup_ratio = 0", reason)
         draft.skip(["warmup_ratio", "warmup_steps"])
         draft.put("training.warmup_ratio", 0.0)
     else:
         nearest = "cosine" if "cosine" in name else "linear"
-        reason = "there are linear, cosine and constant; this is the nearest"
+        reason = "available are linear, cosine and constant; this is the nearest"
         draft.change(written(key, value), ours, nearest, reason)
 
 
 def optimizer(draft: Draft, key: str, value: Any) -> None:
-    """The optimizer, by the names of transformers."""
+    """The optimizer, by transformers' names."""
     name = str(value).lower()
     if name in ("adamw", "adamw_hf", "adamw_torch", "adamw_torch_fused", "adamw_apex_fused"):
         draft.not_needed.append(key)
@@ -199,7 +224,7 @@ def optimizer(draft: Draft, key: str, value: Any) -> None:
         draft.refuse(written(key, value), "every candidate is trained with AdamW")
 
 
-_BFLOAT_NOTE = "bfloat16 if the processor has it, else float32"
+_BFLOAT_NOTE = "bfloat16 if the processor supports it, else float32"
 
 
 def precision(draft: Draft, key: str, value: Any) -> None:
@@ -251,14 +276,14 @@ def seed(draft: Draft, key: str, value: Any) -> None:
     """Their seed, as the only one."""
     found = as_number(value)
     if isinstance(found, int):
-        note = "name more to measure how much a seed matters"
+        note = "add more seeds to measure how much a seed matters"
         draft.keep(key, "seeds", [found], note)
     else:
         draft.refuse(written(key, value), "expected a whole number; set seeds in the plan")
 
 
 def trackers(draft: Draft, key: str, value: Any) -> None:
-    """Programs that follow a training."""
+    """Trackers."""
     names = [name for name in as_list(value) if name in get_args(TrackerName)]
     if not names:
         draft.not_needed.append(key)
@@ -326,23 +351,24 @@ def batch_size(
         values.append(int(found) if found is not None else fallback)
     product = values[0] * values[1] * devices
     theirs = f"{per_device_key} {values[0]} × {accumulation_key} {values[1]}"
-    note = "for one GPU; with several of them, multiply it by their number"
+    note = "for one GPU; with more GPUs, multiply it by their number"
     if devices > 1:
         theirs, note = f"{theirs} × {devices} processes", ""
     draft.keep(theirs, "training.batch_size", product, note)
 
 
 def default(draft: Draft, key: str, ours: str, value: Any, tool: str) -> None:
-    """What the tool does where its file says nothing, if nothing is set in the plan yet."""
+    """The tool's default, if the plan does not set the key yet."""
     section, _, name = ours.partition(".")
     if name not in draft.tree.get(section, {}):
         draft.keep(f"{key} (not set: {tool}'s default)", ours, value)
 
 
 def each_a_candidate(draft: Draft, theirs: str, tool: str) -> None:
-    """Say that datasets which were trained on together are compared, if there are several."""
+    """Report that datasets which were trained on together are compared, if there is more than
+    one."""
     if len(draft.tree.get("candidates", [])) > 1:
-        reason = f"{tool} trains on all of them together; here each is a candidate of its own"
+        reason = f"{tool} trains on all of them together; here each is a separate candidate"
         draft.note_change(theirs, "candidates", reason)
 
 
@@ -358,7 +384,7 @@ def hold_rows_out(draft: Draft, key: str, tool: str) -> None:
             draft.note_change(written(key, value), "evaluation", reason)
         return
     if size is not None and 0 < size < 1:
-        note = "of every candidate, by shared passage; asked as questions, not only for a loss"
+        note = "of every candidate, by shared passage; used as questions, not only for a loss"
         draft.keep(key, "holdout", float(size), note)
         return
     theirs = written(key, value) if size else f"no evaluation set in {tool}'s file"

@@ -1,4 +1,4 @@
-"""A training file of another tool: which tool's it is, and its settings by the tool's names."""
+"""A training file of another tool: its tool, and its settings by the tool's names."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ class TheirFile:
 def read_their_file(path: Path) -> TheirFile:
     """Read a training file; its tool is detected from the content.
 
-    Raises PlanError if it cannot be read, or is of no known tool.
+    Raises PlanError if it cannot be read, or belongs to no known tool.
     """
     text = _text(path)
     if tool_of_command(text):
@@ -82,8 +82,8 @@ def _config(script: Path, name: str) -> Path:
         if (folder / name).is_file():
             return folder / name
     raise PlanError(
-        f"{script}: runs with the settings of {name}, which is not there; run `loracle init` from "
-        "the folder that the command is run in, or name that file with --from"
+        f"{script}: uses the settings in {name}, which does not exist; run `loracle init` in the "
+        "folder where the command is run, or name that file with --from"
     )
 
 
@@ -92,7 +92,7 @@ def _mapping(path: Path) -> dict[str, Any]:
     try:
         tree = json.loads(text) if path.suffix == ".json" else parse_yaml(text, str(path))
     except ValueError as error:
-        raise PlanError(f"{path}: is no JSON: {error}") from error
+        raise PlanError(f"{path}: not JSON: {error}") from error
     if not isinstance(tree, dict):
         raise PlanError(f"{path}: found {show(tree)}; expected keys and values")
     return tree
@@ -102,5 +102,5 @@ def _unknown(path: Path, tree: object) -> str:
     tools = ", ".join(Tool)
     if isinstance(tree, dict):
         keys = ", ".join(map(str, list(tree)[:8])) or "none"
-        return f"{path}: no training file of a known tool ({tools}); its keys: {keys}"
-    return f"{path}: no training file of a known tool ({tools}); found {show(tree)}"
+        return f"{path}: not a training file of a known tool ({tools}); its keys: {keys}"
+    return f"{path}: not a training file of a known tool ({tools}); found {show(tree)}"

@@ -1,4 +1,4 @@
-"""Attach a fresh LoRA adapter to the frozen base, take it off again, save, load, fingerprint."""
+"""Attach a fresh LoRA adapter to the frozen base, remove it, save, load, fingerprint."""
 
 from __future__ import annotations
 
@@ -23,10 +23,10 @@ from loracle.plan import nearest
 from loracle.safety.storage_errors import writing
 
 _FACTS_FILE = "loracle.json"
-_SHORT_NAMES = {"alpha": "lora_alpha", "dropout": "lora_dropout"}
+SHORT_NAMES = {"alpha": "lora_alpha", "dropout": "lora_dropout"}
+"""The plan's names, and peft's."""
 
-
-# What other tools call peft's fields.
+# Other tools' names for peft's fields.
 _OTHER_TOOLS_NAMES = {
     "rank": "r",
     "lora_r": "r",
@@ -46,12 +46,12 @@ def lora_config(settings: Mapping[str, Any]) -> Any:
     """A peft.LoraConfig from plan settings; `alpha` and `dropout` are short for peft's names.
 
     Raises:
-        PlanError: a key that peft.LoraConfig does not know, or a value it refuses.
+        PlanError: a key that peft.LoraConfig does not have, or a value that it rejects.
     """
     from peft import LoraConfig
 
     known = {field.name for field in dataclasses.fields(LoraConfig)}
-    values = {_SHORT_NAMES.get(name, name): value for name, value in settings.items()}
+    values = {SHORT_NAMES.get(name, name): value for name, value in settings.items()}
     problems = [
         f"lora.{name}: peft.LoraConfig has no such field"
         + (f"; did you mean lora.{near}?" if (near := _nearest_field(name, known)) else "")
@@ -71,7 +71,7 @@ def _nearest_field(name: str, known: set[str]) -> str | None:
 
 
 def attach(model: nn.Module, config: Any, seed: int) -> Any:
-    """Attach a fresh adapter. The same seed gives the same first weights, whatever ran before.
+    """Attach a fresh adapter. The same seed gives the same initial weights, whatever ran before.
 
     Raises:
         ModelError: the configuration does not fit the model (for example no such module).
@@ -91,9 +91,9 @@ def attach(model: nn.Module, config: Any, seed: int) -> Any:
 
 
 def detach(adapted: Any) -> Any:
-    """Take the adapter off; returns the base, with the very weights it had before."""
+    """Remove the adapter; returns the base with exactly the weights it had before."""
     base = adapted.unload()
-    # peft leaves its own settings on the model, and warns of a second adapter where they stay.
+    # peft leaves its settings on the model, and warns of a second adapter if they stay.
     if hasattr(base, "peft_config"):
         del base.peft_config
     return base
@@ -101,7 +101,7 @@ def detach(adapted: Any) -> Any:
 
 @contextmanager
 def attached(model: nn.Module, config: Any, seed: int) -> Iterator[Any]:
-    """A fresh adapter for a while; afterwards the base has the very weights it had before."""
+    """A temporary fresh adapter; afterwards the base has exactly the weights it had before."""
     with _biases_put_back(model):
         adapted = attach(model, config, seed)
         try:
@@ -112,10 +112,10 @@ def attached(model: nn.Module, config: Any, seed: int) -> Iterator[Any]:
 
 @contextmanager
 def loaded(model: nn.Module, folder: Path) -> Iterator[Any]:
-    """An adapter saved by `save`, for a while; afterwards the base is as it was before.
+    """A temporary adapter saved by `save`; afterwards the base is unchanged.
 
     Raises:
-        ModelError: the folder holds no adapter, or one of another model.
+        ModelError: the folder contains no adapter, or one for another model.
     """
     with _biases_put_back(model):
         adapted = load(model, folder)
@@ -145,8 +145,8 @@ def _biases_put_back(model: nn.Module) -> Iterator[None]:
 def save(adapted: Any, folder: Path, facts: Mapping[str, Any] | None = None) -> None:
     """Write adapter_model.safetensors and adapter_config.json, in PEFT's format.
 
-    The same adapter gives the same bytes, and the folder is there as a whole or not at all.
-    facts: what the adapter belongs to, kept beside it in loracle.json.
+    The same adapter gives the same bytes, and the folder is written completely or not at all.
+    facts: what the adapter belongs to, kept next to it in loracle.json.
     """
     unfinished = folder.with_name(f"{UNFINISHED_PREFIX}{secrets.token_hex(8)}")
     num_bytes = sum(parameter.nbytes for _, parameter in trainable(adapted))
@@ -168,8 +168,8 @@ def save(adapted: Any, folder: Path, facts: Mapping[str, Any] | None = None) -> 
 
 @contextmanager
 def _learning_afterwards(adapted: Any) -> Iterator[None]:
-    """peft marks the adapter as one that only answers while it saves it, and leaves it so where
-    saving fails: the next adapter of the same configuration would learn nothing."""
+    """peft marks the adapter as inference-only while saving it, and leaves it so if saving fails:
+    the next adapter with the same configuration would learn nothing."""
     configs = list(adapted.peft_config.values())
     modes = [config.inference_mode for config in configs]
     try:
@@ -180,13 +180,13 @@ def _learning_afterwards(adapted: Any) -> Iterator[None]:
 
 
 def saved_facts(folder: Path) -> dict[str, Any]:
-    """What `save` was told of the adapter; empty if nothing."""
+    """The facts that `save` stored with the adapter; empty if none."""
     path = folder / _FACTS_FILE
     return dict(read_json(path)) if path.exists() else {}
 
 
 def _sort_sets(path: Path, adapted: Any) -> None:
-    """peft writes its sets of names in the order of the day."""
+    """peft writes its sets of names in arbitrary order."""
     config = adapted.peft_config[adapted.active_adapter]
     values = json.loads(path.read_text(encoding="utf-8"))
     for name in values:
@@ -196,10 +196,10 @@ def _sort_sets(path: Path, adapted: Any) -> None:
 
 
 def load(model: nn.Module, folder: Path, *, trainable: bool = False) -> Any:
-    """Attach an adapter saved by `save`, for evaluation, or to be trained further.
+    """Attach an adapter saved by `save`, for evaluation or further training.
 
     Raises:
-        ModelError: the folder holds no adapter, or one of another model.
+        ModelError: the folder contains no adapter, or one for another model.
     """
     from peft import PeftModel
 
@@ -220,7 +220,7 @@ def trainable(adapted: Any) -> list[tuple[str, nn.Parameter]]:
 
 
 def adapter_fingerprint(adapted: Any) -> str:
-    """The fingerprint of the adapter's weights: of all that `save` writes."""
+    """The fingerprint of the adapter's weights: of everything that `save` writes."""
     from peft import get_peft_model_state_dict
 
     state = get_peft_model_state_dict(adapted, save_embedding_layers=False)

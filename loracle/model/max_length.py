@@ -1,13 +1,13 @@
-"""The longest row allowed: what the plan says, else what the model takes or memory allows.
+"""The longest row allowed: the plan's value, else what the model or memory allows.
 
-Memory binds where one row alone, forward and backward, would not fit into what is free:
+Memory is the limit if a single row, forward and backward, would not fit into free memory:
 
     (1 - SPARE_SHARE) of what is free >= weights + logits + attention(row) + row x bytes a token
 
 A training step never holds less than one row, however small its micro-batches, so a longer one
 would end the trial. The estimate is made from the model's shape (step_memory.py), before its
-weights are loaded, and errs on the careful side (docs/log.md has it beside measured steps). It only
-ever lowers the limit. What it says is settled when a run begins, and a later start keeps to it.
+weights are loaded, and errs on the safe side (docs/log.md compares it with measured steps). It can
+only lower the limit. The limit is fixed when a run first starts, and later starts reuse it.
 """
 
 from __future__ import annotations
@@ -26,14 +26,14 @@ _STEP_TOKENS = 64
 
 
 class LengthLimit(NamedTuple):
-    """tokens: None is no limit. reason: why it is that, as it is shown."""
+    """tokens: None is no limit. reason: why, in words."""
 
     tokens: int | None
     reason: str
 
     @classmethod
     def of_record(cls, check: Mapping[str, Any]) -> Self:
-        """The limit that a check recorded."""
+        """The limit recorded by a check."""
         return cls(check["max_length"], check["max_length_reason"])
 
 
@@ -44,10 +44,10 @@ def length_limit(
     *,
     gradient_checkpointing: bool = False,
 ) -> LengthLimit:
-    """The model's own limit, or what memory allows where that is less.
+    """The model's own limit, or what memory allows if that is less.
 
-    own: the longest row that the model declares, in tokens; None where it declares none.
-    shape, free: None where they are not known; then memory decides nothing.
+    own: the longest row that the model declares, in tokens; None if it declares none. shape, free:
+    None if unknown; then memory sets no limit.
     """
     said = "the model's own limit" if own is not None else "the model declares none"
     if shape is None or free is None:
@@ -55,9 +55,9 @@ def length_limit(
     usable = (1 - SPARE_SHARE) * free.num_bytes
     gigabytes = f"{free.num_bytes / 1e9:.1f} GB of free {free.place}"
     if shape.step_bytes(_STEP_TOKENS, gradient_checkpointing=gradient_checkpointing) > usable:
-        # No row would fit, and a limit of none would only hide that: loading will say so.
+        # No row would fit, and no limit would only hide that: loading will report it.
         needed = f"{shape.weight_bytes / 1e9:.1f} GB"
-        return LengthLimit(own, f"{said}; its weights need {needed}, more than {gigabytes} bear")
+        return LengthLimit(own, f"{said}; its weights need {needed}, more than {gigabytes} allow")
     low, high = 1, 1 << 16
     while low < high:
         middle = (low + high + 1) // 2
@@ -69,7 +69,7 @@ def length_limit(
     if own is not None and own <= longest:
         return LengthLimit(own, said)
     takes = said if own is None else f"the model takes {own:,}"
-    return LengthLimit(longest, f"what {gigabytes} bear in one training step; {takes}")
+    return LengthLimit(longest, f"what {gigabytes} allow in one training step; {takes}")
 
 
 def shape_of(
@@ -77,7 +77,7 @@ def shape_of(
 ) -> ModelShape | None:
     """The shape of the model that a config describes, built without its weights.
 
-    None where the config is of a kind that cannot be built so: memory decides nothing then.
+    None if this kind of config cannot be built so: memory then sets no limit.
     """
     import torch
     from transformers import AutoModelForCausalLM
@@ -93,7 +93,7 @@ def shape_of(
 
 
 def shape_of_model(model: Any, value_bytes: int, device_type: str) -> ModelShape:
-    """The shape of a transformers model, with its weights or without."""
+    """The shape of a transformers model, with or without its weights."""
     from torch import nn
 
     text = model.config.get_text_config()

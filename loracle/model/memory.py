@@ -1,8 +1,8 @@
 """How much memory this process may still take: of the GPU, or of the machine and its containers.
 
 /proc/meminfo says what the machine has available. A container may have less: every control group
-above the process can have a limit, in version 2 (memory.max) or 1 (memory.limit_in_bytes); what its
-files hold in the page cache is given back when needed, and counts as free.
+above the process can have a limit, in version 2 (memory.max) or 1 (memory.limit_in_bytes); its
+files in the page cache are released when needed, and count as free.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ _CONTROL_GROUPS = Path("/sys/fs/cgroup")
 
 
 class FreeMemory(NamedTuple):
-    """place: whose memory it is, as it is shown."""
+    """place: whose memory it is, in words."""
 
     num_bytes: int
     place: str
@@ -36,7 +36,7 @@ _VERSION_1 = _Files("memory.limit_in_bytes", "memory.usage_in_bytes", "total_ina
 
 
 def free_memory(device_type: str) -> FreeMemory | None:
-    """What is free on `cuda` (its current device) or `cpu`; None where the system does not say."""
+    """What is free on `cuda` (its current device) or `cpu`; None if the system does not say."""
     if device_type == "cuda":
         import torch
 
@@ -45,7 +45,7 @@ def free_memory(device_type: str) -> FreeMemory | None:
 
 
 def host_memory(proc: Path = _PROC, control_groups: Path = _CONTROL_GROUPS) -> FreeMemory | None:
-    """What this process may take of the machine's memory; the smallest bound counts."""
+    """The machine's memory that this process may use; the smallest limit counts."""
     found = re.search(r"^MemAvailable:\s+(\d+) kB$", _text(proc / "meminfo"), re.MULTILINE)
     bounds = [FreeMemory(1024 * int(found[1]), "memory")] if found else []
     bounds += [
@@ -56,7 +56,7 @@ def host_memory(proc: Path = _PROC, control_groups: Path = _CONTROL_GROUPS) -> F
 
 
 def _group_bounds(proc: Path, control_groups: Path) -> Iterator[int]:
-    """What is left in each control group that this process is in, up to the root."""
+    """What is left in each of this process's control groups, up to the root."""
     for line in _text(proc / "self" / "cgroup").splitlines():
         number, controllers, path = line.split(":", 2)
         if "memory" in controllers.split(","):
@@ -66,7 +66,7 @@ def _group_bounds(proc: Path, control_groups: Path) -> Iterator[int]:
         else:
             continue
         parts = [part for part in path.split("/") if part]
-        # In a container, the path may be seen from outside of it; its own files are at the root.
+        # In a container, the path may be the one outside it; its own files are at the root.
         for depth in range(len(parts), -1, -1):
             left = _left_in(root.joinpath(*parts[:depth]), files)
             if left is not None:
@@ -74,7 +74,7 @@ def _group_bounds(proc: Path, control_groups: Path) -> Iterator[int]:
 
 
 def _left_in(group: Path, files: _Files) -> int | None:
-    """Bytes below the group's limit; None where it has none ("max", or a number beyond all)."""
+    """Bytes below the group's limit; None if it has none ("max", or an enormous number)."""
     limit, used = _text(group / files.limit).strip(), _text(group / files.used).strip()
     if not (limit.isdecimal() and used.isdecimal()):
         return None

@@ -1,8 +1,8 @@
-"""Memory that libraries below Python would hold on to for the whole experiment.
+"""Memory that native libraries would keep for the whole experiment.
 
-Two things made a run grow from trial to trial on a CPU (docs/log.md): oneDNN keeps a compiled
+Two things made memory use grow from trial to trial on a CPU (docs/log.md): oneDNN keeps a compiled
 kernel of about half a megabyte for each of the last 1,024 shapes of matrix products, and every
-micro-batch has shapes of its own; and the C library keeps freed memory in pieces.
+micro-batch has its own shapes; and the C library keeps freed memory in fragments.
 """
 
 from __future__ import annotations
@@ -20,9 +20,9 @@ def bound_kernel_cache() -> None:
 
 
 def return_freed_memory() -> None:
-    """Give memory that is free, but in pieces, back to the system. Does nothing without glibc.
+    """Return free but fragmented memory to the system. Does nothing without glibc.
 
-    Touching it again costs about a tenth of a second a gigabyte: once a phase, not once a step.
+    Using it again costs about a tenth of a second per gigabyte: call once per phase, not per step.
     """
     trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
     if trim is not None:

@@ -1,4 +1,4 @@
-"""Telling lack of memory from other errors, on a GPU and on the CPU."""
+"""Distinguishing out-of-memory from other errors, on a GPU and on the CPU."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import torch
 
 
 def is_out_of_memory(error: BaseException) -> bool:
-    """Whether an exception says that memory ran out, on a GPU or on the CPU."""
+    """Whether an exception means that memory ran out, on a GPU or on the CPU."""
     if isinstance(error, (torch.OutOfMemoryError, MemoryError)):
         return True
     message = str(error)
@@ -14,6 +14,6 @@ def is_out_of_memory(error: BaseException) -> bool:
 
 
 def release_cached_memory() -> None:
-    """Give the GPU back what torch keeps for later."""
+    """Release the GPU memory that torch caches."""
     if torch.cuda.is_available():
         torch.cuda.empty_cache()

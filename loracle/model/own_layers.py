@@ -1,11 +1,11 @@
-"""The adapters of a caller's model: each result owns its layers, and they are swapped as needed.
+"""The adapters of a caller's model: each result owns its layers, which are swapped as needed.
 
-    base: q_proj ──> Linear              nothing on it
-                └──> LoraLayer(Linear)   the layers of one result, in the Linear's place
+    base: q_proj ──> Linear              no adapter
+                └──> LoraLayer(Linear)   the layers of one result, in place of the Linear
 
-peft puts an adapter into the model that it is given. Here the layers of every training are kept by
-its own PeftModel, which puts them back before it answers, is saved or is merged. What is said
-about a model comes from the layers that are on it, never from a note.
+peft puts an adapter into the model it is given. Here the layers of every training are kept by its
+own PeftModel, which puts them back before it answers, is saved or is merged. The state of a model
+is read from its layers, never from a record.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ _GUARDED = (
     *("forward", "generate", "save_pretrained", "push_to_hub", "state_dict", "named_parameters"),
     *("merge_adapter", "merge_and_unload", "unload"),
 )
-"""What a PeftModel does with the layers that are on its base."""
+"""How a PeftModel handles the layers on its base."""
 
 
 class _Place(NamedTuple):
@@ -70,7 +70,7 @@ class _Layers:
         vars(self.base).pop(_LAYERS_ON, None)
 
     def put_on(self) -> None:
-        """Raises ModelError if the base is not what the adapter was trained on."""
+        """Raises ModelError if the base is not the one the adapter was trained on."""
         if self.are_on:
             return
         bare(self.base)
@@ -78,7 +78,7 @@ class _Layers:
             raise ModelError(
                 "the base's weights are no longer those that this adapter was trained on (an "
                 "adapter was merged into them, or they were changed): load the base again, and "
-                "the adapter from where it was saved"
+                "then the saved adapter"
             )
         for place in self.places:
             setattr(place.parent, place.name, place.adapted)
@@ -88,7 +88,7 @@ class _Layers:
         self.note()
 
     def note(self) -> None:
-        """Leave word on the base of what is on it; not a submodule of it."""
+        """Record on the base what is attached to it; not as a submodule."""
         vars(self.base)["peft_config"] = self.peft_config
         vars(self.base)[_LAYERS_ON] = self
 
@@ -150,7 +150,8 @@ def bare(model: Any) -> Any:
 
 @contextmanager
 def bared(model: Any) -> Iterator[Any]:
-    """The base of a model without an adapter. If the work on it fails, what was on it is put back.
+    """The base of a model without an adapter. If the work on it fails, its previous adapter is put
+    back.
 
     Raises ModelError as `bare` does.
     """
@@ -161,26 +162,35 @@ def bared(model: Any) -> Iterator[Any]:
         yield base
     except BaseException:
         if layers is not None and was_on:
-            # A base that the work changed is reported by the error under way.
+            # If the work changed the base, the current error reports it.
             with suppress(ModelError):
                 layers.put_on()
         raise
 
 
 def base_of(model: Any) -> Any:
-    """The transformers model within a PeftModel, or the model itself."""
-    return model.get_base_model() if _is_peft(model) else model
+    """The transformers model within a PeftModel, or the model itself.
+
+    Raises ModelError if it is no loaded model.
+    """
+    if not isinstance(model, nn.Module):
+        raise ModelError(
+            f"model: found {type(model).__name__}; expected a model in memory, as "
+            "AutoModelForCausalLM.from_pretrained(...) gives one"
+        )
+    loaded: Any = model
+    return loaded.get_base_model() if _is_peft(model) else loaded
 
 
 def has_adapter(base: nn.Module) -> bool:
-    """Whether an adapter answers: layers are on the model, and not switched off."""
+    """Whether an adapter is active: its layers are on the model and not disabled."""
     return any(
         layer.active_adapters and not layer.disable_adapters for layer in _tuner_layers(base)
     )
 
 
 def ready(model: Any) -> Any:
-    """The model with its own layers on: an earlier result answers with its own weights."""
+    """The model with its own layers attached: an earlier result answers with its own weights."""
     if (layers := vars(model).get(_OWN_LAYERS)) is not None:
         layers.put_on()
     return model
@@ -188,7 +198,7 @@ def ready(model: Any) -> Any:
 
 @contextmanager
 def as_it_was(base: nn.Module) -> Iterator[None]:
-    """Give the caller's model back with its gradients and modes, however the work in it ends."""
+    """Restore the caller's model's gradients and modes, however the work ends."""
     gradients = [(parameter, parameter.requires_grad) for parameter in base.parameters()]
     modes = [(module, module.training) for module in base.modules()]
     try:
@@ -201,7 +211,7 @@ def as_it_was(base: nn.Module) -> Iterator[None]:
 
 
 def frozen(model: Any, tokenizer: Any) -> BaseModel:
-    """The caller's model as Loracle takes it.
+    """The caller's model as Loracle needs it.
 
     Raises:
         ModelError: its tokenizer has no chat template, no end token is declared, or weights are
@@ -222,8 +232,9 @@ def frozen(model: Any, tokenizer: Any) -> BaseModel:
 
 
 def name_of(model: Any) -> str:
-    """Where a model was loaded from, or what it is."""
-    return getattr(model.config, "name_or_path", "") or type(model).__name__
+    """Where a model was loaded from, or its kind."""
+    base = base_of(model)
+    return getattr(base.config, "name_or_path", "") or type(base).__name__
 
 
 def _owning(adapted: Any, layers: _Layers) -> Any:
@@ -255,7 +266,7 @@ def _guarded(name: str, kind: type) -> Callable[..., Any]:
 
 
 def _places(base: nn.Module, before: dict[str, nn.Module] | None) -> Iterator[_Place]:
-    """Where layers of an adapter stand. before: the modules without it; None asks the layers."""
+    """Where an adapter's layers are. before: the modules without it; None asks the layers."""
     for path, module in list(base.named_modules()):
         known = (before or {}).get(path, module)
         original = _without_adapter(module) if before is None else known

@@ -1,7 +1,7 @@
-"""Where a model's parts are: one device, several, or weights that wait on the CPU or on disk.
+"""Where a model's parts are: on one device, on several, or offloaded to the CPU or disk.
 
 accelerate moves the inputs of every layer to that layer's device, and brings offloaded weights
-there for the time of its product. What Loracle adds are the tensors of the forest, which follow.
+there for the time of its product. Loracle adds only the tensors of the forest, which follow.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ def preferred_device() -> torch.device:
 
 
 def chosen_device(device: str) -> torch.device:
-    """The device that a plan's `model.device` stands for.
+    """The device for a plan's `model.device`.
 
     Raises:
         ModelError: this machine, or this torch, has no such device.
@@ -40,7 +40,7 @@ def chosen_device(device: str) -> torch.device:
         )
         raise ModelError(f"model.device: cuda, but {reason}; use auto or cpu")
     if device == "mps" and not torch.backends.mps.is_available():
-        raise ModelError("model.device: mps, but torch finds no GPU of Apple's; use auto or cpu")
+        raise ModelError("model.device: mps, but torch finds no Apple GPU; use auto or cpu")
     return torch.device(device)
 
 
@@ -61,7 +61,7 @@ def input_device(model: nn.Module) -> torch.device:
 
 
 def num_offloaded(model: nn.Module) -> int:
-    """How many parameters wait on the CPU or on disk until their layer needs them."""
+    """How many parameters stay on the CPU or on disk until their layer needs them."""
     return sum(parameter.is_meta for parameter in model.parameters())
 
 
@@ -70,8 +70,8 @@ def require_trainable(model: nn.Module) -> None:
     offloaded = num_offloaded(model)
     if offloaded:
         raise ModelError(
-            f"model.device_map: {offloaded} weights do not fit on the devices and are offloaded, "
-            "with which the model can answer but not train; set model.quantization to nf4, or "
+            f"model.device_map: {offloaded} weights do not fit on the devices and are offloaded; "
+            "the model can then answer but not train; set model.quantization to nf4, or "
             "use a smaller model or more memory"
         )
 

@@ -1,7 +1,7 @@
 """Bases whose linear layers are quantised by bitsandbytes: loading them, and their products.
 
-    nf4    4 bits a weight in blocks of 64, the blocks' scales quantised again (double quantisation)
-    int8   8 bits a weight, one scale a row
+    nf4    4 bits per weight in blocks of 64, the blocks' scales quantised again (double
+    quantisation) int8   8 bits per weight, one scale per row
 
 Only weights are quantised. Every product runs in the model's own precision on weights that are
 unpacked for it, so that a token's values do not depend on the tokens computed beside it: a forest
@@ -33,11 +33,11 @@ from loracle.errors import MissingExtraError, ModelError
 NONE = "none"
 
 PACKED_SHARE = {NONE: 1.0, "int8": 0.5, "nf4": 0.25}
-"""About how much of the weights in half precision is left by each quantisation of a plan."""
+"""The approximate size of the weights under each quantisation, relative to half precision."""
 
 
 def quantization_config(quantization: str, dtype: torch.dtype) -> Any | None:
-    """transformers' configuration that loads a model quantised; None for `none`.
+    """transformers' configuration for loading a quantised model; None for `none`.
 
     Args:
         quantization: none, int8 or nf4, as in a plan.
@@ -54,7 +54,8 @@ def quantization_config(quantization: str, dtype: torch.dtype) -> Any | None:
             f"model.quantization: {quantization} needs {' and '.join(missing)}; "
             "run: pip install 'loracle[quant]'"
         )
-    # At import it says that it lacks a kernel for weights repacked as `use_exact_products` forbids.
+    # On import it warns about a missing kernel for repacked weights, which `use_exact_products`
+    # prevents.
     logging.getLogger("bitsandbytes.backends.cpu.ops").setLevel(logging.ERROR)
     from transformers import BitsAndBytesConfig
 
@@ -84,12 +85,12 @@ def quantization_of(model: nn.Module) -> str:
 
 
 def num_parameters(model: nn.Module) -> int:
-    """How many weights the model has, whatever they are packed into."""
+    """How many weights the model has, however they are packed."""
     return sum(_num_weights(parameter) for parameter in model.parameters())
 
 
 def use_exact_products(model: nn.Module) -> None:
-    """Have the quantised layers compute each token by itself, in the precision of its input."""
+    """Make the quantised layers compute each token separately, in the precision of its input."""
     packed = False
     module: Any
     for module in model.modules():
@@ -131,7 +132,7 @@ def require_products(model: nn.Module) -> None:
 
 @contextmanager
 def products_in(model: nn.Module, dtype: torch.dtype) -> Iterator[None]:
-    """4-bit layers compute in this precision for a while; 8-bit layers follow their input."""
+    """4-bit layers temporarily compute in this precision; 8-bit layers follow their input."""
     modules: list[Any] = [module for module in model.modules() if _is_4bit(module)]
     before = [module.compute_dtype for module in modules]
     for module in modules:
@@ -147,7 +148,7 @@ def _is_installed(name: str) -> bool:
     return importlib.util.find_spec(name) is not None
 
 
-# By name, so that nothing imports bitsandbytes where no layer is quantised.
+# By name, so that bitsandbytes is not imported if no layer is quantised.
 def _is_8bit(module: nn.Module) -> bool:
     return any(kind.__name__ == "Linear8bitLt" and _of_library(kind) for kind in type(module).mro())
 

@@ -1,6 +1,6 @@
-"""Whether a model's forest equals its separate sequences, tried on load: logits and gradients.
+"""Whether a model's forest equals its separate sequences, tested on load: logits and gradients.
 
-The probe is a handful of random sequences that share beginnings. Its reference is the model's own
+The probe is a few random sequences that share prefixes. Its reference is the model's own
 forward, one sequence at a time; the gradients are those of the embedded tokens, which every layer
 takes part in.
 
@@ -20,6 +20,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from loracle.forest.attention.backends import BLOCKWISE, block_tokens_of
 from loracle.forest.attention.interface import (
     ATTENTION_NAME,
     KeysValues,
@@ -30,11 +31,13 @@ from loracle.forest.trie import Forest, Sequences, build_forest
 from loracle.model.base import BaseModel, forest_hidden_states
 from loracle.model.placement import num_offloaded
 
-# Relative differences that are accepted. If branches see each other, or a model has memory outside
+# Accepted relative differences. If branches see each other, or a model has memory outside
 # attention, logits are off by more than 0.1 and gradients by about 1; rounding stays well below
 # these. Quantised weights do not widen them: their products run in the model's own precision, token
 # by token (quantization.py).
 SELF_TEST_TOLERANCE = {torch.float32: 1e-3, torch.bfloat16: 6e-2, torch.float16: 2e-2}
+_PART_TOKENS = 12
+"""The probe's trunk has as many, and so have its longest branches."""
 _GRADIENT_TOLERANCE = {torch.float32: 1e-3, torch.bfloat16: 3e-1, torch.float16: 6e-2}
 
 
@@ -42,30 +45,36 @@ _GRADIENT_TOLERANCE = {torch.float32: 1e-3, torch.bfloat16: 3e-1, torch.float16:
 class SelfTest:
     """Whether the forest equals separate sequences, and the evidence.
 
-    notes: what the model's config asks for and this run does otherwise, in words.
+    notes: what the model's config requests but this run does differently, in words.
+    replaced: attention that would have come first, and what is wrong with it, in words.
     """
 
     passed: bool
     detail: str
     notes: tuple[str, ...] = ()
+    replaced: tuple[str, ...] = ()
 
 
 class _Run(NamedTuple):
-    """What one run of the model gave. gradient: None where layers are offloaded."""
+    """The results of one run of the model. gradient: None if layers are offloaded."""
 
     logits: Tensor
     gradient: Tensor | None
 
 
 def run_self_test(base: BaseModel) -> SelfTest:
-    """Compare the forest's logits and gradients with those of separate sequences.
+    """Compare the forest's logits and gradients, by the base's attention, with those of separate
+    sequences.
 
-    With offloaded layers nothing can be trained, and logits alone are compared.
+    With offloaded layers nothing can be trained, so only logits are compared.
     """
     config = base.model.config.get_text_config()
     notes = tuple(_notes(config))
+    head_size = head_size_of(config)
+    # Longer than a block, a trunk has blocks that are seen whole, and branches skip one another.
+    repeats = -(-block_tokens_of(base.attention, head_size, base.dtype) // _PART_TOKENS)
     try:
-        errors = _probe_errors(base, _probe(int(config.vocab_size)))
+        errors = _probe_errors(base, _probe(int(config.vocab_size), repeats))
     except (RuntimeError, TypeError, ValueError, AttributeError, NotImplementedError) as problem:
         return SelfTest(False, f"the model cannot run a prefix forest: {problem}", notes)
     accepted = {
@@ -75,13 +84,21 @@ def run_self_test(base: BaseModel) -> SelfTest:
     passed = all(error <= accepted[what] for what, error in errors.items())
     verb = "equal" if passed else "do NOT equal"
     differences = " and ".join(f"{error:.1e}" for error in errors.values())
+    by = f"; attention by {base.attention}" if base.attention in BLOCKWISE else ""
     bounds = " and ".join(f"{accepted[what]:.0e}" for what in errors)
     return SelfTest(
         passed,
         f"forest {' and '.join(errors)} {verb} those of separate sequences on a probe (relative "
-        f"difference {differences}, accepted {bounds})",
+        f"difference {differences}, accepted {bounds}){by}",
         notes,
     )
+
+
+def head_size_of(config: Any) -> int:
+    """The numbers of one head's query, as the model's config says; 0 if it has no heads."""
+    declared = getattr(config, "head_dim", None)
+    num_heads = getattr(config, "num_attention_heads", None)
+    return int(declared or (config.hidden_size // num_heads if num_heads else 0))
 
 
 def _notes(config: Any) -> Iterator[str]:
@@ -90,20 +107,21 @@ def _notes(config: Any) -> Iterator[str]:
         chunk = dual_chunks.get("chunk_size", 0) - dual_chunks.get("local_size", 0)
         yield (
             "the model's config asks for dual chunk attention, which transformers does not have; "
-            f"up to {chunk:,} tokens plain attention is the same, and beyond it is not what the "
-            "model was made for"
+            f"up to {chunk:,} tokens, plain attention is the same; beyond that, it is not what "
+            "the model was made for"
         )
 
 
-def _probe(vocabulary_size: int) -> list[list[int]]:
+def _probe(vocabulary_size: int, repeats: int = 1) -> list[list[int]]:
     """A trunk with eight branches, two of which share a beginning; and another sequence.
 
     A branch says four tokens three times: whoever sees it by mistake answers otherwise.
+    repeats: how many times as long all of it is.
     """
     generator = np.random.default_rng(0)
 
     def draw(num_tokens: int) -> list[int]:
-        return [int(t) for t in generator.integers(0, vocabulary_size, num_tokens)]
+        return [int(t) for t in generator.integers(0, vocabulary_size, repeats * num_tokens)]
 
     trunk, branch = draw(12), draw(5)
     branches = [draw(4) * 3 for _ in range(6)] + [branch + draw(6), branch + draw(3)]
@@ -113,7 +131,7 @@ def _probe(vocabulary_size: int) -> list[list[int]]:
 def _probe_errors(base: BaseModel, probe: list[list[int]]) -> dict[str, float]:
     """The relative differences of logits and gradients, by name."""
     if getattr(base.model.config.get_text_config(), "attention_chunk_size", None):
-        raise RuntimeError("its attention is cut into chunks")
+        raise RuntimeError("its attention is split into chunks")
     forest = build_forest(Sequences.of(probe), max_row_tokens=1 << 30, attention_cost=0.0)
     paths = [
         torch.from_numpy(forest.ancestors(int(node))).to(base.device) for node in forest.last_nodes
@@ -168,8 +186,10 @@ def _forest_run(
     kept: dict[int, KeysValues] = {}
 
     def run() -> Tensor:
-        context = RowAttention.of(forest, base.device, keep=kept)
-        hidden = forest_hidden_states(base.model, forest, context)
+        context = RowAttention.of(forest, base.device, kept, base.attention)
+        # Asked for by name, as training does, so that the last layer is tested as it runs there.
+        nodes = np.arange(forest.num_nodes)
+        hidden = forest_hidden_states(base.model, forest, context, nodes)
         logits: Tensor = base.model.get_output_embeddings()(hidden).float().to(base.device)
         return logits
 
@@ -186,7 +206,7 @@ def _forest_run(
 
 
 def _other_memory(config: Any, num_attending: int) -> str:
-    """What is said of layers that remember by something else than the registered attention."""
+    """The message about layers with a memory other than the registered attention."""
     kinds = Counter(
         getattr(config, "layer_types", None) or getattr(config, "block_types", None) or ()
     )

@@ -8,15 +8,16 @@ from loracle.plan import EMBEDDED, ModelPlan
 
 
 def model_source(model: ModelPlan, commit: str | None = None, *, with_weights: bool = True) -> str:
-    """The model's folder: the embedded model's, a hub's fetched files, or the folder it names.
+    """The model's folder: the embedded model's, the files fetched from a hub, or the named folder.
 
     Args:
         model: the plan's model.
-        commit: of a hub's model, as an earlier run recorded it; None is what its revision is now.
-        with_weights: False leaves a hub's weights out, where only its tokenizer is needed.
+        commit: of a hub's model, as recorded by an earlier run; None means the current commit of
+        its revision.
+        with_weights: False skips a hub's weights, if only its tokenizer is needed.
 
     Raises:
-        UserError: a hub's files cannot be had, or the embedded model is not installed.
+        UserError: a hub's files are not available, or the embedded model is not installed.
     """
     if model.name == EMBEDDED:
         return str(embedded_model_folder())

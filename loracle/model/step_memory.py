@@ -1,16 +1,16 @@
-"""What one training step holds in memory: the formula, its parts, and the shape they come from.
+"""The memory of one training step: the formula, its parts, and the shape they come from.
 
     weights + adapter and optimizer + activations + attention + logits + pieces
 
     weights      frozen, in the model's precision or quantised
     adapter      float32: weights, gradients and AdamW's two moments
-    activations  what the backward needs of every token in every layer
+    activations  what the backward pass needs for every token in every layer
     attention    probabilities of explicit attention (CPU), or one mask at a time
     logits       of at most 512 targets at once (losses.py)
     pieces       on a CPU, freed memory that the C library cannot use again within the step
 
-Two readers: the longest row allowed, which errs on the careful side (max_length.py), and the
-forecast, which counts the activations on a model without weights (forecast/counting.py).
+Used by the longest row allowed, which errs on the safe side (max_length.py), and by the forecast,
+which counts the activations on a model without weights (forecast/counting.py).
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ layers are peft's own and keep more, it is not measured yet."""
 _LOGIT_TARGETS, _LOGIT_BYTES = 512, 12
 """Targets whose logits exist at once, in float32 and three copies (losses.py)."""
 _ATTENTION_COPIES = 3
-"""One layer's scores, gradients and their products while its attention goes back."""
+"""One layer's scores, gradients and their products during its attention's backward pass."""
 _ADAPTER_BYTES = 16
 """Weight, gradient and two moments of every trained number, in float32."""
 _QUANTISED_BYTES = {"int8": 1.0, "nf4": 0.516}
@@ -37,6 +37,8 @@ _PIECES = {(2, False): 0.26, (2, True): 0.24, (4, False): 0.44, (4, True): 0.65}
 """Freed memory that glibc cannot use again within a step, as a share of the activations of all
 layers, by (bytes of a number, gradient checkpointing). Measured (docs/log.md): the C library
 aligns every tensor, and a piece of exactly the same size is then too small for the next one."""
+_QUANTISED_PIECES = {**_PIECES, (4, True): 0.58}
+"""The same over a quantised base, whose LoRA layers are peft's own."""
 
 
 class MicroBatch(NamedTuple):
@@ -52,13 +54,13 @@ class MicroBatch(NamedTuple):
 
     @classmethod
     def of_row(cls, num_tokens: int) -> Self:
-        """One row that shares nothing, all of it targets: the most that so many tokens take."""
+        """One row that shares nothing, all of it targets: the maximum for this many tokens."""
         return cls(num_tokens, min(num_tokens, MAX_EXPLICIT_TOKENS) ** 2, num_tokens, num_tokens)
 
 
 @dataclass(frozen=True)
 class StepMemory:
-    """What a training step takes at its highest point, in bytes."""
+    """The peak memory of a training step, in bytes."""
 
     weights: int
     adapter: int
@@ -111,18 +113,18 @@ class ModelShape:
         return _ADAPTER_BYTES * self.num_adapter_parameters
 
     def step_bytes(self, num_tokens: int, *, gradient_checkpointing: bool) -> int:
-        """What a training step over one row takes, its weights included."""
+        """The memory of a training step over one row, including the weights."""
         return self.step_memory(MicroBatch.of_row(num_tokens), gradient_checkpointing).total
 
     def step_memory(self, batch: MicroBatch, gradient_checkpointing: bool) -> StepMemory:
-        """What a training step takes whose largest micro-batch is `batch`."""
+        """The memory of a training step whose largest micro-batch is `batch`."""
         width, num_kept_layers = float(self.width), self.num_layers
         kept = self.kept_token_bytes
         if kept is None:
             kept = _ACTIVATION_FACTOR[self.device_type] * width * self.value_bytes
         everything = kept * batch.num_tokens
         if gradient_checkpointing:
-            # Each layer's input is kept, and one layer at a time is computed again.
+            # Each layer's input is kept, and one layer at a time is recomputed.
             inputs = self.num_layers * self.hidden_size * self.value_bytes
             kept, num_kept_layers = kept * self.layer_width / max(1.0, width) + inputs, 1
         return StepMemory(
@@ -149,5 +151,6 @@ class ModelShape:
     def _pieces(self, activation_bytes: float, gradient_checkpointing: bool) -> int:
         if self.device_type != "cpu" or self.kept_token_bytes is None:
             return 0
-        share = _PIECES[min(4, max(2, self.value_bytes)), gradient_checkpointing]
+        shares = _PIECES if self.quantization == "none" else _QUANTISED_PIECES
+        share = shares[min(4, max(2, self.value_bytes)), gradient_checkpointing]
         return int(share * activation_bytes)

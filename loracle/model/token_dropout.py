@@ -1,4 +1,4 @@
-"""LoRA's dropout as a function of (seed, step, token, layer), however a step is cut.
+"""LoRA's dropout as a function of (seed, step, token, layer), however a step is split.
 
 A token's key is a hash of the seed, the step and the tokens from the start of its sequence up to
 it. A prefix that several sequences share therefore has one mask, whether the forest computes it
@@ -28,10 +28,12 @@ import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
+from loracle.forest.attention.uploading import on_device
 from loracle.forest.trie import IntArray, TokenArray
+from loracle.model.native import KERNEL_TYPES, kernels
 
 KeyArray = npt.NDArray[np.uint64]
-"""One key a token, shape (N,)."""
+"""One key per token, shape (N,)."""
 
 # splitmix64: the distance between states, and the two multipliers of its output.
 _GAMMA = 0x9E3779B97F4A7C15
@@ -65,7 +67,7 @@ def token_keys(token_ids: TokenArray, depths: IntArray, step_seed: int) -> KeyAr
 
 
 class TokenKeys:
-    """The keys of the tokens under way, copied to a device once for all layers."""
+    """The keys of the current tokens, copied to a device once for all layers."""
 
     def __init__(self, keys_N: KeyArray) -> None:
         self.keys_N = keys_N
@@ -74,8 +76,40 @@ class TokenKeys:
     def on(self, device: torch.device) -> Tensor:
         """The keys as signed words: (N,)."""
         if device not in self._copies:
-            self._copies[device] = torch.from_numpy(self.keys_N.view(np.int64)).to(device)
+            self._copies[device] = on_device(self.keys_N.view(np.int64), device)
         return self._copies[device]
+
+
+class Drop:
+    """What one layer zeroes in a pass, on the CPU: drawn again by the kernel, or kept as places."""
+
+    def __init__(
+        self, keys_N: KeyArray, number: int, num_features: int, p: float, dtype: torch.dtype
+    ) -> None:
+        self._kernels = kernels() if dtype in KERNEL_TYPES else None
+        if self._kernels is not None:
+            self._keys_N, self._layer_word = keys_N, number * _GAMMA % _WORD
+            self._distribution = _poisson_distribution(num_features, p)
+        else:
+            places_K = dropped_places(keys_N, number, num_features, p)
+            self._places_K = torch.from_numpy(places_K)
+
+    def copied(self, x_NI: Tensor) -> Tensor:
+        """x with its dropped values zero."""
+        return self._dropped(x_NI.contiguous(), in_place=False)
+
+    def in_place(self, x_NI: Tensor) -> Tensor:
+        """The same, written over x, which must be contiguous."""
+        return self._dropped(x_NI, in_place=True)
+
+    def _dropped(self, x_NI: Tensor, *, in_place: bool) -> Tensor:
+        if self._kernels is not None:
+            return self._kernels.drop(
+                x_NI, self._keys_N, self._layer_word, self._distribution, in_place=in_place
+            )
+        y_NI = x_NI if in_place else x_NI.clone()
+        y_NI.view(-1).index_fill_(0, self._places_K, 0.0)
+        return y_NI
 
 
 class TokenDropout(nn.Dropout):
@@ -95,6 +129,10 @@ class TokenDropout(nn.Dropout):
         keys_N = self._keys(num_tokens).keys_N
         return torch.from_numpy(dropped_places(keys_N, self.number, num_features, self.p))
 
+    def drop(self, num_tokens: int, num_features: int, dtype: torch.dtype) -> Drop:
+        """What this layer zeroes in the pass under way, on the CPU, of values of this type."""
+        return Drop(self._keys(num_tokens).keys_N, self.number, num_features, self.p, dtype)
+
     def forward(self, input: Tensor) -> Tensor:
         """The input, scaled by 1 / (1 - p), with the dropped values zero."""
         if not self.training or not self.p:
@@ -106,7 +144,7 @@ class TokenDropout(nn.Dropout):
         else:
             keys_N = self._keys(num_tokens).on(input.device)
             places_K = dropped_places_on_device(keys_N, self.number, num_features, self.p)
-        # One value more than there are: what is no hit goes there.
+        # One extra value: places that are not hits go there.
         mask = input.new_full((input.numel() + 1,), 1.0 / (1.0 - self.p))
         mask.index_fill_(0, places_K, 0.0)
         return input * mask[:-1].view_as(input)
@@ -181,9 +219,9 @@ def dropped_places_on_device(keys_N: Tensor, number: int, num_features: int, p: 
     Every token gets room for as many hits as any may have; what is none has the place N * I.
     """
     layer_keys_N = _mixed_on_device(keys_N + _signed(number * _GAMMA % _WORD))
-    distribution = torch.from_numpy(_poisson_distribution(num_features, p))
+    distribution = _distribution_on(layer_keys_N.device, num_features, p)
     uniform_N = _shifted(layer_keys_N, 11).to(torch.float64) * 2.0**-53
-    num_hits_N = torch.searchsorted(distribution.to(layer_keys_N.device), uniform_N, right=True)
+    num_hits_N = torch.searchsorted(distribution, uniform_N, right=True)
     num_words = (len(distribution) + 1) // 2
     order = torch.arange(1, num_words + 1, device=layer_keys_N.device)
     words = _mixed_on_device(layer_keys_N[:, None] + order * _signed(_GAMMA))
@@ -193,6 +231,12 @@ def dropped_places_on_device(keys_N: Tensor, number: int, num_features: int, p: 
     places = ((halves * num_features) >> 32) + rows_N[:, None]
     is_hit = torch.arange(2 * num_words, device=layer_keys_N.device) < num_hits_N[:, None]
     return torch.where(is_hit, places, num_tokens * num_features).flatten()
+
+
+@lru_cache(maxsize=64)
+def _distribution_on(device: torch.device, num_features: int, p: float) -> Tensor:
+    """Kept there: no layer waits for its copy."""
+    return torch.from_numpy(_poisson_distribution(num_features, p)).to(device)
 
 
 @lru_cache(maxsize=64)

@@ -1,4 +1,4 @@
-"""What of a model its data needs: the tokenizer, the end tokens, the longest row. No weights."""
+"""The parts of a model that its data needs: tokenizer, end tokens, longest row. No weights."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class Tokenizing:
 
 
 def load_tokenizing(source: str, *, trust_remote_code: bool = False) -> Tokenizing:
-    """Load them from a model's folder; the same as the loaded model would say.
+    """Load them from a model's folder; the same as those of the loaded model.
 
     Raises:
         ModelError: not found, without a chat template, or without an end token.
@@ -39,7 +39,7 @@ def load_tokenizing(source: str, *, trust_remote_code: bool = False) -> Tokenizi
     try:
         generation = GenerationConfig.from_pretrained(source)
     except OSError:
-        # A model need not have one; then its config says how an answer ends.
+        # A model may have none; then its config says how an answer ends.
         generation = GenerationConfig.from_model_config(config)
     text_config = config.get_text_config()
     return Tokenizing(
@@ -51,5 +51,5 @@ def load_tokenizing(source: str, *, trust_remote_code: bool = False) -> Tokenizi
 
 
 def chat_template_sha256(tokenizer: Any) -> str:
-    """The hash of the template that conversations are rendered with, in hex."""
+    """The hash (hex) of the template that renders conversations."""
     return hashlib.sha256(json.dumps(tokenizer.chat_template).encode()).hexdigest()

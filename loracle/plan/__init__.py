@@ -1,4 +1,4 @@
-"""The plan: what an experiment does, checked as a whole before anything expensive starts.
+"""The plan: what an experiment does, fully checked before anything expensive starts.
 
 A plan file; everything but `candidates` and `evaluation` has a default:
 
@@ -7,7 +7,7 @@ A plan file; everything but `candidates` and `evaluation` has a default:
     evaluation: [data/test.jsonl]
     training: {epochs: 2, learning_rate: 1e-3}
 
-The way of a plan: `load_plan` (file, flags, --set) -> Plan -> `freeze` (with the hashes of its
+The path of a plan: `load_plan` (file, flags, --set) -> Plan -> `freeze` (with the hashes of its
 files) -> `fingerprint` and `difference`, which say whether a run folder holds the same plan.
 
     sections.py   the sections and their fields      root.py       Plan, and what must fit together
@@ -28,7 +28,13 @@ from loracle.plan.freezing import (
     plan_of,
     recorded_commits,
 )
-from loracle.plan.loading import DataFile, load_plan, named_files
+from loracle.plan.loading import (
+    DataFile,
+    load_plan,
+    load_unmeasured_plan,
+    load_untrained_plan,
+    named_files,
+)
 from loracle.plan.messages import file_problem, nearest
 from loracle.plan.names import BASE_NAME
 from loracle.plan.paths import COMPRESSION_ENDINGS, data_name
@@ -95,6 +101,8 @@ __all__ = [
     "fingerprint",
     "freeze",
     "load_plan",
+    "load_unmeasured_plan",
+    "load_untrained_plan",
     "named_files",
     "nearest",
     "plan_of",

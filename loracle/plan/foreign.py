@@ -1,4 +1,4 @@
-"""Training files of other tools, told from plans by their content.
+"""Training files of other tools, distinguished from plans by their content.
 
     model_name_or_path, finetuning_type, cutoff_len, ...    LLaMA-Factory
     base_model, datasets, micro_batch_size, ...             axolotl
@@ -24,7 +24,7 @@ class Tool(StrEnum):
     MS_SWIFT = "ms-swift"
 
 
-# Keys that one tool has and the others and a plan do not, or that the tool's files always have.
+# Keys that only this tool uses (no other tool, and no plan), or that its files always have.
 _SIGNS: Mapping[Tool, str] = {
     Tool.LLAMA_FACTORY: """
         model_name_or_path stage do_train finetuning_type dataset_dir cutoff_len template dataset
@@ -42,7 +42,7 @@ _SIGNS: Mapping[Tool, str] = {
     """,
 }
 _PLAN_SECTIONS = {"candidates", "evaluation", "holdout", "training", "generation", "decision"}
-# A single key may be a slip in a plan.
+# A single key may be a mistake in a plan.
 _FEWEST_SIGNS = 2
 
 _COMMANDS: Mapping[Tool, re.Pattern[str]] = {
@@ -65,7 +65,8 @@ def tool_of_keys(tree: object) -> Tool | None:
 
 
 def tool_of_command(text: str) -> Tool | None:
-    """The tool whose training command a shell script runs, or None: the first one, of several."""
+    """The tool whose training command a shell script runs, or None; the first one if there are
+    several commands."""
     joined = re.sub(r"\\\r?\n", " ", text)
     for line in joined.splitlines():
         if line.lstrip().startswith("#") or _YAML_LINE.match(line):
@@ -77,7 +78,7 @@ def tool_of_command(text: str) -> Tool | None:
 
 
 def foreign_problem(path: Path, tool: Tool) -> str:
-    """What to tell a user who gives such a file as a plan."""
+    """The message for a user who passes such a file as a plan."""
     return (
         f"{path} is a training file of {tool}, not a plan; write a plan from it with "
         f"`loracle init --from {shlex.quote(str(path))}`"

@@ -1,4 +1,5 @@
-"""A plan with all that decides its results: every default, and the hash of every data file."""
+"""A plan with everything that decides its results: every default, and the hash of every data
+file."""
 
 from __future__ import annotations
 
@@ -19,25 +20,26 @@ from loracle.plan.problems import problems_of
 from loracle.plan.root import FILE_SECTIONS, Plan
 from loracle.plan.sections import CandidatePlan, DataFilePlan, EvaluationPlan, ModelPlan
 
-# Sections that decide no result.
-_FOLLOWERS = frozenset({"trackers"})
-# Keys of other sections that decide none.
-_WITHOUT_EFFECT = {"training": frozenset({"checkpoint_every"})}
-# Where a file lies does not decide a result; its content (sha256) and its name do.
+# Sections that do not affect results.
+_FOLLOWERS = frozenset({"devices", "ray", "trackers"})
+# Keys of other sections that do not affect results.
+_WITHOUT_EFFECT = {"training": frozenset({"checkpoint_every", "data_parallel"})}
+# A file's location does not affect results; its content (sha256) and its name do.
 _LOCATION_KEYS = frozenset({"path", "size_bytes", "hub", "commit", "config", "split", "files"})
 SHOWN_HASH_CHARACTERS = 12
 _ABSENT = object()
 
 
 class EntryKey(NamedTuple):
-    """A data file of the plan: `candidates` or `evaluation`, and its position there, from 0."""
+    """A data file of the plan: its section (`candidates` or `evaluation`) and its position there,
+    from 0."""
 
     section: str
     position: int
 
 
 class HeldOutFile(NamedTuple):
-    """The rows that were held out, as the run folder keeps them. path: within the run folder."""
+    """The held-out rows, as the run folder keeps them. path: within the run folder."""
 
     path: str
     sha256: str
@@ -59,14 +61,14 @@ def freeze(
     """The plan with every default, as JSON values, and with each dataset's hash and size.
 
     Every entry of `candidates` and `evaluation` gets `sha256` (hex), `size_bytes` and an absolute
-    `path`. One of a hub keeps its path, and gets `hub`, the `commit` (hash) that its revision
-    meant, `config`, `split` and the `files` taken. A model of a hub gets its `commit`.
+    `path`. A hub's dataset keeps its path, and gets `hub`, the `commit` (hash) that its revision
+    resolved to, `config`, `split` and the `files` used. A hub's model gets its `commit`.
 
-    files_of: the files that decide what is read of an entry, which may be a folder.
-    fetched: where the files of the entries of a hub are.
+    files_of: the files that decide what is read for an entry, which may be a folder.
+    fetched: where the files of hub entries are.
     held_out: the evaluation set that is split off, if there is one; it becomes the entry of
-        `evaluation`. A holdout that is not used decides nothing and is left out.
-    metric_modules: by metric, the hash of the module of a user's own; left out if there is none.
+        `evaluation`. An unused holdout has no effect and is left out.
+    metric_modules: by metric, the hash of the user's module; left out if there is none.
 
     Raises DataError with all files that cannot be read.
     """
@@ -108,7 +110,7 @@ def freeze(
 
 
 def plan_of(frozen: Mapping[str, Any]) -> Plan:
-    """The plan that was frozen: frozen again over the same data, it is the same."""
+    """The plan that was frozen; freezing it again with the same data gives the same result."""
     tree = {key: value for key, value in frozen.items() if key in Plan.model_fields}
     for section in FILE_SECTIONS:
         entry_type = CandidatePlan if section == "candidates" else EvaluationPlan
@@ -120,7 +122,7 @@ def plan_of(frozen: Mapping[str, Any]) -> Plan:
         key: value for key, value in frozen["model"].items() if key in ModelPlan.model_fields
     }
     if tree.get("holdout") is not None:
-        # The rows that were held out are what the plan's own evaluation came to.
+        # The held-out rows are the plan's own evaluation set.
         tree["evaluation"] = []
     try:
         return Plan.model_validate(tree)
@@ -131,11 +133,11 @@ def plan_of(frozen: Mapping[str, Any]) -> Plan:
 def recorded_commits(
     frozen: Mapping[str, Any], plan: Plan
 ) -> tuple[dict[EntryKey, str], str | None]:
-    """The commits that a frozen plan holds for what this plan asks of the hubs: by entry, and the
-    model's. What was fetched once is read again, whatever its branch means by now."""
+    """The commits in a frozen plan for this plan's hub entries and hub model. What was fetched
+    once is read again, even if its branch has moved since."""
     commits = {}
     for section in FILE_SECTIONS:
-        # The path has the revision in it, so that one path is one commit.
+        # The path contains the revision, so one path is one commit.
         known = {entry["path"]: entry.get("commit") for entry in frozen.get(section, [])}
         for position, entry in enumerate(getattr(plan, section)):
             if commit := known.get(entry.path):
@@ -158,7 +160,7 @@ def _hub_facts(files: HubFiles) -> dict[str, Any]:
 
 
 def _facts(paths: Sequence[Path]) -> dict[str, Any]:
-    """Hash and size of a file; of several the hash of their names and hashes, in order."""
+    """Hash and size of a file; for several files, the hash of their names and hashes, in order."""
     hashes, size_bytes = [], 0
     for path in paths:
         if problem := file_problem(path):
@@ -178,15 +180,15 @@ def _facts(paths: Sequence[Path]) -> dict[str, Any]:
 
 
 def fingerprint(frozen: Mapping[str, Any]) -> str:
-    """The sha256 (hex) of all that decides the results: a moved file does not change it, nor does
-    another tracker."""
+    """The sha256 (hex) of everything that decides the results: moving a file or changing a tracker
+    does not change it."""
     return hashlib.sha256(_canonical(_deciding(frozen)).encode("ascii")).hexdigest()
 
 
 def difference(frozen_a: Mapping[str, Any], frozen_b: Mapping[str, Any]) -> list[str]:
     """What differs between two frozen plans, as lines: "training.epochs: 2 → 3".
 
-    Empty exactly where the fingerprints are equal.
+    Empty exactly when the fingerprints are equal.
     """
     return _differences("", _deciding(frozen_a), _deciding(frozen_b))
 
@@ -218,7 +220,7 @@ def _differences(place: str, old: Any, new: Any) -> list[str]:
                 new.get(key, _ABSENT),
             )
         ]
-    # JSON tells 1 from 1.0 and from true, and so does the fingerprint; == does not.
+    # JSON distinguishes 1, 1.0 and true, and so does the fingerprint; == does not.
     if old is not _ABSENT and new is not _ABSENT and _canonical(old) == _canonical(new):
         return []
     length = SHOWN_HASH_CHARACTERS if place.endswith(".sha256") else None
@@ -227,7 +229,7 @@ def _differences(place: str, old: Any, new: Any) -> list[str]:
 
 def _brief(value: Any, length: int | None) -> str:
     if value is _ABSENT:
-        return "(not there)"
+        return "(missing)"
     if isinstance(value, dict) and "name" in value:
         return str(value["name"])
     if isinstance(value, float):

@@ -7,7 +7,7 @@ import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any
+from typing import Any, NamedTuple
 
 import yaml
 from pydantic import ValidationError
@@ -18,7 +18,13 @@ from loracle.plan.locations import is_hub_location
 from loracle.plan.messages import file_problem, show
 from loracle.plan.names import name_problems, repeated, with_distinct_names
 from loracle.plan.problems import problems_of
-from loracle.plan.root import EVALUATION_OPTIONAL, FILE_SECTIONS, Plan, written_out
+from loracle.plan.root import (
+    CANDIDATES_OPTIONAL,
+    EVALUATION_OPTIONAL,
+    FILE_SECTIONS,
+    Plan,
+    written_out,
+)
 from loracle.plan.sections import CandidatePlan, EvaluationPlan
 from loracle.safety.secrecy import has_secret, values_without_secrets, without_secrets
 from loracle.text import size
@@ -35,37 +41,70 @@ def load_plan(
     model: str | None = None,
     settings: Mapping[str, object] = MappingProxyType({}),
     overrides: Sequence[str] = (),
-    evaluation_optional: bool = False,
 ) -> Plan:
-    """Read a plan file and lay the command line over it.
+    """Read a plan file and apply the command line on top of it.
 
     Candidates and evaluations of the command line (paths, or entries with further keys) replace
-    the file's whole list where any are given; `model` replaces the file's model name; settings
-    are sections as a plan file has them, laid over the file's key by key; overrides
+    the file's whole list if any are given; `model` replaces the file's model name; settings are
+    sections as in a plan file, merged into the file's key by key; overrides
     ("training.epochs=2", "candidates.0.name=short") come last, their values read as YAML. Relative
     paths in the plan file start at its folder, those of the command line at the current folder.
 
-    evaluation_optional: nothing is measured, so that neither an evaluation nor a holdout is needed.
-
-    Raises PlanError with all problems that can be seen together.
+    Raises PlanError with all problems found together.
     """
+    return _loaded(path, _Given(candidates, evaluations, model, settings, overrides))
+
+
+def load_unmeasured_plan(
+    path: str | os.PathLike[str] | None = None,
+    *,
+    candidates: Sequence[DataFile] = (),
+    evaluations: Sequence[DataFile] = (),
+    model: str | None = None,
+    settings: Mapping[str, object] = MappingProxyType({}),
+    overrides: Sequence[str] = (),
+) -> Plan:
+    """As `load_plan`, if nothing is measured: neither an evaluation nor a holdout is needed."""
+    given = _Given(candidates, evaluations, model, settings, overrides)
+    return _loaded(path, given, frozenset({EVALUATION_OPTIONAL}))
+
+
+def load_untrained_plan(*, evaluations: Sequence[DataFile], settings: Mapping[str, object]) -> Plan:
+    """As `load_plan`, if nothing is trained: no candidate is needed."""
+    given = _Given((), evaluations, None, settings, ())
+    return _loaded(None, given, frozenset({CANDIDATES_OPTIONAL}))
+
+
+class _Given(NamedTuple):
+    """What is laid over a plan file."""
+
+    candidates: Sequence[DataFile]
+    evaluations: Sequence[DataFile]
+    model: str | None
+    settings: Mapping[str, object]
+    overrides: Sequence[str]
+
+
+def _loaded(
+    path: str | os.PathLike[str] | None, given: _Given, allowed: frozenset[str] = frozenset()
+) -> Plan:
     tree = {} if path is None else _read_plan_file(Path(path))
-    # Only what was given: writing out adds empty lists of files.
-    given = {key: value for key, value in written_out(settings).items() if key in settings}
-    tree = _laid_over(written_out(tree), given)
+    # Only what was given; writing the short forms out adds empty lists of files.
+    sections = written_out(given.settings)
+    sections = {key: value for key, value in sections.items() if key in given.settings}
+    tree = _laid_over(written_out(tree), sections)
     problems: list[str] = []
-    if candidates:
-        tree["candidates"] = list(candidates)
-    if evaluations:
-        tree["evaluation"] = list(evaluations)
-    if model is not None:
-        problems += _foreign_model_settings(tree, model, overrides)
-        tree = _with_value(written_out(tree), ["model", "name"], model)
-    tree, override_problems = _overridden(written_out(tree), overrides)
+    if given.candidates:
+        tree["candidates"] = list(given.candidates)
+    if given.evaluations:
+        tree["evaluation"] = list(given.evaluations)
+    if given.model is not None:
+        problems += _foreign_model_settings(tree, given.model, given.overrides)
+        tree = _with_value(written_out(tree), ["model", "name"], given.model)
+    tree, override_problems = _overridden(written_out(tree), given.overrides)
     problems += override_problems
     try:
-        context = {EVALUATION_OPTIONAL} if evaluation_optional else None
-        plan = Plan.model_validate(tree, context=context)
+        plan = Plan.model_validate(tree, context=allowed)
     except ValidationError as error:
         problems += problems_of(error)
     else:
@@ -76,14 +115,15 @@ def load_plan(
 
 
 def _secrets_in(place: str, value: Any) -> list[str]:
-    """The places of passwords and access tokens: the plan is kept, hashed and shown to others."""
+    """The keys that hold passwords or access tokens: the plan is stored, hashed and shown to
+    others."""
     if isinstance(value, str):
         if not has_secret(value):
             return []
         return [
             f"{place}: found {show(values_without_secrets(value))}, which holds a password or an "
-            "access token; the plan is kept and shown, so give it by the environment (HF_TOKEN, "
-            "MODELSCOPE_API_TOKEN) instead"
+            "access token; the plan is stored and shown, so set it in the environment instead "
+            "(HF_TOKEN, MODELSCOPE_API_TOKEN)"
         ]
     items: Any = ()
     if isinstance(value, Mapping):
@@ -97,7 +137,7 @@ def _secrets_in(place: str, value: Any) -> list[str]:
 def named_files(
     candidates: Sequence[DataFile], evaluations: Sequence[DataFile]
 ) -> tuple[list[CandidatePlan], list[EvaluationPlan]]:
-    """Data files without a plan, under the names that a plan would give them.
+    """Data files without a plan, with the names that a plan would give them.
 
     Raises PlanError if there is no file at all, two would have one name, or an entry's keys
     cannot be used.
@@ -118,7 +158,7 @@ def named_files(
 
 
 def _laid_over(tree: Mapping[str, Any], settings: Mapping[str, Any]) -> dict[str, Any]:
-    """The tree with the settings over it, mapping by mapping; everything else is replaced."""
+    """The tree with the settings merged in, mapping by mapping; everything else is replaced."""
     laid = dict(tree)
     for key, value in settings.items():
         below = laid.get(key)
@@ -146,8 +186,8 @@ class _PlanLoader(yaml.SafeLoader):
         return node
 
 
-# A plan that a person writes is far below both. Values that stand once and are named often (`*a`)
-# count as often as they are named: a few lines can stand for billions.
+# A plan written by a person is far below both. Aliased values (`*a`) count every time they are
+# used: a few lines can expand to billions.
 _MAX_PLAN_BYTES = 4 << 20
 _MAX_YAML_VALUES = 200_000
 
@@ -160,14 +200,14 @@ _PlanLoader.add_implicit_resolver(
 
 
 def _read_plan_file(path: Path) -> dict[str, Any]:
-    """The file's tree, short forms written out, paths seen from the current folder."""
+    """The file's tree, with short forms written out and paths relative to the current folder."""
     if problem := file_problem(path):
         raise PlanError(problem)
     try:
         with path.open("rb") as file:
             content = file.read(_MAX_PLAN_BYTES + 1)
         if len(content) > _MAX_PLAN_BYTES:
-            raise PlanError(f"{path}: it has more than {size(_MAX_PLAN_BYTES)}; is it a plan?")
+            raise PlanError(f"{path}: larger than {size(_MAX_PLAN_BYTES)}; is it a plan?")
         text = content.decode("utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
         raise PlanError(f"{path}: cannot be read as UTF-8 text: {error}") from error
@@ -177,12 +217,14 @@ def _read_plan_file(path: Path) -> dict[str, Any]:
     if tool := tool_of_keys(tree):
         raise PlanError(foreign_problem(path, tool))
     if not isinstance(tree, dict | None):
-        raise PlanError(f"{path}:1: found {show(tree)}; expected keys, as `candidates: [a.jsonl]`")
+        raise PlanError(
+            f"{path}:1: found {show(tree)}; expected keys, such as `candidates: [a.jsonl]`"
+        )
     return _from_folder(written_out(tree or {}), path.parent)
 
 
 def parse_yaml(text: str, where: str) -> Any:
-    """The tree of a YAML text. Raises PlanError, with `where` and the line, if it is none."""
+    """The tree of a YAML text. Raises PlanError, with `where` and the line, if it is not YAML."""
     loader = None
     try:
         loader = _PlanLoader(text)
@@ -191,8 +233,8 @@ def parse_yaml(text: str, where: str) -> Any:
             return None
         if _num_values(node, {}) > _MAX_YAML_VALUES:
             raise PlanError(
-                f"{where}: its aliases (*name) stand for more than {_MAX_YAML_VALUES:,} values; "
-                "write out what is meant"
+                f"{where}: its aliases (*name) expand to more than {_MAX_YAML_VALUES:,} values; "
+                "write the values out"
             )
         return loader.construct_document(node)
     except yaml.MarkedYAMLError as error:
@@ -200,7 +242,7 @@ def parse_yaml(text: str, where: str) -> Any:
         line = mark.line + 1 if mark else 1
         context = f" ({error.context})" if error.context else ""
         raise PlanError(f"{where}:{line}: not YAML: {error.problem}{context}") from error
-    # ValueError: a date or a number in a form that Python refuses, as 2024-13-01.
+    # ValueError: a date or number that Python rejects, such as 2024-13-01.
     except (yaml.YAMLError, ValueError, RecursionError) as error:
         raise PlanError(f"{where}: not YAML: {str(error).strip()}") from error
     finally:
@@ -209,10 +251,10 @@ def parse_yaml(text: str, where: str) -> Any:
 
 
 def _num_values(node: yaml.Node, known: dict[int, int]) -> int:
-    """How many values a node stands for, with everything that its aliases name."""
+    """How many values a node expands to, including its aliases."""
     if id(node) in known:
         return known[id(node)]
-    # A node that holds itself is without end; so it counts until the sum below is known.
+    # A node that contains itself would never end; it has this count until the sum below is known.
     known[id(node)] = _MAX_YAML_VALUES
     below: list[yaml.Node] = []
     if isinstance(node, yaml.MappingNode):
@@ -224,7 +266,7 @@ def _num_values(node: yaml.Node, known: dict[int, int]) -> int:
 
 
 def _from_folder(tree: dict[str, Any], folder: Path) -> dict[str, Any]:
-    """The tree with its data paths seen from the current folder."""
+    """The tree with its data paths relative to the current folder."""
 
     def moved(entry: Any) -> Any:
         if (
@@ -233,7 +275,7 @@ def _from_folder(tree: dict[str, Any], folder: Path) -> dict[str, Any]:
             and entry["path"]
             and not is_hub_location(entry["path"])
         ):
-            # Path.expanduser raises where ~name is no user; os.path leaves such a name alone.
+            # Path.expanduser raises if ~name is not a user; os.path leaves such a name alone.
             path = os.path.expanduser(entry["path"])  # noqa: PTH111
             return {**entry, "path": str(folder / path)}
         return entry
@@ -245,14 +287,14 @@ def _from_folder(tree: dict[str, Any], folder: Path) -> dict[str, Any]:
 def _foreign_model_settings(
     tree: Mapping[str, Any], model: str, overrides: Sequence[str]
 ) -> list[str]:
-    """What the file says of its own model and must not reach another one unasked."""
+    """Settings that the file makes for its own model, which must not silently apply to another."""
     section = tree.get("model")
     if not isinstance(section, Mapping) or section.get("name", "embedded") == model:
         return []
     decided = {override.partition("=")[0].strip() for override in overrides}
     return [
-        f"model.{name}: found {show(section[name])}, which the plan says of "
-        f"{section.get('name', 'embedded')}, not of {model}; repeat it for {model} with "
+        f"model.{name}: found {show(section[name])}, which the plan sets for "
+        f"{section.get('name', 'embedded')}, not for {model}; repeat it for {model} with "
         f"--set model.{name}=..."
         for name in ("revision", "trust_remote_code")
         if section.get(name) and f"model.{name}" not in decided
@@ -260,7 +302,8 @@ def _foreign_model_settings(
 
 
 def _overridden(tree: dict[str, Any], overrides: Sequence[str]) -> tuple[dict[str, Any], list[str]]:
-    """The tree with every `key.path=value` laid over it, and the problems of those that cannot."""
+    """The tree with every `key.path=value` applied, and the problems of those that cannot be
+    applied."""
     problems: list[str] = []
     keys = [override.partition("=")[0].strip() for override in overrides]
     problems += [f"--set {key}: found twice; set it once" for key in repeated(keys)]
@@ -276,7 +319,7 @@ def _overridden(tree: dict[str, Any], overrides: Sequence[str]) -> tuple[dict[st
 
 
 def _with_value(tree: Any, keys: Sequence[str], value: Any, above: str = "") -> Any:
-    """A copy of the tree with the value at the keys; list items are named by their index."""
+    """A copy of the tree with the value at the keys; list items are addressed by index."""
     if not keys:
         return value
     head, rest = keys[0], keys[1:]

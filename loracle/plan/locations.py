@@ -1,8 +1,8 @@
-"""Where data is, as a plan writes it: a path on this machine, or a dataset of a hub.
+"""Where data is, as written in a plan: a path on this machine, or a dataset on a hub.
 
-hf://org/name                        every file of a split, as the hub's own library finds them
+hf://org/name                        every file of a split, as found by the hub's own library
 hf://org/name:config@revision        a configuration, at a branch, tag or commit
-hf://org/name@v1.2/data/train.jsonl  files by name; * and ? stand for parts of names
+hf://org/name@v1.2/data/train.jsonl  files by name; * and ? are wildcards
 ms://org/name                        the same on ModelScope
 """
 
@@ -23,7 +23,7 @@ SCHEMES: dict[str, HubName] = {"hf": "huggingface", "ms": "modelscope"}
 _SCHEME = re.compile(r"(?P<scheme>[A-Za-z][A-Za-z0-9+.-]*)://(?P<rest>.*)", re.DOTALL)
 _NAME = r"[A-Za-z0-9_][A-Za-z0-9_.-]*"
 _DATASET = re.compile(
-    # The prefix is the one of the Hugging Face library's own addresses.
+    # The prefix is that of the Hugging Face library's own addresses.
     rf"(?:datasets/)?(?P<repository>{_NAME}(?:/{_NAME})?)"
     r"(?::(?P<config>[^@/:]+))?"
     # Two kinds of revisions have slashes; in others they are written %2F.
@@ -35,15 +35,16 @@ _COMMIT = re.compile(r"[0-9a-f]{40}")
 
 
 class BadLocation(ValueError):
-    """The text names a hub and is no location on it; says what was expected."""
+    """The text names a hub but is not a valid location on it; the message says what was
+    expected."""
 
 
 @dataclass(frozen=True, slots=True)
 class HubLocation:
-    """A repository of a hub.
+    """A repository on a hub.
 
     config: None is the dataset's default. revision: None is the hub's default branch.
-    pattern: files by name, with * and ?; None where the dataset's layout says which.
+    pattern: files by name, with * and ?; None if the dataset's layout decides.
     """
 
     hub: HubName
@@ -71,13 +72,13 @@ class HubLocation:
 
     @property
     def full_name(self) -> str:
-        """The name with the organisation before it."""
+        """The name preceded by its organisation."""
         organisation = self.repository.rpartition("/")[0]
         return f"{organisation}-{self.name}" if organisation else self.name
 
 
 class LocalFile(NamedTuple):
-    """A file on this machine. `name` is how it is shown: a path in its repository, say."""
+    """A file on this machine. `name` is its display name, for example a path in its repository."""
 
     path: Path
     name: str
@@ -85,10 +86,10 @@ class LocalFile(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class HubFiles:
-    """Files of a hub at one commit, on this machine.
+    """Files from a hub at one commit, on this machine.
 
-    commit: the hash that the revision meant; the same hash means the same content.
-    config, split: what was taken, resolved; None where the files were named.
+    commit: the hash that the revision resolved to; the same hash means the same content.
+    config, split: the resolved values; None if the files were named.
     """
 
     hub: HubName
@@ -105,16 +106,18 @@ class HubFiles:
 
 
 def is_hub_location(path: str) -> bool:
-    """Whether the path names something on a hub, and not a file."""
+    """Whether the path names something on a hub rather than a file."""
     return "://" in path
 
 
 def parse_location(path: str) -> HubLocation | None:
-    """The hub's dataset that the path names, or None where it is a path on this machine.
+    """The hub's dataset that the path names, or None if it is a path on this machine.
 
-    Raises BadLocation where it has a scheme and cannot be read.
+    Raises BadLocation if it has a scheme and cannot be parsed.
     """
-    found = _matched(path, _DATASET, "//org/name, then, where wanted, :config, @revision and /file")
+    found = _matched(
+        path, _DATASET, "//org/name, optionally followed by :config, @revision and /file"
+    )
     if found is None:
         return None
     hub, match = found
@@ -129,7 +132,7 @@ def parse_location(path: str) -> HubLocation | None:
 def parse_model(name: str) -> HubLocation | None:
     """The model that `hf://org/name` or `ms://org/name` names; None for other names.
 
-    Raises BadLocation where it has a scheme and cannot be read.
+    Raises BadLocation if it has a scheme and cannot be parsed.
     """
     scheme = name.partition("://")[0]
     found = _matched(name, _MODEL, f"//org/name or {scheme}://org/name@revision")
@@ -140,16 +143,16 @@ def parse_model(name: str) -> HubLocation | None:
 
 
 def is_commit(revision: str) -> bool:
-    """Whether the revision is a full commit hash, which never means anything else."""
+    """Whether the revision is a full commit hash, which never changes its meaning."""
     return _COMMIT.fullmatch(revision) is not None
 
 
 def _matched(
     path: str, pattern: re.Pattern[str], expected: str
 ) -> tuple[HubName, re.Match[str]] | None:
-    """The hub and the parts behind its scheme; None if there is no scheme.
+    """The hub and the parts after its scheme; None if there is no scheme.
 
-    expected: what stands behind the scheme's colon, for the message.
+    expected: what should follow the scheme's colon, for the message.
     """
     match = _SCHEME.fullmatch(path)
     if match is None:
@@ -157,8 +160,8 @@ def _matched(
     if match["scheme"] not in SCHEMES:
         known = " and ".join(f"{scheme}://" for scheme in SCHEMES)
         raise BadLocation(
-            f"found {show(path)}; of addresses only {known} are read (hf://org/name, say): "
-            "download other files and name their path"
+            f"found {show(path)}; only {known} addresses are supported (such as hf://org/name): "
+            "download other files and give their path"
         )
     parts = pattern.fullmatch(match["rest"])
     if parts is None:

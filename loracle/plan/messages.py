@@ -1,4 +1,4 @@
-"""Parts of messages: a value as it was written, the nearest known name, why a file is not there."""
+"""Parts of messages: a value as written, the nearest known name, why a file is missing."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ OWN_ERROR = "plan"
 
 
 def nearest(name: str, known: Iterable[str]) -> str | None:
-    """The known name closest to what was written, upper and lower case alike, or None."""
+    """The known name closest to what was written, ignoring case, or None."""
     by_lower = {candidate.lower(): candidate for candidate in known}
     close = difflib.get_close_matches(name.lower(), by_lower, n=1)
     return by_lower[close[0]] if close else None
 
 
 def file_problem(path: str | Path) -> str | None:
-    """Why there is no file to read at the path, with the nearest name beside it, or None."""
+    """Why there is no file to read at the path, with the nearest name in its folder, or None."""
     path = Path(path)
     try:
         if path.is_file():
@@ -33,7 +33,7 @@ def file_problem(path: str | Path) -> str | None:
             return f"{path} is not a regular file; write its content to a file and name that"
         if not path.parent.is_dir():
             return f"there is no file {path}: its folder {path.parent} does not exist"
-        # By the stem: two names of one ending are alike already for that.
+        # Compared by stem: a shared ending would already make two names similar.
         by_stem = {entry.stem: entry.name for entry in path.parent.iterdir()}
         near = by_stem.get(nearest(path.stem, by_stem) or "")
     except OSError as error:
@@ -43,7 +43,7 @@ def file_problem(path: str | Path) -> str | None:
 
 
 def is_text_encoding(name: str) -> bool:
-    """Whether Python knows an encoding of text under the name: codecs has others too, as hex."""
+    """Whether the name is a text encoding known to Python: codecs also has others, such as hex."""
     try:
         codecs.lookup(name)
         "a".encode(name)
@@ -53,14 +53,14 @@ def is_text_encoding(name: str) -> bool:
 
 
 def refuse(*problems: str) -> None:
-    """Raise the problems inside a validator: whole messages, kept one by one."""
+    """Raise the problems inside a validator, as separate complete messages."""
     if problems:
         context = {"text": "; ".join(problems), "problems": list(problems)}
         raise PydanticCustomError(OWN_ERROR, "{text}", context)
 
 
 def show(value: object) -> str:
-    """A value as a plan file would write it, cut to a readable length."""
+    """A value as written in a plan file, cut to a readable length."""
     plain = value is None or isinstance(value, str | bool | int | float)
     text = json.dumps(value, ensure_ascii=False) if plain else repr(value)
     return text if len(text) <= 80 else f"{text[:77]}..."

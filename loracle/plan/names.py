@@ -1,4 +1,4 @@
-"""Names of data files: each names files and folders of a run, and comes from the path where the
+"""Names of data files: each names files and folders of a run, and is derived from the path if the
 plan gives none."""
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from loracle.plan.paths import data_name
 from loracle.plan.sections import CandidatePlan, DataFilePlan, EvaluationPlan
 
 BASE_NAME = "base"
-"""The untrained model's row in every result; no candidate may be called so."""
+"""The untrained model's row in every result; no candidate may have this name."""
 
 MAX_NAME_CHARACTERS = 100
 # File systems count bytes: 255 for one name, and a trial's folder adds the seed to it.
@@ -26,7 +26,7 @@ Item = TypeVar("Item", str, int)
 
 
 def with_distinct_names(entries: list[DataFile]) -> list[DataFile]:
-    """The entries, with `folder-stem` in place of derived names that clash."""
+    """The entries, with `folder-stem` instead of derived names that clash."""
     times = Counter(entry.name.casefold() for entry in entries)
     return [
         entry.model_copy(update={"name": _folder_and_stem(entry.path)})
@@ -45,7 +45,7 @@ def _folder_and_stem(path: str) -> str:
 
 
 def location_problems(section: str, entries: Sequence[DataFilePlan]) -> list[str]:
-    """What is wrong with the paths that name a hub."""
+    """Problems with the paths that name a hub."""
     problems = []
     for index, entry in enumerate(entries):
         try:
@@ -55,14 +55,14 @@ def location_problems(section: str, entries: Sequence[DataFilePlan]) -> list[str
             continue
         if entry.split is not None and location is not None and location.pattern is not None:
             problems.append(
-                f"{section}.{index}.split: found {show(entry.split)} beside files by name, "
+                f"{section}.{index}.split: found {show(entry.split)} together with named files, "
                 f"{entry.path}; remove one of the two"
             )
     return problems
 
 
 def name_problems(section: str, entries: Sequence[DataFilePlan]) -> list[str]:
-    """What is wrong with the names: each is a file's name, and two never share one."""
+    """Problems with the names: each must be a valid file name, and no two may be the same."""
     problems = []
     first: dict[str, DataFilePlan] = {}
     for index, entry in enumerate(entries):
@@ -71,11 +71,11 @@ def name_problems(section: str, entries: Sequence[DataFilePlan]) -> list[str]:
                 f"{section}.{index}.name: found {show(entry.name)} for {entry.path}, which "
                 f"{fault}; give it a name of its own, {{path: ..., name: ...}}"
             )
-        # Folders whose names differ by case alone are one folder on some systems.
+        # Folders whose names differ only by case are the same folder on some systems.
         other = first.setdefault(entry.name.casefold(), entry)
         if other is not entry:
             found = (
-                f"{entry.path} is there twice"
+                f"{entry.path} is listed twice"
                 if entry.path == other.path
                 else f"{show(entry.name)} is the name of both {other.path} and {entry.path}"
             )
@@ -99,6 +99,21 @@ def _name_fault(name: str) -> str | None:
     return None
 
 
+def numbered(names: Iterable[str]) -> list[str]:
+    """The names, a repeated one with a number behind it: a, a-2."""
+    taken: set[str] = set()
+    distinct = []
+    for name in names:
+        number, free = 1, name
+        # Folders whose names differ by case alone are one folder on some systems.
+        while free.casefold() in taken:
+            number += 1
+            free = f"{name}-{number}"
+        taken.add(free.casefold())
+        distinct.append(free)
+    return distinct
+
+
 def repeated(items: Iterable[Item]) -> list[Item]:
-    """The items that occur more than once, each once, in their first order."""
+    """The items that occur more than once, each once, in order of first occurrence."""
     return [item for item, times in Counter(items).items() if times > 1]

@@ -1,4 +1,4 @@
-"""Names that a data path stands for."""
+"""The names derived from data paths."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ COMPRESSION_ENDINGS = (".gz", ".zst")
 
 def data_name(location: str) -> str:
     """A short name for what lies at a location: the entry's of a registry (`FILE.json#name`), the
-    folder's, the file's without its endings, or the one of a hub's dataset."""
+    folder's, the file's without its endings, or the name of a hub's dataset."""
     if is_hub_location(location):
         return _hub_name(location)
     base, _, entry = location.rpartition("#")
@@ -30,7 +30,7 @@ def _hub_name(location: str) -> str:
     try:
         found = parse_location(location)
     except BadLocation:
-        # The entry is refused for its location; the name is never shown.
+        # The entry is rejected for its location; the name is never shown.
         return "dataset"
     assert found is not None, "it has a scheme"
     return found.name

@@ -1,13 +1,16 @@
-"""What pydantic found wrong with a plan, in words: the key, what was found, what is expected."""
+"""pydantic's errors about a plan in words: the key, what was found, what is expected."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from types import MappingProxyType
+from typing import Any, TypeVar
 
 from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
+from loracle.errors import PlanError
+from loracle.plan.devices import RayPlan
 from loracle.plan.messages import OWN_ERROR, nearest, show
 from loracle.plan.root import FILE_SECTIONS, Plan
 from loracle.plan.sections import (
@@ -32,10 +35,11 @@ _SECTION_MODELS: Mapping[str, type[Section]] = {
     "training": TrainingPlan,
     "generation": GenerationPlan,
     "decision": DecisionPlan,
+    "ray": RayPlan,
 }
 _KEYS = {key for section in _SECTION_MODELS.values() for key in section.model_fields}
 
-# What pydantic's error types mean in words; {names} are filled from the error's context.
+# pydantic's error types in words; {names} are filled from the error's context.
 _EXPECTED = {
     "missing": "a value",
     "int_type": "a whole number",
@@ -68,17 +72,70 @@ def problems_of(error: ValidationError) -> list[str]:
             problems.append(_unknown_key(detail["loc"]))
         elif detail["type"] == "missing":
             problems.append(f"{_key_path(detail['loc'])}: missing; expected a value")
-        # A name cannot be derived from a path that is wrong: the path's own problem says it.
+        # A name cannot be derived from a wrong path; the path's own problem is reported instead.
         elif detail["type"] != "default_factory_not_called":
             key = _key_path(detail["loc"])
             found.setdefault(key, (detail["input"], []))[1].append(_expectation(detail))
     problems += [
         f"{key}: found {show(value)}; expected {' or '.join(expected)}"
         for key, (value, expected) in found.items()
-        # An item's own problem says more than "this list is no text", the union's other branch.
+        # An item's own problem is more helpful than "this list is not text", from the union's other
+        # branch.
         if not any(deeper.startswith(f"{key}.") for deeper in found)
     ]
     return problems
+
+
+Checked = TypeVar("Checked", bound=Section)
+
+
+def checked(
+    kind: type[Checked],
+    name: str,
+    given: Mapping[str, Any] | None,
+    instead: Mapping[str, str] = MappingProxyType({}),
+) -> Checked:
+    """Settings from a program's dict, where None means the default.
+
+    name: what the program calls the dict. instead: by key, what to do about one that is wrong.
+
+    Raises:
+        PlanError: with every problem, once for each key.
+    """
+    if given is not None and not isinstance(given, Mapping):
+        raise PlanError(f"{name}: found {_shortly(given)}; expected a dict")
+    is_known = kind.model_fields.__contains__
+    values = {k: v for k, v in (given or {}).items() if v is not None or not is_known(k)}
+    try:
+        return kind.model_validate(values)
+    except ValidationError as error:
+        found: dict[str, str] = {}
+        for detail in error.errors(include_url=False):
+            key = str(detail["loc"][0])
+            found.setdefault(key, _problem_of_dict(kind, name, key, detail, instead.get(key)))
+        raise PlanError(list(found.values())) from error
+
+
+def _problem_of_dict(
+    kind: type[Section], name: str, key: str, detail: ErrorDetails, instead: str | None
+) -> str:
+    is_unknown = detail["type"] == "extra_forbidden"
+    if is_unknown and instead is None:
+        near = nearest(key, kind.model_fields)
+        hint = f"did you mean {near}?" if near else f"known: {', '.join(kind.model_fields)}"
+        return f"unknown key {name}.{key}; {hint}"
+    if detail["type"] == "missing":
+        return f"{name}.{key}: missing; expected a value"
+    value = "" if is_unknown else f"found {_shortly(detail['input'])}; "
+    own = detail["type"] not in _EXPECTED
+    expected = detail["msg"] if own else f"expected {_expectation(detail)}"
+    return f"{name}.{key}: {value}{instead or expected}"
+
+
+def _shortly(value: object) -> str:
+    """A value of a program, cut to a readable length."""
+    text = repr(value)
+    return text if len(text) <= 80 else f"{text[:60].splitlines()[0]}... ({type(value).__name__})"
 
 
 def _expectation(detail: ErrorDetails) -> str:

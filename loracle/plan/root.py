@@ -1,13 +1,14 @@
-"""The whole plan: its sections, its short forms, and what must fit between the sections."""
+"""The whole plan: its sections, its short forms, and the rules across sections."""
 
 from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
-from typing import Annotated, Any, NamedTuple
+from typing import Annotated, Any, Literal, NamedTuple, Self
 
 from pydantic import Field, ValidationInfo, field_validator, model_validator
 
+from loracle.plan.devices import RayPlan
 from loracle.plan.messages import refuse, show
 from loracle.plan.names import (
     BASE_NAME,
@@ -19,6 +20,7 @@ from loracle.plan.names import (
 from loracle.plan.sections import (
     HOLDOUT,
     CandidatePlan,
+    Count,
     DecisionPlan,
     EvaluationPlan,
     GenerationPlan,
@@ -35,29 +37,32 @@ FILE_SECTIONS = ("candidates", "evaluation")
 """The lists of data files."""
 
 
-# Set in the context of validation where nothing is measured, as for `loracle inspect`.
+# Set in the validation context when nothing is measured, as for `loracle inspect`.
 EVALUATION_OPTIONAL = "evaluation_optional"
-# The same where nothing is trained.
+# The same when nothing is trained.
 CANDIDATES_OPTIONAL = "candidates_optional"
 
 
+DeviceIndex = Annotated[int, Field(strict=True, ge=0)]
+
+
 class Asked(NamedTuple):
-    """An evaluation set by its name, and what is measured on it."""
+    """An evaluation set's name, and what is measured on it."""
 
     name: str
     metrics: tuple[str, ...]
 
 
 class Plan(Section):
-    """Everything that decides the results of an experiment, and which programs follow it."""
+    """Everything that decides the results of an experiment, and which trackers follow it."""
 
     model: ModelPlan = Field(default_factory=ModelPlan)
     """The base model. A bare string is its name."""
     candidates: list[CandidatePlan] = Field(default=[], validate_default=True)
     """The training datasets to compare, at least one. A bare string is a path."""
     holdout: HoldoutPlan | None = None
-    """Rows of the candidates to measure on, where `evaluation` is empty. A bare number is the
-    share. None: `evaluation` must name a dataset."""
+    """Rows of the candidates to measure on, if `evaluation` is empty. A bare number is the share.
+    None: `evaluation` must name a dataset."""
     evaluation: list[EvaluationPlan] = Field(default=[], validate_default=True)
     """The datasets to measure on, at least one, or a `holdout`. A bare string is a path."""
     lora: LoraPlan = Field(default_factory=LoraPlan)
@@ -70,6 +75,12 @@ class Plan(Section):
     """Each candidate is trained once for each seed."""
     decision: DecisionPlan = Field(default_factory=DecisionPlan, validate_default=True)
     """The rule that ranks the candidates."""
+    devices: Literal["auto"] | Count | Annotated[list[DeviceIndex], Field(min_length=1)] = "auto"
+    """On how many devices trials run at the same time: a number, or the numbers of this machine's
+    GPUs, `[0, 2]`. auto: on all GPUs that are visible, on one device without GPUs. More than one
+    needs `pip install 'loracle[ray]'`. Decides no result, and may change when a run continues."""
+    ray: RayPlan = Field(default_factory=RayPlan)
+    """How several devices are used. Decides no result, and may change when a run continues."""
     trackers: list[TrackerName] = Field(default=[])
     """Programs that follow the run: each needs the extra of its name. Decides no result, and may
     change when a run continues. A bare string is one."""
@@ -100,12 +111,12 @@ class Plan(Section):
 
     @property
     def held_out(self) -> HoldoutPlan | None:
-        """The holdout, where it is the evaluation set."""
+        """The holdout, if it is the evaluation set."""
         return None if self.evaluation else self.holdout
 
     @property
     def asked(self) -> list[Asked]:
-        """Every evaluation set, the one that is split off from the candidates included."""
+        """Every evaluation set, including the one that is split off from the candidates."""
         if self.held_out is not None:
             return [Asked(HOLDOUT, tuple(self.held_out.metrics))]
         return [Asked(entry.name, tuple(entry.metrics)) for entry in self.evaluation]
@@ -135,7 +146,7 @@ class Plan(Section):
             for index, entry in enumerate(named)
             for metric in repeated(entry.metrics)
         ]
-        # A holdout with a problem of its own is not in the data, and not missing either.
+        # A holdout with a problem is not in the data, but it is not missing either.
         held_out = info.data.get("holdout", ...) is not None
         if not evaluation and not held_out and EVALUATION_OPTIONAL not in (info.context or ()):
             problems.append(
@@ -150,6 +161,28 @@ class Plan(Section):
     def _check_seeds(cls, seeds: list[int]) -> list[int]:
         refuse(*(f"seeds: found {seed} twice; name it once" for seed in repeated(seeds)))
         return seeds
+
+    @field_validator("devices")
+    @classmethod
+    def _check_devices(cls, devices: str | int | list[int]) -> str | int | list[int]:
+        if isinstance(devices, list):
+            refuse(*(f"devices: found {index} twice; name it once" for index in repeated(devices)))
+        return devices
+
+    @model_validator(mode="after")
+    def _spread_trials(self) -> Self:
+        if self.ray.devices_per_trial > 1 and self.model.device_map is None:
+            refuse(
+                f"ray.devices_per_trial: found {self.ray.devices_per_trial} without "
+                "model.device_map: auto, so that one device of each trial would do all its work; "
+                "set model.device_map to auto, or remove ray.devices_per_trial"
+            )
+        if isinstance(self.devices, list) and self.ray.address not in ("auto", "local"):
+            refuse(
+                f"devices: found {self.devices} beside ray.address: {self.ray.address}; a list "
+                "names GPUs of this machine, so give a number"
+            )
+        return self
 
     @field_validator("trackers")
     @classmethod
@@ -168,8 +201,8 @@ class Plan(Section):
         refuse(
             *(
                 f"decision.metric: found {show(decision.metric)}, which {name} does not "
-                f"compute ({key}.metrics: {', '.join(metrics)}); add it there "
-                "or decide by another metric"
+                f"compute ({key}.metrics: {', '.join(metrics)}); add it there, or choose another "
+                "decision.metric"
                 for name, key, metrics in sets
                 if decision.metric not in metrics
             )
@@ -178,7 +211,7 @@ class Plan(Section):
 
 
 def written_out(values: Mapping[str, Any]) -> dict[str, Any]:
-    """The plan with its short forms written out: bare strings and numbers, one entry, empty
+    """The plan with its short forms written out: bare strings and numbers, single entries, empty
     sections."""
     full = {key: value for key, value in values.items() if value is not None}
     if isinstance(full.get("model"), str):

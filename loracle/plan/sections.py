@@ -22,7 +22,7 @@ from loracle.plan.messages import is_text_encoding, refuse, show
 from loracle.plan.paths import data_name
 from loracle.text import seconds_of
 
-# Strict: without it `batch_size: yes` would be read as 1 and `epochs: "3"` as a number.
+# Strict: otherwise `batch_size: yes` would be read as 1 and `epochs: "3"` as a number.
 Count = Annotated[int, Field(strict=True, gt=0)]
 Positive = Annotated[float, Field(strict=True, gt=0)]
 NonNegative = Annotated[float, Field(strict=True, ge=0)]
@@ -66,7 +66,7 @@ EMBEDDED = "embedded"
 
 
 class Section(BaseModel):
-    """A part of the plan: frozen, and without a key that it does not know."""
+    """A section of the plan: frozen, and unknown keys are errors."""
 
     model_config = ConfigDict(
         extra="forbid", frozen=True, allow_inf_nan=False, use_attribute_docstrings=True
@@ -74,17 +74,17 @@ class Section(BaseModel):
 
 
 class ModelPlan(Section):
-    """The base model, frozen for all trials."""
+    """The base model, frozen in all trials."""
 
     name: Text = EMBEDDED
-    """A folder, a model id of a hub, or `embedded`: the small model that comes with Loracle."""
+    """A folder, a model id on a hub, or `embedded`: the small model that comes with Loracle."""
     hub: Literal["auto", "huggingface", "modelscope"] = "auto"
-    """Where a model id is looked up. auto: where its prefix says, `hf://` or `ms://`, and at
-    Hugging Face without one."""
+    """Where a model id is looked up. auto: by its prefix, `hf://` or `ms://`; without a prefix, on
+    Hugging Face."""
     revision: Text | None = None
     """Branch, tag or commit on the hub. None: the hub's default branch."""
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
-    """Precision of the weights. auto: bfloat16 where the processor has it, else float32."""
+    """Precision of the weights. auto: bfloat16 if the processor supports it, else float32."""
     quantization: Literal["none", "int8", "nf4"] = "none"
     """How the frozen weights of linear layers are packed, for the base's row and every candidate.
     int8: 8 bits, half the memory of bfloat16; nf4: 4 bits with double quantisation, a quarter.
@@ -94,16 +94,22 @@ class ModelPlan(Section):
     device_map: Literal["auto"] | None = None
     """auto: layers are spread over all GPUs by accelerate, for a model larger than one. None: the
     whole model is on `device`."""
+    attention: Literal["auto", "dense", "flex", "triton"] = "auto"
+    """What computes attention over the prefix forest. triton: Loracle's own GPU kernels; flex:
+    torch's FlexAttention; dense: scaled_dot_product_attention with a mask of every row. One that
+    fails the self-test is replaced, with a warning. auto: on a GPU the first of triton, flex and
+    dense that passes; on a CPU matrix products span by span."""
     trust_remote_code: StrictBool = False
     """Whether code that comes with the model may run on this machine."""
     chat_template_kwargs: dict[str, JsonValue] = {}
-    """Further arguments of the chat template, as `enable_thinking: false`."""
+    """Further arguments of the chat template, such as `enable_thinking: false`."""
 
     @model_validator(mode="after")
     def _one_placement(self) -> Self:
         if self.device_map is not None and self.device != "auto":
             refuse(
-                f"model.device: found {self.device} beside model.device_map: {self.device_map}, "
+                f"model.device: found {self.device} together with model.device_map: "
+                f"{self.device_map}, "
                 "which chooses the devices; remove one of the two"
             )
         return self
@@ -116,56 +122,60 @@ class ModelPlan(Section):
             refuse(f"model.name: {error}")
         else:
             if location is not None and self.hub not in ("auto", location.hub):
-                refuse(f"model.hub: found {self.hub} beside {self.name}; remove one of the two")
+                refuse(
+                    f"model.hub: found {self.hub} together with {self.name}; remove one of the two"
+                )
             if location is not None and location.revision and self.revision:
                 refuse(
-                    f"model.revision: found {show(self.revision)} beside {self.name}, which has "
-                    "one of its own; remove one of the two"
+                    f"model.revision: found {show(self.revision)} together with {self.name}, "
+                    "which has its own revision; remove one of the two"
                 )
         return self
 
 
 class DataFilePlan(Section):
-    """A data file under a name."""
+    """A data file with a name."""
 
     path: Text
     """A file (JSON, JSONL, CSV, TSV, Parquet, Arrow), a folder of them or of a saved dataset, an
-    entry of LLaMA-Factory's registry, `dataset_info.json#name`, or a dataset of a hub,
+    entry of LLaMA-Factory's registry, `dataset_info.json#name`, or a dataset on a hub,
     `hf://org/name:config@revision` or `ms://org/name`. In a plan file: relative to the plan file's
     folder."""
     name: str = Field(default_factory=lambda values: data_name(values["path"]))
     """The name in folders and results. None: the file's stem, the folder's, the registry entry's
-    or the dataset's name, with the folder or organisation before it where two clash."""
+    or the dataset's name, preceded by the folder or organisation if two clash."""
     limit: Count | None = None
-    """How many rows to read, from the first. None: all."""
+    """How many rows to read, from the start. None: all."""
     split: Text | None = None
-    """The split to read if there are several. None: the only one."""
+    """The split to read if there is more than one. None: the only one."""
     format: FormatName | Literal["auto"] = "auto"
-    """The form of the rows. auto: by the keys of the rows; two forms in one file are an error."""
+    """The form of the rows. auto: detected from the keys of the rows; two forms in one file are an
+    error."""
     columns: dict[FieldName, Text] = {}
     """Columns under other names: the form's field, then the file's column, `question: query`."""
     ignore_columns: list[Text] = []
-    """Columns that are meant to be left out. One that is not used, and whose name says that it
-    tells of what is asked (`options`, `passage`, `images`), is an error otherwise."""
+    """Columns to leave out on purpose. Otherwise, an unused column whose name suggests that it is
+    part of the question (`options`, `passage`, `images`) is an error."""
     encoding: Text | None = None
-    """Encoding of text files, as Python names it, `gb18030`. None: UTF-8, or what a byte-order
-    mark says."""
+    """Encoding of text files, by its Python name, such as `gb18030`. None: UTF-8, or as a
+    byte-order mark says."""
     unanswerable: Unanswerable = "answer"
-    """Questions that are marked as having no answer (SQuAD 2.0). answer: `unanswerable_reply` is
+    """What to do with questions marked as unanswerable (SQuAD 2.0). answer: `unanswerable_reply` is
     the reply to learn and the reference; drop: left out and counted; error: refused."""
     unanswerable_reply: Text = UNANSWERABLE_REPLY
     """The reply to such a question."""
     max_dropped: Share = 0.05
     """The share of rows that may be dropped because they are unusable or too long. A candidate
-    that loses more fails, alone and with the reason; an evaluation set that does stops the run."""
+    that loses more fails with the reason, and the others continue; an evaluation set that loses
+    more stops the run."""
 
     @field_validator("encoding")
     @classmethod
     def _check_encoding(cls, encoding: str | None) -> str | None:
         if encoding is not None and not is_text_encoding(encoding):
             refuse(
-                f"encoding: found {show(encoding)}; expected an encoding of text that Python "
-                "knows, as utf-8, utf-16 or gb18030"
+                f"encoding: found {show(encoding)}; expected a text encoding that Python knows, "
+                "such as utf-8, utf-16 or gb18030"
             )
         return encoding
 
@@ -189,13 +199,14 @@ class EvaluationPlan(DataFilePlan):
 
 
 class HoldoutPlan(Section):
-    """The evaluation set that is split off from the candidates, where none is given."""
+    """The evaluation set that is split off from the candidates if none is given."""
 
     share: Annotated[float, Field(strict=True, gt=0, lt=1)]
-    """The share of every candidate's rows to hold out, about: rows that share a passage go
-    together, whichever candidates they are in."""
+    """The approximate share of every candidate's rows to hold out: rows that share a passage stay
+    together, across candidates."""
     seed: Seed = 0
-    """Draws the passages. Not one of `seeds`: every trial is asked the same."""
+    """Seed of the random choice of passages. Not one of `seeds`: every trial gets the same
+    questions."""
     metrics: Annotated[list[Text], Field(min_length=1)] = ["em", "f1"]
     """Names of metrics, each computed for every prediction."""
 
@@ -210,7 +221,7 @@ class LoraPlan(Section):
     alpha: Count = 16
     """Numerator of the update's scale, which is alpha / r (`lora_alpha` in peft)."""
     dropout: ShareBelowOne = 0.05
-    """Share of the adapter's inputs that is zeroed while it trains (`lora_dropout` in peft)."""
+    """Share of the adapter's inputs that is zeroed during training (`lora_dropout` in peft)."""
     target_modules: Text | Annotated[list[Text], Field(min_length=1)] = "all-linear"
     """Layers that get an adapter: `all-linear`, a regular expression, or a list of names."""
 
@@ -219,56 +230,62 @@ class TrainingPlan(Section):
     """How every candidate is trained."""
 
     epochs: Positive = 3.0
-    """Passes over the candidate's rows; fractions are allowed. Decides the length of a training
-    only where neither max_steps nor max_tokens is set."""
+    """Passes over the candidate's rows; fractions are allowed. Decides the length of training only
+    if neither max_steps nor max_tokens is set."""
     max_steps: Count | None = None
-    """Length in optimizer steps, in place of epochs. None: not used."""
+    """Length in optimizer steps, instead of epochs. None: not used."""
     max_tokens: Count | None = None
-    """Length in tokens read (shared prefixes counted for each row), in place of epochs, so that
+    """Length in tokens read (shared prefixes counted for each row), instead of epochs, so that
     candidates of unequal size are compared at equal cost. None: not used."""
     batch_size: Count = 64
-    """Examples in one optimizer step, however they are cut to fit into memory."""
+    """Examples in one optimizer step, however they are split to fit into memory."""
     learning_rate: Positive = 1e-4
     """The highest learning rate, reached after the warm-up."""
     schedule: Literal["linear", "cosine", "constant"] = "linear"
-    """The learning rate after the warm-up: falls to 0 in a line or a half cosine, or stays."""
+    """The learning rate after the warm-up: falls to 0 linearly or along a half cosine, or stays
+    constant."""
     warmup_ratio: Share = 0.03
     """Share of the steps over which the learning rate rises from 0."""
     weight_decay: NonNegative = 0.0
     """AdamW's decoupled weight decay."""
     adam_beta1: ShareBelowOne = 0.9
-    """AdamW's decay of the mean of gradients."""
+    """AdamW's decay rate for the mean of gradients."""
     adam_beta2: ShareBelowOne = 0.999
-    """AdamW's decay of the mean of squared gradients."""
+    """AdamW's decay rate for the mean of squared gradients."""
     adam_epsilon: Positive = 1e-8
     """AdamW's term against division by zero."""
     max_grad_norm: Positive | None = 0.3
-    """Gradients of a greater norm are scaled down to it. None: no clipping."""
+    """Gradients with a larger norm are scaled down to it. None: no clipping."""
     order: Literal["grouped", "shuffled"] = "grouped"
-    """grouped: examples with a shared prefix meet in one batch, groups shuffled; shuffled: plain
-    shuffling of examples, which leaves little to share."""
+    """grouped: examples with a shared prefix are in the same batch, groups are shuffled; shuffled:
+    plain shuffling of examples, which leaves little to share."""
     batching: Literal["auto", "forest", "padded"] = "auto"
-    """forest: shared prefixes are computed once; padded: plain padded batches; auto: forest where
-    the model passes the self-test, else padded."""
+    """forest: shared prefixes are computed once; padded: plain padded batches; auto: forest if the
+    model passes the self-test, else padded."""
     micro_batch_tokens: Count | Literal["auto"] = "auto"
-    """Tokens computed at once. Decides memory and speed, never the result. auto: what the memory
-    forecast allows, and halved where memory runs out all the same."""
+    """Tokens computed at once. Affects memory and speed, never the result. auto: what the memory
+    forecast allows, halved if memory still runs out."""
     gradient_checkpointing: StrictBool | Literal["auto"] = False
-    """Compute activations again in the backward pass: slower, with less memory. auto: only if the
+    """Recompute activations in the backward pass: slower, but uses less memory. auto: only if the
     memory forecast says that it is needed."""
+    data_parallel: Count = 1
+    """Devices that share the rows of every step of one training, one process each: GPUs, or on a
+    CPU parts of its cores. The result is that of 1 but for rounding; a run may be resumed with
+    another number."""
     checkpoint_every: Count | Text = "auto"
     """Optimizer steps (100) or time (`10 min`, `30 s`, `1 h`) between checkpoints, from which a
-    training that was stopped resumes with the same result. auto: as often as it costs at most 2 %
-    of the time, and every 10 minutes at least. Decides no result."""
+    stopped training resumes with the same result. auto: at most 2 % of the time is spent on them,
+    but at least one every 10 minutes. Does not affect results."""
     train_on: Literal["assistant", "last"] = "assistant"
-    """Which turns carry loss: every assistant turn, or the last one alone."""
+    """Which turns carry loss: every assistant turn, or only the last."""
     max_length: Count | None = None
     """Longest allowed row in tokens; an evaluation prompt counts with its max_new_tokens. None:
-    what the model takes, or what memory allows where that is less; which it is, is printed."""
+    the model's limit, or the memory's if that is lower; the run prints which applies."""
     overlong: Literal["shorten", "drop", "error"] = "shorten"
     """What happens to a longer row. shorten: the middle of its longest passage is cut, never the
-    question, the answer or the template, and a row too long without its passage is dropped; drop:
-    it is left out; error: nothing is trained. Such rows are listed with file and line."""
+    question, the answer or the template, and a row that is too long even without its passage is
+    dropped; drop: the row is left out; error: nothing is trained. Such rows are listed with file
+    and line."""
 
     @field_validator("checkpoint_every")
     @classmethod
@@ -284,7 +301,7 @@ class TrainingPlan(Section):
     def _one_length(self) -> Self:
         if self.max_steps is not None and self.max_tokens is not None:
             refuse(
-                f"training.max_tokens: found {self.max_tokens} beside training.max_steps: "
+                f"training.max_tokens: found {self.max_tokens} together with training.max_steps: "
                 f"{self.max_steps}; expected at most one of the two"
             )
         return self
@@ -296,14 +313,14 @@ def _drafts_by_name(value: object) -> object:
 
 
 class GenerationPlan(Section):
-    """How evaluation questions are answered, by the base model and by every adapter."""
+    """How the base model and every adapter answer evaluation questions."""
 
     max_new_tokens: Count = 40
     """Longest answer in tokens."""
     repetition_penalty: Positive = 1.0
-    """Scores of tokens already seen are divided by it (multiplied where negative). 1: none."""
+    """Scores of tokens already seen are divided by it (multiplied if negative). 1: none."""
     do_sample: StrictBool = False
-    """Draw tokens at random in place of the likeliest one; goes without drafts."""
+    """Sample tokens instead of choosing the likeliest one; turns drafts off."""
     temperature: Positive = 1.0
     """Divides the logits before sampling. Needs do_sample."""
     top_p: Annotated[float, Field(strict=True, gt=0, le=1)] = 1.0
@@ -311,7 +328,7 @@ class GenerationPlan(Section):
     top_k: Count | None = None
     """Sample from this many likeliest tokens. None: from all. Needs do_sample."""
     num_beams: Count = 1
-    """Beams of beam search, which goes without drafts. 1: no beam search."""
+    """Beams of beam search, which turns drafts off. 1: no beam search."""
     early_stopping: StrictBool = False
     """Beam search ends when num_beams answers are complete. Needs num_beams above 1."""
     seed: Seed = 0
@@ -321,21 +338,23 @@ class GenerationPlan(Section):
     )
     """Guesses of the answer that are verified in the prompt's pass, which saves steps; used by
     greedy decoding only. references: the reference answers; all: also the answers of earlier
-    trials, which is faster where candidates answer alike. A draft counts only where greedy
-    decoding chooses the same, but it changes what is computed together: where two tokens are
-    equally likely but for rounding, `all` lets the answer depend on which trials came before.
-    off: none. true is read as all, false as off."""
+    trials, which is faster if candidates give similar answers. A draft counts only if greedy
+    decoding chooses the same tokens, but it changes what is computed together: if two tokens are
+    equally likely except for rounding, with `all` the answer may depend on which trials came
+    before. off: none. true is read as all, false as off."""
     prompt_lookup: StrictBool = True
-    """Take further drafts from the prompt's own text; used by greedy decoding only."""
+    """Take further drafts from the prompt's own text; used only by greedy decoding."""
     dtype: Literal["auto", "float32", "bfloat16"] = "auto"
-    """Precision of the evaluation. auto: the model's. float32 leaves no near-ties to rounding."""
-    batch_size: Count = 64
-    """Prompts answered together; the same for every candidate."""
+    """Precision of the evaluation. auto: the model's. float32 avoids near-ties decided by
+    rounding."""
+    batch_size: Count | Literal["auto"] = 64
+    """Prompts answered together; the same for every candidate. auto: 64, or what the memory allows
+    if that is less, fixed when the run first starts."""
     reasoning_end: Text | None = None
-    """Text that ends a model's reasoning; only what follows it is scored. None: the known tags, as
-    `</think>`. The predictions are kept whole."""
+    """Text that ends a model's reasoning; only what follows it is scored. None: the known tags,
+    such as `</think>`. The full predictions are kept."""
     answer_nll: StrictBool = False
-    """Also measure the negative log-likelihood of the best reference, in nats an answer."""
+    """Also measure the negative log-likelihood of the best reference, in nats per answer."""
 
     @model_validator(mode="after")
     def _nothing_without_effect(self) -> Self:
@@ -361,14 +380,14 @@ TrackerName = Literal["tensorboard", "wandb", "mlflow", "swanlab", "trackio"]
 
 
 class DecisionPlan(Section):
-    """The rule that ranks the candidates and decides, stated before the run."""
+    """The rule that ranks the candidates and decides, fixed before the run."""
 
     metric: Text = "f1"
-    """The metric that ranks; every evaluation must compute it."""
+    """The metric used for ranking; every evaluation must compute it."""
     confidence: Annotated[float, Field(strict=True, ge=0.5, lt=1)] = 0.95
-    """Of the intervals. 1 - confidence bounds the chance of a single false finding among all
+    """Confidence of the intervals. 1 - confidence bounds the chance of any false finding among all
     comparisons of the run."""
     min_gain: NonNegative = 0.0
     """A candidate helps if it is better than the base by more than this, in the metric's unit:
-    0.01 is one point of em or f1. It is also the gain that is ruled out before `none helps` or
-    `equal` is said; where it is 0, that gain is 0.02."""
+    0.01 is one point of em or f1. It is also the gain that must be ruled out for `none helps` or
+    `equal`; if it is 0, that gain is 0.02."""

@@ -6,8 +6,8 @@
                       "questions": ["Question: ..."], "references": [["yes"]],
                       "answers": [{"texts": ["no"], "cut": [], "scores": {"em": [0], ...}}, null]}]}
 
-Columns, not rows, and every passage once. The JSON is compressed (gzip) and written in base64: a
-text without `<`, which no browser can take for markup, whatever a model has answered.
+Columns, not rows; every passage is stored once. The JSON is compressed (gzip) and written in
+base64: text without `<`, which no browser can take for markup, whatever a model answered.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from typing import Any, NamedTuple
 from loracle.metrics import METRICS
 from loracle.report.run_record import RunRecord, TrialRecord, Turn
 
-# The whole page stays under 15 MB; what else is in it needs far less than the rest.
+# The whole page stays under 15 MB; everything else on it needs far less than the remainder.
 MAX_BYTES = 12_000_000
 _SCORE_DIGITS = 4
 
@@ -33,7 +33,7 @@ class Packed(NamedTuple):
     num_shown: int
     num_questions: int
     missing: tuple[str, ...]
-    """Why questions are shown without their text, one sentence an evaluation."""
+    """Why questions are shown without their text, one sentence per evaluation."""
 
 
 def pack_answers(record: RunRecord, max_bytes: int = MAX_BYTES) -> Packed:
@@ -68,7 +68,7 @@ def _table(
     trials: Sequence[TrialRecord],
     prompts: Mapping[str, Sequence[Turn]],
 ) -> dict[str, Any] | None:
-    """The columns of one evaluation; None where nobody has answered it."""
+    """The columns of one evaluation; None if no trial has answered it."""
     predictions = [trial.predictions(evaluation) for trial in trials]
     rows = next((rows for rows in predictions if rows), None)
     if rows is None:
@@ -98,7 +98,7 @@ def _table(
 
 
 def split_prompt(turns: Sequence[Turn]) -> tuple[str, str]:
-    """What stands before the prompt's last line, and that line: the passage and the question.
+    """The prompt split before its last line: the passage and the question.
 
     Roles are named if there is more than one turn.
     """
@@ -136,7 +136,7 @@ def _is_number(value: object) -> bool:
 
 
 def _rounded(value: float | None) -> float | None:
-    """Four digits; whole numbers without a point, which are most."""
+    """Four digits; whole numbers, which are the most common, without a decimal point."""
     if value is None:
         return None
     short = round(value, _SCORE_DIGITS)
@@ -144,7 +144,7 @@ def _rounded(value: float | None) -> float | None:
 
 
 def _lower_is_better(names: Iterable[str]) -> list[str]:
-    """Those of which less is better. A metric this version does not know: more is better."""
+    """The metrics for which lower is better. For an unknown metric, higher is better."""
     return sorted(n for n in names if n in METRICS and not METRICS[n].higher_is_better)
 
 
@@ -181,5 +181,5 @@ def _packed(value: Any) -> str:
         data = text.encode()
     except UnicodeEncodeError:
         data = json.dumps(value, separators=(",", ":"), allow_nan=False).encode()
-    # Without a time stamp: the same run gives the same bytes.
+    # Without a timestamp, so that the same run gives the same bytes.
     return base64.b64encode(gzip.compress(data, mtime=0)).decode("ascii")

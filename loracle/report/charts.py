@@ -1,7 +1,7 @@
-"""Charts as SVG text, to stand in a page: no script, no font, no address in them.
+"""Charts as SVG text to embed in a page, without scripts, fonts or addresses.
 
 Colours are CSS variables of the page (`var(--ink)`), so a chart follows its light and dark theme.
-Words stand in the page, in its two languages; a chart holds numbers and the names of candidates,
+Words are in the page, in its two languages; a chart holds only numbers and names of candidates,
 which vl-convert escapes: hence `Markup`. Altair describes a chart (Vega-Lite), vl-convert draws
 it (drawing.py), both without a browser. A chart that cannot be drawn is an `Undrawn`.
 """
@@ -35,14 +35,14 @@ _PADDING = {"left": 2, "right": 16, "top": 14, "bottom": 2}
 _CHARACTER_WIDTH = 7.2
 _MAX_LABEL_WIDTH = 26
 _MAX_NARROW_LABEL_WIDTH = 15
-# Beyond these the colours come again, with dashes.
+# Beyond these, the colours repeat with dashes.
 NUM_COLOURS = 8
 _DASHES = ([1, 0], [6, 3], [2, 2])
 _SIZE = re.compile(r'^<svg([^>]*?) width="[^"]*" height="[^"]*"')
 
 
 class Undrawn(NamedTuple):
-    """Stands in the place of a chart that could not be drawn."""
+    """Shown in place of a chart that could not be drawn."""
 
     reason: str
 
@@ -54,7 +54,7 @@ class PointRow(NamedTuple):
     series: int | None
     """The candidate's place in the plan, which gives its colour; None is the base."""
     shown: str
-    """The mean as it is written."""
+    """The mean as text."""
     mean: float
     low: float | None
     high: float | None
@@ -95,7 +95,7 @@ def estimates_chart(
 
     most_columns = _MAX_LABEL_WIDTH if width == WIDE else _MAX_NARROW_LABEL_WIDTH
     labels = {str(place): shortened(row.label, most_columns) for place, row in enumerate(rows)}
-    # The page's font may be wider than the one that vl-convert measures with.
+    # The page's font may be wider than the one vl-convert measures with.
     extent = 14 + _CHARACTER_WIDTH * max(map(cell_width, labels.values()))
     axis = alt.Axis(
         ticks=False,
@@ -103,7 +103,7 @@ def estimates_chart(
         minExtent=extent,
         maxExtent=extent,
         labelLimit=0,
-        # The labels as they stand, by place: two candidates may be short for the same.
+        # Labels by position: two candidates may shorten to the same label.
         labelExpr=f"({json.dumps(labels)})[datum.value]",
     )
     data = [
@@ -251,5 +251,5 @@ def _svg(chart: altair.Chart | altair.LayerChart | altair.FacetChart) -> Markup 
         svg = draw(configured.to_json())
     except UndrawnError as error:
         return Undrawn(str(error))
-    # Its size is the page's to say; the viewBox keeps the proportions.
+    # The page sets the size; the viewBox keeps the proportions.
     return Markup(_SIZE.sub(r"<svg\1", svg))

@@ -170,7 +170,7 @@ def _comparison(
 
 
 def _with_interval(metric: str, found: Record, sign: int) -> str:
-    """The difference, and below it its interval. sign: -1 turns it round."""
+    """The difference, with its interval on the next line. sign: -1 reverses it."""
     value = shown_score(metric, sign * found["difference"], signed=True)
     if found["low"] is None or found["high"] is None:
         return value

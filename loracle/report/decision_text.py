@@ -1,4 +1,4 @@
-"""Decisions, and the comparison of two runs, as lines and a table for the terminal."""
+"""Decisions and the comparison of two runs, as text and tables for the terminal."""
 
 from __future__ import annotations
 
@@ -33,7 +33,8 @@ def decision_sentence(decisions: Sequence[Mapping[str, Any]], language: Language
 
 
 def decision_lines(decisions: Sequence[Mapping[str, Any]], language: Language = "en") -> list[str]:
-    """The overall decision, its reasons, then each evaluation set's if there are several."""
+    """The overall decision and its reasons, then those of each evaluation set if there is more than
+    one."""
     why, alone = _HEADINGS[language]
     overall, *single = decisions
     lines = [decision_sentence(decisions, language), "", f"{why}:"]
@@ -46,14 +47,14 @@ def decision_lines(decisions: Sequence[Mapping[str, Any]], language: Language = 
 
 
 def read_first_lines(facts: Sequence[Mapping[str, Any]], language: Language = "en") -> list[str]:
-    """What could overturn the decision, as a short list; nothing where nothing is known."""
+    """What could overturn the decision, as a short list; empty if nothing is known."""
     if not facts:
         return []
     return [_READ_FIRST[language], *(f"- {visible(fact['text'][language])}" for fact in facts)]
 
 
 def alone_lines(decisions: Sequence[Mapping[str, Any]], language: Language = "en") -> list[str]:
-    """The sentence of every evaluation set if there are several."""
+    """The sentence for each evaluation set, if there is more than one."""
     alone = _HEADINGS[language][1]
     return [
         f"{alone.format(name=one['evaluation'])}: {visible(one['sentence'][language])}"
@@ -62,10 +63,10 @@ def alone_lines(decisions: Sequence[Mapping[str, Any]], language: Language = "en
 
 
 def other_rule_note(frozen: DecisionPlan) -> str:
-    """What to know where another rule is applied than the plan's."""
+    """What to know when the rule differs from the plan's."""
     return (
         f"the plan's rule was {frozen.metric} at {frozen.confidence:.0%}, least gain "
-        f"{frozen.min_gain:g}; a rule that is chosen after the scores are known proves less"
+        f"{frozen.min_gain:g}; a rule chosen after the scores are known is weaker evidence"
     )
 
 
@@ -77,7 +78,7 @@ def _reasons(
 
 
 def run_comparison_tables(found: RunComparison) -> list[Table]:
-    """B less A for each pair of rows, a table for each shared set and one for their mean."""
+    """B minus A for each pair of rows: a table for each shared set and one for their mean."""
     scopes = dict.fromkeys(comparison.evaluation for comparison in found.comparisons)
     return [_run_comparison_table(found, scope) for scope in scopes]
 
@@ -117,7 +118,7 @@ def _comparison_cells(comparison: Comparison, found: RunComparison) -> list[str]
 
 
 def _verdict_of(comparison: Comparison) -> str:
-    """A or B, or that they are equal, or that it cannot be told and what would settle it."""
+    """A, B, equal, or that it cannot be told and what would settle it."""
     if comparison.better is not None:
         return comparison.better.split(":", 1)[0]
     if comparison.absent:
@@ -130,10 +131,10 @@ def _verdict_of(comparison: Comparison) -> str:
 
 
 def run_comparison_lines(found: RunComparison) -> list[str]:
-    """What differs between the plans, and which evaluation sets were left out."""
+    """The differences between the plans, and which evaluation sets were left out."""
     lines = ["What differs in the plans:"] if found.plan_changes else ["The plans are the same."]
     lines += [f"  {visible(change)}" for change in found.plan_changes]
     if found.unshared:
         names = ", ".join(map(visible, found.unshared))
-        lines.append(f"Not compared, asked by one run only: {names}")
+        lines.append(f"Not compared, because only one run used them: {names}")
     return lines

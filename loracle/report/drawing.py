@@ -3,7 +3,8 @@
     with drawing():              one child for all charts inside, started by the first one
         svg = draw(vega_lite)    SVG text; raises UndrawnError where the child failed
 
-The child is this very file. It reads Vega-Lite as JSON, a line each, and answers with a line each.
+The child runs this same file. It reads one chart per line (Vega-Lite as JSON) and answers each with
+one line.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ _MAX_DEATHS = 2
 
 
 class UndrawnError(Exception):
-    """A chart could not be drawn; says why, for people."""
+    """A chart could not be drawn; the message says why."""
 
 
 class _Child:
@@ -34,15 +35,15 @@ class _Child:
 
     def draw(self, vega_lite: str) -> str:
         if self._num_deaths >= _MAX_DEATHS:
-            raise UndrawnError("the renderer had failed before")
+            raise UndrawnError("the renderer has already failed")
         try:
             answer = self._ask(vega_lite)
-        # OSError: it cannot be started, or does not listen. ValueError: half of an answer.
+        # OSError: it cannot be started, or does not respond. ValueError: a truncated answer.
         except (OSError, ValueError) as error:
             self._forget()
             raise UndrawnError(f"the renderer failed: {error}") from error
         if "svg" not in answer:
-            raise UndrawnError(f"the renderer says: {answer.get('error')}")
+            raise UndrawnError(f"the renderer reported: {answer.get('error')}")
         return answer["svg"]
 
     def close(self) -> None:
@@ -103,7 +104,7 @@ def draw(vega_lite: str) -> str:
 
 
 def _started() -> subprocess.Popen[str]:
-    # -P: the modules beside this file are none of the renderer's.
+    # -P: the renderer must not import the modules next to this file.
     return subprocess.Popen(
         [sys.executable, "-P", __file__],
         stdin=subprocess.PIPE,
@@ -116,18 +117,18 @@ def _started() -> subprocess.Popen[str]:
 
 def _end_of(code: int) -> str:
     if code < 0:
-        return f"it was ended by signal {-code} (out of memory, or a crash)"
-    return f"it ended with code {code}"
+        return f"it was killed by signal {-code} (out of memory, or a crash)"
+    return f"it exited with code {code}"
 
 
 def _serve() -> None:
-    """The child: one chart for each line, until the parent closes the pipe or is gone."""
+    """The child: draws one chart per line until the parent closes the pipe or exits."""
     import vl_convert
 
     for line in sys.stdin:
         try:
             answer = {"svg": vl_convert.vegalite_to_svg(json.loads(line))}
-        # Whatever the renderer throws is the parent's to say.
+        # The parent reports whatever the renderer raises.
         except Exception as error:  # noqa: BLE001
             answer = {"error": f"{type(error).__name__}: {error}"[:500]}
         sys.stdout.write(json.dumps(answer) + "\n")

@@ -2,7 +2,7 @@
 
     RunRecord --sections--> plain values --templates in assets/--> HTML with style, scripts, charts
 
-The page forbids itself everything but its own style and scripts (a Content-Security-Policy with
+The page allows itself only its own style and scripts (a Content-Security-Policy with
 their hashes). Text of data and models is escaped by the templates, or packed (`answers`) and shown
 as text. The same run folder gives the same bytes.
 """
@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import re
 from collections.abc import Mapping, Sequence
 from functools import cache
 from importlib import resources
@@ -31,11 +32,13 @@ if TYPE_CHECKING:
 
 REPORT_NAME = "report.html"
 
+# Escaped text has no backtick of its own.
+_CODE = re.compile(r"`([^`\n]+)`")
 _ASSETS = resources.files("loracle.report") / "assets"
 
 
 class Page(NamedTuple):
-    """A page and the Content-Security-Policy that it also states itself."""
+    """A page and its Content-Security-Policy, which the page also contains."""
 
     text: str
     policy: str
@@ -44,7 +47,7 @@ class Page(NamedTuple):
 def write_report(root: Path | str) -> Path:
     """Write RUN/report.html and return its path.
 
-    Raises RunFolderError where the folder is no finished run, or is damaged.
+    Raises RunFolderError if the folder is not a finished run, or is damaged.
     """
     record = read_run(root)
     path = record.root / REPORT_NAME
@@ -57,10 +60,10 @@ def write_report(root: Path | str) -> Path:
 def build_page(record: RunRecord, *, live_version: str | None = None) -> Page:
     """The whole page.
 
-    live_version: of a page that a server keeps up to date: what the server calls this state of
-    the run's files. The page may be of an unfinished run then.
+    live_version: for a page that a server keeps up to date: the server's name for this state of
+    the run's files. The run may then be unfinished.
     """
-    scripts = ["head", "answers"] + (["live"] if live_version is not None else [])
+    scripts = ["head", "format", "answers"] + (["live"] if live_version is not None else [])
     with drawing():
         values = sections.all_sections(record) | {"live_version": live_version}
     return _page("report.html.j2", values, scripts)
@@ -90,7 +93,8 @@ def build_runs_page(folder: str, runs: Sequence[Mapping[str, Any]]) -> Page:
 def _page(template: str, values: Mapping[str, Any], script_names: Sequence[str]) -> Page:
     style = asset("style.css")
     scripts = {name: asset(f"{name}.js") for name in script_names}
-    # A page that nobody serves asks for nothing; one that is served, for its own events.
+    # A page opened from disk connects to nothing; a served page connects only to its own event
+    # stream.
     extra = ("connect-src 'self'",) if "live" in scripts else ()
     policy = content_policy(style, scripts, *extra)
     given = {"style": style, "scripts": scripts, "policy": policy, "version": __version__}
@@ -98,7 +102,7 @@ def _page(template: str, values: Mapping[str, Any], script_names: Sequence[str])
 
 
 def render(template: str, values: Mapping[str, Any]) -> str:
-    """Fill a template of assets/. Every value is escaped but SVG and our own files."""
+    """Fill a template from assets/. Every value is escaped except SVG and our own files."""
     return _environment().get_template(template).render(values)
 
 
@@ -119,7 +123,7 @@ def content_policy(style: str, scripts: Mapping[str, str], *extra: str) -> str:
 
 @cache
 def asset(name: str) -> str:
-    """A file of assets/, marked as ours: it is not escaped."""
+    """A file from assets/, marked as our own so that it is not escaped."""
     import markupsafe
 
     return markupsafe.Markup((_ASSETS / name).read_text(encoding="utf-8"))
@@ -129,13 +133,23 @@ def asset(name: str) -> str:
 def _environment() -> jinja2.Environment:
     import jinja2
 
-    return jinja2.Environment(
+    environment = jinja2.Environment(
         loader=jinja2.PackageLoader("loracle.report", "assets"),
         autoescape=True,
         undefined=jinja2.StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
     )
+    environment.filters["code"] = with_code
+    return environment
+
+
+def with_code(text: object) -> str:
+    """A sentence as HTML, escaped: what stands between backticks, a command or a key, as code."""
+    import markupsafe
+
+    escaped = markupsafe.escape(text)
+    return markupsafe.Markup(_CODE.sub(r"<code>\1</code>", str(escaped)))
 
 
 def _source(content: str) -> str:

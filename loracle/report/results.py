@@ -13,8 +13,8 @@
      "decisions": [{"evaluation": "test", "verdict": "use", "winner": "clean",
                     "sentence": {"en": "Use clean: ...", "zh": "..."}, ...}], ...}
 
-A row is one trial; the ranking has one entry for each candidate and one for the base model, its
-numbers means over the seeds. Scores of shares (em, f1, ...) are from 0 to 1 here.
+A row is one trial; the ranking has one entry for each candidate and one for the base model, with
+means over the seeds. Scores of shares (em, f1, ...) are from 0 to 1 here.
 """
 
 from __future__ import annotations
@@ -48,9 +48,13 @@ class ModelFacts:
     base_fingerprint: str
     batching: Literal["forest", "padded"]
     batching_reason: str
-    """Why it was that one: what the self-test found, or that the plan asked for it."""
+    """Why this batching was used: the self-test's result, or the plan's setting."""
     quantization: str = "none"
-    """What packs the frozen weights: none, int8, nf4, ...; `dtype` is then the products'."""
+    """What packs the frozen weights: none, int8, nf4, ...; `dtype` is then that of the products."""
+    attention: str | None = None
+    """What computed it over the forest: spans, dense, triton or flex."""
+    attention_replaced: list[str] = field(default_factory=list)
+    """Attention that would have come first, and what was wrong with it, in words."""
 
 
 @dataclass(frozen=True)
@@ -61,13 +65,14 @@ class EvaluationFacts:
     num_examples: int
     metrics: tuple[str, ...]
     tokenisation: Mapping[str, int]
-    """On how many examples em and f1 used which tokens, as {"spaced": 280, "characters": 21}."""
+    """How many examples em and f1 compared by which kind of token, such as {"spaced": 280,
+    "characters": 21}."""
     num_clusters: int
     """Independent groups of questions: those about one passage are one."""
     clusters_by: Mapping[str, int]
-    """How many questions were grouped by what, as {"passage": 290, "row": 11}."""
+    """How many questions were grouped by what, such as {"passage": 290, "row": 11}."""
     held_out: Mapping[str, int] | None = None
-    """Rows taken from each candidate; None where the set was not split off from them."""
+    """Rows taken from each candidate; None if the set was not split off from the candidates."""
 
 
 @dataclass(frozen=True)
@@ -86,7 +91,7 @@ class RunFacts:
 
 @dataclass(frozen=True)
 class ResultRow:
-    """One trial, or the base model (`seed` None). A failed one may lack everything measured."""
+    """One trial, or the base model (`seed` None). A failed trial may have no measurements."""
 
     candidate: str
     seed: int | None
@@ -101,11 +106,11 @@ class ResultRow:
     evaluation_seconds: float = 0.0
     means: Means = field(default_factory=dict)
     finish_reasons: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
-    """How many answers ended why, by evaluation: {"test": {"stop": 298, "length": 3}}."""
+    """Why answers ended, with counts, by evaluation: {"test": {"stop": 298, "length": 3}}."""
 
     @classmethod
     def of(cls, summary: TrialSummary) -> ResultRow:
-        """The row of a finished trial, or of the base, which took no training."""
+        """The row of a finished trial, or of the base, which was not trained."""
         trained = summary.training
         costs: dict[str, Any] = {}
         if trained is not None:
@@ -160,11 +165,11 @@ def build_results(
 def read_results(path: Path, *, oldest: int = RESULTS_VERSION) -> dict[str, Any]:
     """Read results.json.
 
-    oldest: the first version that the caller can read; version 1 has no estimates, comparisons
+    oldest: the oldest version that the caller can read; version 1 has no estimates, comparisons
     and decisions; version 2 has other verdicts (`no_difference`), no claims of absence and no
     `read_first`.
 
-    Raises RunFolderError where it is missing, damaged or of another version.
+    Raises RunFolderError if it is missing, damaged or of another version.
     """
     results = read_json(path)
     version = results.get("version") if isinstance(results, dict) else None
@@ -248,7 +253,7 @@ def _ranking_entries(
 
 
 def _ranking_entry(trials: Sequence[ResultRow]) -> dict[str, Any]:
-    """What an entry says beside its scores; its costs are those of the trials that are done."""
+    """An entry's fields besides its scores; its costs are those of the finished trials."""
     done = [row for row in trials if row.status == "done"]
     reasons = [row.reason for row in trials if row.status == "failed"]
 
@@ -268,7 +273,7 @@ def _ranking_entry(trials: Sequence[ResultRow]) -> dict[str, Any]:
 
 
 def _ranked(entries: Sequence[dict[str, Any]], higher_is_better: bool) -> list[dict[str, Any]]:
-    """The entries with ranks, best first, equal ones by name; failed ones last, without a rank."""
+    """The entries with ranks, best first and ties by name; failed ones last, without a rank."""
     direction = -1 if higher_is_better else 1
     done = [entry for entry in entries if entry["mean"] is not None]
     failed = [entry for entry in entries if entry["mean"] is None]

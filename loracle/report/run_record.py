@@ -1,4 +1,5 @@
-"""A run folder as reports read it: from its files alone, without its lock, never writing.
+"""A run folder as reports read it: only from its files, without taking its lock, and without
+writing.
 
 RunRecord ── results     results.json, or None while the run continues
           ├─ plan        plan.json, as frozen
@@ -23,7 +24,7 @@ from loracle.report.results import read_results
 from loracle.run_folder.folder import RunFolder, TrialFolder
 from loracle.run_folder.trial_record import TrainingOutcome, TrialSummary, read_summary
 
-# Version 1 has no judgement; the page says so and shows the rest.
+# Version 1 has no decision; the page says so and shows the rest.
 OLDEST_RESULTS = 1
 
 
@@ -35,7 +36,7 @@ class Turn(NamedTuple):
 
 
 class Questions(NamedTuple):
-    """What an evaluation asked, by the example's id; `missing` says why there is nothing."""
+    """An evaluation's questions, by example id; `missing` says why there are none."""
 
     prompts: Mapping[str, tuple[Turn, ...]]
     missing: str | None
@@ -43,16 +44,16 @@ class Questions(NamedTuple):
 
 @dataclass(frozen=True)
 class TrialRecord:
-    """One trial, or the base model, as its folder holds it. Rows are read when asked for.
+    """One trial, or the base model, as its folder holds it. Rows are read on demand.
 
-    Of a finished one every file is held against its DONE first: RunFolderError, where it is not
-    as the trial left it.
+    The files of a trial that has ended are first checked against its DONE or FAILED.json:
+    RunFolderError if one has changed.
     """
 
     candidate: str
     seed: int | None
     label: str
-    """The candidate's name, with the seed where the plan has several."""
+    """The candidate's name, with the seed if the plan has more than one."""
     folder: TrialFolder
 
     @property
@@ -76,7 +77,7 @@ class TrialRecord:
 
     @cached_property
     def steps(self) -> list[dict[str, Any]]:
-        """The rows of steps.jsonl; a row that is being written is left for the next reading."""
+        """The rows of steps.jsonl; a row still being written is left for the next read."""
         return self._rows(self.folder.steps) or []
 
     def predictions(self, evaluation: str) -> list[dict[str, Any]] | None:
@@ -87,14 +88,18 @@ class TrialRecord:
         """The scores of those answers, row by row, or None if there are none."""
         return self._rows(self.folder.scores(evaluation))
 
+    def require_whole_end(self) -> None:
+        """Raise RunFolderError if what tells of the trial's end (DONE, FAILED.json) is damaged."""
+        self.folder.vouches_for(self.folder.steps)
+
     def _rows(self, path: Path) -> list[dict[str, Any]] | None:
-        """An unfinished trial's writer may be in the middle of a row: that one is left out."""
+        """An unfinished trial may be in the middle of writing a row: that row is left out."""
         if not self._is_there(path):
             return None
         return read_json_lines(path, allow_torn_end=not self.is_done).rows
 
     def _is_there(self, path: Path) -> bool:
-        if self.is_done and self.folder.vouches_for(path):
+        if self.folder.vouches_for(path):
             self.folder.require_unchanged([path])
         return path.is_file()
 
@@ -108,7 +113,7 @@ class RunRecord:
     environment: Sequence[Mapping[str, Any]]
     results: Mapping[str, Any] | None
     check: Mapping[str, Any] | None
-    """check.json, what the data check found; None where the run made none."""
+    """check.json, what the data check found; None if the run has none."""
     trials: tuple[TrialRecord, ...]
 
     @property
@@ -119,8 +124,16 @@ class RunRecord:
         """Those whose DONE lists their files."""
         return (trial for trial in self.trials if trial.is_done)
 
+    @property
+    def seconds(self) -> float:
+        """The time of everything that is finished, whenever it ran."""
+        done = [trial.summary for trial in self.finished_trials()]
+        trained = sum(one.training.seconds for one in done if one.training)
+        return trained + sum(one.evaluation_seconds for one in done)
+
     def questions(self, evaluation: str) -> Questions:
-        """What was asked. The folder's own copy comes first, else the data file if unchanged."""
+        """The questions: from the folder's own copy if there is one, else from the unchanged data
+        file."""
         folder = RunFolder(self.root)
         kept = folder.questions(evaluation)
         if kept.is_file():
@@ -138,7 +151,7 @@ def read_run(root: Path | str, *, unfinished: bool = False) -> RunRecord:
 
     unfinished: accept a run that has no results yet; `results` is None then.
 
-    Raises RunFolderError where it is no run folder, is damaged, or has no results.
+    Raises RunFolderError if it is not a run folder, is damaged, or has no results.
     """
     folder = RunFolder(root)
     plan = folder.frozen_plan()
@@ -148,15 +161,18 @@ def read_run(root: Path | str, *, unfinished: bool = False) -> RunRecord:
     if not has_results and not unfinished:
         raise RunFolderError(
             f"{folder.root} has no results.json: the run is not finished; "
-            f"`loracle resume {folder.root}` finishes it"
+            f"run `loracle resume {folder.root}` to finish it"
         )
+    trials = tuple(trial_records(folder, plan))
+    for trial in trials:
+        trial.require_whole_end()
     return RunRecord(
         root=folder.root,
         plan=plan,
         environment=folder.environments(),
         results=read_results(folder.results, oldest=OLDEST_RESULTS) if has_results else None,
         check=read_json(folder.check) if folder.check.is_file() else None,
-        trials=tuple(trial_records(folder, plan)),
+        trials=trials,
     )
 
 
@@ -173,7 +189,7 @@ def trial_records(folder: RunFolder, plan: Mapping[str, Any]) -> Iterator[TrialR
 def _questions_of_data_file(entry: Mapping[str, Any]) -> Questions:
     path = Path(entry["path"])
     if not path.is_file():
-        return Questions({}, f"{path.name}: the data file is no longer where the plan says")
+        return Questions({}, f"{path.name}: the data file is no longer at the plan's path")
     if sha256(path) != entry.get("sha256"):
         return Questions({}, f"{path.name}: the data file has changed since the run")
     try:

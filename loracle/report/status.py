@@ -1,10 +1,10 @@
-"""`loracle status`: how far a run is, from its files and its lock alone.
+"""`loracle status`: the progress of a run, from its files and its lock only.
 
     run.state     running | interrupted | finished | incomplete | waiting | unknown
     trial.state   waiting | training | evaluating | done | failed | interrupted | damaged
 
-A run is interrupted where it is unfinished and its process is gone; unknown where its last process
-ran on another machine; incomplete where it ended with trials left out on purpose.
+A run is interrupted if it is unfinished and its process is gone; unknown if its last process ran
+on another machine; incomplete if it ended with trials left out on purpose.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from typing import Any
 from loracle.errors import RunFolderError
 from loracle.files import read_json_lines
 from loracle.report.run_record import TrialRecord, trial_records
+from loracle.run_folder.estimate import estimate_of_events
 from loracle.run_folder.folder import RunFolder
 
 
@@ -34,8 +35,10 @@ class TrialStatus:
 
 @dataclass(frozen=True)
 class RunStatus:
-    """One run. seconds: what all trials took so far; eta_seconds: what is left, None where nothing
-    is known yet to tell it by. holder: the process that works in it, or did when it was killed."""
+    """One run. seconds: the time of all trials so far; eta_seconds: the time left, None if it
+    cannot be estimated yet (run_folder/estimate.py). holder: the process working in it, or the one
+    that was when it was
+    killed."""
 
     run: str
     state: str
@@ -50,7 +53,8 @@ class RunStatus:
 
 
 def run_status(root: Path | str) -> RunStatus:
-    """How far a run is. Raises RunFolderError where it is no run folder, or its plan is damaged."""
+    """The progress of a run. Raises RunFolderError if it is not a run folder or its plan is
+    damaged."""
     folder = RunFolder(root)
     plan = folder.frozen_plan()
     in_use = folder.in_use()
@@ -71,7 +75,7 @@ def run_status(root: Path | str) -> RunStatus:
         state=state,
         percent=_percent(trials, _weights(plan, records)),
         seconds=sum(trial.seconds for trial in trials),
-        eta_seconds=None if state == "finished" else _remaining(trials, _weights(plan, records)),
+        eta_seconds=_remaining(state, folder),
         holder=None if holder is None else str(holder),
         trials=trials,
     )
@@ -105,7 +109,7 @@ def _trial_status(
             return TrialStatus(record.label, "damaged", 0.0, 0.0, str(error))
         return TrialStatus(record.label, "done", 100.0, seconds)
     if folder.failed.is_file():
-        return TrialStatus(record.label, "failed", 100.0, 0.0, folder.failure() or "")
+        return _failed_status(record)
     if not folder.root.exists():
         return TrialStatus(record.label, "waiting", 0.0, 0.0)
     steps = _rows(folder.steps)
@@ -127,8 +131,20 @@ def _trial_status(
     return TrialStatus(record.label, state if running else "interrupted", percent, spent, detail)
 
 
+def _failed_status(record: TrialRecord) -> TrialStatus:
+    folder = record.folder
+    try:
+        damage = next(iter(folder.damages()), None)
+    except RunFolderError as error:
+        damage = str(error)
+    if damage is not None:
+        return TrialStatus(record.label, "damaged", 0.0, 0.0, damage)
+    return TrialStatus(record.label, "failed", 100.0, 0.0, folder.failure() or "")
+
+
 def _weights(plan: Mapping[str, Any], records: Sequence[TrialRecord]) -> list[float]:
-    """How much work each trial is, about: the base little, the others by their data's size."""
+    """Roughly how much work each trial is: the base little, the others by the size of their
+    data."""
     sizes = {entry["name"]: float(entry.get("size_bytes") or 1) for entry in plan["candidates"]}
     mean = sum(sizes.values()) / len(sizes)
     return [0.1 * mean if record.is_base else sizes[record.candidate] for record in records]
@@ -139,19 +155,15 @@ def _percent(trials: Sequence[TrialStatus], weights: Sequence[float]) -> float:
     return done / sum(weights)
 
 
-def _remaining(trials: Sequence[TrialStatus], weights: Sequence[float]) -> float | None:
-    """By the time that the work so far took. The base says nothing of training."""
-    pairs = list(zip(trials, weights, strict=True))
-    known = [(t, w) for t, w in pairs[1:] if t.seconds > 0 and t.percent > 0]
-    left = sum((100 - trial.percent) / 100 * weight for trial, weight in pairs)
-    if left == 0:
-        return 0.0
-    work = sum(trial.percent / 100 * weight for trial, weight in known)
-    return left * sum(trial.seconds for trial, _ in known) / work if work else None
+def _remaining(state: str, folder: RunFolder) -> float | None:
+    """As the bars and the live page show it."""
+    if state == "finished":
+        return None
+    return estimate_of_events(folder.events).remaining_seconds
 
 
 def _event_name(record: TrialRecord) -> str:
-    """As events name a trial: with its seed only where the plan has several."""
+    """A trial's name as in events: with its seed only if the plan has more than one."""
     return record.candidate if record.label == record.candidate else record.folder.root.name
 
 
@@ -166,7 +178,7 @@ def _planned_steps(events: Path) -> dict[str, int]:
         try:
             event = json.loads(line)
             found[event["trial"]] = int(event["num_steps"])
-        # A line that a kill or a disk left damaged: the others still say what they say.
+        # A line damaged by a kill or by the disk: the other lines are still valid.
         except (ValueError, LookupError, TypeError):
             continue
     return found
@@ -175,13 +187,13 @@ def _planned_steps(events: Path) -> dict[str, int]:
 def _answering_seconds(base: TrialRecord) -> float:
     try:
         return _summary_seconds(base)[1]
-    # Said where the base's own state is.
+    # Reported with the base's own state.
     except RunFolderError:
         return 0.0
 
 
 def _summary_seconds(record: TrialRecord) -> tuple[float, float]:
-    """Of training and of evaluation; 0 where it is not done."""
+    """Of training and of evaluation; 0 if not done."""
     if not record.is_done:
         return 0.0, 0.0
     summary = record.folder.summary()

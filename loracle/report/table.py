@@ -20,7 +20,7 @@ _NAME_COLUMNS = 32
 
 
 def results_table(results: Mapping[str, Any]) -> list[Table]:
-    """One table for each evaluation, then one of their mean if there are several.
+    """One table for each evaluation, then one for their mean if there is more than one.
 
     The rows are in the order of the ranking over all evaluations.
     """
@@ -36,12 +36,13 @@ def decision_line(results: Mapping[str, Any]) -> str:
 
 
 def summary_lines(results: Mapping[str, Any]) -> list[str]:
-    """What to know when reading the tables: how it was measured, and what failed."""
+    """Notes for reading the tables: how things were measured, and what failed."""
     return [
         *_held_out_lines(results["evaluations"]),
         *_tokenisation_lines(results["evaluations"]),
         *_length_lines(results),
         *_batching_lines(results["model"]),
+        *results["model"].get("attention_replaced", ()),
         *_failure_lines(results["rows"]),
     ]
 
@@ -193,7 +194,7 @@ def _style(entry: Mapping[str, Any]) -> str:
 
 
 def _held_out_lines(evaluations: Sequence[Mapping[str, Any]]) -> list[str]:
-    """An evaluation set that is not the user's own, but rows of the candidates."""
+    """An evaluation set that consists of rows of the candidates."""
     return [
         visible(
             f"{evaluation['name']}: rows held out of the candidates and not trained on: "
@@ -220,7 +221,7 @@ def _tokenisation_lines(evaluations: Sequence[Mapping[str, Any]]) -> list[str]:
 
 
 def _length_lines(results: Mapping[str, Any]) -> list[str]:
-    """Answers that were cut by max_new_tokens: their scores may be too low."""
+    """Answers cut by max_new_tokens: their scores may be too low."""
     cut: dict[str, int] = {}
     answered: dict[str, int] = {}
     for row in results["rows"]:

@@ -1,11 +1,11 @@
-"""The bars of a run on a terminal: one for the run, one for the stage under way.
+"""The progress bars of a run on a terminal: one for the run, one for each current trial.
 
     ⠹ 1 of 3 trials      ━━━━──────── 3 min 12 s · about 6 min 40 s left
       alpaca-zh…eaned-v2 ━━━━━━━━──── step 39/56 · loss 0.612 · 4,310 tokens/s
 
-Results and warnings stay above them. The bars move by themselves: a thread draws them, and what it
-meets (a closed terminal, say) is raised by the next event. Parts that don't fit into the width are
-left out whole; names lose their middle.
+Results and warnings stay above them. A thread draws the bars; an error in it (such as a closed
+terminal) is raised by the next event. Parts that don't fit the width are left out whole; names are
+cut in the middle.
 """
 
 from __future__ import annotations
@@ -33,6 +33,8 @@ _BAR_WIDTH = 12
 _EVALUATION_WIDTH = 12
 _SECONDS_BETWEEN_FRAMES = 0.1
 _SECONDS_BETWEEN_TICKS = 0.25
+_MOST_STAGES = 8
+"""Trials under way that have a bar of their own."""
 _SPINNER, _ASCII_SPINNER = "⠋⠙⠹⠸⠼⠴⠦⠧⠇⠏", "|/-\\"
 
 _WORDS: Mapping[Language, Mapping[str, str]] = {
@@ -46,6 +48,7 @@ _WORDS: Mapping[Language, Mapping[str, str]] = {
         "rate": "{rate} tokens/s",
         "answered": "{evaluation}: {done:,}/{total:,} questions",
         "tokens": "{tokens:,} tokens",
+        "more": "and {num} more",
     },
     "zh": {
         "trials": "训练 {done}/{total}",
@@ -57,21 +60,22 @@ _WORDS: Mapping[Language, Mapping[str, str]] = {
         "rate": "{rate} token/秒",
         "answered": "{evaluation}：已答 {done:,}/{total:,} 题",
         "tokens": "{tokens:,} token",
+        "more": "另有 {num} 个",
     },
 }
 _LINE_STYLES = {"warning": "yellow", "trial_failed": "red", "scored": "bold"}
-# These are shown by the bars alone.
+# These are shown only by the bars.
 _SHOWN_BY_BARS = frozenset({"step", "evaluated", "trial_started", "evaluation_started"})
 _STAGE_ENDS = frozenset({"base_finished", "trial_finished", "trial_failed", "trial_skipped"})
 
 
 _BarRow: TypeAlias = tuple[str, str, int, int | None, Sequence[str]]
-"""Spinner, name, how much is done, of how much, and the parts of what is said."""
+"""Spinner, name, amount done, total, and the parts of the text."""
 
 
 @dataclass
 class _Stage:
-    """What the lower bar shows. total: None while nobody knows how much there is to do."""
+    """What the lower bar shows. total: None while the amount of work is unknown."""
 
     name: str
     started: float
@@ -81,7 +85,7 @@ class _Stage:
 
 
 class RichView:
-    """Two bars, one for the trials and one for the stage under way; results stay above them."""
+    """A bar for the run and one for each current trial; results stay above them."""
 
     def __init__(
         self,
@@ -97,13 +101,16 @@ class RichView:
         self._started: float | None = None
         self._last_event = self._last_frame = -float("inf")
         self._num_trials_done, self._num_trials = 0, 0
-        self._stage: _Stage | None = None
+        # By trial: on several devices more than one is under way.
+        self._stages: dict[str, _Stage] = {}
+        self._ended: set[str] = set()
+        self._devices: set[str] = set()
         self._live = Live(
             get_renderable=self._frame,
             console=self._console,
             auto_refresh=False,
             transient=True,
-            # Standard output belongs to the result.
+            # Standard output is reserved for the result.
             redirect_stdout=False,
         )
         self._ticker = _Ticker(self._live.refresh)
@@ -121,7 +128,7 @@ class RichView:
         if kind not in _SHOWN_BY_BARS:
             text = Text(_wrapped(line, self._console.width), style=_LINE_STYLES.get(kind, ""))
             self._console.print(text, overflow="ignore", crop=False)
-        often = kind in ("step", "evaluated") and not self._stage_is_done()
+        often = kind in ("step", "evaluated") and not self._is_done(fields["trial"])
         if not often or now - self._last_frame >= _SECONDS_BETWEEN_FRAMES:
             self._last_frame = now
             self._live.refresh()
@@ -130,19 +137,23 @@ class RichView:
         self._ticker.stop()
         self._live.stop()
 
-    def _stage_is_done(self) -> bool:
-        return self._stage is not None and self._stage.num_done == self._stage.total
+    def _is_done(self, trial: str) -> bool:
+        stage = self._stages.get(trial)
+        return stage is not None and stage.num_done == stage.total
 
     def _follow(self, kind: str, fields: Mapping[str, Any], now: float) -> None:
         words = self._words
         match kind:
             case "run_started":
                 self._num_trials = fields["num_trials"]
-                self._stage = _Stage("", now, parts=[words["preparing"]])
+                self._stages = {"": _Stage("", now, parts=[words["preparing"]])}
+            case "trial_placed":
+                self._devices.add(fields["device"])
+                self._put(_Stage(fields["trial"], now))
             case "base_started":
-                self._stage = _Stage(BASE_NAME, now, parts=[words["evaluating"]])
+                self._put(_Stage(BASE_NAME, now, parts=[words["evaluating"]]))
             case "trial_started":
-                self._stage = _Stage(fields["trial"], now, total=fields["num_steps"])
+                self._put(_Stage(fields["trial"], now, total=fields["num_steps"]))
             case "trial_resumed":
                 self._stage_of(fields["trial"], fields["num_steps"], now).num_done = fields["step"]
             case "step":
@@ -152,12 +163,22 @@ class RichView:
             case "evaluated":
                 self._show_answers(fields, now)
             case "run_finished":
-                self._stage = None
+                self._stages = {}
         if "index" in fields:
             self._num_trials = fields["num_trials"]
             self._num_trials_done = fields["index"] - (kind == "trial_started")
         if kind in _STAGE_ENDS:
-            self._stage = None
+            trial = fields.get("trial", BASE_NAME)
+            self._stages.pop(trial, None)
+            self._ended.add(trial)
+        if self._devices:
+            self._num_trials_done = len(self._ended - {BASE_NAME})
+
+    def _put(self, stage: _Stage) -> None:
+        """Show a stage, on one device in place of the one before."""
+        stages = {} if not self._devices else self._stages
+        self._stages = {**stages, stage.name: stage}
+        self._stages.pop("", None)
 
     def _show_step(self, fields: Mapping[str, Any], now: float) -> None:
         stage = self._stage_of(fields["trial"], fields["num_steps"], now)
@@ -186,14 +207,15 @@ class RichView:
             stage.parts = [*stage.parts, self._words["rate"].format(rate=speed)]
 
     def _stage_of(self, trial: str, total: int, now: float) -> _Stage:
-        if self._stage is None or self._stage.name != trial:
-            self._stage = _Stage(trial, now)
-        self._stage.total = total
-        return self._stage
+        if trial not in self._stages:
+            self._put(_Stage(trial, now))
+        stage = self._stages[trial]
+        stage.total = total
+        return stage
 
     def _frame(self) -> RenderableType:
-        """Both bars as they are now; called by the ticker's thread too, so it only reads."""
-        now, started, stage = self._clock(), self._started, self._stage
+        """All bars in their current state; also called by the ticker's thread, so it only reads."""
+        now, started, stages = self._clock(), self._started, list(self._stages.values())
         if started is None:
             return Text("")
         frames = _ASCII_SPINNER if self._console.options.ascii_only else _SPINNER
@@ -202,10 +224,12 @@ class RichView:
         rows: list[_BarRow] = [
             (spinner, trials, self._num_trials_done, self._num_trials, self._times(started, now))
         ]
-        if stage is not None:
+        for stage in stages[:_MOST_STAGES]:
             elapsed = duration(now - stage.started, self._language, tenths=False)
             parts = [*stage.parts, elapsed]
             rows.append((" ", visible(stage.name), stage.num_done, stage.total, parts))
+        if (num_more := len(stages) - _MOST_STAGES) > 0:
+            rows.append((" ", self._words["more"].format(num=num_more), 0, 1, []))
         return self._grid(rows, now)
 
     def _times(self, started: float, now: float) -> list[str]:
@@ -228,7 +252,7 @@ class RichView:
             grid.add_column(width=column_width, no_wrap=True)
         for spinner, name, num_done, total, parts in rows:
             bar = ProgressBar(
-                # A bar of no work at all would be drawn as full.
+                # A bar with a total of 0 would be drawn as full.
                 total=total or 1,
                 completed=num_done,
                 width=bar_width,
@@ -240,8 +264,8 @@ class RichView:
 
 
 def _wrapped(line: str, width: int) -> str:
-    """The line broken between words. A word that is longer, a path say, stays whole, so that it
-    can be copied."""
+    """The line broken between words. A longer word, such as a path, stays whole, so that it can be
+    copied."""
     lines: list[str] = []
     for word in line.split(" "):
         longer = f"{lines[-1]} {word}" if lines else word
@@ -253,7 +277,7 @@ def _wrapped(line: str, width: int) -> str:
 
 
 def _fit(parts: Sequence[str], width: int) -> str:
-    """As many of the parts as fit, whole, from the first one."""
+    """As many whole parts as fit, from the first."""
     line = ""
     for part in parts:
         longer = f"{line} · {part}" if line else part
@@ -264,16 +288,16 @@ def _fit(parts: Sequence[str], width: int) -> str:
 
 
 class SafeConsole(Console):
-    """A console that lets a closed pipe be an error like others; Rich's own ends the program."""
+    """A console that raises an ordinary error for a closed pipe; Rich's own exits the program."""
 
     def on_broken_pipe(self) -> None:
         raise  # the BrokenPipeError that is being handled
 
 
 class _Ticker:
-    """Calls `draw` every quarter of a second, in a thread of its own, until it fails or is stopped.
+    """Calls `draw` every quarter of a second, in a separate thread, until it fails or is stopped.
 
-    Nobody can catch what a thread raises: it waits in `raise_error` for whoever can.
+    Errors of a thread cannot be caught, so `raise_error` raises them for the caller.
     """
 
     def __init__(self, draw: Callable[[], None]) -> None:
@@ -291,7 +315,7 @@ class _Ticker:
             self._thread.join()
 
     def raise_error(self) -> None:
-        """Raise what stopped the drawing, once."""
+        """Raise the error that stopped the drawing, once."""
         if self._error is not None:
             error, self._error = self._error, None
             raise error

@@ -1,4 +1,4 @@
-"""What a process runs on, as the record of a run keeps it."""
+"""The environment of a process, as recorded in a run."""
 
 from __future__ import annotations
 
@@ -27,24 +27,24 @@ _PACKAGES = (
 
 
 def environment() -> dict[str, Any]:
-    """What this process runs on: versions, machine, command line without secrets."""
+    """This process's environment: versions, machine, command line without secrets."""
     return {
         "time": datetime.now(UTC).isoformat(timespec="seconds"),
         "command": arguments_without_secrets(sys.argv),
         "folder": str(Path.cwd()),
         "python": platform.python_version(),
         "platform": platform.platform(),
-        "num_cpus": _num_cpus(),
+        "num_cpus": num_cpus(),
         "packages": {name: _version(name) for name in _PACKAGES},
     }
 
 
-# Whose version may change a result.
+# Libraries whose version may change a result.
 _DECIDING = ("loracle", "torch", "transformers", "tokenizers", "peft", "safetensors", "numpy")
 
 
 def version_changes(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
-    """Which libraries that decide results differ between two processes: "torch 2.6.0 → 2.7.1"."""
+    """Which libraries that affect results differ between two processes: "torch 2.6.0 → 2.7.1"."""
     old, new = before["packages"], now["packages"]
     return [
         f"{name} {old.get(name)} → {new.get(name)}"
@@ -53,11 +53,12 @@ def version_changes(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[s
     ]
 
 
-def _num_cpus() -> int | None:
-    """The processors this process may use, which in a container are fewer than there are."""
+def num_cpus() -> int:
+    """The processors this process may use, which may be fewer than the machine has, as in a
+    container."""
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
-    return os.cpu_count()
+    return os.cpu_count() or 1
 
 
 def _version(package: str) -> str | None:

@@ -1,4 +1,4 @@
-"""The events of a run: their fields, the logs they go to, and their words in two languages."""
+"""The events of a run: their fields, the logs they go to, and their text in two languages."""
 
 from __future__ import annotations
 
@@ -50,7 +50,13 @@ EVENTS: Mapping[str, Event] = {
     ),
     "warning": Event(("message",), EVERY_LOG, "warning: {message}", "警告：{message}"),
     "checked": Event(("message",), (_PIPELINE,), "{message}", "{message}"),
-    # What the run has to do in all: the steps by trial, and the questions that each one answers.
+    "batch_size_chosen": Event(
+        ("batch_size",),
+        (_PIPELINE, _EVALUATION),
+        "questions answered together: {batch_size}, as recommended",
+        "一起回答的问题数：{batch_size}（推荐值）",
+    ),
+    # All the work of the run: the steps by trial, and the questions that each trial answers.
     "work_planned": Event(
         ("num_steps", "num_questions"),
         (_PIPELINE,),
@@ -62,6 +68,13 @@ EVENTS: Mapping[str, Event] = {
     ),
     "base_finished": Event(
         ("seconds",), (_PIPELINE,), "[base] done in {duration}", "[base] 完成，用时 {duration}"
+    ),
+    # Only where trials run on several devices; then it comes before all else of the trial.
+    "trial_placed": Event(
+        ("trial", "device"),
+        (_PIPELINE,),
+        "{place} goes to {device}",
+        "{place} 分配到 {device}",
     ),
     "trial_started": Event(
         ("trial", "index", "num_trials", "candidate", "seed", "num_examples", "num_steps"),
@@ -95,7 +108,7 @@ EVENTS: Mapping[str, Event] = {
         "{place} {evaluation}: {num_examples:,} questions",
         "{place} {evaluation}：{num_examples:,} 个问题",
     ),
-    # num_tokens: generated for this evaluation by this process; none of earlier answers.
+    # num_tokens: generated for this evaluation by this process, without earlier answers.
     "evaluated": Event(
         ("trial", "evaluation", "num_done", "num_examples", "num_tokens"),
         (_EVALUATION,),
@@ -133,13 +146,13 @@ EVENTS: Mapping[str, Event] = {
 
 
 class Narrator:
-    """Puts events into words. Remembers the trial under way: its place and its steps' times."""
+    """Puts events into words. Remembers the current trials: their positions and steps' times."""
 
     def __init__(self, language: Language = "en") -> None:
         self._language: Language = language
         self._places: dict[str, str] = {}
-        self._num_timed_steps = 0
-        self._timed_seconds = 0.0
+        # By trial, since on several devices more than one is under way: steps, and their seconds.
+        self._timed: dict[str, tuple[int, float]] = {}
 
     def line(self, kind: str, fields: Mapping[str, Any]) -> str:
         """The event's line. Control characters in names and reasons are spelled out."""
@@ -147,11 +160,11 @@ class Narrator:
         known = dict(fields) | self._derived(kind, fields)
         event = EVENTS[kind]
         text = (event.line if self._language == "en" else event.line_zh).format_map(known)
-        # An error may come in several lines; a log has one for each event.
+        # An error may have several lines; a log has one line for each event.
         return visible("; ".join(part.strip() for part in text.split("\n") if part.strip()))
 
     def _derived(self, kind: str, fields: Mapping[str, Any]) -> dict[str, Any]:
-        """What a line may use beside the event's own fields."""
+        """What a line may use besides the event's own fields."""
         known: dict[str, Any] = {}
         if "trial" in fields:
             known["place"] = self._places.get(fields["trial"], f"[{fields['trial']}]")
@@ -159,7 +172,9 @@ class Narrator:
             known["duration"] = duration(fields["seconds"], self._language)
         if kind == "step":
             known["tokens_per_second"] = rate(fields["tokens_read"], fields["seconds"])
-            known["remaining"] = self._remaining(fields["num_steps"] - fields["step"])
+            known["remaining"] = self._remaining(
+                fields["trial"], fields["num_steps"] - fields["step"]
+            )
         elif kind == "scored":
             known["scores"] = _scores_in_words(fields["means"])
         elif kind == "run_started":
@@ -185,13 +200,14 @@ class Narrator:
             trial = fields["trial"]
             self._places[trial] = f"[{fields['index']}/{fields['num_trials']} {trial}]"
         if kind == "trial_started":
-            self._num_timed_steps, self._timed_seconds = 0, 0.0
+            self._timed[fields["trial"]] = 0, 0.0
         elif kind == "step":
-            self._num_timed_steps += 1
-            self._timed_seconds += fields["seconds"]
+            num_timed, seconds = self._timed.get(fields["trial"], (0, 0.0))
+            self._timed[fields["trial"]] = num_timed + 1, seconds + fields["seconds"]
 
-    def _remaining(self, num_steps: int) -> str:
-        return duration(self._timed_seconds / self._num_timed_steps * num_steps, self._language)
+    def _remaining(self, trial: str, num_steps: int) -> str:
+        num_timed, seconds = self._timed[trial]
+        return duration(seconds / num_timed * num_steps, self._language)
 
 
 _END_WORDS: Mapping[Language, tuple[str, str, str]] = {
@@ -201,7 +217,7 @@ _END_WORDS: Mapping[Language, tuple[str, str, str]] = {
 
 
 def rate(num_tokens: int, seconds: float) -> str:
-    """Tokens per second, as people read it."""
+    """Tokens per second, for display."""
     return f"{num_tokens / seconds:,.0f}" if seconds > 0 else NOTHING
 
 

@@ -3,10 +3,10 @@
     RUN/
       plan.json  {"version": 1, "fingerprint": "9f2c...", "plan": {...}}
       environment.json · pipeline.log · training.log · evaluation.log · events.jsonl · results.json
-      inputs.json            the files of the model when the run began (inputs.py)
-      MANIFEST.json          size and sha256 of the files above, but logs and events (manifest.py)
-      questions/EVAL.jsonl   what each evaluation asks, as the reports show it
-      report.html            made from all the others
+      inputs.json            the model's files when the run started (inputs.py)
+      MANIFEST.json          size and sha256 of the above, except logs and events (manifest.py)
+      questions/EVAL.jsonl   each evaluation's questions, for the reports
+      report.html            generated from all the others
       base/                  a trial folder without training
       trials/NAME--s0/
         trial.json · steps.jsonl · checkpoint/ · adapter/
@@ -37,6 +37,7 @@ from loracle.run_folder.lock import HOLDER_NAME, LOCK_NAME, FolderLock, Holder
 from loracle.run_folder.manifest import MANIFEST_NAME, Manifest
 from loracle.run_folder.trial_folder import TrialFolder
 from loracle.safety.storage_errors import writing
+from loracle.text import first_few
 
 __all__ = ["PLAN_VERSION", "RunFolder", "TrialFolder", "run_folders"]
 
@@ -59,14 +60,15 @@ class RunFolder:
         self.inputs = self.root / "inputs.json"
         self.base = TrialFolder(self.root / "base")
         self.replaced: Sequence[str] = ()
-        """How the plan differs from that of an unfinished run which this one replaced."""
+        """How the plan differs from that of an unfinished run that this one replaced."""
         self.repairs: list[str] = []
         """What was found damaged when the folder was opened, and what was done about it."""
         self._manifest = Manifest(self.root)
         self._lock = FolderLock(self.root)
 
     def questions(self, evaluation: str) -> Path:
-        """Where the questions of an evaluation are kept, for reports: the data file may move."""
+        """Where the questions of an evaluation are kept for reports, because the data file may
+        move."""
         return self.root / "questions" / f"{evaluation}.jsonl"
 
     def trial(self, name: str, seed: int) -> TrialFolder:
@@ -75,11 +77,11 @@ class RunFolder:
 
     @classmethod
     def open(cls, root: Path | str, frozen_plan: Mapping[str, Any], fingerprint: str) -> RunFolder:
-        """Start a run in an empty or absent folder, or resume one of the same plan.
+        """Start a run in an empty or new folder, or resume one with the same plan.
 
-        A run of another plan is replaced if no trial of it was finished; `replaced` says so.
-        Records the environment. Raises RunFolderError where the folder holds something else or
-        another plan (with the difference), or another process works in it.
+        A run with another plan is replaced if none of its trials was finished; `replaced` says so.
+        Records the environment. Raises RunFolderError if the folder contains something else or
+        another plan (with the difference), or if another process works in it.
         """
         run = cls(root)
         try:
@@ -101,20 +103,20 @@ class RunFolder:
         return run
 
     def write(self, path: Path, content: bytes) -> None:
-        """Write a file of the run itself, not of a trial, so that any later damage shows."""
+        """Write a file of the run itself, not of a trial, so that later damage is detected."""
         self._manifest.write(path, content)
 
     def write_json(self, path: Path, value: Any) -> None:
-        """As `write`, of a JSON value."""
+        """Like `write`, for a JSON value."""
         self.write(path, json_bytes(value))
 
     def damage(self, path: Path) -> str | None:
-        """Why a file of the run itself is not what was written; None: it is, or is not there, or
-        an earlier Loracle wrote it, which kept no hashes."""
+        """Why a file of the run itself differs from what was written; None if it does not, or is
+        absent, or comes from an earlier Loracle, which kept no hashes."""
         return self._manifest.problem(path)
 
     def require_whole(self, path: Path) -> None:
-        """Raise RunFolderError if a file of the run itself is not what was written."""
+        """Raise RunFolderError if a file of the run itself differs from what was written."""
         if problem := self.damage(path):
             raise RunFolderError(f"{path} is damaged: {problem}; {self._how_to_redo(path)}")
 
@@ -123,24 +125,24 @@ class RunFolder:
         return [self.root / name for name in self._manifest.files()]
 
     def frozen_plan(self) -> dict[str, Any]:
-        """The plan as it was frozen. Raises RunFolderError where it is missing or damaged."""
+        """The plan as it was frozen. Raises RunFolderError if it is missing or damaged."""
         return dict(self.plan_record()["plan"])
 
     def plan_record(self) -> dict[str, Any]:
-        """What plan.json holds: version, fingerprint and plan. Raises as `frozen_plan`."""
+        """The content of plan.json: version, fingerprint and plan. Raises as `frozen_plan`."""
         if self.plan.exists():
             self.require_whole(self.plan)
         return self._read_plan()
 
     def environments(self) -> list[dict[str, Any]]:
-        """What each process of the run ran on, the first one first; empty where none is known."""
+        """The environment of each process of the run, in order; empty if none is known."""
         if not self.environment.is_file():
             return []
         self.require_whole(self.environment)
         return list(read_json(self.environment))
 
     def recorded_model_files(self) -> dict[str, Any] | None:
-        """The facts of the model's files when the run began (inputs.py); None: not known."""
+        """The facts of the model's files when the run started (inputs.py); None: not known."""
         if not self.inputs.is_file():
             return None
         self.require_whole(self.inputs)
@@ -148,7 +150,7 @@ class RunFolder:
         return dict(record["model"]) if record.get("version") == INPUTS_VERSION else None
 
     def has_trials(self) -> bool:
-        """Whether any trial, or the base's evaluation, was begun."""
+        """Whether any trial, or the base's evaluation, was started."""
         return any((self.root / name).exists() for name in ("base", "trials"))
 
     def plan_fingerprint(self) -> str:
@@ -156,16 +158,16 @@ class RunFolder:
         return str(self.plan_record()["fingerprint"])
 
     def in_use(self) -> bool | None:
-        """Whether a process works in the folder. None: it cannot be told from here, as where the
+        """Whether a process works in the folder. None if that is unknown, for example because the
         last one ran on another machine."""
         return self._lock.is_held()
 
     def holder(self) -> Holder | None:
-        """The process that works in the folder, or did when it was killed."""
+        """The process that works in the folder, or was working in it when it was killed."""
         return self._lock.holder()
 
     def close(self) -> None:
-        """Let other processes work in the folder. A second call does nothing."""
+        """Release the folder for other processes. A second call does nothing."""
         self._lock.release()
 
     def __enter__(self) -> Self:
@@ -187,13 +189,13 @@ class RunFolder:
         ]
         if foreign:
             raise RunFolderError(
-                f"{self.root} is not a run folder and not empty (it has {foreign[0]}"
-                f"{f' and {len(foreign) - 1} more' if foreign[1:] else ''}); "
+                f"{self.root} is not a run folder, and is not empty (it has "
+                f"{first_few(foreign, 1)}); "
                 "choose another folder with --out"
             )
 
     def _repair_manifest(self) -> None:
-        """Replace a damaged MANIFEST.json: what only it could tell to be whole is made again."""
+        """Replace a damaged MANIFEST.json: files that only it could verify are created again."""
         for unfinished in self.root.glob(f"{UNFINISHED_PREFIX}*"):
             unfinished.unlink()
         try:
@@ -205,7 +207,7 @@ class RunFolder:
             shutil.rmtree(self.root / "questions", ignore_errors=True)
             self.repairs.append(
                 f"{MANIFEST_NAME} was damaged; the data check, the questions and the results are "
-                "made again"
+                "created again"
             )
             known = {}
         if not known and self.environment.exists():
@@ -217,21 +219,22 @@ class RunFolder:
             stored = self._stored_plan(record)
             if stored["fingerprint"] != fingerprint:
                 changes = difference(stored["plan"], frozen_plan)
-                changes = changes or ["the fingerprint alone: plan.json was changed"]
+                changes = changes or ["only the fingerprint: plan.json was changed"]
                 if self._holds_work():
                     raise RunFolderError(
-                        f"{self.root} holds a run of another plan; choose another folder with "
-                        "--out, or give the same plan. What differs:\n  " + "\n  ".join(changes)
+                        f"{self.root} contains a run of another plan; choose another folder with "
+                        "--out, or use the same plan. What differs:\n  " + "\n  ".join(changes)
                     )
                 self._remove_run()
                 self.replaced = changes
             if stored == record and self.plan.name in self._manifest.files():
                 return
-        # The first time, or a data file was moved: the newest place is the one to resume.
+        # The first start, or a data file was moved: the newest path is the one to resume with.
         self.write_json(self.plan, record)
 
     def _stored_plan(self, record: Mapping[str, Any]) -> dict[str, Any]:
-        """What plan.json holds; of a damaged one, this start's plan if that is what it held."""
+        """The content of plan.json; if it is damaged, this start's plan, provided it is the same
+        plan."""
         problem = self.damage(self.plan)
         if problem is None:
             return self._read_plan()
@@ -242,12 +245,13 @@ class RunFolder:
         return dict(record)
 
     def _holds_work(self) -> bool:
-        """Whether a trial is finished, or has come as far as a checkpoint."""
+        """Whether a trial is finished, or has reached a checkpoint."""
         patterns = ("trials/*/DONE", "trials/*/checkpoint/*")
         return any(path for pattern in patterns for path in self.root.glob(pattern))
 
     def _remove_run(self) -> None:
-        """Remove what a run wrote, but its logs, which go on, and files that are not a run's."""
+        """Remove what a run wrote, except its logs, which are continued, and files that are not a
+        run's."""
         for folder in ("trials", "base", "questions"):
             shutil.rmtree(self.root / folder, ignore_errors=True)
         written = (self.events, self.check, self.results, self.inputs, self._manifest.path)
@@ -263,22 +267,22 @@ class RunFolder:
         if not isinstance(stored, dict) or stored.get("version") != PLAN_VERSION:
             raise RunFolderError(f"{self.plan} is not of version {PLAN_VERSION}")
         if not isinstance(stored.get("plan"), dict) or "fingerprint" not in stored:
-            raise RunFolderError(f"{self.plan} is damaged: it lacks the plan or its fingerprint")
+            raise RunFolderError(f"{self.plan} is damaged: the plan or its fingerprint is missing")
         return stored
 
     def _record_environment(self) -> None:
-        """Add this process to environment.json: a run may have been made in several."""
+        """Add this process to environment.json: a run may take several processes."""
         try:
             before = self.environments()
         except RunFolderError as error:
             before = []
-            self.repairs.append(f"{error.problems[0]}; earlier processes are off the record")
+            self.repairs.append(f"{error.problems[0]}; the record of earlier processes is lost")
         self.write_json(self.environment, [*before, environment()])
 
     def _how_to_redo(self, path: Path) -> str:
         if path == self.plan:
-            return "the very command that began the run writes it again; or restore it from a copy"
-        return f"`loracle resume {self.root}` makes it again"
+            return "rerun the command that started the run to rewrite it, or restore it from a copy"
+        return f"run `loracle resume {self.root}` to create it again"
 
 
 def run_folders(folder: Path) -> list[Path]:
@@ -291,7 +295,7 @@ def run_folders(folder: Path) -> list[Path]:
     inside = sorted(folder.iterdir()) if folder.is_dir() else []
     found = [path for path in inside if path.is_dir() and RunFolder(path).plan.is_file()]
     if not found:
-        raise RunFolderError(f"{folder} is not a run folder, and holds none: it has no plan.json")
+        raise RunFolderError(f"{folder} is not a run folder and contains none: it has no plan.json")
     return found
 
 

@@ -1,10 +1,10 @@
-"""What the model's files were when a run began, so that no resumed run mixes two models.
+"""The state of the model's files when a run started, so that no resumed run mixes two models.
 
     RUN/inputs.json   {"version": 1, "model": {"tokenizer.json": {"num_bytes": 812,
                        "mtime_ns": 17.., "sampled": "ab..", "sha256": "cd.."}, ...}}
 
-A large file whose size, time and sampled blocks are the same is taken to be the same; where only
-its time differs, its whole content decides.
+A large file with the same size, time and sampled blocks is assumed to be the same; if only its
+time differs, its whole content decides.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ _MODEL_ENDINGS = frozenset(
     {".json", ".jinja", ".safetensors", ".model", ".txt", ".tiktoken", ".py", ".gguf"}
 )
 _TEMPLATES = "additional_chat_templates"
-# Up to here a file is read whole every time; above, only if its time has changed.
+# Up to this size a file is read completely every time; above it, only if its time has changed.
 _ALWAYS_WHOLE_BYTES = 64 << 20
 _BLOCK_BYTES = 64 << 10
 _NUM_BLOCKS = 64
@@ -35,7 +35,7 @@ Facts = dict[str, dict[str, Any]]
 def model_facts(folder: Path, known: Mapping[str, Mapping[str, Any]] | None = None) -> Facts:
     """The facts of all files of a model's folder that loading it may read.
 
-    known: facts of before; the hash of a large file is taken from them if it is the same.
+    known: earlier facts; the hash of an unchanged large file is taken from them.
     """
     known = known or {}
     return {
@@ -47,7 +47,7 @@ def model_facts(folder: Path, known: Mapping[str, Mapping[str, Any]] | None = No
 
 
 def changes(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
-    """What differs between the facts of two times, a line for each file."""
+    """The differences between two sets of facts, a line for each file."""
     lines = []
     for name in sorted(before.keys() | now.keys()):
         old, new = before.get(name), now.get(name)
@@ -85,7 +85,7 @@ def _facts(path: Path, known: Mapping[str, Any] | None) -> dict[str, Any]:
 
 
 def _sampled_sha256(path: Path, num_bytes: int) -> str:
-    """The hash of blocks spread evenly over the file, its first and its last among them."""
+    """The hash of blocks spread evenly over the file, including the first and the last."""
     last = max(0, num_bytes - _BLOCK_BYTES)
     digest = hashlib.sha256()
     with path.open("rb") as file:

@@ -1,6 +1,6 @@
-"""What a stopped attempt left in its trial's folder: what is used again, and what goes.
+"""What a stopped attempt left in its trial's folder: what is reused, and what is removed.
 
-attempt.json   written first: which plan, model and template the rest was made with
+attempt.json   written first: the plan, model and template used for the rest
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from pathlib import Path
 from loracle.errors import RunFolderError
 from loracle.files import UNFINISHED_PREFIX, read_json, write_json
 from loracle.run_folder.folder import TrialFolder
+from loracle.safety.storage_errors import writing
 
 _VERSION = 1
 
@@ -21,7 +22,7 @@ def take_up(
 ) -> str | None:
     """Make the folder ready for an attempt under these conditions (hashes by name).
 
-    What an unfinished attempt under the same conditions left stays, for the new one to use.
+    Files left by an unfinished attempt under the same conditions stay, for the new one to use.
 
     Returns why the trial starts over; None if nothing was removed.
     """
@@ -29,8 +30,10 @@ def take_up(
     conditions = {"plan": plan_fingerprint, **conditions}
     reason = _why_not_usable(folder, attempt, conditions)
     if reason is None:
-        folder.failed.unlink(missing_ok=True)
-        _remove_unfinished(folder.root)
+        with writing(folder.failed):
+            folder.failed.unlink(missing_ok=True)
+        with writing(folder.root):
+            _remove_unfinished(folder.root)
         return None
     removed = folder.clear()
     write_json(attempt, {"version": _VERSION, "conditions": dict(conditions)})
@@ -38,8 +41,8 @@ def take_up(
 
 
 def keep_first_rows(path: Path, num_rows: int) -> None:
-    """Cut a JSONL file after its first rows, byte for byte."""
-    with path.open("r+b") as file:
+    """Truncate a JSONL file after its first rows."""
+    with writing(path), path.open("r+b") as file:
         for _ in range(num_rows):
             file.readline()
         file.truncate(file.tell())
@@ -50,17 +53,19 @@ def _why_not_usable(
 ) -> str | None:
     if folder.done.exists():
         return folder.verify(conditions["plan"]) or "it was finished"
+    if folder.failed.exists() and not folder.failed_and_whole():
+        return "what its failed attempt left is damaged"
     try:
         record = read_json(attempt)
     except RunFolderError:
-        return "nothing tells what it was made with"
+        return "there is no record of what it was made with"
     if not isinstance(record, dict) or record.get("version") != _VERSION:
         return f"{attempt} is not of version {_VERSION}"
     before = record.get("conditions")
     if before == dict(conditions):
         return None
     names = [name for name in conditions if (before or {}).get(name) != conditions[name]]
-    return f"it was begun with another {' and '.join(names)}"
+    return f"it was started with another {' and '.join(names)}"
 
 
 def _remove_unfinished(root: Path) -> None:

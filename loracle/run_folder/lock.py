@@ -1,10 +1,10 @@
-"""Which process works in a run folder: RUN/.lock is held, RUN/.holder.json says by whom.
+"""Which process works in a run folder: it holds RUN/.lock, and RUN/.holder.json names it.
 
     {"host": "node7", "pid": 4711, "since": "2026-01-02T10:00:00+00:00"}
 
-The lock itself is filelock's: the system lets go of it when its holder dies, however it dies. On a
-file system without such locks filelock falls back to a marker that names process and machine, and
-takes over one whose process is gone.
+The lock itself is filelock's: the system releases it when its holder dies, in whatever way. On a
+file system without such locks, filelock falls back to a marker that names process and machine, and
+takes over a marker whose process is gone.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from loracle.files import read_json, write_json
 LOCK_NAME = ".lock"
 HOLDER_NAME = ".holder.json"
 
-# Whoever looks whether a folder is in use holds its lock for a moment.
+# A process that checks whether a folder is in use holds its lock for a moment.
 _PATIENCE_SECONDS = 0.25
 _POLL_SECONDS = 0.05
 
@@ -55,14 +55,14 @@ class FolderLock:
         self._lock: Any = None
 
     def take(self) -> None:
-        """Take the lock. Raises RunFolderError, with its holder, where another process has it."""
+        """Take the lock. Raises RunFolderError, naming the holder, if another process has it."""
         lock = _file_lock(self._path)
         try:
             lock.acquire(timeout=_PATIENCE_SECONDS, poll_interval=_POLL_SECONDS)
         except Timeout as error:
             raise RunFolderError(
-                f"{self._root} is in use by {self.holder() or 'another process'}; wait for its "
-                "end, or choose another folder with --out"
+                f"{self._root} is in use by {self.holder() or 'another process'}; wait until it "
+                "ends, or choose another folder with --out"
             ) from error
         self._lock = lock
         since = datetime.now(UTC).isoformat(timespec="seconds")
@@ -70,26 +70,26 @@ class FolderLock:
         write_json(self._holder_path, holder._asdict())
 
     def release(self) -> None:
-        """Let other processes work in the folder. A second call does nothing."""
+        """Release the folder for other processes. A second call does nothing."""
         if self._lock is None:
             return
-        # A name that stays behind is that of a process which no longer holds the lock.
+        # A name left behind belongs to a process that no longer holds the lock.
         with suppress(OSError):
             self._holder_path.unlink(missing_ok=True)
         self._lock.release(force=True)
         self._lock = None
 
     def holder(self) -> Holder | None:
-        """Who took the lock last and did not let go of it in good order."""
+        """Who took the lock last and did not release it properly."""
         try:
             record = read_json(self._holder_path)
             return Holder(str(record["host"]), int(record["pid"]), str(record["since"]))
-        # Nobody, or a name that a kill or a disk left unreadable.
+        # Nobody, or a name made unreadable by a kill or by the disk.
         except (RunFolderError, OSError, LookupError, TypeError, ValueError):
             return None
 
     def is_held(self) -> bool | None:
-        """Whether a process holds the lock. None: it cannot be told from here, as where the last
+        """Whether a process holds the lock. None if that is unknown, for example because the last
         one ran on another machine."""
         if not self._path.exists():
             return None

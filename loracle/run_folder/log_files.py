@@ -1,8 +1,8 @@
-"""The three logs in a folder of the caller's choice, beside those of the run folder."""
+"""Views that do more than show: logs in a folder chosen by the caller, a call."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Collection, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -14,7 +14,7 @@ from loracle.run_folder.reporter import View
 class LogFiles:
     """A view that also appends each line to training.log, evaluation.log or pipeline.log.
 
-    steps_between_lines: every which optimizer step is written; the last one always is.
+    steps_between_lines: every how many optimizer steps a line is written; the last step always is.
     """
 
     def __init__(self, view: View, folder: Path, steps_between_lines: int = 1) -> None:
@@ -40,3 +40,20 @@ class LogFiles:
             return True
         is_last = fields["step"] == fields["num_steps"]
         return is_last or int(fields["step"]) % self._steps_between_lines == 0
+
+
+class Telling:
+    """A view that also makes a call before it shows an event of certain kinds."""
+
+    def __init__(self, view: View, kinds: Collection[str], call: Callable[[], object]) -> None:
+        self._view = view
+        self._kinds = kinds
+        self._call = call
+
+    def show(self, kind: str, fields: Mapping[str, Any], line: str) -> None:
+        if kind in self._kinds:
+            self._call()
+        self._view.show(kind, fields, line)
+
+    def close(self) -> None:
+        self._view.close()

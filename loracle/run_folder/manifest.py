@@ -1,11 +1,11 @@
-"""RUN/MANIFEST.json: what each file of the run itself was when it was written.
+"""RUN/MANIFEST.json: the state of each file of the run itself when it was written.
 
     {"version": 1,
      "files": {"plan.json": {"sha256": "ab..", "num_bytes": 812, "before": "cd.."}, ...},
      "seal": "ef.."}
 
-A file's entry is written before the file, with the hash that the file has till then: whoever is
-killed in between leaves a file that is still known. The files of a trial are in its DONE.
+A file's entry is written before the file, with the file's previous hash: a kill in between leaves
+a file that is still known. The files of a trial are in its DONE.
 """
 
 from __future__ import annotations
@@ -21,21 +21,22 @@ _VERSION = 1
 
 
 class Manifest:
-    """The manifest of one run folder. A folder of an earlier Loracle has none: nothing is known."""
+    """The manifest of one run folder. A folder from an earlier Loracle has none, so nothing is
+    known."""
 
     def __init__(self, root: Path) -> None:
         self.root = root
         self.path = root / MANIFEST_NAME
 
     def files(self) -> dict[str, dict[str, Any]]:
-        """The entries by path within the folder. Raises RunFolderError where they are damaged."""
+        """The entries by path within the folder. Raises RunFolderError if they are damaged."""
         if not self.path.exists():
             return {}
         record = read_json(self.path)
         if not isinstance(record, dict) or not seal_is_whole(record):
             raise RunFolderError(
-                f"{self.path} is damaged: what it says is not what was written; "
-                f"`loracle resume {self.root}` writes it again"
+                f"{self.path} is damaged: its content is not what was written; run `loracle "
+                f"resume {self.root}` to write it again"
             )
         if record.get("version") != _VERSION:
             raise RunFolderError(f"{self.path} is not of version {_VERSION}")
@@ -53,17 +54,18 @@ class Manifest:
         write_atomically(path, content)
 
     def expects(self, path: Path, content: bytes) -> bool:
-        """Whether the file was last written with this very content."""
+        """Whether the file was last written with exactly this content."""
         entry = self.files().get(path.relative_to(self.root).as_posix())
         return entry is not None and entry["sha256"] == Seal.of(content).sha256
 
     def take(self, path: Path) -> None:
-        """Enter a file as it is: of a folder that had no manifest."""
+        """Add a file in its current state, for a folder that had no manifest."""
         name = path.relative_to(self.root).as_posix()
         self._store({**self.files(), name: seal(path)._asdict()})
 
     def problem(self, path: Path) -> str | None:
-        """Why a file is not what was written; None: it is, or nothing is known of it."""
+        """Why a file differs from what was written; None if it does not, or nothing is known about
+        it."""
         entry = self.files().get(path.relative_to(self.root).as_posix())
         if entry is None or not path.is_file():
             return None
@@ -71,7 +73,7 @@ class Manifest:
         if found.sha256 in (entry["sha256"], entry.get("before")):
             return None
         if found.num_bytes != entry["num_bytes"]:
-            return f"it has {found.num_bytes} bytes, and {entry['num_bytes']} were written"
+            return f"it has {found.num_bytes} bytes, but {entry['num_bytes']} were written"
         return "its content is not what was written"
 
     def _store(self, files: dict[str, dict[str, Any]]) -> None:

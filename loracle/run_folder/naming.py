@@ -1,4 +1,4 @@
-"""The name of a run folder that the user does not name: date and candidates.
+"""The default name of a run folder: date and candidates.
 
 runs/2026-11-26-clean-vs-noisy      the same plan finds it again, whatever the day
 runs/2026-11-26-clean-vs-noisy-2    another plan with the same candidates
@@ -20,7 +20,7 @@ _MAX_NAME_CHARACTERS = 18
 def default_run_folder(
     plan_fingerprint: str, candidates: Sequence[str], runs: Path = RUNS, today: date | None = None
 ) -> Path:
-    """The folder in `runs` that holds this plan, else a new one.
+    """The folder in `runs` with this plan, else a new one.
 
     Args:
         candidates: Their names, in the plan's order.
@@ -38,7 +38,7 @@ def default_run_folder(
 
 
 def _run_of(plan_fingerprint: str, runs: Path) -> Path | None:
-    """The run of this plan that was worked on last."""
+    """The run with this plan that was worked on last."""
     found = [
         path.parent
         for path in runs.glob("*/plan.json")
@@ -51,13 +51,13 @@ def _fingerprint_of(root: Path) -> str | None:
     try:
         return RunFolder(root).plan_fingerprint()
     except RunFolderError:
-        # Damaged, or of another version: it is not the run of this plan.
+        # Damaged, or from another version: it is not the run of this plan.
         return None
 
 
 def _short(candidates: Sequence[str]) -> str:
-    """ "clean-vs-noisy"; of more than two the first, and how many more. Long names are cut, so
-    that the path of a file in the folder fits into a line."""
+    """ "clean-vs-noisy"; for more than two, the first and how many more. Long names are cut, so
+    that the path of a file in the folder fits on a line."""
     names = [_part_of_path(name) for name in candidates]
     if len(names) <= 2:
         return "-vs-".join(names)
@@ -65,6 +65,6 @@ def _short(candidates: Sequence[str]) -> str:
 
 
 def _part_of_path(name: str) -> str:
-    """The name without what a shell would read in it."""
+    """The name without characters that are special to a shell."""
     plain = "".join(char if char.isalnum() or char in "-_." else "-" for char in name)
     return plain[:_MAX_NAME_CHARACTERS].rstrip("-_.") or "data"

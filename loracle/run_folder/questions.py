@@ -10,10 +10,10 @@ from loracle.run_folder.folder import RunFolder
 
 
 def keep_questions(folder: RunFolder, evaluation: str, examples: Sequence[Example]) -> None:
-    """Keep what an evaluation asks in the run folder, for reports: the data file may move.
+    """Keep an evaluation's questions in the run folder for reports, because the data file may move.
 
-    Rows are {"id": "q1", "prompt": [["user", "Who won?"]]}. A whole file that is there already
-    stays: the plan's fingerprint holds the data file's hash.
+    Rows are {"id": "q1", "prompt": [["user", "Who won?"]]}. A complete file that already exists is
+    kept: the plan's fingerprint includes the data file's hash.
     """
     path = folder.questions(evaluation)
     if path.is_file() and folder.damage(path) is None:

@@ -1,14 +1,15 @@
-"""What the run is doing: for people on the terminal and in logs, for programs in events.jsonl.
+"""Reports what the run is doing: for people on the terminal and in logs, for programs in
+events.jsonl.
 
     emit(kind, fields) ─┬─> events.jsonl     {"time": "...", "event": "step", "step": 14, ...}
                         ├─> the three logs   2026-01-02T10:00:00+00:00 [2/5 noisy] step 14/56 · ...
                         ├─> the view         bars on a terminal, else plain lines
-                        └─> listeners        experiment trackers, where the plan names some
+                        └─> listeners        experiment trackers, if the plan names any
 
-Everything goes to the standard error stream: standard output is for the result. A view that
-cannot write (its terminal was closed) is dropped, with a note in the log; so is a listener that
-fails. A log that cannot be written is named once, and tried again with every event. The run goes
-on. Passwords and access tokens are hidden from all of them.
+Everything goes to the standard error stream: standard output is for the result. A view that cannot
+write (its terminal was closed) is dropped, with a note in the log; so is a listener that fails. A
+log that cannot be written is reported once, and tried again at every event. The run continues.
+Passwords and access tokens are hidden from all of them.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ from loracle.run_folder.events import EVENTS, EVERY_LOG, Narrator
 from loracle.run_folder.folder import RunFolder
 from loracle.safety.secrecy import values_without_secrets, without_secrets
 
-# What the run prints at its end.
+# What the run prints when it ends.
 _SHOWN_BY_THE_RESULT = frozenset({"decided"})
 
 
@@ -38,10 +39,10 @@ class View(Protocol):
 
 
 class Listener(Protocol):
-    """Follows events for another program. What it raises ends it, never the run."""
+    """Follows events for another program. An error in it stops the listener, never the run."""
 
     name: str
-    """As a warning names it."""
+    """Its name in warnings."""
 
     def hear(self, kind: str, fields: Mapping[str, Any]) -> None: ...
 
@@ -49,7 +50,7 @@ class Listener(Protocol):
 
 
 class Reporter:
-    """Takes every event of a run. Use it as a context manager."""
+    """Receives every event of a run. Use it as a context manager."""
 
     def __init__(
         self, run_folder: RunFolder | None, view: View, listeners: Sequence[Listener] = ()
@@ -80,7 +81,7 @@ class Reporter:
         for listener in list(self._listeners):
             try:
                 listener.hear(kind, fields)
-            # Whatever a foreign client throws, a network or a bug: the record is complete here.
+            # Whatever error another client raises, the record here is complete.
             except Exception as error:  # noqa: BLE001
                 self._drop_listener(listener, error)
 
@@ -100,7 +101,7 @@ class Reporter:
             except StorageError as error:
                 problems.append(str(error))
         for problem in problems:
-            self.emit("warning", message=f"{problem}; this run's events are not kept in it")
+            self.emit("warning", message=f"{problem}; this run's events are not recorded in it")
         if self._events is not None and self._events.torn_end is not None:
             self.emit(
                 "warning",
@@ -110,14 +111,14 @@ class Reporter:
         if folder.replaced:
             self.emit(
                 "warning",
-                message="an unfinished run of another plan was here, without a finished trial, and "
-                f"is replaced. What differs: {'; '.join(folder.replaced)}",
+                message="an unfinished run of another plan, without a finished trial, was here "
+                f"and is replaced. What differs: {'; '.join(folder.replaced)}",
             )
         return self
 
     def __exit__(self, *_: object) -> None:
-        # The last of the logs may not reach a disk that fails; that they are logs, not results, is
-        # why this ends no run.
+        # The last log lines may be lost on a failing disk; this does not end the run, because they
+        # are logs, not results.
         with suppress(StorageError), self._open:
             for listener in list(self._listeners):
                 try:
@@ -138,7 +139,7 @@ class Reporter:
         if self._events is not None:
             with self._named_once(self._run_folder.events):
                 self._events.write({"time": stamp, "event": kind, **fields})
-        # Names of files may hold bytes that are no UTF-8; a log line must not fail by them.
+        # File names may contain bytes that are not UTF-8; a log line must not fail because of them.
         text = f"{now.isoformat(timespec='seconds')} {line}\n".encode("utf-8", "backslashreplace")
         for name in EVENTS[kind].logs:
             if name in self._logs:
@@ -147,20 +148,20 @@ class Reporter:
 
     @contextmanager
     def _named_once(self, path: Path) -> Iterator[None]:
-        """Warn of a log that cannot be written, the first time."""
+        """Warn about a log that cannot be written, once."""
         try:
             yield
         except StorageError as error:
             if path.name not in self._unwritten:
                 self._unwritten.add(path.name)
-                self.emit("warning", message=f"{error}; the run does not wait for it")
+                self.emit("warning", message=f"{error}; the run continues without it")
 
     def _drop_view(self, error: Exception) -> None:
-        """Stop displaying. What is lost by it is on record."""
+        """Stop displaying. Everything is still recorded."""
         view, self._view = self._view, None
-        self.emit("warning", message=f"nothing is displayed from here on: {error}")
+        self.emit("warning", message=f"nothing more is displayed: {error}")
         if view is not None:
-            # It gives the terminal back where that still works; that it may not is noted above.
+            # It restores the terminal if that still works; a failure is noted above.
             with suppress(OSError, ValueError):
                 view.close()
 
@@ -168,6 +169,7 @@ class Reporter:
         self._listeners.remove(listener)
         self.emit(
             "warning",
-            message=f"{listener.name} failed and gets nothing from here on "
-            f"({type(error).__name__}: {error}); the run continues, its folder holds everything",
+            message=f"{listener.name} failed and receives nothing more "
+            f"({type(error).__name__}: {error}); the run continues, and its folder "
+            "contains everything",
         )

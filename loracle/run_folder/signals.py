@@ -1,12 +1,12 @@
-"""What SIGINT and SIGTERM do: end the process at once, or where nothing is lost.
+"""What SIGINT and SIGTERM do: end the process immediately, or at a point where nothing is lost.
 
     anywhere                        at once: exit code 130 or 143
-    inside `held` (training,        SIGINT: after the step or batch under way; twice: at once
+    inside `held` (training,        SIGINT: after the current step or batch; twice: at once
     answering)                      SIGTERM: the same, or sooner if that takes long
 
 Code inside `held` calls `stop_if_asked` where stopping loses nothing, and `stop_if_urgent` where
-it costs only what is under way. The process exits through SystemExit, so that every `with` and
-`finally` on the way is run.
+it costs only the current work. The process exits through SystemExit, so that every `with` and
+`finally` block runs.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from types import FrameType
 
-# Whoever sends SIGTERM often sends SIGKILL 10 seconds later. The rest of them is for a checkpoint.
+# SIGTERM is often followed by SIGKILL 10 seconds later. The rest of that time is for a checkpoint.
 _PATIENCE_SECONDS = 4.0
 _STANDARD_ERROR = 2
 
@@ -27,7 +27,7 @@ _STANDARD_ERROR = 2
 class Stopped(SystemExit):
     """The process was asked to stop. `code` is 128 plus the signal's number.
 
-    at_once: nothing is to be finished before.
+    at_once: without finishing anything first.
     """
 
     def __init__(self, number: int, *, at_once: bool) -> None:
@@ -36,7 +36,7 @@ class Stopped(SystemExit):
 
 
 class _Request:
-    """The signal that waits to be answered. A process has one, as it has one set of handlers."""
+    """The pending signal. A process has only one, as it has one set of handlers."""
 
     def __init__(self) -> None:
         self.holding = False
@@ -52,7 +52,7 @@ _request = _Request()
 def install(stopped: str | None = None) -> None:
     """Take over SIGINT and SIGTERM. Only a program's main thread may do that.
 
-    stopped: what is said at the end, with {signal} in it; None says it in English.
+    stopped: the final message, with {signal} in it; None means the English one.
     """
     _request.stopped = stopped or _Request().stopped
     for number in (signal.SIGINT, signal.SIGTERM):
@@ -61,9 +61,10 @@ def install(stopped: str | None = None) -> None:
 
 @contextmanager
 def held(what_is_finished: str) -> Iterator[None]:
-    """Inside, a first signal waits for `stop_if_asked`. On leaving, one that waits stops the run.
+    """Inside, a first signal waits for `stop_if_asked`. On leaving, a pending signal stops the run.
 
-    what_is_finished: said to the user at the signal: "the step under way, then a checkpoint".
+    what_is_finished: shown to the user when the signal arrives: "the step under way, then a
+    checkpoint".
     """
     if threading.current_thread() is not threading.main_thread() or _request.holding:
         yield
@@ -73,7 +74,7 @@ def held(what_is_finished: str) -> Iterator[None]:
         yield
         stop_if_asked()
     except Exception:
-        # What failed fails again on resuming; what was asked for is not forgotten.
+        # A failure will happen again on resuming; the request to stop is not forgotten.
         stop_if_asked()
         raise
     finally:
@@ -81,18 +82,24 @@ def held(what_is_finished: str) -> Iterator[None]:
 
 
 def asked_to_stop() -> bool:
-    """Whether a signal waits to be answered."""
+    """Whether a signal is pending."""
     return _request.number is not None
 
 
+def asked_signal() -> int | None:
+    """The number of the signal that waits; None if none does."""
+    return _request.number
+
+
 def stop_if_asked() -> None:
-    """Raises Stopped if a signal waits."""
+    """Raises Stopped if a signal is pending."""
     if _request.number is not None:
         raise _stopped(_request.number, at_once=False)
 
 
 def stop_if_urgent() -> None:
-    """Raises Stopped if SIGTERM has waited for so long that the work under way must be dropped."""
+    """Raises Stopped if SIGTERM has been pending for so long that the current work must be
+    dropped."""
     if _request.number == signal.SIGTERM and time.monotonic() - _request.since > _PATIENCE_SECONDS:
         raise _stopped(_request.number, at_once=False)
 
@@ -102,7 +109,7 @@ def _receive(number: int, frame: FrameType | None) -> None:
         raise _stopped(number, at_once=True)
     if _request.number != number:
         _request.number, _request.since = number, time.monotonic()
-        again = "; Ctrl-C again stops at once" if number == signal.SIGINT else ""
+        again = "; press Ctrl-C again to stop at once" if number == signal.SIGINT else ""
         name = signal.Signals(number).name
         _say(f"{name}: finishing {_request.what}{again}")
 
@@ -114,6 +121,6 @@ def _stopped(number: int, *, at_once: bool) -> Stopped:
 
 
 def _say(text: str) -> None:
-    # Past sys.stderr, which the code that was interrupted may be writing to.
+    # Bypasses sys.stderr, which the interrupted code may be writing to.
     with suppress(OSError):
         os.write(_STANDARD_ERROR, f"\n{text}\n".encode())

@@ -1,9 +1,10 @@
-"""The files of one trial, or of the base model, and DONE, which lists them.
+"""The files of one trial, or of the base model, and DONE or FAILED.json, which lists them.
 
-    DONE   {"version": 2, "plan_fingerprint": "9f2c..", "summary": {...},
-            "files": {"steps.jsonl": {"sha256": "ab..", "num_bytes": 812}, ...}, "seal": "ef.."}
+    DONE          {"version": 2, "plan_fingerprint": "9f2c..", "summary": {...}, "files":
+                   {"steps.jsonl": {"sha256": "ab..", "num_bytes": 812}, ...}, "seal": "ef.."}
+    FAILED.json   {"version": 2, "time": "2026-..", "reason": "..", "files": {..}, "seal": "cd.."}
 
-DONE is written last. Whoever reads a file of a finished trial holds it against DONE first.
+Either is written last. Files of an ended trial are checked against it before they are read.
 """
 
 from __future__ import annotations
@@ -28,6 +29,8 @@ from loracle.safety.storage_errors import writing
 DONE_VERSION = 2
 # Version 1 has hashes without sizes, and no seal.
 _OLDEST_DONE = 1
+# Version 1 has neither files nor a seal.
+_FAILED_VERSION = 2
 
 
 class TrialFolder:
@@ -43,25 +46,47 @@ class TrialFolder:
         self.done = root / "DONE"
 
     def predictions(self, evaluation: str) -> Path:
-        """Where the generated answers to an evaluation's questions are."""
+        """The path of the generated answers to an evaluation's questions."""
         return self.root / "predictions" / f"{evaluation}.jsonl"
 
     def scores(self, evaluation: str) -> Path:
-        """Where the score for each of those answers is."""
+        """The path of the scores of those answers."""
         return self.root / "scores" / f"{evaluation}.jsonl"
 
     def fail(self, reason: str) -> None:
-        """Record why the attempt ended early. Passwords and access tokens in it are hidden."""
-        write_json(self.failed, {"time": _now(), "reason": without_secrets(reason)})
+        """Record why the attempt ended early, and what it left, each file with size and hash.
+
+        Passwords and access tokens in the reason are hidden. Checkpoints have hashes of their own.
+        """
+        aside = (self.failed.name, f"{self.checkpoint.name}/")
+        names = [
+            name
+            for name in self._files()
+            if not name.startswith(aside) and (self.root / name).is_file()
+        ]
+        record = {
+            "version": _FAILED_VERSION,
+            "time": _now(),
+            "reason": without_secrets(reason),
+            "files": {name: seal(self.root / name)._asdict() for name in names},
+        }
+        write_json(self.failed, sealed(record))
 
     def failure(self) -> str | None:
-        """Why the last attempt failed; None where it did not."""
+        """Why the last attempt failed; None if it did not."""
         if not self.failed.exists():
             return None
         try:
-            return str(read_json(self.failed)["reason"])
-        except (RunFolderError, LookupError, TypeError):
+            return str(self._read_failed()["reason"])
+        except RunFolderError:
             return f"it failed, and {self.failed.name} is damaged"
+
+    def failed_and_whole(self) -> bool:
+        """Whether the last attempt failed, and what it left is as it left it."""
+        try:
+            return self.failed.exists() and not self.done.exists() and not self.damages()
+        except RunFolderError:
+            return False
 
     def finish(self, summary: TrialSummary, *, plan_fingerprint: str) -> None:
         """Write trial.json, put every file on disk, then write DONE, which lists them."""
@@ -81,7 +106,7 @@ class TrialFolder:
         write_json(self.done, sealed(record))
 
     def verify(self, plan_fingerprint: str) -> str | None:
-        """Why the trial has to run (again); None where it is finished and whole."""
+        """Why the trial has to run (again); None if it is finished and intact."""
         if not self.done.exists():
             return self._why_not_done()
         try:
@@ -94,36 +119,41 @@ class TrialFolder:
         return next(iter(self.damages()), None)
 
     def damages(self) -> list[str]:
-        """What is wrong with the files that DONE lists. Raises RunFolderError if DONE is damaged
-        itself, or absent."""
-        files = self._read_done()["files"]
+        """What is wrong with the files that DONE or FAILED.json lists. Raises RunFolderError if
+        that file itself is damaged or absent."""
+        files = self._listed_files()
         found = (self._problem(name, known) for name, known in files.items())
         return [problem for problem in found if problem is not None]
 
     def summary(self) -> TrialSummary:
-        """What `finish` was given. Raises RunFolderError if the trial is not finished."""
+        """The summary given to `finish`. Raises RunFolderError if the trial is not finished."""
         return summary_of_record(self._read_done()["summary"], self.done)
 
     def require_unchanged(self, paths: Iterable[Path]) -> None:
-        """Raise RunFolderError unless the trial is finished and these files are as it left them."""
-        files = self._read_done()["files"]
+        """Raise RunFolderError unless the trial ended and these files are unchanged."""
+        files, record = self._listed_files(), self._last_written()
         problems = []
         for path in paths:
             name = path.relative_to(self.root).as_posix()
             if name not in files:
-                problems.append(f"{self.done} does not list {name}")
+                problems.append(f"{record} does not list {name}")
             elif problem := self._problem(name, files[name]):
                 problems.append(f"{self.root}/{problem}; {self.how_to_redo()}")
         if problems:
             raise RunFolderError(problems)
 
     def vouches_for(self, path: Path) -> bool:
-        """Whether the trial is finished and DONE lists the file."""
-        return path.relative_to(self.root).as_posix() in self._read_done()["files"]
+        """Whether the trial ended, and the record of its end lists the file.
+
+        Raises RunFolderError if that record is damaged.
+        """
+        if not self._last_written().exists():
+            return False
+        return path.relative_to(self.root).as_posix() in self._listed_files()
 
     def clear(self) -> list[str]:
         """Remove what an attempt left; return the removed files' paths within the folder."""
-        # First of all, so that a kill in between leaves nothing that looks finished.
+        # First, so that a kill in between leaves nothing that looks finished.
         with writing(self.done):
             self.done.unlink(missing_ok=True)
         removed = self._files()
@@ -145,9 +175,9 @@ class TrialFolder:
         return "it was not finished" if self._files() else "it has not run yet"
 
     def num_listed_files(self) -> int:
-        """How many files DONE lists, itself included; 1 where it is damaged."""
+        """How many files DONE or FAILED.json lists, including itself; 1 if it is damaged."""
         try:
-            return 1 + len(self._read_done()["files"])
+            return 1 + len(self._listed_files())
         except RunFolderError:
             return 1
 
@@ -159,19 +189,45 @@ class TrialFolder:
         # Version 1 does not know the size.
         if known.num_bytes not in (found.num_bytes, _UNKNOWN_SIZE):
             return (
-                f"{name} has changed since it was written: it has {found.num_bytes} bytes, and "
+                f"{name} has changed since it was written: it has {found.num_bytes} bytes, but "
                 f"{known.num_bytes} were written"
             )
         return None if found.sha256 == known.sha256 else f"{name} has changed since it was written"
 
     def how_to_redo(self) -> str:
-        """The command that makes the trial again."""
+        """The command that repeats the trial."""
         # RUN/trials/NAME--s0, or RUN/base.
         name, separator, _ = self.root.name.rpartition("--s")
         if not separator:
-            return f"`loracle resume {self.root.parent}` makes it again"
+            return f"run `loracle resume {self.root.parent}` to repeat it"
         run = self.root.parent.parent
-        return f"`loracle resume {run} --candidate {name}` makes it again"
+        return f"run `loracle resume {run} --candidate {name}` to repeat it"
+
+    def _last_written(self) -> Path:
+        """The record of the trial's end, which lists its files."""
+        is_failed = self.failed.exists() and not self.done.exists()
+        return self.failed if is_failed else self.done
+
+    def _listed_files(self) -> dict[str, Seal]:
+        is_failed = self._last_written() == self.failed
+        files: dict[str, Seal] = (self._read_failed() if is_failed else self._read_done())["files"]
+        return files
+
+    def _read_failed(self) -> dict[str, Any]:
+        try:
+            record = read_json(self.failed)
+        except RunFolderError as error:
+            raise RunFolderError(f"{error}; {self.how_to_redo()}") from error
+        # Version 1 has no number of its own.
+        version = record.get("version", 1) if isinstance(record, dict) else None
+        is_whole = version == 1 or (version == _FAILED_VERSION and seal_is_whole(record))
+        if not is_whole or "reason" not in record:
+            raise RunFolderError(
+                f"{self.failed} is damaged: its content is not what was written; "
+                f"{self.how_to_redo()}"
+            )
+        files = record.get("files", {})
+        return {**record, "files": {name: _seal_of(known) for name, known in files.items()}}
 
     def _read_done(self) -> dict[str, Any]:
         done = read_json(self.done)
@@ -180,11 +236,10 @@ class TrialFolder:
             or done.get("version") not in range(_OLDEST_DONE, DONE_VERSION + 1)
             or not done.keys() >= {"plan_fingerprint", "summary", "files"}
         ):
-            raise RunFolderError(f"{self.done} is not of a form that this version writes")
+            raise RunFolderError(f"{self.done} does not have the format that this version writes")
         if done["version"] > _OLDEST_DONE and not seal_is_whole(done):
             raise RunFolderError(
-                f"{self.done} is damaged: what it says is not what was written; "
-                f"{self.how_to_redo()}"
+                f"{self.done} is damaged: its content is not what was written; {self.how_to_redo()}"
             )
         return {**done, "files": {name: _seal_of(known) for name, known in done["files"].items()}}
 

@@ -1,4 +1,4 @@
-"""trial.json: what one trial, or the untrained base, came to. DONE holds the same record.
+"""trial.json: the outcome of one trial, or of the untrained base. DONE contains the same record.
 
     {"version": 1, "candidate": "clean", "seed": 0, "num_examples": 400, "num_steps": 75,
      "supervised_tokens": 9000, "tokens_read": 60000, "tokens_computed": 21000,
@@ -6,9 +6,9 @@
      "adapter_fingerprint": "2c...", "scores": {"test": {"f1": 0.61}},
      "scripts": {"test": {"spaced": 300}}, "finish_reasons": {"test": {"stop": 298, "length": 2}},
      "reading": {"test": {"num_with_reasoning": 0, ...}}, "drafts": {"test": {"base": [120, 80]}},
-     "evaluation_seconds": 12.0}
+     "evaluation_seconds": 12.0, "peak_memory_bytes": 2100000000}
 
-The base has no seed, and null for what only training has.
+The base has no seed, and null for fields that only training has.
 """
 
 from __future__ import annotations
@@ -53,12 +53,12 @@ class AnswerReading(NamedTuple):
     num_unfinished_reasoning: int = 0
     """Answers cut inside their reasoning: they have no answer and score 0."""
     num_unreadable: Mapping[str, int] = MappingProxyType({})
-    """By metric, answers in which it found nothing to score, as no number; they score 0."""
+    """By metric, answers in which it found nothing to score, such as no number; they score 0."""
 
 
 @dataclass(frozen=True)
 class TrainingOutcome:
-    """What training one adapter took and gave."""
+    """The cost and outcome of training one adapter."""
 
     num_examples: int
     num_supervised_tokens: int
@@ -76,12 +76,12 @@ class TrainingOutcome:
 
 @dataclass(frozen=True)
 class EvaluationOutcome:
-    """What one evaluation set gave."""
+    """The results on one evaluation set."""
 
     means: Mapping[str, float]
     """Mean score by metric."""
     finish_reasons: Mapping[str, int]
-    """How many answers ended why: {"stop": 298, "length": 3}."""
+    """Why answers ended, with counts: {"stop": 298, "length": 3}."""
     scripts: Mapping[str, int]
     """How many examples were scored by which script: {"spaced": 280, "characters": 21}."""
     drafts: Mapping[str, DraftUse]
@@ -102,6 +102,9 @@ class TrialSummary:
     evaluations: Mapping[str, EvaluationOutcome]
     """By the name of the evaluation set."""
     evaluation_seconds: float
+    peak_memory_bytes: int | None = None
+    """The most memory, of the GPU or the machine, that the process held in its last attempt,
+    weights and libraries included; None: not known."""
 
     @property
     def means(self) -> dict[str, Mapping[str, float]]:
@@ -121,15 +124,11 @@ def read_summary(path: Path) -> TrialSummary:
 
 def summary_record(summary: TrialSummary) -> dict[str, Any]:
     """The summary as JSON values."""
-    training = summary.training
     return {
         "version": TRIAL_VERSION,
         "candidate": summary.candidate,
         "seed": summary.seed,
-        **{
-            key: None if training is None else getattr(training, field)
-            for field, key in _TRAINING_KEYS.items()
-        },
+        **training_record(summary.training),
         "scores": {name: dict(found.means) for name, found in summary.evaluations.items()},
         "finish_reasons": {
             name: dict(found.finish_reasons) for name, found in summary.evaluations.items()
@@ -144,19 +143,26 @@ def summary_record(summary: TrialSummary) -> dict[str, Any]:
             for name, found in summary.evaluations.items()
         },
         "evaluation_seconds": summary.evaluation_seconds,
+        "peak_memory_bytes": summary.peak_memory_bytes,
     }
 
 
+def training_record(training: TrainingOutcome | None) -> dict[str, Any]:
+    """What a training took, under the keys of trial.json; None for the base."""
+    return {key: getattr(training, field, None) for field, key in _TRAINING_KEYS.items()}
+
+
 def summary_of_record(record: Any, path: Path) -> TrialSummary:
-    """The summary of its JSON values, which were read from `path`.
+    """The summary from its JSON values, which were read from `path`.
 
     Raises RunFolderError if they are damaged or of another version.
     """
     version = record.get("version") if isinstance(record, dict) else None
     if version != TRIAL_VERSION:
         raise RunFolderError(
-            f"{path} holds a trial's summary of version {version}, this Loracle reads version "
-            f"{TRIAL_VERSION}; read it with the release that wrote it, or run the trial again"
+            f"{path} contains a trial's summary of version {version}, but this Loracle "
+            f"reads version {TRIAL_VERSION}; read it with the release that wrote it, or run the "
+            "trial again"
         )
     try:
         return TrialSummary(
@@ -165,11 +171,13 @@ def summary_of_record(record: Any, path: Path) -> TrialSummary:
             training=_training_of_record(record),
             evaluations={name: _evaluation_of_record(record, name) for name in record["scores"]},
             evaluation_seconds=record["evaluation_seconds"],
+            # Trials of earlier releases were not measured.
+            peak_memory_bytes=record.get("peak_memory_bytes"),
         )
     except (KeyError, TypeError, AttributeError) as error:
         found = f"it lacks {error}" if isinstance(error, KeyError) else str(error)
         raise RunFolderError(
-            f"{path} holds a damaged summary of its trial: {found}; run the trial again"
+            f"{path} contains a damaged summary of its trial: {found}; run the trial again"
         ) from error
 
 

@@ -1,4 +1,4 @@
-"""`loracle verify`: hold every file of a run against what was written."""
+"""`loracle verify`: check every file of a run against what was written."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from loracle.run_folder.folder import RunFolder, TrialFolder
 
 
 class Verification(NamedTuple):
-    """num_files: how many were looked at. problems: what is wrong, with the way out.
-    unfinished: trials that have no DONE, whose files nothing is known of."""
+    """num_files: how many were checked. problems: what is wrong, with what to do. unfinished:
+    trials that have not ended, whose files cannot be checked."""
 
     num_files: int
     problems: list[str]
@@ -20,9 +20,9 @@ class Verification(NamedTuple):
 
 
 def verify_run(root: Path | str) -> Verification:
-    """Check all files of a run that MANIFEST.json and the trials' DONE list.
+    """Check all files of a run that MANIFEST.json and the trials' DONE or FAILED.json list.
 
-    Raises RunFolderError where it is no run folder.
+    Raises RunFolderError if it is not a run folder.
     """
     folder = RunFolder(root)
     problems: list[str] = []
@@ -40,7 +40,7 @@ def verify_run(root: Path | str) -> Verification:
     except RunFolderError as error:
         if not folder.plan.exists():
             raise
-        # Named above already where MANIFEST.json says so; the trials are found by their folders.
+        # Already reported above if MANIFEST.json says so; the trials are found by their folders.
         problems += [problem for problem in error.problems if problem not in problems]
         trials = [TrialFolder(path) for path in sorted(folder.root.glob("trials/*"))]
     else:
@@ -48,7 +48,7 @@ def verify_run(root: Path | str) -> Verification:
         trials = [folder.trial(name, seed) for name in names for seed in plan["seeds"]]
     unfinished = []
     for trial in (folder.base, *trials):
-        if not trial.done.exists():
+        if not (trial.done.exists() or trial.failed.exists()):
             unfinished.append(trial.root.name)
             continue
         num_files += trial.num_listed_files()
@@ -63,7 +63,7 @@ def _problem(folder: RunFolder, path: Path) -> Iterator[str]:
         yield from error.problems
     else:
         if not path.is_file():
-            yield f"{path} is missing; `loracle resume {folder.root}` makes it again"
+            yield f"{path} is missing; run `loracle resume {folder.root}` to create it again"
 
 
 def _trial_problems(trial: TrialFolder) -> Iterator[str]:

@@ -16,12 +16,12 @@ from loracle.run_folder.events import Narrator
 from loracle.run_folder.reporter import View
 
 Progress = Literal["auto", "plain", "quiet", "verbose"]
-"""`auto`: bars on a terminal, else lines. `plain`: lines. `quiet`: warnings and failures alone.
+"""`auto`: bars on a terminal, else lines. `plain`: lines. `quiet`: only warnings and failures.
 `verbose`: a line for every event."""
 
 
 def choose_view(progress: Progress = "auto", language: Language = "en") -> View:
-    """The view that was asked for; bars only if a person looks on."""
+    """The requested view; bars only on a terminal."""
     if progress == "auto" and _is_for_bars():
         return _translated(RichView(language=language), language)
     if progress == "quiet":
@@ -39,7 +39,7 @@ def _translated(view: View, language: Language) -> View:
 
 
 class TranslatedView:
-    """Another view, with its lines in another language than the logs'."""
+    """Another view, with lines in a different language from the logs'."""
 
     def __init__(self, view: View, language: Language) -> None:
         self.view = view
@@ -55,8 +55,8 @@ class TranslatedView:
 class PlainView:
     """One line for each event, for logs and pipes.
 
-    Steps and answered questions come often: of these the first and the last are shown, and
-    between them one whenever 5 seconds or a tenth of the work went by.
+    Steps and answered questions are frequent: only the first and the last are shown, and between
+    them one after every 5 seconds or tenth of the work.
     """
 
     def __init__(
@@ -77,7 +77,7 @@ class PlainView:
             _write_line(self._stream, line)
 
     def close(self) -> None:
-        """Every line is out already."""
+        """Every line is already printed."""
 
 
 class QuietView:
@@ -91,7 +91,7 @@ class QuietView:
             _write_line(self._stream, line)
 
     def close(self) -> None:
-        """Every line is out already."""
+        """Every line is already printed."""
 
 
 def _write_line(stream: TextIO | None, line: str) -> None:
@@ -102,7 +102,7 @@ def _write_line(stream: TextIO | None, line: str) -> None:
 
 
 class _Work(NamedTuple):
-    """How far a stage is: steps of a training, or questions of an evaluation."""
+    """The progress of a stage: steps of a training, or questions of an evaluation."""
 
     stage: tuple[str, ...]
     num_done: int
@@ -114,7 +114,7 @@ class _Work(NamedTuple):
 
 
 def _work(kind: str, fields: Mapping[str, Any]) -> _Work | None:
-    """The progress that the event tells of, or None where it is no such event."""
+    """The progress reported by the event, or None for other events."""
     if kind == "step":
         return _Work((fields["trial"],), fields["step"], fields["num_steps"])
     if kind == "evaluated":

@@ -1,1 +1,2 @@
-"""What must hold whatever fails: secrets stay out of every text, and a failing disk is named."""
+"""What must hold whatever fails: secrets stay out of all text, and disk failures are reported
+clearly."""

@@ -1,7 +1,7 @@
 """Passwords and access tokens never reach a log, a record, a page or a terminal.
 
-A secret is known by its form (hf_..., sk-..., the user of a URL), by the name of its option or
-setting (--api-key, token=...), or because the environment holds it under such a name (HF_TOKEN).
+A secret is recognised by its form (hf_..., sk-..., the user in a URL), by the name of its option
+or setting (--api-key, token=...), or because the environment has it under such a name (HF_TOKEN).
 """
 
 from __future__ import annotations
@@ -15,16 +15,16 @@ _HIDDEN = "[hidden]"
 _SECRET = r"(?:token|secret|password|passwd|credentials?|(?:api|access|secret)[-_]?key)"
 _SECRET_OPTION = re.compile(rf"-[^=]*?[-_.]?{_SECRET}", re.IGNORECASE)
 _SECRET_SETTING = re.compile(rf"((?:^|[-_.=]){_SECRET}=).+", re.IGNORECASE)
-# As in the query of a URL, in the middle of a text.
+# As in the query of a URL, in the middle of text.
 _SECRET_PARAMETER = re.compile(rf"([?&;](?:[\w.-]*[-_.])?{_SECRET}=)[^&\s\"'#]+", re.IGNORECASE)
 _SECRET_VARIABLE = re.compile(rf"(?:^|_){_SECRET}$", re.IGNORECASE)
 # Access tokens of known services by their first letters, and the user of a URL.
 _SECRET_VALUE = re.compile(
     r"\b(?:hf_|sk-|gh[pousr]_|github_pat_|glpat-|AKIA|xox[bap]-|ms-[0-9a-f]{8}-)[\w-]{12,}"
-    # Of a hub's address, what stands there is a name: hf://gpt2@main.
+    # In a hub's address, this part is a name: hf://gpt2@main.
     r"|(?<!hf://)(?<!ms://)(?<=://)[^/@\s]+(?=@)"
 )
-# A shorter value may stand anywhere, and hiding it would tear words apart.
+# A shorter value may occur anywhere, and hiding it would break words apart.
 _MIN_CHARACTERS = 8
 
 
@@ -47,7 +47,7 @@ def values_without_secrets(value: Any) -> Any:
 
 
 def arguments_without_secrets(arguments: Sequence[str]) -> list[str]:
-    """The arguments without secrets: an option's name may also tell that its value is one."""
+    """The arguments without secrets: an option's name may also show that its value is one."""
     kept = []
     previous = ""
     for argument in arguments:

@@ -1,10 +1,10 @@
-"""One door for what the system refuses of files: which file, why, and what to do.
+"""One place for file errors from the system: which file, why, and what to do.
 
     with writing(path, needed_bytes=len(data)):
         ...     # an OSError in here becomes a StorageError
 
-A disk that is full or fails for a moment is told from one that stays as it is: `is_passing` says
-whether the same attempt may succeed later.
+A disk that is temporarily full or failing is distinguished from a permanent problem: `is_passing`
+says whether the same attempt may succeed later.
 """
 
 from __future__ import annotations
@@ -23,22 +23,22 @@ from loracle.text import size
 _AGAIN = "then run the same command again: finished work is kept"
 _ADVICE = {
     errno.ENOSPC: f"free space on that disk, or choose another folder; {_AGAIN}",
-    errno.EDQUOT: f"your quota there is used up: remove files, or have it raised; {_AGAIN}",
-    errno.EIO: f"the disk or its network fails: look into the system's log (dmesg), {_AGAIN}",
+    errno.EDQUOT: f"your quota there is used up: remove files, or ask for a larger quota; {_AGAIN}",
+    errno.EIO: f"the disk or its network is failing: check the system log (dmesg), {_AGAIN}",
     errno.EACCES: f"change the owner or mode of it and of its folder, {_AGAIN}",
     errno.EPERM: f"change the owner or mode of it and of its folder, {_AGAIN}",
     errno.EROFS: "that file system is mounted read-only: choose another folder",
-    errno.EMFILE: f"raise the limit of open files (ulimit -n), {_AGAIN}",
-    errno.ENFILE: f"raise the system's limit of open files, {_AGAIN}",
-    errno.EFBIG: "raise the limit of a file's size (ulimit -f), or choose another disk",
+    errno.EMFILE: f"raise the limit on open files (ulimit -n), {_AGAIN}",
+    errno.ENFILE: f"raise the system's limit on open files, {_AGAIN}",
+    errno.EFBIG: "raise the limit on file size (ulimit -f), or choose another disk",
     errno.ENAMETOOLONG: "choose shorter names",
-    errno.ENOENT: "it or its folder was removed meanwhile: run the same command again",
+    errno.ENOENT: "it or its folder was removed in the meantime: run the same command again",
     errno.ESTALE: f"the network disk lost it: mount it again, {_AGAIN}",
     errno.ENOMEM: f"the system has no memory left: end other programs, {_AGAIN}",
 }
-_OTHER_ADVICE = f"look into the system's log, {_AGAIN}"
-# What may be over by the next attempt. A network disk also refuses for a moment, while a login to
-# it is renewed.
+_OTHER_ADVICE = f"check the system log, {_AGAIN}"
+# Errors that may be gone at the next attempt. A network disk also refuses briefly while its login
+# is renewed.
 _PASSING = frozenset(
     {
         errno.ENOSPC,
@@ -58,15 +58,15 @@ _PASSING = frozenset(
         errno.ETIMEDOUT,
     }
 )
-# The libraries in Rust report the system's number in their text alone.
+# Rust libraries report the system's error number only in their text.
 _NUMBER_IN_TEXT = re.compile(r"\(os error (\d+)\)")
 
 
 @contextmanager
 def writing(path: Path, *, needed_bytes: int | None = None) -> Iterator[None]:
-    """Turn what goes wrong while `path` is written into a StorageError.
+    """Turn errors while `path` is written into a StorageError.
 
-    needed_bytes: how large it will be, where that is known; the message says it.
+    needed_bytes: its final size, if known, for the message.
     """
     try:
         yield
@@ -82,7 +82,7 @@ def writing(path: Path, *, needed_bytes: int | None = None) -> Iterator[None]:
 
 @contextmanager
 def reading(path: Path) -> Iterator[None]:
-    """Turn what goes wrong while `path` is read into a StorageError."""
+    """Turn errors while `path` is read into a StorageError."""
     try:
         yield
     except StorageError:
@@ -109,7 +109,7 @@ def storage_error(
 
 
 def free_bytes(path: Path) -> int | None:
-    """What the disk of a path has free for this user; the path need not exist yet."""
+    """Free space for this user on a path's disk; the path need not exist yet."""
     for place in (path, *path.absolute().parents):
         try:
             return shutil.disk_usage(place).free
@@ -119,7 +119,7 @@ def free_bytes(path: Path) -> int | None:
 
 
 def _system_number(error: Exception) -> int | None:
-    """The system's number of an error, or None where it is of another kind."""
+    """The system's error number, or None for other kinds of errors."""
     if isinstance(error, OSError):
         return error.errno or errno.EIO
     if type(error).__module__.partition(".")[0] in ("safetensors", "pyarrow", "builtins"):

@@ -1,12 +1,12 @@
-"""The pages and the stream of events, for one browser user on this machine.
+"""The pages and the event stream, for one user with a browser on this machine.
 
     /TOKEN/                    the runs of the folder, or the one run
     /TOKEN/run/NAME/           its report, live
-    /TOKEN/run/NAME/events     its state as server-sent events, whenever it has changed
+    /TOKEN/run/NAME/events     its state as server-sent events, whenever it changes
 
-Read-only: every route answers GET alone and only reads files. A path without the token is not
+Read-only: every route answers only GET and only reads files. A path without the token is not
 found. Only the names 127.0.0.1 and localhost are accepted as Host, so that a foreign page cannot
-reach it by a name of its own (DNS rebinding). A folder's runs are listed again for every request.
+reach it through its own name (DNS rebinding). A folder's runs are listed again for every request.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ _KEEP_ALIVE_SECONDS = 15.0
 def create_app(root: Path, token: str, *, poll_seconds: float = 0.5) -> Starlette:
     """The application for a run folder, or a folder of run folders.
 
-    poll_seconds: how often files are looked at while somebody watches.
+    poll_seconds: how often files are checked while somebody watches.
     """
     site = _Site(root, token, poll_seconds)
     base = f"/{token}"
@@ -117,8 +117,8 @@ class _Site:
         )
 
     async def _stream(self, view: _RunView) -> AsyncIterator[bytes]:
-        """The state at once, then whenever it changes. A new connection begins the same way, so
-        nothing has to be sent again after a break."""
+        """The state at once, then whenever it changes. A new connection starts the same way, so
+        nothing has to be resent after an interruption."""
         sent = ""
         quiet_seconds = 0.0
         while True:
@@ -134,7 +134,7 @@ class _Site:
 
 
 class _RunView:
-    """One run: its follower, and its page, made again only when its files have changed."""
+    """One run: its follower, and its page, rebuilt only when its files have changed."""
 
     def __init__(self, root: Path) -> None:
         self.root = root
@@ -148,24 +148,24 @@ class _RunView:
         return self._followed() | {"report": self.version()}
 
     def _followed(self) -> dict[str, Any]:
-        """What the events say, and `interrupted` where the process that wrote them is gone."""
+        """The state from the events, or `interrupted` if the process that wrote them is gone."""
         state = self.follower.read()
         if state["status"] == "running" and RunFolder(self.root).in_use() is False:
-            # Its last events may have come in between.
+            # Its last events may have arrived in between.
             state = self.follower.read()
             if state["status"] == "running":
                 state["status"] = "interrupted"
         return state
 
     def version(self) -> str:
-        """Changes when the report would: a trial has finished, or the results were written."""
+        """Changes when the report changes: a trial has finished, or the results were written."""
         folder = RunFolder(self.root)
         paths = [folder.plan, folder.results, *sorted(self.root.glob("trials/*/DONE"))]
         paths.append(folder.base.done)
         return "-".join(_stamp(path) for path in paths)
 
     def page(self) -> Page:
-        """Raises UserError where the run's files cannot be read."""
+        """Raises UserError if the run's files cannot be read."""
         version = self.version()
         with self._lock:
             if self._page is None or version != self._page_version:
@@ -191,7 +191,8 @@ def _page(page: Page) -> Response:
 
 
 class _SecurityHeaders:
-    """Adds to every answer what keeps it from being framed, sniffed, cached or read elsewhere."""
+    """Adds headers to every response that keep it from being framed, sniffed, cached or read
+    elsewhere."""
 
     _HEADERS: Mapping[str, str] = {
         "X-Content-Type-Options": "nosniff",
@@ -218,5 +219,5 @@ class _SecurityHeaders:
 
 
 def new_token() -> str:
-    """A path that nobody guesses: 192 random bits."""
+    """A path that nobody can guess: 192 random bits."""
     return secrets.token_urlsafe(24)

@@ -1,11 +1,11 @@
-"""The state of a run, from its events.jsonl as it grows.
+"""The state of a run, from its growing events.jsonl.
 
     {"time": "...", "event": "step", "trial": "clean", "step": 14, "num_steps": 56, "loss": ...}
       -> {"status": "running", "trials": [{"name": "clean", "stage": "training", "done": 14,
           "total": 56, "loss": 0.61, "curve": [[1, 3.1], ...]}], ...}
 
-Only whole lines are taken. A file that was replaced or has become shorter is read again, so a run
-that starts again is followed like the first. Long curves are kept at a bounded number of points.
+Only complete lines are read. A file that was replaced or has become shorter is read again, so a
+restarted run is followed like the first. Long curves are kept at a bounded number of points.
 """
 
 from __future__ import annotations
@@ -15,7 +15,6 @@ import os
 from collections import deque
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from datetime import datetime
 from pathlib import Path
 from threading import Lock
 from typing import Any
@@ -46,13 +45,13 @@ class Curve:
             whole = len(self._points) // 2 * 2
             pairs = zip(self._points[0:whole:2], self._points[1:whole:2], strict=True)
             rest = self._points[whole:]
-            # A point that has no partner yet waits as the first half of the next one.
+            # A point without a partner waits as the first half of the next point.
             self._pending = [point for point in rest for _ in range(self._span)]
             self._points = [_mean(pair) for pair in pairs]
             self._span *= 2
 
     def points(self) -> list[tuple[float, float]]:
-        """All points, with the mean of those that do not fill one yet."""
+        """All points, including the mean of an incomplete last one."""
         return [*self._points, *([_mean(self._pending)] if self._pending else [])]
 
 
@@ -63,19 +62,22 @@ def _mean(points: Iterable[tuple[float, float]]) -> tuple[float, float]:
 
 @dataclass
 class TrialState:
-    """How far one trial is. `done` of `total` are steps in training, questions in evaluation."""
+    """The progress of one trial. `done` and `total` are steps in training, questions in
+    evaluation."""
 
     name: str
     stage: str = "waiting"
     """waiting | training | evaluating | done | failed | skipped"""
     detail: str = ""
-    """The evaluation under way, or why the trial failed or was skipped."""
+    """The current evaluation, or why the trial failed or was skipped."""
     done: int = 0
     total: int = 0
     loss: float | None = None
     tokens_per_second: float | None = None
     seconds: float | None = None
-    """How long the trial took, when it is done."""
+    """How long the trial took, once it is done."""
+    device: str | None = None
+    """Where it runs or ran; None: on the only device."""
     means: dict[str, dict[str, float]] = field(default_factory=dict)
     curve: Curve = field(default_factory=Curve)
 
@@ -88,12 +90,12 @@ class TrialState:
 
 @dataclass
 class RunState:
-    """What the events so far say."""
+    """The state according to the events so far."""
 
     estimate: RunEstimate = field(default_factory=RunEstimate)
     status: str = "waiting"
-    """waiting (no event yet) | running | finished, as the events say. A run that was killed wrote
-    no last one: whoever sees the folder's lock makes it `interrupted`."""
+    """waiting (no event yet) | running | finished, according to the events. A killed run wrote no
+    final event: the reader of the folder's lock sets `interrupted`."""
     started: str | None = None
     updated: str | None = None
     num_trials: int = 0
@@ -115,7 +117,7 @@ class RunState:
         }
 
     def take(self, event: Mapping[str, Any]) -> None:
-        """Follow one event. Kinds of a later version change nothing but the count."""
+        """Follow one event. Kinds from a later version change only the count."""
         self.num_events += 1
         self.updated = event.get("time", self.updated)
         kind = event.get("event")
@@ -127,28 +129,28 @@ class RunState:
             self.num_warnings += 1
             self.warnings.append(event["message"])
         elif kind == "base_started":
-            self.trials["base"] = TrialState("base", "evaluating")
+            known = self.trials.get("base", TrialState("base"))
+            self.trials["base"] = TrialState("base", "evaluating", device=known.device)
         elif "trial" in event:
             trial = self.trials.setdefault(event["trial"], TrialState(event["trial"]))
             if kind == "trial_started":
-                # Anew, whatever an earlier attempt had come to.
+                # From the start, whatever an earlier attempt had reached.
                 self.trials[trial.name] = TrialState(
-                    trial.name, "training", total=event["num_steps"]
+                    trial.name, "training", total=event["num_steps"], device=trial.device
                 )
             _follow_trial(trial, event)
-        if kind is not None:
-            self.estimate.take(kind, event, _seconds(event.get("time")))
+        self.estimate.take_record(event)
 
     def _start(self, event: Mapping[str, Any]) -> None:
-        """A run starts, or starts again: what an earlier process left unfinished waits again."""
+        """A run starts or restarts: trials that an earlier process left unfinished are waiting
+        again."""
         self.status, self.started = "running", event["time"]
-        self.estimate = RunEstimate()
         self.num_trials, self.num_failed = event["num_trials"], 0
         self.trials = {
             name: trial if trial.stage in ("done", "skipped") else TrialState(name)
             for name, trial in self.trials.items()
         }
-        # With several seeds the trials have names of their own, which come when they start.
+        # With several seeds, trials have their own names, known only when they start.
         if event["num_trials"] == len(event["candidates"]):
             for name in event["candidates"]:
                 self.trials.setdefault(name, TrialState(name))
@@ -157,16 +159,10 @@ class RunState:
 _NOT_VALUES = ("estimate", "warnings", "trials")
 
 
-def _seconds(time: str | None) -> float:
-    """An event's time in seconds; 0 if it cannot be read."""
-    try:
-        return datetime.fromisoformat(time or "").timestamp()
-    except ValueError:
-        return 0.0
-
-
 def _follow_trial(trial: TrialState, event: Mapping[str, Any]) -> None:
     match event["event"]:
+        case "trial_placed":
+            trial.device = event["device"]
         case "trial_skipped":
             trial.stage, trial.detail = "skipped", event["reason"]
         case "step":
@@ -203,7 +199,7 @@ class Follower:
         self._state = RunState()
 
     def read(self) -> dict[str, Any]:
-        """Take what is new, and return the state as JSON values."""
+        """Read new events, and return the state as JSON values."""
         with self._lock:
             self._take_new()
             return self._state.record()
@@ -212,7 +208,7 @@ class Follower:
         try:
             file = self._path.open("rb")
         except FileNotFoundError:
-            # Not started, or cleared away: nothing is known until it is there.
+            # Not started, or removed: nothing is known until the file exists.
             self._start_anew(None)
             return
         with file:
@@ -230,6 +226,6 @@ class Follower:
     def _take_line(self, line: bytes) -> None:
         try:
             self._state.take(json.loads(line))
-        # A damaged line, or one of another version without a field that is used here.
+        # A damaged line, or one from another version without a field that is used here.
         except (ValueError, KeyError, TypeError, AttributeError):
             self._state.num_unreadable += 1

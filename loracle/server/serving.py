@@ -1,4 +1,4 @@
-"""Serves until it is stopped. Bound to 127.0.0.1: other machines come in by SSH alone."""
+"""Serves until it is stopped. Bound to 127.0.0.1: other machines can connect only through SSH."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ _PACKAGES = ("starlette", "uvicorn")
 
 
 def serve(root: Path, port: int | None, announce: Callable[[str], None]) -> None:
-    """Serve a run folder or a folder of runs; returns when the process is told to stop.
+    """Serve a run folder or a folder of runs; returns when the process is asked to stop.
 
-    port: None: 8642, or a free one where that is taken.
+    port: None means 8642, or a free port if that is taken.
 
     Raises:
         MissingExtraError: starlette or uvicorn is not installed.
@@ -37,10 +37,10 @@ def serve(root: Path, port: int | None, announce: Callable[[str], None]) -> None
     from loracle.server.app import create_app, new_token, run_folders
 
     if not root.is_dir():
-        raise RunFolderError(f"{root} is not a folder; name a run's folder, or one that holds runs")
+        raise RunFolderError(f"{root} is not a folder; name a run's folder, or a folder of runs")
     if not run_folders(root):
         raise RunFolderError(
-            f"{root} is no run folder and holds none: nothing in it has a plan.json"
+            f"{root} is not a run folder and contains none: nothing in it has a plan.json"
         )
     token = new_token()
     with _listen(port) as listening:
@@ -51,17 +51,17 @@ def serve(root: Path, port: int | None, announce: Callable[[str], None]) -> None
             log_level="warning",
             access_log=False,
             server_header=False,
-            # Streams have no end of their own.
+            # Streams never end by themselves.
             timeout_graceful_shutdown=1,
         )
-        # uvicorn hands the signal on to the handler that was there before.
+        # uvicorn passes the signal on to the previous handler.
         for number in (signal.SIGINT, signal.SIGTERM):
             signal.signal(number, _stop)
         uvicorn.Server(config).run(sockets=[listening])
 
 
 def address_lines(port: int, token: str) -> list[str]:
-    """What to open, here and from another machine."""
+    """The addresses to open, here and from another machine."""
     return [
         f"http://{HOST}:{port}/{token}/",
         f"From another machine: ssh -N -L {port}:{HOST}:{port} "
@@ -76,8 +76,8 @@ def _listen(port: int | None) -> socket.socket:
         if port is None:
             return socket.create_server((HOST, 0))
         raise UserError(
-            f"port {port} cannot be used ({error.strerror}); choose another with --port, or leave "
-            "it out"
+            f"port {port} cannot be used ({error.strerror}); choose another with --port, or omit "
+            "--port"
         ) from error
 
 

@@ -1,11 +1,11 @@
-"""When a gain worth having is ruled out: a claim of absence, with its own chance of being false.
+"""When a gain worth having is ruled out: a claim of absence, with its own error probability.
 
 An upper bound below the gain worth having shows that it is absent (one-sided; between candidates
 both sides, as in Schuirmann 1987, J. Pharmacokin. Biopharm. 15, 657-680). Bounds are Student's t on
-clustered differences. Answers that hardly differ have hardly any variance, and still a few
-questions not asked may differ: the variance is never taken to be below that of a gain which is just
-worth having and comes from a few whole clusters. In simulations, without this such candidates were
-called equal too often; with it false claims stay below their level.
+clustered differences. Answers that hardly differ have hardly any variance, yet a few questions
+outside the sample may differ: the variance is never taken to be below that of a gain that is just
+worth having and comes from a few whole clusters. In simulations without this floor, such
+candidates were called equal too often; with it, false claims stay below their level.
 """
 
 from __future__ import annotations
@@ -26,7 +26,8 @@ class _Error(NamedTuple):
 
 
 def p_absent(gain: float, worth: float, precision: Precision) -> float:
-    """Of the hypothesis that the true gain is `worth` or more; 1 where nothing can be said.
+    """The p-value of the hypothesis that the true gain is `worth` or more; 1 if nothing can be
+    said.
 
     Between candidates `gain` is the size of their difference, whoever is ahead.
     """
@@ -37,7 +38,7 @@ def p_absent(gain: float, worth: float, precision: Precision) -> float:
 
 
 def largest_gain(gain: float, precision: Precision, level: float) -> float | None:
-    """The upper bound of the gain at this level; None where nothing can be said."""
+    """The upper bound of the gain at this level; None if nothing can be said."""
     error = _error(precision)
     if error is None:
         return None
@@ -49,7 +50,8 @@ def questions_to_absence(
 ) -> int | None:
     """How many questions like these rule out `worth` with a chance of POWER, if `gain` is true.
 
-    None where no number does: the gain is worth having, or seeds alone leave too much open.
+    None if no number does: the gain is worth having, or the uncertainty from seeds alone is too
+    large.
     """
     if gain >= worth or _error(precision) is None:
         return None
@@ -65,7 +67,7 @@ def questions_to_absence(
 
 
 def _error(precision: Precision) -> _Error | None:
-    """None where it is unknown, or 0 in scores without bounds."""
+    """None if it is unknown, or 0 in unbounded scores."""
     by_questions = max(precision.error**2, precision.least_variance)
     by_seeds = precision.seed_error**2
     # NaN, with one cluster in a set, is not above 0.

@@ -1,11 +1,11 @@
 """From the scores of single questions to estimates and corrected comparisons.
 
     scores of every row (base, candidates), seed and question, the cluster of every question
-      -> for each evaluation set, and for the plain mean over the sets if there are several:
+      -> for each evaluation set, and for the plain mean over the sets if there is more than one:
          Estimate of every row, Comparison of every candidate with the base and of every pair
 
-Every random number comes from a fixed seed and the clusters' order in the evaluation set: the same
-scores give the same figures, in whatever order trials ran and candidates are listed.
+Every random number depends only on a fixed seed and the clusters' order in the evaluation set: the
+same scores give the same figures, regardless of the order of trials and candidates.
 """
 
 from __future__ import annotations
@@ -50,9 +50,9 @@ def compare(
     untrained: frozenset[str],
     terms: Terms,
 ) -> tuple[Comparison, ...]:
-    """These pairs of rows alone, with no margin, corrected for all of them together.
+    """Only these pairs of rows, with no margin, corrected for all of them together.
 
-    untrained: rows without a seed of their own, such as the base models of two runs.
+    untrained: rows without seeds, such as the base models of two runs.
     """
     return _corrected(_scopes(sets, pairs, untrained, terms), None, terms)
 
@@ -63,7 +63,7 @@ def _scopes(
     untrained: frozenset[str],
     terms: Terms,
 ) -> list[Scope]:
-    """Each set, then all of them together if there are several."""
+    """Each set, then all of them together if there is more than one."""
     assert sets, "there is at least one evaluation set"
     members: list[tuple[str | None, Sequence[ScoredSet]]] = [(one.name, [one]) for one in sets]
     if len(sets) > 1:
@@ -76,7 +76,7 @@ def _scopes(
 
 
 def _corrected(scopes: Sequence[Scope], base: str | None, terms: Terms) -> tuple[Comparison, ...]:
-    """Every scope's comparisons, with what depends on all of them."""
+    """Every scope's comparisons, completed with the results that depend on all of them."""
     raw = [comparison for scope in scopes for comparison in scope.comparisons(base)]
     precisions = [precision for scope in scopes for precision in scope.precisions]
     sizes = [scope.num_questions for scope in scopes for _ in scope.pairs]
@@ -107,7 +107,8 @@ def _with_absence(
     base: str | None,
     terms: Terms,
 ) -> tuple[Comparison, ...]:
-    """What is ruled out: corrected for those with the base, and for those between candidates."""
+    """What is ruled out; comparisons with the base and those between candidates are corrected
+    separately."""
     gains = [_gain(comparison, base, terms) for comparison in comparisons]
     p_values = [
         absence.p_absent(gain, terms.worth, precision)
@@ -132,7 +133,7 @@ def _with_absence(
 
 
 def _gain(comparison: Comparison, base: str | None, terms: Terms) -> float:
-    """Of a over the base; between candidates, the size of their difference."""
+    """The gain of a over the base; between candidates, the size of their difference."""
     if comparison.b != base:
         return abs(comparison.difference)
     return comparison.difference if terms.higher_is_better else -comparison.difference
@@ -140,7 +141,7 @@ def _gain(comparison: Comparison, base: str | None, terms: Terms) -> float:
 
 def _is_shown(p_corrected: float, terms: Terms) -> bool:
     """Whether a corrected p-value is small enough for a claim."""
-    # 1 - 0.95 is a little more than 0.05; a p-value of just 0.05 is to count as shown.
+    # 1 - 0.95 is a little more than 0.05; a p-value of exactly 0.05 should count as shown.
     return p_corrected <= (1 - terms.confidence) * (1 + 1e-9)
 
 
@@ -152,7 +153,7 @@ def _better(comparison: Comparison, p_corrected: float, terms: Terms) -> str | N
 
 
 def _beyond_margin(comparison: Comparison, terms: Terms) -> float:
-    """How far the gain of a lies outside of 0 to the margin."""
+    """How far the gain of a lies outside the range from 0 to the margin."""
     gain = comparison.difference if terms.higher_is_better else -comparison.difference
     return max(gain - comparison.margin, 0.0) if gain >= 0 else gain
 

@@ -2,11 +2,12 @@
 
 Whole clusters are drawn with replacement, within each evaluation set. What is resampled is not the
 mean but its distance from the truth in standard errors; with few clusters its quantiles replace
-those of the normal distribution, which are too small. In simulations this covered as it should
+those of the normal distribution, which are too small. In simulations this had the right coverage
 from ten clusters on, where the percentile bootstrap covered 88 to 93 % instead of 95 %.
 
-Few seeds cannot be resampled: two drawn from two show half of their variance. Their error is added
-to every draw as noise of the estimated size from Student's t with the seeds' degrees of freedom.
+A few seeds cannot be resampled: two drawn from two show only half of their variance. Their error is
+added to every draw as noise of the estimated size from Student's t with the seeds' degrees of
+freedom.
 """
 
 from __future__ import annotations
@@ -19,8 +20,8 @@ from loracle.statistics.spread import ClusterTotals, FloatArray, Stratum
 
 NUM_RESAMPLES = 9_999
 
-# A resample of nearly equal clusters has almost no standard error, and its distance in standard
-# errors almost no bound. Quantiles beyond this multiple of Student's are cut.
+# A resample of nearly equal clusters has almost no standard error, so its distance in standard
+# errors has almost no bound. Quantiles beyond this multiple of Student's are cut.
 _CAP = 3.0
 _NUM_COUNTS_AT_ONCE = 2_000_000
 
@@ -32,26 +33,30 @@ class Intervals(NamedTuple):
     high_K: FloatArray
 
 
+class SeedErrors(NamedTuple):
+    """The standard error by seeds of every column, (K,), and its degrees of freedom."""
+
+    errors_K: FloatArray
+    degrees_of_freedom: int
+
+
 def intervals(
     totals: ClusterTotals,
     confidence: float,
     seed: int,
     bounds: tuple[FloatArray, FloatArray] | None = None,
-    seed_errors_K: FloatArray | None = None,
-    seed_degrees_of_freedom: int = 0,
+    seed_errors: SeedErrors | None = None,
     num_resamples: int = NUM_RESAMPLES,
 ) -> Intervals:
     """The interval around each column's mean.
 
-    bounds: the least and the greatest value that a column can have, (K,) each; None: unbounded.
-    seed_errors_K: standard error by seeds of every column; None: no seeds to count.
+    bounds: the lowest and the highest value that a column can have, (K,) each; None: unbounded.
+    seed_errors: None if seeds are not counted.
 
-    There is none where an evaluation set has one cluster only. Where nothing varies, an interval
-    can be given for bounded values alone.
+    There is no interval if an evaluation set has only one cluster. If nothing varies, only bounded
+    values have an interval.
     """
-    widths = _half_widths(
-        totals, confidence, seed, seed_errors_K, seed_degrees_of_freedom, num_resamples
-    )
+    widths = _half_widths(totals, confidence, seed, seed_errors, num_resamples)
     constant = widths == 0
     means = totals.means_K
     if bounds is None:
@@ -60,7 +65,7 @@ def intervals(
     lowest, highest = bounds
     share = _possible_share_of_others(totals, confidence)
     widths = np.where(constant, share * (highest - lowest), widths)
-    # Between -1 and 1 two values can be 2 apart, but one that is 0 can only be 1 off.
+    # Between -1 and 1 two values can be 2 apart, but a value of 0 can only be off by 1.
     below = np.where(constant, np.minimum(widths, share * (means - lowest)), widths)
     above = np.where(constant, np.minimum(widths, share * (highest - means)), widths)
     return Intervals(np.maximum(means - below, lowest), np.minimum(means + above, highest))
@@ -70,12 +75,11 @@ def _half_widths(
     totals: ClusterTotals,
     confidence: float,
     seed: int,
-    seed_errors_K: FloatArray | None,
-    seed_degrees_of_freedom: int,
+    seed_errors: SeedErrors | None,
     num_resamples: int,
 ) -> FloatArray:
-    """Half the width of every interval: NaN with one cluster in a set, 0 where nothing varies."""
-    # Imported where used: reports need the plain means alone.
+    """Half the width of every interval: NaN with one cluster in a set, 0 if nothing varies."""
+    # Imported where used: reports need only the plain means.
     from scipy import stats
 
     errors = totals.standard_errors_K
@@ -84,19 +88,20 @@ def _half_widths(
     limit = stats.t.ppf((1 + confidence) / 2, totals.degrees_of_freedom_K())
     distances = _distances(totals, seed, num_resamples)
     roots = np.clip(distances, -_CAP * limit, _CAP * limit) * errors
-    if seed_errors_K is not None and seed_degrees_of_freedom:
+    if seed_errors is not None and seed_errors.degrees_of_freedom:
         generator = np.random.default_rng([seed, 1])
-        noise = generator.standard_t(seed_degrees_of_freedom, num_resamples)
-        roots = roots + np.outer(noise, seed_errors_K)
+        noise = generator.standard_t(seed_errors.degrees_of_freedom, num_resamples)
+        roots = roots + np.outer(noise, seed_errors.errors_K)
     widths: FloatArray = np.quantile(np.abs(roots), confidence, axis=0)
     return widths
 
 
 def _possible_share_of_others(totals: ClusterTotals, confidence: float) -> float:
-    """How many of all clusters may have another value, where all of those seen have one.
+    """What share of all clusters may have a different value when all observed clusters have the
+    same.
 
-    If a share x of all clusters had another value, G of them without one would come up with the
-    chance (1 - x)^G; x is where that is half of what is left beside the confidence.
+    If a share x of all clusters had another value, the probability that G of them contain none
+    would be (1 - x)^G; x is where that equals half of 1 - confidence.
     """
     return float(
         sum(
@@ -107,7 +112,7 @@ def _possible_share_of_others(totals: ClusterTotals, confidence: float) -> float
 
 
 def _distances(totals: ClusterTotals, seed: int, num_resamples: int) -> FloatArray:
-    """(resampled mean - mean) / resampled standard error, (B, K); 0 where neither differs."""
+    """(resampled mean - mean) / resampled standard error, (B, K); 0 if neither differs."""
     means: Any = 0.0
     variances: Any = 0.0
     for number, stratum in enumerate(totals.strata()):
@@ -142,7 +147,7 @@ def _resampled(
     )
     means = np.empty((num_resamples, num_columns))
     variances = np.empty_like(means)
-    # Whatever the chunks are, the generator's numbers come in the same order.
+    # The generator's numbers come in the same order whatever the chunk size.
     chunk = max(1, _NUM_COUNTS_AT_ONCE // num_clusters)
     correction = num_clusters / max(1, num_clusters - 1)
     for first in range(0, num_resamples, chunk):

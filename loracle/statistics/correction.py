@@ -1,4 +1,4 @@
-"""Several comparisons at once: the chance of one false finding among them stays bounded."""
+"""Multiple comparisons: the chance of any false finding among them stays bounded."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def holm_levels(p_values: Sequence[float], alpha: float) -> list[float]:
     num_left = len(p_values)
     for i in order:
         levels[i] = alpha / num_left
-        # As lenient towards rounding as the comparison of adjusted p-values.
+        # With the same tolerance for rounding as the comparison of adjusted p-values.
         if p_values[i] <= levels[i] * (1 + 1e-9):
             num_left -= 1
         else:

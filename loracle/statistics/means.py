@@ -1,7 +1,7 @@
-"""Plain means, in exact sums: equal scores have equal means, in whatever order they come.
+"""Plain means, with exact sums: equal scores have equal means, in any order.
 
-A ranking needs that, for equal means share a rank. The means of the estimates are the same numbers
-but for rounding (a test holds them together).
+A ranking needs that, because equal means share a rank. The means of the estimates are the same
+numbers except for rounding (a test holds them together).
 """
 
 from __future__ import annotations
@@ -14,13 +14,13 @@ Means = Mapping[str, Mapping[str, float]]
 
 
 def plain_mean(values: Iterable[float]) -> float:
-    """Of one value at least."""
+    """The mean of at least one value."""
     numbers = list(values)
     return math.fsum(numbers) / len(numbers)
 
 
 def means_over_seeds(trials: Sequence[Means]) -> dict[str, dict[str, float]]:
-    """Each mean over the trials of a candidate; nothing if there is no trial."""
+    """Each mean over a candidate's trials; empty if there are none."""
     if not trials:
         return {}
     return {

@@ -1,8 +1,8 @@
 """What an evaluation set can show: the smallest visible difference, and the questions needed.
 
 A test of level alpha finds a difference d with the stated power once d is as large as the sum of
-both quantiles of its distribution, in standard errors. Errors by questions shrink as questions are
-added; errors by seeds do not.
+both quantiles of its distribution, in standard errors. The error from questions shrinks as
+questions are added; the error from seeds does not.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 POWER = 0.8
-"""The chance with which a difference is to be seen."""
+"""The probability of detecting a difference."""
 
 _MOST_TIMES = 1e9
 _TOLERANCE = 1e-5
@@ -20,7 +20,7 @@ _TOLERANCE = 1e-5
 
 @dataclass(frozen=True)
 class Precision:
-    """How exactly a difference is known.
+    """How precisely a difference is known.
 
     error: standard error by questions, with its degrees of freedom. seed_error: by seeds, with
     theirs; 0 where seeds are not counted. num_clusters: that differ, at most. least_variance: by
@@ -36,7 +36,7 @@ class Precision:
     least_variance: float = 0.0
 
     def with_questions(self, times: float) -> Precision:
-        """As it would be with `times` as many questions in as many more clusters."""
+        """The precision with `times` as many questions and clusters."""
         return replace(
             self,
             error=self.error / math.sqrt(times),
@@ -49,9 +49,9 @@ class Precision:
 def smallest_visible_difference(precision: Precision, alpha: float) -> float | None:
     """The true difference that a two-sided test of level alpha finds with a chance of POWER.
 
-    None where no difference can be shown: so few clusters have too few sign patterns for a
-    p-value as small as alpha. None too where the standard error is unknown: one cluster, or
-    differences that are all the same.
+    None if no difference can be shown: with so few clusters there are too few sign patterns for a
+    p-value as small as alpha. Also None if the standard error is unknown: one cluster, or
+    identical differences.
     """
     if 2.0 ** (1 - precision.num_clusters) > alpha or not precision.error > 0:
         return None
@@ -66,8 +66,8 @@ def questions_needed(
 ) -> int | None:
     """How many questions like these show `difference` with a chance of POWER, if it is the truth.
 
-    None where no number does: the difference is 0, seeds alone leave too much open, or the
-    standard error is unknown or 0.
+    None if no number does: the difference is 0, the uncertainty from seeds alone is too large, or
+    the standard error is unknown or 0.
     """
     wanted = abs(difference)
     if not wanted or not precision.error > 0:
@@ -81,9 +81,9 @@ def questions_needed(
 
 
 def fewest_questions(enough: Callable[[float], bool], num_questions: int) -> int | None:
-    """The fewest questions that are enough; None: no number is.
+    """The smallest sufficient number of questions; None if no number is.
 
-    enough: whether so many times `num_questions` are; if they are, more are too.
+    enough: whether this multiple of `num_questions` is enough; if it is, any larger one is too.
     """
     if not enough(_MOST_TIMES):
         return None
@@ -97,7 +97,7 @@ def fewest_questions(enough: Callable[[float], bool], num_questions: int) -> int
 def _reach(error: float, degrees_of_freedom: float, alpha: float) -> float:
     if not error:
         return 0.0
-    # Imported where used: reports need the plain means alone.
+    # Imported where used: reports need only the plain means.
     from scipy import special
 
     beyond_chance = special.stdtrit(degrees_of_freedom, 1 - alpha / 2)

@@ -9,7 +9,7 @@ from loracle.statistics.bootstrap import NUM_RESAMPLES
 from loracle.statistics.spread import FloatArray
 
 GAIN_WORTH_HAVING = 0.02
-"""The gain that a claim of absence rules out where the plan states no least gain, in the metric's
+"""The gain that a claim of absence rules out if the plan states no minimum gain, in the metric's
 unit: two points of em or f1."""
 
 
@@ -17,7 +17,7 @@ unit: two points of em or f1."""
 class ScoredSet:
     """One evaluation set: how well each row answered each of its Q questions.
 
-    scores: by row, (S, Q): one line a seed. clusters: the label of every question's cluster.
+    scores: by row, (S, Q), one line per seed. clusters: the label of every question's cluster.
     """
 
     name: str
@@ -27,7 +27,7 @@ class ScoredSet:
 
 @dataclass(frozen=True)
 class Terms:
-    """What is asked of the scores.
+    """The settings of the analysis.
 
     confidence: of intervals; 1 - confidence bounds the chance of any false finding. min_gain: how
     much a candidate must be better than the base, in the metric's unit. bounded: whether scores
@@ -45,9 +45,9 @@ class Terms:
 
 @dataclass(frozen=True)
 class Estimate:
-    """A row's mean score with its interval; low and high are None where none can be given.
+    """A row's mean score with its interval; low and high are None if there is no interval.
 
-    evaluation: None for the plain mean over all evaluation sets. `lift`: the mean less the base's.
+    evaluation: None for the plain mean over all evaluation sets. `lift`: the mean minus the base's.
     """
 
     row: str
@@ -67,7 +67,7 @@ class Comparison:
     b: str
     evaluation: str | None
     difference: float
-    """mean of a less mean of b, in the metric's unit."""
+    """mean of a minus mean of b, in the metric's unit."""
     low: float | None
     """Its interval at the rule's confidence, for this one comparison; None: too few clusters."""
     high: float | None
@@ -78,14 +78,14 @@ class Comparison:
     p_corrected: float
     """The same after Holm's correction for all comparisons."""
     exact: bool
-    """Whether every sign pattern was counted, in place of a random choice of them."""
+    """Whether every sign pattern was counted, instead of a random sample of them."""
     better: str | None
     """The row shown to be better; None: no difference shown."""
     smallest_visible: float | None
     """The true difference that would be found with a chance of 80 %; None: none would be."""
     questions_needed: int | None
-    """To find a true difference as large as the observed one with that chance; None: no number
-    of questions does."""
+    """Questions needed to find a true difference as large as the observed one with that chance;
+    None: no number is enough."""
     absent: bool
     """Whether a difference worth having is ruled out: against the base, a gain of a; between
     candidates, in either direction."""
@@ -96,8 +96,8 @@ class Comparison:
     """The largest gain of a (between candidates: the largest difference, whoever is ahead) that is
     not ruled out, at the level of that correction; None: nothing can be said."""
     questions_to_absence: int | None
-    """To rule out a difference worth having with a chance of 80 %, if the observed one is true;
-    None: no number of questions does."""
+    """Questions needed to rule out a difference worth having with a chance of 80 %, if the
+    observed one is true; None: no number is enough."""
     num_a_better: int
     num_b_better: int
     num_equal: int
@@ -106,7 +106,7 @@ class Comparison:
 
 @dataclass(frozen=True)
 class SetFacts:
-    """What one evaluation set (None: all together) had to offer."""
+    """What one evaluation set (None: all together) could show."""
 
     evaluation: str | None
     num_questions: int

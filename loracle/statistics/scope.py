@@ -14,12 +14,13 @@ from loracle.statistics.records import Comparison, Estimate, ScoredSet, Terms
 from loracle.statistics.spread import Clustering, FloatArray, SeedSpread
 
 RANDOM_SEED = 20_260_101
-"""Of all resampling. Fixed, so that nobody can draw until the result pleases."""
+"""Seed of all resampling. Fixed, to prevent cherry-picking."""
 
 # Means over seeds of equal scores may differ by rounding.
 _EQUAL = 1e-12
 _FEWEST_FLIPS = 9_999
-# Of random sign patterns, so many are expected beyond the level that Holm's first step asks for.
+# When sign patterns are random, this many are expected beyond the level that Holm's first step
+# requires.
 _FLIPS_AT_LEVEL = 20
 
 
@@ -90,7 +91,8 @@ class Scope:
         ]
 
     def comparisons(self, base: str | None) -> list[Comparison]:
-        """Of every pair, not corrected yet; those with the base have min_gain as their margin."""
+        """The comparison of every pair, not yet corrected; those with the base have min_gain as
+        their margin."""
         margins = [self.terms.min_gain if b == base else 0.0 for _, b in self.pairs]
         return [
             self._comparison(number, margin, p)
@@ -127,7 +129,7 @@ class Scope:
         )
 
     def _p_values(self, margins: Sequence[float]) -> list[sign_flips.PValue]:
-        """Of the hypotheses that the differences lie from 0 to their margins."""
+        """p-values of the hypotheses that the differences lie between 0 and their margins."""
         differences_GP = self.totals.totals_GK[:, len(self.rows) :].copy()
         means = differences_GP.sum(axis=0)
         for column, margin in enumerate(margins):
@@ -153,8 +155,7 @@ class Scope:
             self.terms.confidence,
             RANDOM_SEED,
             self._bounds() if self.terms.bounded else None,
-            self.seed_errors_K,
-            self.seeds.degrees_of_freedom,
+            bootstrap.SeedErrors(self.seed_errors_K, self.seeds.degrees_of_freedom),
             self.terms.num_resamples,
         )
 
@@ -168,14 +169,14 @@ class Scope:
         return low, high
 
     def _turned(self, low: float, high: float) -> tuple[float | None, float | None]:
-        """An interval in the metric's own direction; None where it is unknown."""
+        """An interval in the metric's own direction; None if it is unknown."""
         if math.isnan(low) or math.isnan(high):
             return None, None
         return (float(low), float(high)) if self.sign > 0 else (-float(high), -float(low))
 
     @cached_property
     def precisions(self) -> list[Precision]:
-        """How exactly each pair's difference is known."""
+        """How precisely each pair's difference is known."""
         errors = self.totals.standard_errors_K
         degrees = self.totals.degrees_of_freedom_K()
         return [
@@ -192,7 +193,8 @@ class Scope:
 
     @property
     def _least_variance(self) -> float:
-        """Of a mean difference that is just worth having: a share of whole clusters gains 1."""
+        """The variance of a mean difference that is just worth having: a share of whole clusters
+        gains 1."""
         if not self.terms.bounded:
             return 0.0
         share = min(self.terms.worth, 0.5)

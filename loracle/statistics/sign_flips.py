@@ -1,7 +1,7 @@
 """p-values by flipping the signs of whole clusters.
 
-If neither of two candidates is better, a cluster's difference might as well have come up with the
-other sign. The p-value is the share of sign patterns whose mean difference is at least as far from
+If neither of two candidates is better, a cluster's difference could equally have had the other
+sign. The p-value is the share of sign patterns whose mean difference is at least as far from
 0 as the one observed, both sides counted.
 """
 
@@ -14,7 +14,7 @@ import numpy as np
 from loracle.statistics.spread import FloatArray
 
 MAX_EXACT_CLUSTERS = 32
-"""Up to so many clusters that differ, all sign patterns are counted (2^32, as two halves)."""
+"""Up to this many clusters that differ, all sign patterns are counted (2^32, as two halves)."""
 
 # Sums that should be equal may differ by rounding.
 _TIE = 1e-9
@@ -40,8 +40,8 @@ def p_values(
     differences_GK: (G, K), each cluster's part of the mean difference, as it is if the null
     hypothesis puts the difference at 0. num_flips: random patterns, if there are too many to
     count; their p-value is (1 + as far) / (1 + patterns), never 0.
-    seed_errors_K: standard error by seeds. Where it is not 0, the null distribution of a
-    difference is widened by noise of that size, from Student's t.
+    seed_errors_K: the seeds' standard error. If it is not 0, the null distribution of a difference
+    is widened by noise of that size, from Student's t.
     """
     noise_K = np.zeros(differences_GK.shape[1]) if seed_errors_K is None else seed_errors_K
     found: dict[int, PValue] = {}
@@ -66,8 +66,8 @@ def p_values(
 def exact_p_value(parts_G: FloatArray) -> float:
     """The share of all 2^G sign patterns whose sum is at least as far from 0 as the one given.
 
-    Meeting in the middle: the sums of one half's patterns, sorted, are searched for each sum of
-    the other half's, so the work is 2^(G/2) and not 2^G.
+    Meet in the middle: the sums of one half's patterns, sorted, are searched for each sum of
+    the other half's, so the work is 2^(G/2), not 2^G.
     """
     parts = np.abs(parts_G)
     observed = abs(float(parts_G.sum()))
@@ -116,7 +116,8 @@ def _random_p_values(
 def _random_signs(
     generator: np.random.Generator, num_patterns: int, num_clusters: int
 ) -> FloatArray:
-    """+1 or -1, (patterns, G). A pattern is drawn as whole words, so chunks do not matter."""
+    """+1 or -1, (patterns, G). A pattern is drawn as whole words, so the chunk size does not
+    matter."""
     num_bytes = (num_clusters + 31) // 32 * 4
     drawn = np.frombuffer(generator.bytes(num_patterns * num_bytes), np.uint8)
     bits = np.unpackbits(drawn.reshape(num_patterns, num_bytes), axis=1, count=num_clusters)

@@ -1,10 +1,11 @@
-"""Means over clustered questions, and how far they may be off: by questions and by seeds.
+"""Means over clustered questions, and their uncertainty from questions and from seeds.
 
-Questions about one passage rise and fall together, so the cluster is what was drawn at random and
-what standard errors count (Miller 2024, arXiv 2411.00640). A mean over several evaluation sets is
+Scores of questions about one passage are correlated, so the cluster is the unit that was sampled
+and that standard errors count (Miller 2024, arXiv 2411.00640). A mean over several evaluation sets
+is
 stratified: each set's clusters vary around that set's own mean.
 
-Shape suffixes: E evaluation sets (strata), G clusters, K columns (what a mean is wanted of),
+Shape suffixes: E evaluation sets (strata), G clusters, K columns (one mean each),
 Q questions, S seeds.
 """
 
@@ -23,7 +24,7 @@ IntArray = npt.NDArray[np.int64]
 
 @dataclass(frozen=True)
 class Clustering:
-    """Which question belongs to which cluster, and what it weighs in the mean.
+    """Which question belongs to which cluster, and its weight in the mean.
 
     index_Q: cluster of every question, 0 to G - 1. weights_Q: sum to 1. strata_G: the evaluation
     set of every cluster, ascending.
@@ -69,7 +70,7 @@ class Stratum(NamedTuple):
 
     @property
     def share(self) -> float:
-        """What the whole set weighs in the mean."""
+        """The weight of the whole set in the mean."""
         return float(self.weights_G.sum())
 
 
@@ -92,7 +93,7 @@ class ClusterTotals:
             yield Stratum(self.totals_GK[inside], self.weights_G[inside])
 
     def variances_EK(self) -> FloatArray:
-        """Each set's part of the variance of the mean, (E, K); NaN where it has one cluster.
+        """Each set's part of the variance of the mean, (E, K); NaN if it has one cluster.
 
         CR2 of Bell and McCaffrey (2002), whose closed form for a mean weighs a cluster's squared
         residual by 1 / (1 - its share of the set). With equal clusters this is the variance of
@@ -106,8 +107,8 @@ class ClusterTotals:
         return errors
 
     def degrees_of_freedom_K(self) -> FloatArray:
-        """Satterthwaite's, (K,), over the sets. A set counts as many clusters as if all were
-        equally large (Kish: 1 / sum of squared shares), less one."""
+        """Satterthwaite's, (K,), over the sets. A set counts its effective number of equally large
+        clusters (Kish: 1 / sum of squared shares), less one."""
         variances = self.variances_EK()
         effective = [
             1 / np.square(stratum.weights_G / stratum.share).sum() for stratum in self.strata()
@@ -134,9 +135,9 @@ def _variance(stratum: Stratum) -> FloatArray:
 class SeedSpread:
     """How much the mean of one trained adapter varies with the seed alone.
 
-    variance: of one seed's mean, pooled over the candidates; 0 where the spread between seeds is
-    no more than their answers to single questions explain. degrees_of_freedom: 0 where no
-    candidate has two seeds, and the variance is unknown.
+    variance: of one seed's mean, pooled over the candidates; 0 if the spread between seeds is no
+    larger than the variation on single questions explains. degrees_of_freedom: 0 if no candidate
+    has two seeds, so the variance is unknown.
     """
 
     variance: float
@@ -148,7 +149,7 @@ class SeedSpread:
 
         Two-way random effects (seed, cluster): the variance between the seeds' means, less what
         the interaction of seed and cluster adds to it. Two or three seeds say little about one
-        candidate's spread, so the candidates are taken to spread alike.
+        candidate's spread, so all candidates are assumed to have the same.
         """
         several = [scores_SQ for scores_SQ in scores if len(scores_SQ) > 1]
         degrees = sum(len(scores_SQ) - 1 for scores_SQ in several)

@@ -2,16 +2,16 @@
 
     plan: trackers: [tensorboard, mlflow]
 
-A tracker listens to the events of the run (progress.py) through its own client, so a run without
-one imports no client and opens no connection. It gets one run for the base and for each trial, all
-under the experiment's name, and a last one, `decision`, with the decision in words:
+A tracker follows the events of the run (run_folder/events.py) through its own client, so a run
+without one imports no client and opens no connection. It gets one run for the base and for each
+trial, all under the experiment's name, and a final run, `decision`, with the decision in words:
 
     config     the plan, one flat name for each value; the trial's own candidate as `candidate.*`
     by step    train/loss, train/gradient_norm, train/learning_rate, train/tokens_per_second, ...
     at the end eval/EVALUATION/METRIC, the means over the questions
 
-What cannot be used is said before any training. A tracker that fails later is dropped with a
-warning: the run folder holds everything it would have got.
+Unusable trackers are reported before any training. A tracker that fails later is dropped with a
+warning: the run folder contains everything it would have received.
 """
 
 from __future__ import annotations
@@ -36,11 +36,12 @@ _CLIENTS: dict[str, tuple[str, type[Tracker]]] = {
 
 
 def check_trackers(names: Sequence[str]) -> None:
-    """Raise unless every tracker is installed and can be used without a question at a terminal.
+    """Raise unless every tracker is installed and can be used without prompting on the terminal.
 
     Raises:
-        MissingExtraError: one is not installed; names the command that installs all that are not.
-        PlanError: one is installed, and lacks a login or an address.
+        MissingExtraError: one is not installed; the message has the command that installs all
+        missing ones.
+        PlanError: one is installed but lacks a login or an address.
     """
     missing = [name for name in names if find_spec(_CLIENTS[name][0]) is None]
     if missing:

@@ -1,4 +1,4 @@
-"""What every tracker does: the seam between the events of a run and a tracker's own client."""
+"""What every tracker does: the interface between a run's events and a tracker's own client."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ class Experiment:
     """What the tracked runs have in common."""
 
     name: str
-    """The run folder's name: the group, or the experiment, that the tracker shows."""
+    """The run folder's name, shown by the tracker as the group or experiment."""
     folder: Path
-    """The run folder. A tracker that writes files puts them into a folder of its own there."""
+    """The run folder. A tracker that writes files puts them in its own folder there."""
     fingerprint: str
     """Of the plan."""
 
@@ -35,7 +35,7 @@ class TrackedRun(Protocol):
     def finish(
         self, scores: Mapping[str, float], texts: Mapping[str, str], *, failed: bool
     ) -> None:
-        """Record what the run came to, and end it."""
+        """Record the run's results, and end it."""
 
 
 class SteppedRun:
@@ -58,15 +58,16 @@ class Tracker(Protocol):
 
     @staticmethod
     def problem() -> str | None:
-        """Why the installed client cannot be used as it is set up, and what to do. No network."""
+        """Why the installed client cannot be used with its current setup, and what to do. No
+        network."""
 
     def start(self, name: str, config: Config) -> TrackedRun:
-        """Begin a run of that name."""
+        """Start a run with that name."""
 
 
 @contextmanager
 def speaking_to_stderr() -> Iterator[None]:
-    """Send what a client prints to standard error: standard output is for the result."""
+    """Redirect a client's output to standard error: standard output is for the result."""
     # The process may have been started without a standard error stream.
     if sys.stderr is not None:
         with redirect_stdout(sys.stderr):

@@ -1,6 +1,6 @@
 """From the events of a run to a tracker's runs.
 
-base_started · trial_started            -> a run begins, with its config
+base_started · trial_started            -> a run starts, with its config
 step                                    -> log
 scored                                  -> kept for the end
 base_finished · trial_finished/_failed  -> the run ends, with its scores
@@ -18,12 +18,12 @@ from loracle.run_folder.events import STEP_RECORD_FIELDS
 from loracle.trackers.client import Config, TrackedRun, Tracker, speaking_to_stderr
 
 DECISION_RUN = "decision"
-# Of the step event, what is worth a curve.
+# The fields of the step event that are worth plotting.
 _STEP_VALUES = tuple(name for name in STEP_RECORD_FIELDS if name != "step")
 
 
 class TrackerListener:
-    """Follows a run's events, and tells a tracker. Trials may overlap."""
+    """Follows a run's events and forwards them to a tracker. Trials may overlap."""
 
     def __init__(self, name: str, tracker: Tracker, frozen_plan: Mapping[str, Any]) -> None:
         self.name = f"tracker {name}"
@@ -34,12 +34,12 @@ class TrackerListener:
         self._decisions: dict[str, str] = {}
 
     def hear(self, kind: str, fields: Mapping[str, Any]) -> None:
-        """Take one event. Raises whatever the tracker's client does."""
+        """Handle one event. Raises whatever the tracker's client raises."""
         with speaking_to_stderr():
             self._take(kind, fields)
 
     def close(self) -> None:
-        """End, as failed, what the run left open because it was stopped."""
+        """End, as failed, any runs left open because the run was stopped."""
         with speaking_to_stderr():
             for trial in list(self._runs):
                 self._finish(trial, {"status": "stopped"}, failed=True)
@@ -61,11 +61,11 @@ class TrackerListener:
                 self._finish(BASE_NAME, {}, failed=False)
             case "trial_finished":
                 self._finish(fields["trial"], {}, failed=False)
-            # A trial that was refused has never begun.
+            # A refused trial was never started.
             case "trial_failed" if fields["trial"] in self._runs:
                 self._finish(fields["trial"], {"reason": fields["reason"]}, failed=True)
             case "decided":
-                # The first is the one over all sets, or that of the only set.
+                # The first covers all sets, or is that of the only set.
                 first = not self._decisions
                 key = DECISION_RUN if first else f"{DECISION_RUN}/{fields['evaluation']}"
                 self._decisions[key] = fields["sentence"]
@@ -96,7 +96,7 @@ def _step_values(fields: Mapping[str, Any]) -> dict[str, float]:
 def flat(values: Mapping[str, Any], prefix: str = "") -> Config:
     """Nested values under flat names: {"lora": {"r": 8}} -> {"lora.r": 8}.
 
-    Lists and nothing become JSON text, which every tracker can show.
+    Lists and null become JSON text, which every tracker can show.
     """
     found: dict[str, str | int | float | bool] = {}
     for key, value in values.items():

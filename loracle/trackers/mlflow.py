@@ -1,6 +1,6 @@
-"""MLflow: an experiment named as the run folder, with a run for each trial.
+"""MLflow: an experiment with the run folder's name, with a run for each trial.
 
-The server is MLflow's own setting, MLFLOW_TRACKING_URI. The experiment's description holds the
+The server is MLflow's own setting, MLFLOW_TRACKING_URI. The experiment's description contains the
 decision.
 """
 
@@ -14,17 +14,17 @@ from typing import Any
 
 from loracle.trackers.client import Config, Experiment
 
-# MLflow's own limit of one request.
+# MLflow's own limit for one request.
 _MAX_PARAMS = 100
 _DESCRIPTION_TAG = "mlflow.note.content"
-# What it does not take in a name. Letters may be of any script.
+# What it does not accept in a name. Letters of any script are allowed.
 _FOREIGN = re.compile(r"[^\w/.\- ]")
-# Its own settings wait for minutes when the server is gone, and the training would wait with them.
+# Its default settings wait for minutes when the server is gone, and training would wait too.
 _PATIENCE = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2", "MLFLOW_HTTP_REQUEST_TIMEOUT": "20"}
 
 
 class MLflow:
-    """Speaks to a tracking server, or to a store in files where the full `mlflow` is there."""
+    """Uses a tracking server, or a file store if the full `mlflow` is installed."""
 
     def __init__(self, experiment: Experiment) -> None:
         self._experiment = experiment

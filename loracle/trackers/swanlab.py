@@ -1,6 +1,6 @@
 """SwanLab: a run for each trial in the project $SWANLAB_PROJECT, else `loracle`, in a group.
 
-Its other settings are its own: SWANLAB_MODE=offline or local keeps everything in RUN/swanlog,
+Other settings are SwanLab's own: SWANLAB_MODE=offline or local keeps everything in RUN/swanlog,
 SWANLAB_WORKSPACE, SWANLAB_API_HOST.
 """
 
@@ -13,7 +13,7 @@ from loracle.trackers.client import Config, Experiment, SteppedRun
 
 
 class SwanLab:
-    """Speaks to SwanLab, or writes what `swanlab sync` sends later. One run at a time."""
+    """Uses SwanLab, or writes files that `swanlab sync` sends later. One run at a time."""
 
     def __init__(self, experiment: Experiment) -> None:
         self._experiment = experiment
@@ -23,7 +23,8 @@ class SwanLab:
         import swanlab
 
         settings = swanlab.Settings()
-        # Without it, the first run would ask for a key on the terminal, in the midst of the work.
+        # Without it, the first run would prompt for a key on the terminal, in the middle of the
+        # work.
         if settings.mode == "online" and settings.api_key is None:
             return "there is no API key; run `swanlab login`, or set SWANLAB_MODE=offline"
         return None
@@ -37,7 +38,7 @@ class SwanLab:
             name=name,
             log_dir=str(self._experiment.folder / "swanlog"),
             config={**config, "plan_fingerprint": self._experiment.fingerprint},
-            # The terminal is not its to record, nor to ask questions on.
+            # It must not record the terminal, nor prompt on it.
             settings=swanlab.Settings(interactive=False, terminal={"proxy_type": "none"}),
         )
         return _SwanLabRun(run)

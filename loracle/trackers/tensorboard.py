@@ -9,7 +9,7 @@ from typing import Any
 
 from loracle.trackers.client import Config, Experiment
 
-# How long a written value may stay in memory, so that a page shows a run while it continues.
+# How long a written value may stay in memory, so that a page shows the run live.
 _FLUSH_SECONDS = 10
 
 
@@ -25,7 +25,7 @@ class TensorBoard:
 
     def start(self, name: str, config: Config) -> _TensorBoardRun:
         folder = self._folder / name
-        # What an earlier attempt at the same trial left: its steps would stand among the new ones.
+        # Left by an earlier attempt at the same trial: its steps would mix with the new ones.
         if folder.exists():
             shutil.rmtree(folder)
         return _TensorBoardRun(folder, config)
@@ -39,7 +39,7 @@ class _TensorBoardRun:
         self._config = config
         self._last_step = 0
         lines = [f"    {key}: {value}" for key, value in config.items()]
-        # Indented by four spaces: Markdown shows it as it is.
+        # Indented by four spaces, so Markdown shows it unchanged.
         self._writer.add_text("config", "\n".join(lines))
 
     def log(self, values: Mapping[str, float], step: int) -> None:
@@ -59,8 +59,8 @@ class _TensorBoardRun:
         self._writer.close()
 
     def _add_hyperparameters(self, scores: Mapping[str, float]) -> None:
-        """Fill the page that compares runs by their settings. `add_hparams` would make another
-        run for it, with a folder of its own."""
+        """Fill the page that compares runs by their settings. `add_hparams` would create another
+        run for it, with its own folder."""
         from torch.utils.tensorboard.summary import hparams
 
         summaries = hparams(  # type: ignore[no-untyped-call]

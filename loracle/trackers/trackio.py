@@ -1,6 +1,7 @@
 """Trackio: a run for each trial in the project $TRACKIO_PROJECT, else `loracle`, in a group.
 
-Local by default (`trackio show`); TRACKIO_DIR, TRACKIO_SPACE_ID and TRACKIO_SERVER_URL are its own.
+Local by default (`trackio show`); TRACKIO_DIR, TRACKIO_SPACE_ID and TRACKIO_SERVER_URL are
+Trackio's own.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from loracle.trackers.client import Config, Experiment, SteppedRun
 
 
 class Trackio:
-    """Writes to Trackio's local store, or to the Space or server that its settings name."""
+    """Writes to Trackio's local store, or to the Space or server in its settings."""
 
     def __init__(self, experiment: Experiment) -> None:
         self._experiment = experiment
@@ -27,7 +28,7 @@ class Trackio:
         run = trackio.init(
             project=os.environ.get("TRACKIO_PROJECT", "loracle"),
             group=self._experiment.name,
-            # Runs of one project need names of their own; the group is no part of them.
+            # Runs in one project need unique names; the group is not part of them.
             name=f"{self._experiment.name}/{name}",
             config={**config, "plan_fingerprint": self._experiment.fingerprint},
             embed=False,

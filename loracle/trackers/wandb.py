@@ -1,6 +1,6 @@
 """Weights & Biases: a run for each trial in the project $WANDB_PROJECT, else `loracle`, in a group.
 
-Its other settings are its own: WANDB_MODE=offline keeps everything in RUN/wandb, WANDB_ENTITY,
+Other settings are W&B's own: WANDB_MODE=offline keeps everything in RUN/wandb, WANDB_ENTITY,
 WANDB_BASE_URL.
 """
 
@@ -13,7 +13,7 @@ from loracle.trackers.client import Config, Experiment, SteppedRun, speaking_to_
 
 
 class WeightsAndBiases:
-    """Speaks to a W&B server, or writes what `wandb sync` sends later."""
+    """Uses a W&B server, or writes files that `wandb sync` sends later."""
 
     def __init__(self, experiment: Experiment) -> None:
         self._experiment = experiment
@@ -24,7 +24,8 @@ class WeightsAndBiases:
 
         if os.environ.get("WANDB_MODE", "online") not in ("online", "shared", "run"):
             return None
-        # Without it, the first run would ask for a key on the terminal, in the midst of the work.
+        # Without it, the first run would prompt for a key on the terminal, in the middle of the
+        # work.
         with speaking_to_stderr():
             logged_in = wandb.login(prompt=False, verify=False)
         if logged_in:
@@ -40,9 +41,9 @@ class WeightsAndBiases:
             name=name,
             dir=str(self._experiment.folder),
             config={**config, "plan_fingerprint": self._experiment.fingerprint},
-            # A run object of its own, whatever else in this process uses wandb.
+            # Its own run object, whatever else in this process uses wandb.
             reinit="create_new",
-            # The terminal is not its to record, nor to write advice on.
+            # It must not record the terminal, nor write advice on it.
             settings=wandb.Settings(console="off", quiet=True),
         )
         return _WandbRun(run)

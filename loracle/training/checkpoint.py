@@ -24,8 +24,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from loracle.errors import RunFolderError
-from loracle.files import UNFINISHED_PREFIX, read_json, sha256, sync_folder, write_atomically
+from loracle.errors import RunFolderError, StorageError
+from loracle.files import UNFINISHED_PREFIX, read_json, sha256, sync_folder
+from loracle.run_folder import signals
+from loracle.safety.storage_errors import writing
 
 VERSION = 1
 
@@ -66,8 +68,29 @@ class Checkpoint:
         for place, tensor in self.optimizer.items():
             name, _, key = place.rpartition("/")
             parameter = parameters[name]
-            on_device = tensor if tensor.dim() == 0 else tensor.to(parameter.device)
-            optimizer.state[parameter][key] = on_device
+            # A fused optimizer counts its steps on the device, others on the CPU.
+            stays = tensor.dim() == 0 and not optimizer.defaults.get("fused")
+            optimizer.state[parameter][key] = tensor if stays else tensor.to(parameter.device)
+
+
+@dataclass(frozen=True)
+class _Content:
+    """What a checkpoint is made of."""
+
+    progress: Progress
+    parameters: Mapping[str, nn.Parameter]
+    optimizer: torch.optim.Optimizer
+
+    def adapter(self) -> dict[str, Tensor]:
+        return {name: parameter.detach() for name, parameter in self.parameters.items()}
+
+    def moments(self) -> dict[str, Tensor]:
+        """The optimizer's state, as "PARAMETER/KEY"."""
+        return {
+            f"{name}/{key}": value
+            for name, parameter in self.parameters.items()
+            for key, value in self.optimizer.state.get(parameter, {}).items()
+        }
 
 
 class CheckpointFolder:
@@ -103,23 +126,22 @@ class CheckpointFolder:
     ) -> None:
         """Write one, check it, and remove the older ones.
 
-        What a disk refuses ends no training: the checkpoint before stays, and `on_problem` is told.
+        What a disk refuses ends no training: the checkpoint before stays, and `on_problem` is told
+        which file, why, what to do, and what it means for a run that is stopping.
         """
         folder = self.root / f"{_STEP_PREFIX}{progress.step:08}"
         unfinished = self.root / f"{UNFINISHED_PREFIX}{secrets.token_hex(8)}"
         older = [path for path in self._folders() if path != folder]
         try:
-            self.before_write()
-            unfinished.mkdir(parents=True)
-            self._write_files(unfinished, progress, parameters, optimizer)
-            if folder.exists():
-                shutil.rmtree(folder)
-            unfinished.rename(folder)
-            sync_folder(self.root)
-            _verified_state(folder)
-        except (OSError, RunFolderError) as error:
-            kept = f"; {older[-1].name} stays the newest" if older else ""
-            self._on_problem(f"no checkpoint of step {progress.step} in {self.root}: {error}{kept}")
+            if not self._is_whole(folder):
+                self.before_write()
+                self._put(folder, unfinished, _Content(progress, parameters, optimizer))
+                _verified_state(folder)
+        except (StorageError, RunFolderError) as error:
+            kept = older[-1].name if older else None
+            self._on_problem(
+                f"no checkpoint of step {progress.step}: {error}; {_consequence(kept)}"
+            )
             return
         finally:
             shutil.rmtree(unfinished, ignore_errors=True)
@@ -134,31 +156,38 @@ class CheckpointFolder:
         """Oldest first."""
         return sorted(self.root.glob(f"{_STEP_PREFIX}*"))
 
-    def _write_files(
-        self,
-        folder: Path,
-        progress: Progress,
-        parameters: Mapping[str, nn.Parameter],
-        optimizer: torch.optim.Optimizer,
-    ) -> None:
-        adapter = {name: parameter.detach() for name, parameter in parameters.items()}
-        moments = {
-            f"{name}/{key}": value
-            for name, parameter in parameters.items()
-            for key, value in optimizer.state.get(parameter, {}).items()
-        }
-        state = {
+    def _is_whole(self, folder: Path) -> bool:
+        """Whether this training wrote it before: a step has one content."""
+        try:
+            return bool(_verified_state(folder)["identity"] == self._identity)
+        except (RunFolderError, StorageError):
+            return False
+
+    def _put(self, folder: Path, unfinished: Path, content: _Content) -> None:
+        """Write the files under another name, which then becomes the folder's."""
+        with writing(folder):
+            unfinished.mkdir(parents=True)
+        state: dict[str, Any] = {
             "version": VERSION,
-            **asdict(progress),
+            **asdict(content.progress),
             "identity": self._identity,
             "versions": _versions(),
-            "files": {
-                name: _write_tensors(folder / name, tensors)
-                for name, tensors in ((_ADAPTER, adapter), (_OPTIMIZER, moments))
-            },
+            "files": {},
         }
+        for name, tensors in ((_ADAPTER, content.adapter()), (_OPTIMIZER, content.moments())):
+            data = _bytes_of(tensors)
+            _write_file(unfinished / name, data, folder / name)
+            digest = hashlib.sha256(data).hexdigest()
+            state["files"][name] = {"size_bytes": len(data), "sha256": digest}
         state["sha256"] = _digest(state)
-        write_atomically(folder / _STATE, json.dumps(state, indent=2) + "\n")
+        text = json.dumps(state, indent=2) + "\n"
+        _write_file(unfinished / _STATE, text.encode(), folder / _STATE)
+        with writing(folder):
+            sync_folder(unfinished)
+            if folder.exists():
+                shutil.rmtree(folder)
+            unfinished.rename(folder)
+            sync_folder(self.root)
 
     def _read(self, folder: Path) -> Checkpoint:
         from safetensors.torch import load
@@ -177,16 +206,26 @@ class CheckpointFolder:
         return Checkpoint(progress, *tensors)
 
 
-def _write_tensors(path: Path, tensors: Mapping[str, Tensor]) -> dict[str, Any]:
-    """Write a safetensors file and put it on disk; its size and the hash it should have."""
+def _bytes_of(tensors: Mapping[str, Tensor]) -> bytes:
     from safetensors.torch import save
 
-    data = save({name: tensor.cpu().contiguous() for name, tensor in tensors.items()})
-    with path.open("xb") as file:
+    return bytes(save({name: tensor.cpu().contiguous() for name, tensor in tensors.items()}))
+
+
+def _write_file(path: Path, data: bytes, final: Path) -> None:
+    """Write a file and put it on disk. final: what an error calls it."""
+    with writing(final, needed_bytes=len(data)), path.open("xb") as file:
         file.write(data)
         file.flush()
         os.fsync(file.fileno())
-    return {"size_bytes": len(data), "sha256": hashlib.sha256(data).hexdigest()}
+
+
+def _consequence(kept: str | None) -> str:
+    """What a checkpoint that is missing means. kept: the newest that there is."""
+    resumed = f"from {kept}" if kept else "from the first step"
+    if signals.asked_to_stop():
+        return f"the run stops without it and will resume {resumed}"
+    return f"training continues; if it is killed now, it resumes {resumed}"
 
 
 def _verified_state(folder: Path) -> dict[str, Any]:

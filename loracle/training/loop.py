@@ -8,33 +8,35 @@ written between steps; a training that resumes from one ends with the same bytes
 
 from __future__ import annotations
 
+import dataclasses
 import math
 import time
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, Protocol
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from loracle.errors import NonFiniteError, OutOfMemoryError
-from loracle.forest.attention.interface import ATTENTION_NAME, attention_implementation
+from loracle.errors import NonFiniteError
 from loracle.forest.attention.rows import RowAttention
+from loracle.forest.attention.uploading import on_device
 from loracle.forest.limits import MAX_ROW_TOKENS
 from loracle.forest.losses import padded_loss, target_loss
 from loracle.forest.ordering import Ordering
 from loracle.forest.trie import Forest, IntArray, Sequences, build_forest
 from loracle.model import adapter
-from loracle.model.base import BaseModel, computing, forest_hidden_states, input_casting_off
-from loracle.model.out_of_memory import is_out_of_memory, release_cached_memory
+from loracle.model.base import BaseModel, computing, forest_hidden_states
 from loracle.model.token_dropout import KeyArray, keyed, token_dropouts, token_keys
 from loracle.run_folder import signals
+from loracle.training.budget import MemoryEvent, TokenBudget
 from loracle.training.checkpoint import Checkpoint, CheckpointFolder
+from loracle.training.mode import training_mode
+from loracle.training.replicas import Replicas
 from loracle.training.saving import BY_COST, CheckpointInterval, Saving
-
-_MIN_BUDGET_TOKENS = 16
+from loracle.training.team import ALONE, Part, PartDone, Team
 
 AUTO_BUDGET_TOKENS = {"cpu": 2048, "mps": 2048, "cuda": 16384}
 
@@ -81,61 +83,76 @@ class StepRecord:
     seconds: float
 
 
-@dataclass(frozen=True)
-class MemoryEvent:
-    """The budget was halved, and the step done again."""
+class TrainingRows(Protocol):
+    """What is trained on: token ids with loss weights, and the prefix group for each, (S,)."""
 
-    step: int
-    budget_tokens: int
+    @property
+    def sequences(self) -> Sequences: ...
+
+    @property
+    def groups(self) -> IntArray: ...
+
+
+@dataclass(frozen=True)
+class Following:
+    """Who is told of a training, and where its checkpoints are.
+
+    resume_from: the checkpoint whose step was the last one done; None starts with the first.
+    """
+
+    on_step: Callable[[StepRecord], None]
+    on_memory: Callable[[MemoryEvent], None]
+    checkpoints: CheckpointFolder | None = None
+    resume_from: Checkpoint | None = None
 
 
 def train(
     base: BaseModel,
     adapted: Any,
-    sequences: Sequences,
-    groups: IntArray,
+    rows: TrainingRows,
     settings: TrainingSettings,
-    on_step: Callable[[StepRecord], None],
-    on_memory: Callable[[MemoryEvent], None],
-    checkpoints: CheckpointFolder | None = None,
-    resume_from: Checkpoint | None = None,
+    following: Following,
+    replicas: Replicas | None = None,
 ) -> None:
     """Train the adapter in place.
 
-    sequences: token ids with loss weights; groups: the prefix group for each, shape (S,).
-    resume_from: the checkpoint whose step was the last one done; None starts with the first.
+    replicas: processes that share in every step; None computes all of it in this one.
 
     Raises:
         NonFiniteError: the loss or the gradient is not finite.
         OutOfMemoryError: a single sequence does not fit.
+        ReplicaError: a replica was lost; the steps since the last checkpoint are lost, too.
         Stopped: a signal asked for it; the last step done is in a checkpoint.
     """
-    ordering = _ordering(groups, settings)
-    num_steps = num_training_steps(ordering, sequences.lengths, settings)
+    ordering = _ordering(rows.groups, settings)
+    num_steps = num_training_steps(ordering, rows.sequences.lengths, settings)
     parameters = dict(adapter.trainable(adapted))
     optimizer = _optimizer(parameters.values(), settings)
-    memory = _Memory(settings.budget_tokens, on_memory)
-    saving = Saving(checkpoints, settings.checkpoint_every, parameters, optimizer)
+    budget = TokenBudget(settings.budget_tokens, following.on_memory)
+    saving = Saving(following.checkpoints, settings.checkpoint_every, parameters, optimizer)
     first_step = 0
-    if resume_from is not None:
-        first_step, memory.budget_tokens = saving.resume(resume_from)
+    if following.resume_from is not None:
+        first_step, budget.budget_tokens = saving.resume(following.resume_from)
     with (
-        _training_mode(base, adapted, settings),
+        _team(replicas, adapted, rows, settings) as team,
+        _mode(base, adapted, settings),
         signals.held("the step under way, then a checkpoint"),
     ):
         for step in range(first_step, num_steps):
             started = time.perf_counter()
-            batch = take(sequences, ordering.batch(step))
-            learning_rate = learning_rate_at(step, num_steps, settings)
-            for group in optimizer.param_groups:
-                group["lr"] = learning_rate
-            with saving.if_stopped(step, memory.budget_tokens):
-                loss, tokens_computed = _gradient(base, adapted, batch, step, settings, memory)
-            max_norm = settings.max_grad_norm or math.inf
-            gradient_norm = float(torch.nn.utils.clip_grad_norm_(parameters.values(), max_norm))
+            batch = take(rows.sequences, ordering.batch(step))
+            _set_rate(optimizer, learning_rate := learning_rate_at(step, num_steps, settings))
+            with saving.if_stopped(step, budget.budget_tokens):
+                own_rows = team.begin(step, ordering.batch(step), batch, budget.budget_tokens)
+                part = Part(take(rows.sequences, own_rows), total_weight(batch))
+                own = step_gradient(base, adapted, part, step, settings, budget)
+                done = team.add_up(own, step, budget)
+            norm = _clipped(parameters.values(), settings.max_grad_norm or math.inf)
+            # The only place where a step waits for its device.
+            loss, gradient_norm = torch.stack([done.loss, norm.to(done.loss.device)]).tolist()
             _require_finite(step, loss, gradient_norm)
             optimizer.step()
-            on_step(
+            following.on_step(
                 StepRecord(
                     step=step + 1,
                     epoch=(step + 1) / ordering.steps_per_epoch,
@@ -143,58 +160,70 @@ def train(
                     gradient_norm=gradient_norm,
                     learning_rate=learning_rate,
                     tokens_read=len(batch.token_ids),
-                    tokens_computed=tokens_computed,
+                    tokens_computed=done.tokens_computed,
                     seconds=time.perf_counter() - started,
                 )
             )
             ends_epoch = (step + 1) % ordering.steps_per_epoch == 0
-            saving.after_step(step + 1, memory.budget_tokens, ends_epoch=ends_epoch)
+            saving.after_step(step + 1, budget.budget_tokens, ends_epoch=ends_epoch)
+
+
+def _team(
+    replicas: Replicas | None, adapted: Any, rows: TrainingRows, settings: TrainingSettings
+) -> AbstractContextManager[Team]:
+    if replicas is None:
+        return nullcontext(ALONE)
+    return replicas.training(adapted, rows.sequences, rows.groups, dataclasses.asdict(settings))
+
+
+def _mode(
+    base: BaseModel, adapted: Any, settings: TrainingSettings
+) -> AbstractContextManager[None]:
+    return training_mode(
+        base,
+        adapted,
+        forest=settings.forest,
+        gradient_checkpointing=settings.gradient_checkpointing,
+    )
+
+
+def _set_rate(optimizer: torch.optim.Optimizer, learning_rate: float) -> None:
+    for group in optimizer.param_groups:
+        group["lr"] = learning_rate
+
+
+def _clipped(parameters: Iterable[Tensor], max_norm: float) -> Tensor:
+    """Scale the whole gradient down to `max_norm`; returns its norm before, where it is."""
+    return torch.nn.utils.clip_grad_norm_(parameters, max_norm)
 
 
 def _optimizer(parameters: Iterable[Tensor], settings: TrainingSettings) -> torch.optim.AdamW:
+    learned = list(parameters)
     return torch.optim.AdamW(
-        parameters,
+        learned,
         lr=settings.learning_rate,
         betas=settings.betas,
         eps=settings.eps,
         weight_decay=settings.weight_decay,
+        # One kernel for all weights, which counts its steps on the device.
+        fused=True if all(parameter.device.type == "cuda" for parameter in learned) else None,
     )
 
 
-@dataclass
-class _Memory:
-    """The tokens computed at once, halved whenever they turn out to be too many."""
-
-    budget_tokens: int
-    on_change: Callable[[MemoryEvent], None]
-
-    def halve(self, error: BaseException, step: int, batch: Sequences) -> None:
-        """Raises the error where it is another one, OutOfMemoryError where no half is left."""
-        if not is_out_of_memory(error):
-            raise error
-        release_cached_memory()
-        # No row is longer than the budget unless one sequence is: halving continues until then.
-        if self.budget_tokens <= _MIN_BUDGET_TOKENS:
-            raise OutOfMemoryError(
-                f"step {step + 1}: out of memory even one sequence at a time (the longest has "
-                f"{int(batch.lengths.max())} tokens); set training.gradient_checkpointing to "
-                "true, or use a smaller model"
-            ) from error
-        self.budget_tokens //= 2
-        self.on_change(MemoryEvent(step + 1, self.budget_tokens))
-
-
-def _gradient(
+def step_gradient(
     base: BaseModel,
     adapted: Any,
-    batch: Sequences,
+    part: Part,
     step: int,
     settings: TrainingSettings,
-    memory: _Memory,
-) -> tuple[float, int]:
-    """The step's gradient, loss and computed tokens: again with half the budget if need be."""
+    budget: TokenBudget,
+) -> PartDone:
+    """A part's gradient, its share of the loss and its tokens: again with half the budget if need
+    be."""
     while True:
         adapted.zero_grad(set_to_none=True)
+        if part.sequences.num_sequences == 0:
+            return PartDone(torch.zeros((), dtype=torch.float64), 0)
         seed = step_seed(settings.seed, step)
         # LoRA's dropout has keys of its own; this is for a base with random parts.
         torch.manual_seed(seed)
@@ -202,13 +231,14 @@ def _gradient(
             return accumulate_gradient(
                 base,
                 adapted,
-                batch,
-                budget_tokens=memory.budget_tokens,
+                part.sequences,
+                budget_tokens=budget.budget_tokens,
                 forest=settings.forest,
                 seed=seed,
+                weight_of_all=part.total_weight,
             )
         except (RuntimeError, MemoryError) as error:
-            memory.halve(error, step, batch)
+            budget.halve(error, step, part.sequences)
 
 
 def _require_finite(step: int, loss: float, gradient_norm: float) -> None:
@@ -277,14 +307,15 @@ def accumulate_gradient(
     budget_tokens: int,
     forest: bool,
     seed: int,
-) -> tuple[float, int]:
+    weight_of_all: float | None = None,
+) -> PartDone:
     """Add the gradient of the batch's mean loss; return that loss and the tokens computed.
 
     seed: of the dropout, whatever the budget is.
+    weight_of_all: what the sum is divided by; None: the weight of the batch's own targets.
     """
-    assert batch.weights is not None, "training needs loss weights"
-    total_weight = float(batch.weights.sum(dtype=np.float64))
-    loss_sum, tokens_computed = 0.0, 0
+    weight = total_weight(batch) if weight_of_all is None else weight_of_all
+    losses, tokens_computed = [], 0
     dropouts = token_dropouts(adapted)
     for micro_batch in _micro_batches(batch, budget_tokens, forest):
         signals.stop_if_urgent()
@@ -294,10 +325,28 @@ def accumulate_gradient(
                     loss, num_tokens = forest_loss(base, micro_batch), micro_batch.num_nodes
                 else:
                     loss, num_tokens = padded_loss(base.model, micro_batch, base.device)
-            (loss / total_weight).backward()  # type: ignore[no-untyped-call]
-        loss_sum += float(loss.detach())
+            (loss / weight).backward()  # type: ignore[no-untyped-call]
+        losses.append(loss.detach())
         tokens_computed += num_tokens
-    return loss_sum / total_weight, tokens_computed
+    return PartDone(_added(losses) / weight, tokens_computed)
+
+
+def _added(losses: list[Tensor]) -> Tensor:
+    """The sum, in float64, where the losses are: nothing waits for a device."""
+    total = torch.zeros((), dtype=torch.float64, device=_place_of_doubles(losses[0].device))
+    for loss in losses:
+        total += loss.to(total.device, torch.float64)
+    return total
+
+
+def _place_of_doubles(device: torch.device) -> torch.device:
+    return torch.device("cpu") if device.type == "mps" else device
+
+
+def total_weight(batch: Sequences) -> float:
+    """The weight of all targets, by which the loss of a step is divided."""
+    assert batch.weights is not None, "training needs loss weights"
+    return float(batch.weights.sum(dtype=np.float64))
 
 
 def _micro_batches(
@@ -324,15 +373,17 @@ def _dropout_keys(micro_batch: Forest | Sequences, seed: int) -> KeyArray:
 
 def forest_loss(base: BaseModel, micro_batch: Forest) -> Tensor:
     """The weighted sum of the targets' cross entropies, with its graph."""
-    context = RowAttention.of(micro_batch, base.device)
+    context = RowAttention.of(micro_batch, base.device, backend=base.attention)
     hidden = forest_hidden_states(base.model, micro_batch, context)
-    nodes = torch.from_numpy(micro_batch.target_nodes).to(base.device)
-    return target_loss(
-        hidden[nodes],
-        base.model.get_output_embeddings(),
-        torch.from_numpy(micro_batch.target_token_ids).to(base.device),
-        torch.from_numpy(micro_batch.target_weights).to(base.device),
+    nodes, token_ids, weights = (
+        on_device(array, base.device)
+        for array in (
+            micro_batch.target_nodes,
+            micro_batch.target_token_ids,
+            micro_batch.target_weights,
+        )
     )
+    return target_loss(hidden[nodes], base.model.get_output_embeddings(), token_ids, weights)
 
 
 def _padded_rows(lengths: IntArray, budget_tokens: int) -> Iterator[IntArray]:
@@ -344,28 +395,3 @@ def _padded_rows(lengths: IntArray, budget_tokens: int) -> Iterator[IntArray]:
             rows = []
         rows.append(row)
     yield np.array(rows)
-
-
-@contextmanager
-def _training_mode(base: BaseModel, adapted: Any, settings: TrainingSettings) -> Iterator[None]:
-    attention = (
-        attention_implementation(base.model, ATTENTION_NAME) if settings.forest else nullcontext()
-    )
-    # Checkpointed layers run again in the backward, outside `computing`: casting stays off there.
-    with attention, input_casting_off(base.dtype, adapted):
-        adapted.train()
-        if settings.gradient_checkpointing:
-            _checkpointing(base.model, "enable")({"use_reentrant": False})
-        try:
-            yield
-        finally:
-            if settings.gradient_checkpointing:
-                _checkpointing(base.model, "disable")()
-            adapted.eval()
-
-
-def _checkpointing(model: Any, switch: Literal["enable", "disable"]) -> Callable[..., None]:
-    """transformers renames gradient checkpointing to activation checkpointing for version 6."""
-    new, old = f"activation_checkpointing_{switch}", f"gradient_checkpointing_{switch}"
-    method: Callable[..., None] = getattr(model, new if hasattr(model, new) else old)
-    return method

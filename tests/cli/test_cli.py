@@ -15,8 +15,7 @@ import pytest
 from loracle import cli
 from loracle.data.reading.dataset import read_examples
 from loracle.data.rendering.renderer import Rendered
-from loracle.experiment import answering
-from loracle.experiment import run as experiment
+from loracle.experiment import answering, working
 from loracle.experiment.attempt import attempt_base
 from loracle.model import adapter
 from loracle.report.results import results_schema
@@ -116,7 +115,7 @@ def test_the_same_command_runs_no_finished_trial_again(model_folder, data, monke
     monkeypatch.setattr(answering, "_prediction", forbid_after(answering._prediction, 0))
     assert run(model_folder, monkeypatch) == 0
     shown = capsys.readouterr().err
-    assert "finished before" in shown
+    assert "already finished" in shown
     assert "starting over" not in shown
     after = files(data / "run/trials")
     assert after.keys() == before.keys()
@@ -178,7 +177,7 @@ def test_a_run_trains_without_the_rendered_rows_as_lists(model_folder, data, mon
         left.append(sum(type(one) is Rendered for one in gc.get_objects()))
         return attempt_base(*arguments)
 
-    monkeypatch.setattr(experiment, "attempt_base", counting)
+    monkeypatch.setattr(working, "attempt_base", counting)
     before = sum(type(one) is Rendered for one in gc.get_objects())
     assert run(model_folder, monkeypatch) == 0
     assert left == [before]
@@ -289,7 +288,7 @@ def test_a_run_is_named_by_date_and_candidates_and_found_again(
     [folder] = (data / "runs").iterdir()
     assert re.fullmatch(r"\d{4}-\d\d-\d\d-a-vs-b", folder.name)
     shown = capsys.readouterr().err
-    assert "finished before" in shown
+    assert "already finished" in shown
     # The way on: report, reasons, and the adapter if one is recommended.
     report, reasons, *adapter = shown.split("Next:\n")[-1].splitlines()
     assert report.split() == ["the", "report", f"runs/{folder.name}/report.html"]
@@ -330,7 +329,9 @@ def test_bad_rows_are_named_before_a_model_is_loaded(
     first = (data / "a.jsonl").read_text().splitlines()[0]
     (data / "a.jsonl").write_text(f"{first}\n{line}\n")
     (data / "b.jsonl").write_text("")
-    monkeypatch.setattr("loracle.experiment.run.load_model", lambda *_: pytest.fail("too late"))
+    monkeypatch.setattr(
+        "loracle.experiment.preparing.load_model", lambda *_: pytest.fail("too late")
+    )
     assert run(model_folder, monkeypatch) == 2
     shown = capsys.readouterr().err
     assert "a.jsonl:2" in shown
@@ -361,7 +362,7 @@ def test_a_finished_run_is_decided_and_compared_from_its_files(
 
     changed = ("decide", "run", "--metric", "em", "--confidence", "0.9")
     assert loracle(*changed, monkeypatch=monkeypatch) == 0
-    assert "proves less" in capsys.readouterr().err
+    assert "is weaker evidence" in capsys.readouterr().err
     assert loracle(*changed, "--json", monkeypatch=monkeypatch) == 0
     other = json.loads(capsys.readouterr().out)
     assert (other["frozen_rule"], other["rule"]["metric"]) == (False, "em")
@@ -443,14 +444,14 @@ def test_where_every_candidate_loses_too_much_nothing_is_trained(
         with (data / f"{name}.jsonl").open("a") as file:
             file.write("not json\n" * 9)
     assert run(model_folder, monkeypatch) == 2
-    assert "no candidate may be trained on" in capsys.readouterr().err
+    assert "no candidate can be used for training" in capsys.readouterr().err
 
 
 def test_a_run_says_what_its_candidates_know_of_the_evaluation_set(
     model_folder, data, monkeypatch, capsys
 ):
     assert run(model_folder, monkeypatch) == 0
-    assert "a knows 4 of the 4 rows of test; 0 are clean" in capsys.readouterr().err
+    assert "a contains 4 of the 4 rows of test; 0 are clean" in capsys.readouterr().err
 
 
 def test_check_prints_cards_and_ends_by_what_it_found(data, monkeypatch, capsys):
@@ -603,7 +604,7 @@ def test_options_of_reading_without_a_file_are_refused(data, monkeypatch, capsys
     (data / "plan.yaml").write_text("candidates: [a.jsonl]\nevaluation: [test.jsonl]\n")
     command = ["check", "--plan", "plan.yaml", "--format", "messages"]
     assert loracle(*command, monkeypatch=monkeypatch) == 2
-    assert "found format for no file" in capsys.readouterr().err
+    assert "found format without a file" in capsys.readouterr().err
 
 
 def test_inspect_takes_a_setting_without_an_evaluation_set(model_folder, data, monkeypatch, capsys):

@@ -67,7 +67,7 @@ def test_resuming_a_finished_run_imports_no_torch_and_takes_a_moment(world: Worl
         check=False,
     )
     assert found.returncode == 0, found.stderr
-    assert "is finished; all its files are whole" in found.stderr
+    assert "is finished; all its files are intact" in found.stderr
     assert os.times().children_user - started[1] < 5
 
 
@@ -89,7 +89,7 @@ def test_one_candidate_can_be_made_again_and_a_foreign_name_is_refused(
     assert loracle(monkeypatch, "resume", world.run, "--candidate", "a") == 1
     statuses = {row["candidate"]: row for row in read_json(world.run / "results.json")["rows"]}
     assert (statuses["a"]["status"], statuses["b"]["status"]) == ("done", "failed")
-    assert "`loracle resume` makes it" in statuses["b"]["reason"]
+    assert "`loracle resume` runs it" in statuses["b"]["reason"]
     assert not (world.run / "trials/b--s0/FAILED.json").exists()
     assert loracle(monkeypatch, "resume", world.run, "--candidate", "c") == 2
     assert "--candidate: found 'c'; the run has: a, b" in capsys.readouterr().err
@@ -146,17 +146,17 @@ def test_status_lists_the_runs_of_a_folder(
     out = capsys.readouterr().out
     assert f"{world.run}: finished · 100 %" in out
     assert loracle(monkeypatch, "status", world.root / "model") == 2
-    assert "is not a run folder, and holds none" in capsys.readouterr().err
+    assert "is not a run folder and contains none" in capsys.readouterr().err
 
 
 def test_verify_names_what_is_damaged_and_the_way_out(
     world: World, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert loracle(monkeypatch, "verify", world.run) == 0
-    assert "files checked: all as they were written" in capsys.readouterr().out
+    assert "files checked: all as written" in capsys.readouterr().out
     path = world.run / "trials/a--s0/predictions/test.jsonl"
     path.write_bytes(path.read_bytes()[:-9])
     assert loracle(monkeypatch, "verify", world.run) == 1
     said = capsys.readouterr().err
     assert f"damaged: {path} has changed since it was written: it has" in said
-    assert f"`loracle resume {world.run} --candidate a` makes it again" in said
+    assert f"`loracle resume {world.run} --candidate a` to repeat it" in said

@@ -89,7 +89,7 @@ def run_main(
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["a.jsonl", "--out", "a.jsonl"], "error: a.jsonl is read from; name another file"),
+        (["a.jsonl", "--out", "a.jsonl"], "error: a.jsonl is an input file; name another file"),
         (["bad.jsonl", "--out", "b.jsonl"], "error: bad.jsonl:1: no known format"),
         (["none.jsonl", "--out", "b.jsonl"], "error: there is no file none.jsonl"),
         (["a.jsonl", "--out", "no/b.jsonl"], "error: no/b.jsonl cannot be written: No such file"),

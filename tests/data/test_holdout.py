@@ -157,7 +157,7 @@ def test_a_candidate_of_one_passage_is_left_whole() -> None:
 def test_what_cannot_be_split_says_so() -> None:
     with pytest.raises(DataError, match=r"there are 1 groups .* largest of 6 rows; choose another"):
         hold_out({"a": rows(range(1), "a", per_passage=6)}, 0.2, 0)
-    with pytest.raises(DataError, match="no row of b would be left to train on"):
+    with pytest.raises(DataError, match="no row of b would be left for training"):
         hold_out(
             {"a": rows(range(2), "a"), **{n: rows(range(1), n, per_passage=1) for n in "bcd"}},
             0.9,
@@ -182,7 +182,7 @@ def test_rows_that_end_on_a_tool_call_leave_with_their_group_and_are_not_asked()
     found = hold_out({"a": [*calls, *texts]}, 0.2, 0)
     assert found.num_held_out == {"a": 6}
     assert (len(found.questions), len(found.unasked)) == (2, 4)
-    with pytest.raises(DataError, match="ends on a tool call without text"):
+    with pytest.raises(DataError, match="ends with a tool call without text"):
         hold_out({"a": calls}, 0.2, 0)
 
 

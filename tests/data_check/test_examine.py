@@ -53,7 +53,7 @@ def test_every_row_read_is_kept_or_dropped_and_named():
     assert accounting.dropped_by_reason == {"empty text": 1}
     assert "1 of 7 rows dropped (14.3%: empty text 1) (a.jsonl:99)" in messages(subject, "warning")
     [problem] = [p for p in only(subject).problems if "dropped" in p.message]
-    assert problem.fix == "mend the rows: a.jsonl:99: answer is empty; fill it"
+    assert problem.fix == "fix the rows: a.jsonl:99: answer is empty; fill it"
 
 
 def test_of_each_kind_of_fault_the_first_row_is_told_in_words():
@@ -62,8 +62,8 @@ def test_of_each_kind_of_fault_the_first_row_is_told_in_words():
     subject = check([Intake("a", "a.jsonl", "candidate", rows(4), dropped=notes)])
     [problem] = [p for p in only(subject).problems if "dropped" in p.message]
     assert problem.fix == (
-        "mend the rows: a.jsonl:0: fault 0 · a.jsonl:2: fault 2 · a.jsonl:3: fault 3"
-        " · 1 more kinds of faults"
+        "fix the rows: a.jsonl:0: fault 0 · a.jsonl:2: fault 2 · a.jsonl:3: fault 3"
+        " · 1 more kinds of fault"
     )
 
 
@@ -145,7 +145,9 @@ def test_what_cannot_be_read_or_rendered_is_an_error_of_that_dataset():
     )()
     subject = check([unreadable, Intake("b", "b", "candidate", rows(2))], broken)
     assert subject.errors[0] == "there is no file a.jsonl"
-    assert "none of the model's end tokens" in subject.errors[1]
+    assert (
+        "does not close the assistant turn with any of the model's end tokens" in subject.errors[1]
+    )
     assert subject.exit_code == 2
 
 
@@ -250,7 +252,7 @@ def test_of_xquads_candidates_the_check_names_the_noisy_the_shuffled_and_the_ver
         for report in subject.reports[:-1]
     }
     assert told["clean"] == told["half"] == []
-    assert "437 of 889 answers stand in their passage (49%)" in told["noisy"][0]
+    assert "437 of 889 answers appear in their passage (49%)" in told["noisy"][0]
     assert "10 of 889 answers" in told["shuffled"][0]
     assert "times longer" in told["verbose"][0]
     assert subject.exit_code == 0
@@ -283,7 +285,7 @@ def test_references_that_a_metric_cannot_read_are_an_error_with_counts_and_lines
     assert message == (
         "test.jsonl: numeric reads no number in the references of 2 of 4 rows (test.jsonl:2, "
         "test.jsonl:4), as in 'Denver', so every answer to them would score 0; use another metric "
-        "for them, or mend or remove these rows"
+        "for them, or fix or remove these rows"
     )
 
 

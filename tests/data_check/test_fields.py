@@ -41,7 +41,7 @@ def test_the_card_shows_what_columns_are_used_as_and_which_are_not() -> None:
 
 def test_replies_that_must_not_be_learned_are_counted_on_the_card() -> None:
     check = check_files([str(CASES / "turn_loss_false_learned.jsonl")], [])
-    assert "1 reply marked as not to be learned" in shown(check)
+    assert "1 reply excluded from the loss" in shown(check)
     accounting = check.reports[0].accounting
     assert accounting is not None
     assert accounting.supervised == len("right")
@@ -77,12 +77,12 @@ def test_an_evaluation_row_without_a_reference_is_dropped() -> None:
     accounting = check.reports[0].accounting
     assert accounting is not None
     assert (accounting.num_read, accounting.num_kept) == (2, 1)
-    assert accounting.dropped_by_reason == {"marked as not to be learned": 1}
+    assert accounting.dropped_by_reason == {"excluded from the loss": 1}
 
 
 def test_inspecting_shows_the_marks_and_refuses_lost_columns() -> None:
     found = inspect_file(str(CASES / "sharegpt_weight_0_learned.jsonl"), 1)
-    assert found.marks == ["turn 2 of 4 is marked as not to be learned"]
+    assert found.marks == ["turn 2 of 4 is excluded from the loss"]
     assert found.num_supervised == 2
     with pytest.raises(DataError, match="column passage is not used"):
         inspect_file(str(CASES / "column_typo.jsonl"), 1)

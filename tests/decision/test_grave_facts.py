@@ -79,7 +79,7 @@ def test_a_base_cut_on_more_than_half_is_told_of_in_the_list_and_in_the_verdict(
 
 def test_a_short_training_whose_loss_hardly_fell_is_told_of_with_what_to_change():
     learning = {
-        "a": (Learning(6, 3.03, 2.52), Learning(6, 3.0, 1.0)),
+        "a": (Learning(6, 3.03, 2.52), Learning(6, 3.0, 2.9)),
         "b": (Learning(12, 2.44, 0.37),),
     }
     plan = {**PLAN, "training": {"batch_size": 64}}
@@ -88,6 +88,14 @@ def test_a_short_training_whose_loss_hardly_fell_is_told_of_with_what_to_change(
     assert "a from 3.03 to 2.52 in 6 steps." in fact.text.en
     assert "Lower `training.batch_size` (64 now)" in fact.text.en
     assert "a 在 6 步内从 3.03 降到 2.52" in fact.text.zh
+
+
+def test_where_another_candidate_learned_in_as_few_steps_a_high_loss_is_the_datas():
+    wrong = (Learning(15, 2.36, 2.21),)
+    learned = replace(clean_run(), learning={"a": wrong, "b": (Learning(15, 1.6, 0.3),)})
+    assert facts_of(learned) == []
+    longer = replace(clean_run(), learning={"a": wrong, "b": (Learning(16, 1.6, 0.3),)})
+    assert [fact.candidates for fact in facts_of(longer)] == [("a",)]
 
 
 @pytest.mark.parametrize(
@@ -131,7 +139,7 @@ def test_leakage_that_changes_the_verdict_says_which_it_would_be():
     fact = only(replace(evidence, leaked=leaked))
     assert (fact.kind, fact.candidates) == ("leakage", ("a",))
     assert "a with 30 of 60 questions of test" in fact.text.en
-    assert "On the other 30 the verdict is another one: Use b: F1 83.3" in fact.text.en
+    assert "On the other 30 the verdict is different: Use b: F1 83.3" in fact.text.en
     assert "其余 30 题上的结论不同：使用 b" in fact.text.zh
 
 
@@ -144,7 +152,7 @@ def test_leakage_that_changes_nothing_says_so():
 def test_leakage_of_every_question_leaves_none_to_judge_by():
     everything = frozenset(f"q{i}" for i in range(NUM))
     fact = only(replace(clean_run(), leaked={"b": {"test": everything}}))
-    assert "No question is left without it." in fact.text.en
+    assert "No question is free of it." in fact.text.en
 
 
 def test_few_groups_a_metric_at_0_and_lost_rows_are_told_of():
@@ -167,8 +175,8 @@ def test_candidates_and_seeds_that_did_not_finish_are_told_of():
     fewer = {**one.scores, "b": {"f1": one.scores["b"]["f1"][:1]}}
     evidence = replace(evidence, unfinished=("c",), sets=(replace(one, scores=fewer),))
     first, second = facts_of(evidence)
-    assert first.text.en == "Not judged, no trial finished: c."
-    assert second.text.en == "Judged by fewer seeds than planned: b 1 / 2."
+    assert first.text.en == "Not judged, because no trial finished: c."
+    assert second.text.en == "Judged on fewer seeds than planned: b 1 / 2."
 
 
 def test_all_is_read_from_the_run_folder_and_stands_in_the_record(tmp_path):

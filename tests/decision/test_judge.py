@@ -159,7 +159,7 @@ def test_scores_that_were_changed_by_hand_are_refused(tmp_path):
 
 def test_a_run_from_before_clusters_is_refused_with_what_to_do(tmp_path):
     write_run(tmp_path, clusters=False)
-    with pytest.raises(RunFolderError, match=r"test\.jsonl:1: has no `cluster`.*make it again"):
+    with pytest.raises(RunFolderError, match=r"test\.jsonl:1: has no `cluster`.*run it again"):
         read_evidence(tmp_path)
 
 

@@ -106,7 +106,7 @@ def test_candidates_with_the_same_answers_are_equal_once_the_questions_are_enoug
     )
     assert "clean against copy: +0.0 points" in why(many)[0]
     assert "equal within 2.0 points" in why(many)[0]
-    assert "of equal costs the better mean was taken" in why(many)[0]
+    assert "at equal cost, the better mean was taken" in why(many)[0]
 
 
 def test_a_large_gain_on_few_questions_is_not_called_no_help():
@@ -143,7 +143,7 @@ def test_none_helps_says_what_is_ruled_out_and_names_the_best_and_the_harmful():
     text = words(found)
     assert re.fullmatch(
         r"None helps: keep the base\. A gain of 2\.0 points is ruled out for every candidate; the "
-        r"best, clean, is at \+0\.0 points \(at best \+0\.\d\); small is harmful\.",
+        r"best, clean, shows \+0\.0 points \(at best \+0\.\d\); small is harmful\.",
         text.en,
     )
     assert text.zh.startswith("均无帮助：请保留基座模型。已排除任何候选有 2.0 分的提升；")
@@ -169,7 +169,7 @@ def test_harm_by_all_is_a_verdict():
 def test_a_least_gain_is_part_of_the_words():
     terms = Terms(min_gain=0.3, worth=0.3, num_resamples=499)
     found = judged(terms=terms, base=BASE, clean=scores(0.35, 1))
-    assert "clean is 25.0 points ahead, less than the 30.0 points asked for" in words(found).en
+    assert "clean is 25.0 points ahead, less than the required 30.0 points" in words(found).en
     assert "领先 25.0 分，未达到要求的 30.0 分" in words(found).zh
     assert "better than the base by more than 30.0 points" in why(found)[0]
     assert "cannot tell, up to" in why(found)[0]
@@ -204,7 +204,7 @@ def test_reasons_state_the_rule_every_difference_and_what_was_not_measured():
     assert re.search(r"^clean against base: \+80\.0 points \[6\d\.\d, 9\d\.\d\], ", lines[1])
     assert lines[3].startswith("clean against small: +50.0 points")
     assert "One seed" in english
-    assert "Not judged, no trial finished: noisy." in english
+    assert "Not judged, because no trial finished: noisy." in english
     assert len(chinese.splitlines()) == len(lines)
 
 
@@ -229,7 +229,10 @@ def test_forgetting_is_told_with_the_set_and_the_loss():
     facts = Circumstances(METRIC, COSTS)
     assert sentence(overall, analysis, facts).en.startswith("Use small: ")
     lines = [line.en for line in reasons(overall, analysis, facts)]
-    assert any(line.startswith("clean forgets: on old it is at -50.0 points") for line in lines)
+    assert any(
+        line.startswith("clean forgets: its gain over the base on old is -50.0 points")
+        for line in lines
+    )
 
 
 def test_many_names_are_cut_with_their_number():

@@ -61,7 +61,7 @@ def test_a_driver_that_fails_needs_attention(
     [
         ("12.8", True, 1, "good", "uses the cards"),
         (None, False, 0, "good", "on the CPU"),
-        (None, False, 2, "attention", "is built for the CPU, and the driver shows 2 cards"),
+        (None, False, 2, "attention", "is built for the CPU, but the driver shows 2 cards"),
         ("13.0", False, 1, "attention", "is built for CUDA 13.0 and finds no card"),
     ],
 )
@@ -104,17 +104,17 @@ def hub() -> Iterator[str]:
 
 def test_a_hub_that_refuses_has_answered_and_one_that_is_broken_has_not(hub: str) -> None:
     assert hubs.answer_of(hub)[0]
-    assert hubs.answer_of(f"{hub}/broken") == (False, "answers with HTTP 500")
+    assert hubs.answer_of(f"{hub}/broken") == (False, "responds with HTTP 500")
     with socket.socket() as unused:
         unused.bind(("127.0.0.1", 0))
         answered, why = hubs.answer_of(f"http://127.0.0.1:{unused.getsockname()[1]}")
     assert not answered
-    assert "does not answer" in why
+    assert "does not respond" in why
 
 
 def test_no_hub_at_all_needs_attention(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(hubs, "is_offline", lambda: False)
-    monkeypatch.setattr(hubs, "answer_of", lambda address: (False, "does not answer (refused)"))
+    monkeypatch.setattr(hubs, "answer_of", lambda address: (False, "does not respond (refused)"))
     monkeypatch.setenv("HF_ENDPOINT", "https://mirror.example")
     found = hubs.hub_findings()
     assert "https://mirror.example" in found[0].text
@@ -150,6 +150,13 @@ def test_lines_say_what_needs_attention_and_what_to_do() -> None:
         "  ok    a: fine",
         "  FIX   b: bad",
         "        -> mend it",
-        "1 found that need attention",
+        "1 finding needs attention",
     ]
     assert found.to_dict()["needs_attention"] is True
+
+
+def test_missing_kernels_are_told_with_their_reason(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LORACLE_NATIVE", "off")
+    found = software.kernels_finding()
+    assert found.state == "note"
+    assert "switched off by LORACLE_NATIVE=off" in found.text

@@ -11,8 +11,8 @@ from loracle.data.reading.dataset import read_examples
 from loracle.plan import load_plan
 
 DEMO = Path(__file__).resolve().parents[2] / "examples" / "demo"
-NUM_ROWS = {"clean": 290, "small": 60, "wrong_answers": 290, "chat": 280, "eval": 130}
-NUM_PASSAGES = {"clean": 58, "small": 12, "wrong_answers": 58, "eval": 26}
+NUM_ROWS = {"clean": 120, "small": 25, "wrong_answers": 120, "chat": 100, "eval": 80}
+NUM_PASSAGES = {"clean": 24, "small": 5, "wrong_answers": 24, "eval": 16}
 
 
 def read(name: str) -> list[Example]:

@@ -27,7 +27,7 @@ import torch
 import transformers  # noqa: F401
 
 from loracle import cli
-from loracle.experiment import answering, learning
+from loracle.experiment import answering, learning, preparing
 from loracle.experiment import run as experiment
 from loracle.generation import prefill
 from loracle.model import adapter
@@ -53,22 +53,22 @@ def before(module: Any, name: str, call: int, action: Callable[[], None]) -> Non
 
 def half_a_file(action: Callable[[], None]) -> None:
     """Act when half of a tensor file of the second checkpoint is written."""
-    write = checkpoint._write_tensors
+    write = checkpoint._write_file
     calls: list[None] = []
 
-    def write_half(path: Path, tensors: Any) -> Any:
+    def write_half(path: Path, data: bytes, final: Path) -> None:
         calls.append(None)
-        if len(calls) == 4:
+        if len(calls) == 5:
             path.write_bytes(b"half of a file")
             action()
             path.unlink()
-        return write(path, tensors)
+        write(path, data, final)
 
-    checkpoint._write_tensors = write_half
+    checkpoint._write_file = write_half
 
 
 MOMENTS: dict[str, Callable[[Callable[[], None]], None]] = {
-    "loading": lambda act: before(experiment, "load_model", 1, act),
+    "loading": lambda act: before(preparing, "load_model", 1, act),
     "first step": lambda act: before(training, "forest_loss", 1, act),
     # With several micro-batches a step, this is inside one of the first epoch.
     "mid-step": lambda act: before(training, "forest_loss", 8, act),

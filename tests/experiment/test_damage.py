@@ -13,13 +13,15 @@ from pyarrow import parquet
 
 from loracle.decision.evidence import read_evidence
 from loracle.decision.judge import judge, judgement_record
-from loracle.errors import UserError
+from loracle.errors import TrialError, UserError
+from loracle.experiment import learning
 from loracle.experiment.resuming import resume
 from loracle.export.candidate import export_winner
 from loracle.export.parquet import export_predictions
 from loracle.files import read_json
 from loracle.report.page import write_report
 from loracle.report.status import run_status
+from loracle.run_folder.trial_folder import TrialFolder
 from loracle.run_folder.verifying import verify_run
 from loracle.run_folder.views import QuietView
 from tests.small_run import World, make_world, numbers
@@ -198,3 +200,61 @@ def test_the_message_names_the_command_that_makes_the_trial_again(
     assert not found.was_finished
     assert numbers(dict(found.results)) == expected
     assert resume(copy.run, QuietView()).was_finished
+
+
+@pytest.fixture(scope="module")
+def failed_world(tmp_path_factory: pytest.TempPathFactory) -> World:
+    """A run of which b failed after its last step."""
+    world = make_world(tmp_path_factory.mktemp("failed") / "world")
+    save = learning.adapter.save
+
+    def failing(adapted: Any, folder: Path, facts: Any) -> None:
+        if folder.parent.name == "b--s0":
+            raise TrialError("the adapter is not as it should be")
+        save(adapted, folder, facts)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(learning.adapter, "save", failing)
+        assert world.start()["num_failed"] == 1
+    return world
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("name", ["FAILED.json", "steps.jsonl", "attempt.json"])
+def test_what_a_failed_trial_left_is_guarded_like_what_a_finished_one_left(
+    failed_world: World, tmp_path: Path, name: str, kind: str
+) -> None:
+    assert verify_run(failed_world.run).problems == []
+    assert verify_run(failed_world.run).unfinished == []
+    copy = failed_world.copied(tmp_path / "copy")
+    damage(copy.run / "trials" / "b--s0" / name, kind)
+    (problem,) = verify_run(copy.run).problems
+    assert f"b--s0/{name}" in problem
+    assert f"`loracle resume {copy.run} --candidate b` to repeat it" in problem
+    status = run_status(copy.run).trials[-1]
+    assert status.state == "damaged"
+    assert name in status.detail
+    if name != "attempt.json":  # which no report reads
+        with pytest.raises(UserError, match=name):
+            write_report(copy.run)
+
+
+def test_a_failed_trial_that_is_damaged_is_made_again_from_its_beginning(
+    failed_world: World, tmp_path: Path, world: World
+) -> None:
+    copy = failed_world.copied(tmp_path / "copy")
+    steps = copy.run / "trials" / "b--s0" / "steps.jsonl"
+    steps.write_bytes(steps.read_bytes().replace(b'"loss": ', b'"loss": 1', 1))
+    found = resume(copy.run, QuietView())
+    assert not found.was_finished
+    whole = read_json(world.run / "results.json")
+    assert numbers(found.results["rows"]) == numbers(whole["rows"])
+    assert verify_run(copy.run).problems == []
+
+
+def test_a_failure_of_an_earlier_version_is_read_without_its_files(tmp_path: Path) -> None:
+    trial = TrialFolder(tmp_path / "b--s0")
+    trial.root.mkdir()
+    trial.failed.write_text('{"time": "2026-01-01T00:00:00", "reason": "step 3: loss nan"}')
+    assert trial.failure() == "step 3: loss nan"
+    assert trial.failed_and_whole()

@@ -84,7 +84,7 @@ def test_a_run_holds_out_trains_on_the_rest_and_counts_as_the_check_does(
         assert accounting["num_read"] == accounting["num_kept"] + held_out[name]
     assert f"a: 20 read · {20 - held_out['a']} kept · {held_out['a']} held out" in shown.err
     assert "rows held out of the candidates and not trained on: a " in shown.out
-    assert "the candidates have no answer in common" in shown.err
+    assert "the candidates disagree about the answer" in shown.err
     [evaluation] = results["evaluations"]
     assert (evaluation["name"], evaluation["held_out"]) == ("holdout", held_out)
 
@@ -142,7 +142,7 @@ def test_the_check_of_a_run_is_not_repeated_while_nothing_changed(
     with monkeypatch.context() as patched:
         patched.setattr(run_check, "examine", forbid)
         assert run(model_folder, patched, *HOLDOUT) == 0
-    told = [line for line in capsys.readouterr().err.splitlines() if "checked before" in line]
+    told = [line for line in capsys.readouterr().err.splitlines() if "already checked" in line]
     assert len(told) == 1
     assert Path("run/check.json").read_bytes() == before
     again = read("run/results.json")
@@ -166,7 +166,7 @@ def test_a_check_of_anything_else_is_made_again(change, model_folder, data, monk
         Path("run/check.json").write_text(json.dumps(before))
     assert run(model_folder, monkeypatch, *HOLDOUT) == 0
     shown = capsys.readouterr().err
-    assert "checked before" not in shown
+    assert "already checked" not in shown
     assert "a: 20 read" in shown
     assert read("run/check.json")["datasets"] == before["datasets"]
 
@@ -180,7 +180,7 @@ def test_candidates_that_were_refused_are_refused_again(model_folder, data, monk
         patched.setattr(run_check, "examine", forbid)
         assert run(model_folder, patched, "--eval", "a.jsonl") == 1
     shown = capsys.readouterr()
-    assert "checked before" in shown.err
+    assert "already checked" in shown.err
     assert "5 of 15 rows dropped" in shown.out
 
 

@@ -18,6 +18,7 @@ from loracle.generation.types import Question
 from loracle.model import adapter
 from loracle.model.base import BaseModel, base_fingerprint, load_base, load_tokenizer, wrap_base
 from loracle.model.embedded import embedded_model_folder
+from loracle.model.loaded_form import LoadedForm
 from loracle.training.loop import take
 from tests import tiny
 from tests.command import loracle
@@ -45,7 +46,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def tiny_base(folder: Path, kind: str) -> BaseModel:
-    base = load_base("tiny", str(folder), tiny.tokenizer(), dtype="float32", quantization=kind)
+    base = load_base("tiny", str(folder), tiny.tokenizer(), LoadedForm("float32", kind))
     # Several end tokens, so that some answers of a random model end early.
     ends = [tiny.tokenizer().eos_token_id, *range(10, 98, 16)]
     base.model.generation_config.eos_token_id = ends
@@ -144,7 +145,7 @@ def test_the_embedded_model_learns_and_scores_as_it_does_on_whole_weights(kind, 
 def test_forest_and_separate_sequences_agree_on_the_embedded_model(kind):
     folder = str(embedded_model_folder())
     tokenizer = load_tokenizer(folder, None, False)
-    base = load_base("embedded", folder, tokenizer, dtype="float32", quantization=kind)
+    base = load_base("embedded", folder, tokenizer, LoadedForm("float32", kind))
     adapted = awake(attached(base))
     batch = batch_of(rendered(base, XQUAD / "candidates" / "clean.json"), grouped=True)
     found = gradient_of(base, adapted, batch, budget=500, forest=True)

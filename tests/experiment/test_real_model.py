@@ -20,11 +20,12 @@ from loracle.data.rendering.renderer import Renderer
 from loracle.experiment.setup import TrainingSet
 from loracle.forest.attention.rows import RowAttention
 from loracle.forest.ordering import Ordering
-from loracle.generation.generate import generate
+from loracle.generation.generate import Account, generate
 from loracle.generation.types import Answer, GenerationSettings, GenerationStatistics, Question
 from loracle.model import adapter
 from loracle.model.base import BaseModel, load_base, load_tokenizer
 from loracle.model.embedded import embedded_model_folder
+from loracle.model.loaded_form import LoadedForm
 from loracle.model.self_test import run_self_test
 from loracle.training.loop import take
 from tests.generation.test_generate import by_transformers
@@ -51,7 +52,7 @@ SETTINGS = GenerationSettings(
 @pytest.fixture(scope="module")
 def base() -> BaseModel:
     folder = str(embedded_model_folder())
-    return load_base("embedded", folder, load_tokenizer(folder, None, False), dtype="float32")
+    return load_base("embedded", folder, load_tokenizer(folder, None, False), LoadedForm("float32"))
 
 
 def rendered(base: BaseModel, path: Path) -> TrainingSet:
@@ -93,8 +94,8 @@ def test_the_forest_gradient_equals_that_of_separate_rows(
         return
     row_attention = RowAttention.of
 
-    def see_everything_before(forest, device, keep=None):
-        context = row_attention(forest, device, keep)
+    def see_everything_before(forest, device, keep=None, backend=None):
+        context = row_attention(forest, device, keep, backend)
         for start, stop in context.bounds:
             context.subtree_ends_N[start:stop] = stop
         return context
@@ -108,16 +109,20 @@ def test_a_step_redone_after_running_out_of_memory_has_the_same_gradient(
     base, adapted, monkeypatch
 ):
     from loracle.training import loop as training
+    from loracle.training.budget import MemoryEvent, TokenBudget
+    from loracle.training.mode import training_mode
+    from loracle.training.team import Part
     from tests.training.test_loop import SETTINGS as TRAINING
 
     batch = batch_of(rendered(base, DEMO / "clean.jsonl"), grouped=True)
     expected = one_by_one(base, adapted, batch)
     fail_when(monkeypatch, lambda micro_batch: micro_batch.num_nodes > 300)
-    events: list[training.MemoryEvent] = []
+    events: list[MemoryEvent] = []
     settings = dataclasses.replace(TRAINING, budget_tokens=4096)
-    with training._training_mode(base, adapted, settings):
-        memory = training._Memory(settings.budget_tokens, events.append)
-        training._gradient(base, adapted, batch, 0, settings, memory)
+    with training_mode(base, adapted, forest=True, gradient_checkpointing=False):
+        budget = TokenBudget(settings.budget_tokens, events.append)
+        part = Part(batch, training.total_weight(batch))
+        training.step_gradient(base, adapted, part, 0, settings, budget)
     found = torch.cat([p.grad.flatten() for _, p in adapter.trainable(adapted)])
     assert events
     assert relative_error(found, expected) <= 1e-5
@@ -166,7 +171,7 @@ def forest_answers(
         for ids, own in zip(prompts, drafts, strict=True)
     ]
     statistics = GenerationStatistics()
-    batches = generate(base, None, questions, settings, statistics=statistics)
+    batches = generate(base, None, questions, settings, account=Account(statistics))
     return [answer for batch in batches for answer in batch], statistics
 
 

@@ -58,6 +58,19 @@ def test_the_empty_block_that_the_template_teaches_is_kept_and_not_scored(
     }
 
 
+def test_the_likelihood_of_a_learned_answer_is_that_after_the_empty_block(
+    model_folder, data, monkeypatch, capsys
+):
+    settings = ("generation.max_new_tokens=12", "generation.answer_nll=true")
+    assert run(model_folder, monkeypatch, *settings) == 0
+    trial = json.loads((data / "run/trials/a--s0/trial.json").read_text())
+    base = json.loads((data / "run/base/trial.json").read_text())
+    # The block was learned with the answer: without it the answer has 8.7 nats, with it 2.6.
+    assert trial["scores"]["test"]["answer_nll"] < 4 < 10 < base["scores"]["test"]["answer_nll"]
+    ((proposed, accepted),) = trial["drafts"]["test"].values()
+    assert accepted == proposed > 0
+
+
 def test_reasoning_that_eats_the_token_limit_is_counted_and_told(
     model_folder, data, monkeypatch, capsys
 ):

@@ -103,7 +103,7 @@ def stopped(tmp_path) -> Run:
 
 
 def test_training_resumes_at_the_checkpoint_and_says_so(stopped, undisturbed, monkeypatch):
-    stopped.killed(monkeypatch, training, "_gradient", 6)
+    stopped.killed(monkeypatch, training, "step_gradient", 6)
     stopped.go()
     (resumed,) = stopped.events("trial_resumed")
     assert (resumed["trial"], resumed["step"], resumed["num_steps"]) == ("a", 4, 6)
@@ -133,7 +133,7 @@ def test_answers_on_file_are_not_given_again(stopped, undisturbed, monkeypatch):
 
 
 def test_a_damaged_checkpoint_is_named_and_training_starts_over(stopped, undisturbed, monkeypatch):
-    stopped.killed(monkeypatch, training, "_gradient", 6)
+    stopped.killed(monkeypatch, training, "step_gradient", 6)
     (path,) = (stopped.trial / "checkpoint").glob("*/optimizer.safetensors")
     path.write_bytes(path.read_bytes()[:-1])
     stopped.go()
@@ -143,7 +143,7 @@ def test_a_damaged_checkpoint_is_named_and_training_starts_over(stopped, undistu
 
 @pytest.mark.parametrize("damage", [b"", b"{}\n", b"\x00" * 40])
 def test_steps_that_are_lost_are_taken_again(stopped, undisturbed, monkeypatch, damage):
-    stopped.killed(monkeypatch, training, "_gradient", 6)
+    stopped.killed(monkeypatch, training, "step_gradient", 6)
     (stopped.trial / "steps.jsonl").write_bytes(damage)
     stopped.go()
     assert "training starts over" in stopped.warnings()
@@ -175,7 +175,7 @@ def test_another_chat_template_makes_an_unfinished_trial_start_over(stopped, mon
     record["conditions"]["chat template"] = "another"
     attempt.write_text(json.dumps(record))
     stopped.go()
-    assert "begun with another chat template; starting over" in stopped.warnings()
+    assert "started with another chat template; starting over" in stopped.warnings()
     assert len(stopped.events("step")) == 12
 
 
@@ -188,7 +188,7 @@ def test_an_adapter_of_another_template_does_not_answer(stopped, monkeypatch):
     monkeypatch.setattr(learning.adapter, "save", of_another_template)
     results = stopped.go()
     (row,) = [row for row in results["rows"] if row["candidate"] == "a"]
-    assert "another chat_template_sha256" in row["reason"]
+    assert "was trained with a different chat_template_sha256" in row["reason"]
 
 
 def test_a_trial_that_learns_nothing_fails_with_its_reason(stopped):
@@ -199,7 +199,7 @@ def test_a_trial_that_learns_nothing_fails_with_its_reason(stopped):
 
 
 def test_a_trial_that_failed_resumes_where_it_failed(stopped, undisturbed, monkeypatch):
-    gradient = training._gradient
+    gradient = training.step_gradient
 
     def short(base, adapted, batch, step, *rest):
         if step == 4:
@@ -207,7 +207,7 @@ def test_a_trial_that_failed_resumes_where_it_failed(stopped, undisturbed, monke
         return gradient(base, adapted, batch, step, *rest)
 
     with monkeypatch.context() as patch:
-        patch.setattr(training, "_gradient", short)
+        patch.setattr(training, "step_gradient", short)
         assert stopped.go()["num_failed"] == 1
     stopped.go()
     assert [event["step"] for event in stopped.events("step")] == [1, 2, 3, 4, 5, 6]

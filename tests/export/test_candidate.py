@@ -88,7 +88,8 @@ def test_a_merged_model_is_base_plus_adapter_and_answers_alike(
     assert loracle("export", run, "a", "--to", "ollama", "--out", out, "--dtype", "float32") == 0
     printed = capsys.readouterr().out
     assert (
-        "saved in float32; read back, it gives the adapter's greedy answer to each of 8" in printed
+        "saved in float32; after loading, it gives the adapter's greedy answer to each of 8"
+        in printed
     )
     merged, base = load_file(out / "model.safetensors"), load_file(_model(run))
     # The run's base is the file's rounded to bfloat16.
@@ -125,7 +126,7 @@ def test_where_rounding_changes_an_answer_the_weights_are_saved_in_float32(
     assert loracle("export", run, "a", "--to", "merged", "--out", tmp_path / "out") == 0
     expected = (
         "saved in float32, because rounding the merged weights to bfloat16 changes 1 of 8 answers; "
-        "read back, it gives the adapter's greedy answer to each of 8 evaluation questions"
+        "after loading, it gives the adapter's greedy answer to each of 8 evaluation questions"
     )
     assert expected in capsys.readouterr().out
     assert expected in (tmp_path / "out" / "README.md").read_text()
@@ -142,7 +143,7 @@ def test_a_precision_that_was_asked_for_is_kept_and_what_it_changes_is_said(
     asked = ("--to", "merged", "--dtype", "bfloat16", "--out", tmp_path / "out")
     assert loracle("export", run, "a", *asked) == 0
     assert (
-        "saved in bfloat16 as asked: rounding the merged weights changes 1 of 8 greedy answers"
+        "saved in bfloat16 as requested: rounding the merged weights changes 1 of 8 greedy answers"
         in capsys.readouterr().out
     )
     assert {w.dtype for w in load_file(tmp_path / "out" / "model.safetensors").values()} == {
@@ -224,7 +225,7 @@ def test_a_merged_model_that_answers_otherwise_is_refused_and_leaves_nothing(
     monkeypatch.setattr(merging, "_greedy_answers", with_one_other)
     merged = ("--to", "merged", "--dtype", "float32", "--out", tmp_path / "out")
     assert loracle("export", run, "a", *merged) == 2
-    assert "answers 1 of 8 questions otherwise than the adapter" in capsys.readouterr().err
+    assert "answers 1 of 8 questions differently from the adapter" in capsys.readouterr().err
     assert list(tmp_path.iterdir()) == []
 
 
@@ -235,7 +236,7 @@ def test_a_place_that_exists_an_unknown_name_and_no_wish_are_refused(
         (("a", "--out", tmp_path), "exists; name a new folder"),
         (("b", "--out", tmp_path / "out"), "has no candidate 'b'; it has: a"),
         (("a", "--dtype", "int4", "--out", tmp_path / "out"), "found 'int4', expected one of"),
-        ((), "name a candidate to export, or a file"),
+        ((), "name either a candidate to export or a file"),
     ):
         assert loracle("export", run, *arguments) == 2
         assert message in capsys.readouterr().err
@@ -255,8 +256,9 @@ def test_a_winner_of_a_quantised_base_says_what_it_is_merged_into(
     assert loracle("export", run, "a", "--to", "merged", "--out", tmp_path / "out") == 0
     printed = " ".join(capsys.readouterr().out.split())
     assert "it gives the adapter's greedy answer to each of 8" in printed
-    assert f"merged into the unquantised base, while the run trained and scored it on {kind}" in (
-        printed
+    assert (
+        f"merged into the unquantised base, although the run trained and scored it on {kind}"
+        in printed
     )
     assert "of 8 greedy answers differ from those on the quantised base" in printed
     merged = load_file(tmp_path / "out" / "model.safetensors")

@@ -10,15 +10,18 @@ from __future__ import annotations
 import json
 import re
 import sys
+import tempfile
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 
+from loracle.forecast.work import Rows
 from loracle.forest.trie import Sequences
 from loracle.model import adapter
 from loracle.model.base import BaseModel
+from loracle.model.quantization import quantization_config, use_exact_products
 from loracle.training import loop
 
 LORA = {"r": 8, "alpha": 16, "dropout": 0.05, "target_modules": "all-linear"}
@@ -52,6 +55,28 @@ def settings_of(case: dict[str, Any]) -> loop.TrainingSettings:
     )  # fmt: skip
 
 
+def model_of(case: dict[str, Any]) -> Any:
+    """The case's model, frozen, with random weights, packed if the case says so."""
+    from transformers import AutoModelForCausalLM
+
+    dtype = getattr(torch, case["dtype"])
+    packing = quantization_config(case.get("quantization", "none"), dtype)
+    model = AutoModelForCausalLM.from_config(config_of(case), dtype=dtype)
+    if packing is not None:
+        with tempfile.TemporaryDirectory() as folder:
+            model.save_pretrained(folder)
+            del model
+            model = AutoModelForCausalLM.from_pretrained(
+                folder, dtype=dtype, quantization_config=packing, device_map={"": "cpu"}
+            )
+            # The system counts the pages of a mapped file too, though it takes them back at will.
+            for parameter in model.parameters():
+                if parameter.is_floating_point():
+                    parameter.data = parameter.data.clone()
+        use_exact_products(model)
+    return model.requires_grad_(False).eval()
+
+
 def memory_bytes(name: str) -> int:
     """VmRSS or VmHWM of this process."""
     found = re.search(rf"^{name}:\s+(\d+) kB", Path("/proc/self/status").read_text(), re.MULTILINE)
@@ -61,15 +86,12 @@ def memory_bytes(name: str) -> int:
 
 def main() -> None:
     case = json.loads(sys.argv[1])
-    from transformers import AutoModelForCausalLM
-
     from loracle.model.native_memory import bound_kernel_cache, return_freed_memory
 
     bound_kernel_cache()
     torch.manual_seed(0)
     dtype = getattr(torch, case["dtype"])
-    model = AutoModelForCausalLM.from_config(config_of(case), dtype=dtype)
-    model.requires_grad_(False).eval()
+    model = model_of(case)
     base = BaseModel("random", model, None, dtype, torch.device("cpu"), frozenset({0}))
     adapted = adapter.attach(model, adapter.lora_config(case.get("lora", LORA)), 0)
     rows = rows_of(case)
@@ -78,8 +100,8 @@ def main() -> None:
     Path("/proc/self/clear_refs").write_text("5")
     seconds: list[float] = []
     loop.train(
-        base, adapted, rows, np.arange(rows.num_sequences), settings_of(case),
-        lambda record: seconds.append(record.seconds), lambda event: None,
+        base, adapted, Rows("random", rows, np.arange(rows.num_sequences)), settings_of(case),
+        loop.Following(lambda record: seconds.append(record.seconds), lambda event: None),
     )  # fmt: skip
     found = {"before": before, "peak": memory_bytes("VmHWM"), "seconds": seconds}
     sys.stdout.write(json.dumps(found))

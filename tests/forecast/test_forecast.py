@@ -6,7 +6,7 @@ import dataclasses
 import json
 import subprocess
 import sys
-from itertools import pairwise
+from itertools import pairwise, product
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +32,7 @@ from loracle.model import adapter
 from loracle.model.base import wrap_base
 from loracle.model.step_memory import MicroBatch, ModelShape
 from loracle.training import loop
+from loracle.training.mode import training_mode
 from tests import tiny
 from tests.forecast import measured_step
 
@@ -69,7 +70,7 @@ def test_the_tokens_foreseen_are_the_tokens_that_training_reads_and_computes(for
     base = wrap_base("tiny", tiny.model(), tiny.tokenizer())
     steps: list[loop.StepRecord] = []
     with adapter.attached(base.model, adapter.lora_config(LORA), 0) as adapted:
-        loop.train(base, adapted, data.sequences, data.groups, settings, steps.append, print)
+        loop.train(base, adapted, data, settings, loop.Following(steps.append, print))
     found = training_work(data, settings)
     assert found.num_steps == found.num_counted_steps == len(steps)
     assert found.tokens_read == sum(step.tokens_read for step in steps)
@@ -108,7 +109,7 @@ def test_what_is_counted_without_memory_is_what_the_backward_keeps(dtype: torch.
             return tensor
 
         with (
-            loop._training_mode(base, adapted, SETTINGS),
+            training_mode(base, adapted, forest=True, gradient_checkpointing=False),
             loop.computing(dtype, base.device, adapted),
             torch.autograd.graph.saved_tensors_hooks(note, lambda tensor: tensor),
         ):
@@ -133,7 +134,7 @@ def test_a_gpus_own_layers_keep_more_than_the_fused_ones_of_a_cpu() -> None:
     assert on_gpu.kept_token_bytes > 1.1 * on_cpu.kept_token_bytes
 
 
-QUICK_CASE = ("small", 256, "float32")
+QUICK_CASES = [("small", 256, "float32", "none"), ("small", 256, "float32", "nf4")]
 SIZES: dict[str, dict[str, int]] = {
     "small": {"hidden_size": 128, "intermediate_size": 256, "num_hidden_layers": 4,
               "num_attention_heads": 4, "num_key_value_heads": 2, "vocab_size": 2048},
@@ -146,27 +147,27 @@ SIZES: dict[str, dict[str, int]] = {
 
 @pytest.mark.parametrize("checkpointing", [False, True])
 @pytest.mark.parametrize(
-    ("size", "num_tokens", "dtype"),
+    ("size", "num_tokens", "dtype", "quantization"),
     [
-        pytest.param(
-            size, num_tokens, dtype,
-            marks=() if (size, num_tokens, dtype) == QUICK_CASE else pytest.mark.slow,
+        pytest.param(*case, marks=() if case in QUICK_CASES else pytest.mark.slow)
+        for case in product(
+            SIZES, (256, 512, 1024), ("float32", "bfloat16"), ("none", "int8", "nf4")
         )
-        for size in SIZES
-        for num_tokens in (256, 512, 1024)
-        for dtype in ("float32", "bfloat16")
     ],
-)  # fmt: skip
+)
 def test_the_peak_memory_of_a_process_is_foreseen_within_15_percent(
-    size: str, num_tokens: int, dtype: str, checkpointing: bool
+    size: str, num_tokens: int, dtype: str, quantization: str, checkpointing: bool
 ) -> None:
+    if quantization != "none":
+        pytest.importorskip("bitsandbytes")
     case: dict[str, Any] = {
         "config": SIZES[size], "num_tokens": num_tokens, "num_rows": 1024 // num_tokens,
         "budget_tokens": 2048, "gradient_checkpointing": checkpointing, "dtype": dtype,
+        "quantization": quantization,
     }  # fmt: skip
     lora = adapter.lora_config(measured_step.LORA)
     config = measured_step.config_of(case)
-    shape = counted_shape(config, lora, getattr(torch, dtype), "cpu")
+    shape = counted_shape(config, lora, getattr(torch, dtype), "cpu", quantization=quantization)
     assert shape is not None
     work = training_work(
         Rows("a", measured_step.rows_of(case), np.arange(case["num_rows"])),

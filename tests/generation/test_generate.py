@@ -12,7 +12,7 @@ from peft import LoraConfig
 from loracle.data.rendering.renderer import Renderer
 from loracle.forest.attention.branches import BranchAttention
 from loracle.generation.decoding import look_up
-from loracle.generation.generate import generate
+from loracle.generation.generate import Account, generate
 from loracle.generation.types import Answer, GenerationSettings, GenerationStatistics, Question
 from loracle.model import adapter
 from loracle.model.base import BaseModel, answering, evaluation_precision, wrap_base
@@ -67,7 +67,8 @@ def answers(
     statistics: GenerationStatistics | None = None,
     forest: bool = True,
 ) -> list[Answer]:
-    batches = generate(base, adapted, questions, settings, forest=forest, statistics=statistics)
+    account = Account(statistics or GenerationStatistics())
+    batches = generate(base, adapted, questions, settings, forest=forest, account=account)
     return [answer for batch in batches for answer in batch]
 
 
@@ -184,6 +185,26 @@ def test_the_negative_log_likelihood_is_that_of_the_likeliest_reference():
         places = range(len(prompt.token_ids) - 1, ids.shape[1] - 1)
         expected.append(-sum(float(logprobs[t, ids[0, t + 1]]) for t in places))
     assert answer.nll == pytest.approx(min(expected), rel=1e-5)
+
+
+def test_the_likelihood_is_given_the_empty_reasoning_block_and_not_of_it():
+    base = tiny_base()
+    renderer = Renderer(base.tokenizer, base.end_token_ids)
+    example = tiny.example("Which?", "one", answers=("one", "two tails"))
+    (prompt,) = renderer.prompts([example], 16)
+    opening = tuple(prompt.reference_ids[1][:3])
+    settings = dataclasses.replace(SETTINGS, answer_nll=True)
+    question = Question(prompt.token_ids, prompt.reference_ids, {}, opening)
+    (answer,) = answers(base, [question], settings)
+    expected = []
+    for reference in prompt.reference_ids:
+        ids = torch.tensor([[*prompt.token_ids, *opening, *reference]])
+        logprobs = base.model(ids).logits[0].log_softmax(-1)
+        places = range(len(prompt.token_ids) + len(opening) - 1, ids.shape[1] - 1)
+        expected.append(-sum(float(logprobs[t, ids[0, t + 1]]) for t in places))
+    assert answer.nll == pytest.approx(min(expected), rel=1e-5)
+    (plain,) = answers(base, [Question(prompt.token_ids)])
+    assert answer.token_ids == plain.token_ids
 
 
 def test_without_a_forest_transformers_answers_and_pads_nothing():

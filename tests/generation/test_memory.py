@@ -10,7 +10,7 @@ import torch
 
 from loracle.errors import OutOfMemoryError
 from loracle.generation import decoding, plain, prefill
-from loracle.generation.generate import generate, num_in_whole_batches
+from loracle.generation.generate import Account, generate, num_in_whole_batches
 from loracle.generation.memory import AnsweringMemoryEvent
 from loracle.generation.types import Answer, GenerationStatistics, Question
 from tests.generation.test_generate import SETTINGS, answers, prompts, tiny_base
@@ -81,7 +81,9 @@ def test_memory_that_runs_out_at_random_calls_changes_no_answer(
     events: list[AnsweringMemoryEvent] = []
     found = [
         answer
-        for batch in generate(base, None, questions, SETTINGS, on_memory=events.append)
+        for batch in generate(
+            base, None, questions, SETTINGS, account=Account(on_memory=events.append)
+        )
         for answer in batch
     ]
     assert found == expected
@@ -143,8 +145,7 @@ def test_answering_that_resumes_between_batches_gives_the_same_answers_and_count
         None,
         questions,
         SETTINGS,
-        statistics=resumed,
-        answered=[answer.token_ids for answer in all_answers[:num_done]],
+        account=Account(resumed, [answer.token_ids for answer in all_answers[:num_done]]),
     )
     assert [answer for batch in batches for answer in batch] == all_answers[num_done:]
     assert counted(resumed) == counted(whole)

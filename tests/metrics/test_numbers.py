@@ -401,3 +401,43 @@ mixtures = st.lists(
 def test_any_two_texts_are_compared_alike_from_both_sides(first: str, second: str) -> None:
     assert numeric(first, [second]) == numeric(second, [first])
     assert numeric(first, [first]) == float(reads(first))
+
+
+HOSTILE = {
+    "numbers": "1 ",
+    "ratios": "1 : ",
+    "ranges from": "from 1 ",
+    "Chinese numerals": "一",
+    "announcements": "answer is ",
+    "braces": "\\boxed{",
+    "fractions": "\\frac{1}",
+    "one line of nothing": "a",
+}
+
+
+@pytest.mark.parametrize("unit", HOSTILE.values(), ids=HOSTILE)
+@pytest.mark.parametrize("start", ["", "the answer is ", "#### "])
+def test_a_long_text_is_read_in_pieces_that_do_not_grow(
+    unit: str, start: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from loracle.metrics import numbers
+
+    def sizes(length: int) -> list[int]:
+        seen: list[int] = []
+        plain = numbers.plain_writing
+        with monkeypatch.context() as patch:
+            patch.setattr(numbers, "plain_writing", lambda t: seen.append(len(t)) or plain(t))
+            numbers.read_number(start + unit * (length // len(unit)))
+        return seen
+
+    short, long = sizes(20_000), sizes(40_000)
+    assert max(short) == max(long) <= 4_000
+    assert sum(long) <= 2.2 * sum(short)
+
+
+def test_the_last_number_of_a_long_text_is_its_number() -> None:
+    filler = "words without a figure " * 400
+    assert numeric(f"It was 5. {filler} Then 3 to 7", ["3-7"]) == 1
+    assert numeric(f"It was 1,250 then. {filler}", ["1250"]) == 1
+    assert numeric(f"一共三十五人。{'没有' * 3000}", ["35"]) == 1
+    assert numeric(f"It was 8. {'没有三十五人' * 1000}", ["8"]) == 1

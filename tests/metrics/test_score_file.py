@@ -104,7 +104,7 @@ def test_a_file_without_rows_is_refused(tmp_path: Path, content: str) -> None:
     path = tmp_path / "a.jsonl"
     path.write_text(content)
     (problem,) = problems_of(path)
-    assert problem.startswith(f"{path} has no rows; write one JSON object a line")
+    assert problem.startswith(f"{path} has no rows; write one JSON object per line")
 
 
 @pytest.mark.parametrize(
@@ -260,7 +260,7 @@ def test_references_that_a_metric_cannot_read_are_refused_with_their_lines(tmp_p
     with pytest.raises(DataError) as caught:
         score_file(path, ["numeric"])
     assert caught.value.problems == (
-        f"{path}:2: numeric reads no number in the answer 'Denver'; use another metric, or mend it",
+        f"{path}:2: numeric reads no number in the answer 'Denver'; use another metric, or fix it",
     )
 
 

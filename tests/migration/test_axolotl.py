@@ -79,7 +79,9 @@ def test_a_dataset_that_is_not_there_is_named(migrated: Migrated, folder) -> Non
     plan, shown = migrated("gone.yml")
 
     assert plan.candidates[0].path == "gone/sums.json"
-    assert any("there is no gone/sums.json" in line for line in block(shown, "Not supported"))
+    assert any(
+        "gone/sums.json was not found here" in line for line in block(shown, "Not supported")
+    )
 
 
 def test_training_all_weights_is_said_not_to_be_kept(migrated: Migrated, folder) -> None:

@@ -132,7 +132,7 @@ def test_without_files_the_plan_says_where_they_go(
 ) -> None:
     assert loracle("init") == 0
 
-    assert "names no data yet" in capsys.readouterr().out
+    assert "has no data yet" in capsys.readouterr().out
     text = (folder / "plan.yaml").read_text()
     assert "# - first.jsonl" in text
     assert yaml.safe_load(text)["candidates"] is None
@@ -146,7 +146,7 @@ def test_a_plan_is_not_overwritten(
     (folder / "plan.yaml").write_text("mine")
 
     assert loracle("init", "registry/sums.json") == 2
-    assert "plan.yaml exists already" in capsys.readouterr().err
+    assert "plan.yaml already exists" in capsys.readouterr().err
     assert (folder / "plan.yaml").read_text() == "mine"
 
 
@@ -161,11 +161,11 @@ def test_a_file_that_is_not_there_is_named_and_no_plan_is_written(
 @pytest.mark.parametrize(
     ("text", "problem"),
     [
-        ("hello: 1\n", "no training file of a known tool"),
-        ("just text\n", "no training file of a known tool"),
+        ("hello: 1\n", "not a training file of a known tool"),
+        ("just text\n", "not a training file of a known tool"),
         ("model_name_or_path: [a\n", "not YAML"),
         ("swift sft --system 'open\n", "the command cannot be read"),
-        ("swift sft --config gone.yaml\n", "gone.yaml, which is not there"),
+        ("swift sft --config gone.yaml\n", "gone.yaml, which does not exist"),
         (
             "model_name_or_path: a/b\ndataset: sums\nlearning_rate: -1\n",
             "training.learning_rate: found -1.0; expected more than 0",

@@ -27,7 +27,7 @@ def test_the_example_of_its_repository_becomes_a_plan(migrated: Migrated) -> Non
     assert training.max_grad_norm == 1.0
     assert block(shown, "Not supported") == ["nothing"]
     assert any("own chat template" in line for line in block(shown, "Changed"))
-    assert any("candidate of its own" in line for line in block(shown, "Changed"))
+    assert any("separate candidate" in line for line in block(shown, "Changed"))
     assert "Not needed: stage, finetuning_type, output_dir, logging_steps" in shown
 
 

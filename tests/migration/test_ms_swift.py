@@ -22,7 +22,7 @@ def test_the_quick_start_becomes_a_plan(migrated: Migrated) -> None:
     assert block(shown, "Not supported") == [
         "system: You are a helpful assistant.: write it into the rows, as their system message"
     ]
-    assert any("not a random choice" in line for line in block(shown, "Changed"))
+    assert any("not a random sample" in line for line in block(shown, "Changed"))
 
 
 def test_hubs_subsets_and_processes_are_carried_over(migrated: Migrated) -> None:

@@ -36,7 +36,7 @@ def test_memory_that_is_enough_leaves_the_models_own_limit() -> None:
 def test_memory_that_binds_lowers_the_limit_and_says_why() -> None:
     limit = length_limit(8192, SMALL, free(3))
     assert limit.reason == (
-        "what 3.0 GB of free memory bear in one training step; the model takes 8,192"
+        "what 3.0 GB of free memory allow in one training step; the model takes 8,192"
     )
     assert limit.tokens is not None
     assert limit.tokens < 2048
@@ -69,7 +69,7 @@ def test_gradient_checkpointing_allows_longer_rows() -> None:
 def test_weights_that_do_not_fit_leave_the_limit_and_are_named() -> None:
     limit = length_limit(8192, SMALL, free(0.2))
     assert limit.tokens == 8192
-    assert "its weights need 0.3 GB, more than 0.2 GB of free memory bear" in limit.reason
+    assert "its weights need 0.3 GB, more than 0.2 GB of free memory allow" in limit.reason
 
 
 def test_what_is_not_known_decides_nothing() -> None:
@@ -101,7 +101,7 @@ def test_the_renderer_takes_the_limit_of_the_plan_then_of_memory(
     monkeypatch.setattr(intake, "free_memory", lambda device_type: stub)
     renderer = intake.load_renderer(plan, TrainingPlan())
     assert renderer.max_length == 512
-    assert "bear in one training step; the model takes 2,048" in renderer.max_length_reason
+    assert "allow in one training step; the model takes 2,048" in renderer.max_length_reason
     said = intake.load_renderer(plan, TrainingPlan(max_length=900))
     assert (said.max_length, said.max_length_reason) == (900, "training.max_length")
     settled = intake.load_renderer(plan, TrainingPlan(), settled=LengthLimit(77, "before"))

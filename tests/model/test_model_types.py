@@ -74,8 +74,8 @@ def test_the_self_test_fails_where_branches_see_each_other(name, monkeypatch):
 
     row_attention = RowAttention.of
 
-    def see_everything_before(forest, device, keep=None):
-        context = row_attention(forest, device, keep)
+    def see_everything_before(forest, device, keep=None, backend=None):
+        context = row_attention(forest, device, keep, backend)
         context.subtree_ends_N = torch.full_like(context.subtree_ends_N, forest.num_nodes)
         return context
 
@@ -85,15 +85,15 @@ def test_the_self_test_fails_where_branches_see_each_other(name, monkeypatch):
 
 def test_the_self_test_fails_where_the_gradient_alone_is_wrong(monkeypatch):
     """A backward that loses the gradient of the keys leaves all logits as they are."""
-    from loracle.forest.attention import rows as attention
+    from loracle.forest.attention.span_products import ExplicitSpans
 
-    backward = attention._ExplicitSpans.backward
+    backward = ExplicitSpans.backward
 
     def without_keys(ctx, *gradients):
         d_query, d_key, d_value, *others = backward(ctx, *gradients)
         return d_query, torch.zeros_like(d_key), d_value, *others
 
-    monkeypatch.setattr(attention._ExplicitSpans, "backward", staticmethod(without_keys))
+    monkeypatch.setattr(ExplicitSpans, "backward", staticmethod(without_keys))
     result = run_self_test(zoo.base_of("qwen2"))
     assert not result.passed
     assert "do NOT equal" in result.detail

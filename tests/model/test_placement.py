@@ -17,6 +17,7 @@ from loracle.forest.trie import Sequences, build_forest
 from loracle.generation.generate import generate
 from loracle.generation.types import Question
 from loracle.model.base import BaseModel, base_fingerprint, load_base, wrap_base
+from loracle.model.loaded_form import LoadedForm
 from loracle.model.placement import chosen_device, num_offloaded, require_trainable
 from loracle.model.self_test import run_self_test
 from loracle.plan import load_plan
@@ -69,15 +70,15 @@ def test_the_self_test_of_an_offloaded_model_compares_logits_alone(offload, tmp_
 
 
 def test_an_offloaded_model_is_not_trained(tmp_path):
-    with pytest.raises(ModelError, match="can answer but not train"):
+    with pytest.raises(ModelError, match="can then answer but not train"):
         require_trainable(on_disk(tiny_base(), tmp_path).model)
     require_trainable(tiny_base().model)
 
 
 def test_a_device_map_loads_the_same_model(tmp_path):
     folder = str(tiny.save_model(tmp_path))
-    spread = load_base("m", folder, tiny.tokenizer(), dtype="float32", device_map="auto")
-    whole = load_base("m", folder, tiny.tokenizer(), dtype="float32")
+    spread = load_base("m", folder, tiny.tokenizer(), LoadedForm("float32", device_map="auto"))
+    whole = load_base("m", folder, tiny.tokenizer(), LoadedForm("float32"))
     assert base_fingerprint(spread.model) == base_fingerprint(whole.model)
     assert run_self_test(spread).passed
 
@@ -138,7 +139,9 @@ def test_a_device_that_is_not_there_is_said_in_words(monkeypatch):
 
 
 def test_a_device_beside_a_device_map_is_refused(tmp_path):
-    with pytest.raises(ValueError, match=r"model\.device: found cpu beside model\.device_map"):
+    with pytest.raises(
+        ValueError, match=r"model\.device: found cpu together with model\.device_map"
+    ):
         load_plan(
             None,
             candidates=["a.jsonl"],

@@ -19,6 +19,7 @@ from loracle.model.base import (
     load_base,
     wrap_base,
 )
+from loracle.model.loaded_form import LoadedForm
 from loracle.model.quantization import quantization_config, require_products
 from loracle.model.self_test import run_self_test
 from tests import tiny
@@ -34,7 +35,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def loaded(folder: Path, kind: str, dtype: str = "float32") -> BaseModel:
-    return load_base("tiny", str(folder), tiny.tokenizer(), dtype=dtype, quantization=kind)
+    return load_base("tiny", str(folder), tiny.tokenizer(), LoadedForm(dtype, kind))
 
 
 def lora(base: BaseModel, seed: int = 0) -> Any:
@@ -197,7 +198,7 @@ def test_weights_that_are_already_quantised_are_not_quantised_otherwise(folder, 
     loaded(folder, "int8").model.save_pretrained(tmp_path)
     tiny.tokenizer().save_pretrained(tmp_path)
     assert loaded(tmp_path, "none").quantization == "int8"
-    with pytest.raises(ModelError, match="already quantised"):
+    with pytest.raises(ModelError, match="quantised already"):
         loaded(tmp_path, "nf4")
 
 

@@ -59,7 +59,7 @@ KINDS = {
     "qwen2.5-1m": Kind(
         "Qwen2.5-1M",
         "qwen2",
-        "dual chunk attention asked for",
+        "dual chunk attention requested",
         True,
         {"dual_chunk_attention_config": {"chunk_size": 262144, "local_size": 8192}},
     ),
@@ -98,7 +98,7 @@ KINDS = {
     "gpt-neox": Kind(
         "GPT-NeoX, Pythia",
         "gpt_neox",
-        "attention beside the feed-forward layer",
+        "attention parallel to the feed-forward layer",
         True,
         {"hidden_dropout": 0.0, "rope_pct": 0.5},
     ),

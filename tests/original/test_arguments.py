@@ -10,9 +10,10 @@ from typing import Any
 import pytest
 
 from loracle.errors import PlanError
+from loracle.migration.transformers_settings import generation_arguments, training_arguments
 from loracle.model.adapter import lora_config
+from loracle.model.lora_files import read_lora_settings
 from loracle.plan import GenerationPlan, TrainingPlan
-from training.arguments import generation_arguments, read_lora_settings, training_arguments
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 
@@ -102,7 +103,7 @@ def test_all_wrong_arguments_are_named_together() -> None:
 
 def test_without_generation_kwargs_the_defaults_are_the_original_systems() -> None:
     plan = generation_arguments(None, None, "batch_size").plan
-    assert plan == GenerationPlan(max_new_tokens=40, repetition_penalty=1.1)
+    assert plan == GenerationPlan(max_new_tokens=40, repetition_penalty=1.1, batch_size="auto")
 
 
 def test_the_batch_size_reaches_the_plan() -> None:

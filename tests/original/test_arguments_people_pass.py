@@ -18,9 +18,9 @@ from loracle.errors import (
     TrialError,
     UserError,
 )
+from loracle.migration.transformers_settings import generation_arguments, training_arguments
 from loracle.plan.sections import ModelPlan
 from tests.original.conftest import GENERATION_KWARGS, TRAINING_ARGS, question_rows, write_rows
-from training.arguments import training_arguments
 from training.evaluate_module import evaluate_model_on_dataset_with_progress as evaluate
 from training.pipeline_module import run_training_evaluation_pipeline
 from training.train_module import train_model_on_dataset_with_progress as train
@@ -56,13 +56,37 @@ def test_adamw_by_either_name_and_no_tracker_are_accepted() -> None:
         ({"eval_strategy": "no"}, "training_args.eval_strategy: every training is followed by"),
         ({"deepspeed": "z.json"}, "training_args.deepspeed: the base is frozen"),
         ({"fp16": True, "bf16": True}, "training_args.fp16: found True beside bf16; choose one"),
-        ({"logging_steps": 0}, "training_args.logging_steps: found 0; "),
+        ({"logging_steps": 0}, "training_args.logging_steps: found 0; expected more than 0"),
+        ({"num_train_epochs": "3"}, "num_train_epochs: found '3'; expected a number"),
+        ({"dataloader_num_workers": 2}, "dataloader_num_workers: does not change what is learned"),
+        ("x" * 999, "... (str); expected a dict"),
     ],
 )
 def test_what_is_not_supported_is_refused_with_the_alternative(given: Any, message: str) -> None:
     with pytest.raises(PlanError) as caught:
         training_arguments(given)
     assert message in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [("pad_token_id", "known from the tokenizer"), ("max_length", "use max_new_tokens")],
+)
+def test_a_generation_setting_that_is_not_needed_says_so(name: str, message: str) -> None:
+    with pytest.raises(PlanError, match=f"generation_kwargs.{name}: .*{message}"):
+        generation_arguments({name: 1}, None, "batch_size")
+
+
+@pytest.mark.parametrize("model", ["my-model", None])
+def test_what_is_no_model_or_no_path_is_one_clear_error(
+    model: Any, tokenizer: Any, train_path: Path, config_dir: Path
+) -> None:
+    with pytest.raises(ModelError, match=r"model: found \w+; expected a model in memory"):
+        train(model, tokenizer, train_path, config_dir, "small")
+    with pytest.raises(ModelError, match=r"model: found \w+; expected a model in memory"):
+        evaluate(model, tokenizer, train_path)
+    with pytest.raises(PlanError, match="path: found list; expected a path"):
+        evaluate(model, tokenizer, question_rows())
 
 
 def test_another_precision_than_the_models_is_refused(
@@ -79,18 +103,30 @@ def test_another_precision_than_the_models_is_refused(
 def test_output_dir_keeps_the_run_and_a_finished_training_is_taken_from_it(
     model: Any, tokenizer: Any, train_path: Path, config_dir: Path, tmp_path: Path, capsys: Any
 ) -> None:
-    given = {**TRAINING_ARGS, "output_dir": str(tmp_path / "kept")}
+    given = {**TRAINING_ARGS, "output_dir": tmp_path / "kept"}
     first = train(model, tokenizer, train_path, config_dir, "small", training_args=given)
     assert (Path(first["adapter_path"]) / "adapter_model.safetensors").is_file()
     capsys.readouterr()
     second = train(model, tokenizer, train_path, config_dir, "small", training_args=given)
-    assert "skipped: finished before" in capsys.readouterr().err
+    assert "skipped: already finished" in capsys.readouterr().err
     assert second["losses"] == first["losses"]
     with pytest.raises(RunFolderError, match=r"training_args\.num_train_epochs"):
         train(
             *(model, tokenizer, train_path, config_dir, "small"),
             training_args={**given, "num_train_epochs": 1},
         )
+
+
+def test_a_tracker_follows_a_training_that_is_kept_and_no_other(
+    model: Any, tokenizer: Any, train_path: Path, config_dir: Path, tmp_path: Path
+) -> None:
+    given = {**TRAINING_ARGS, "report_to": "tensorboard"}
+    with pytest.raises(PlanError, match=r"report_to: trackers follow a run that is kept; set outp"):
+        train(model, tokenizer, train_path, config_dir, "small", training_args=given)
+    pytest.importorskip("tensorboard")
+    given["output_dir"] = str(tmp_path / "kept")
+    train(model, tokenizer, train_path, config_dir, "small", training_args=given)
+    assert list((tmp_path / "kept").rglob("events.out.tfevents*"))
 
 
 def test_the_logs_lie_in_the_working_folder_with_every_which_step(
@@ -200,16 +236,23 @@ def test_the_pipeline_loads_the_model_in_the_precision_asked_for(
     assert '"dtype": "bfloat16"' in plan
 
 
+def test_a_pipeline_without_a_results_file_is_refused(pipeline: Callable[..., Any]) -> None:
+    with pytest.raises(PlanError, match="result_output_path: found None; expected a path"):
+        pipeline(result_output_path=None)
+
+
 def test_output_dir_of_a_pipeline_is_refused(pipeline: Callable[..., Any]) -> None:
     with pytest.raises(PlanError, match="output_dir: a pipeline keeps its run beside"):
         pipeline(training_args={"output_dir": "x"})
 
 
 def test_the_batch_size_that_was_taken_is_reported(
-    pipeline: Callable[..., Any], model: Any, tokenizer: Any, eval_path: Path
+    pipeline: Callable[..., Any], model: Any, tokenizer: Any, eval_path: Path, tmp_path: Path
 ) -> None:
     (entry,) = pipeline()["datasets"]
     assert entry["evaluation"]["batch_size"] == 64
+    said = "questions answered together: 64, as recommended"
+    assert said in (tmp_path / "evaluation.log").read_text()
     scores = evaluate(model, tokenizer, eval_path, generation_kwargs=GENERATION_KWARGS)
     assert scores["batch_size"] == 64
     assert evaluate(model, tokenizer, eval_path, batch_size=3)["batch_size"] == 3

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from loracle.errors import PlanError
-from training.inputs import datasets_of
+from loracle.migration.dataset_paths import datasets_of, entry_of
 
 
 @pytest.mark.parametrize(
@@ -26,6 +26,16 @@ def test_an_item_has_one_of_three_forms(item: Any, name: str, evaluation: str | 
     (dataset,) = datasets_of([item])
     assert (dataset.name, dataset.train_path) == (name, Path("d/a.jsonl"))
     assert dataset.evaluation_path == (Path(evaluation) if evaluation else None)
+
+
+def test_a_split_is_no_part_of_the_name(tmp_path: Path) -> None:
+    (tmp_path / "saved").mkdir()
+    paths = ["hf://org/boxes#train", f"{tmp_path}/saved#train", "dataset_info.json#alpaca"]
+    datasets = datasets_of(paths)
+    assert [dataset.name for dataset in datasets] == ["boxes", "saved", "alpaca"]
+    entries = [entry_of(dataset.name, dataset.train_path) for dataset in datasets]
+    assert [entry["split"] for entry in entries] == ["train", "train", None]
+    assert entries[2]["path"] == "dataset_info.json#alpaca"
 
 
 def test_a_bare_path_is_one_dataset_and_not_its_letters() -> None:
@@ -49,6 +59,8 @@ def test_names_that_clash_are_numbered_and_evaluation_files_are_shared() -> None
     ("items", "message"),
     [
         ([], "dataset_paths: found none"),
+        (None, "dataset_paths: found None; expected a list of training files"),
+        ({"a": "a.jsonl"}, "unknown key dataset_paths[0].a; known: train, eval, name, split"),
         ([("a", "b", "c")], "dataset_paths[0]: found 3 parts; expected (train, eval)"),
         ([7], "dataset_paths[0]: found 7; expected a path, (train, eval) or a dict"),
         ([{"train": "a", "evl": "b"}], "unknown key dataset_paths[0].evl; did you mean eval?"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import importlib.util
 import os
 import shutil
@@ -52,6 +53,20 @@ def test_without_loracle_s_requirements_the_command_to_install_it_is_named(tmp_p
     assert outcome.returncode == 1
     assert "Loracle cannot be imported (No module named " in outcome.stderr
     assert f"-m pip install -c {tmp_path / 'constraints.txt'} -e " in outcome.stderr
+
+
+def test_the_folder_only_maps() -> None:
+    scripts = {"download_qwen.py"}
+    modules = [
+        path
+        for path in FOLDER.glob("*.py")
+        if path.name not in scripts and not path.name.startswith("test_")
+    ]
+    assert sum(len(path.read_text().splitlines()) for path in modules) < 700
+    for path in modules:
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.FunctionDef):
+                assert node.end_lineno - node.lineno + 1 < 60, f"{path.name}: {node.name}"
 
 
 def test_no_module_of_the_folder_hides_a_library() -> None:

@@ -16,8 +16,7 @@ import pytest
 from peft import PeftModel
 
 from loracle.errors import DataError, ModelError, PlanError
-from loracle.experiment import attempt
-from loracle.experiment import run as experiment
+from loracle.experiment import attempt, preparing
 from loracle.report.run_record import read_run
 from tests import tiny
 from tests.data.audit.test_leakage import unlike
@@ -210,7 +209,7 @@ def test_after_a_changed_base_nothing_more_is_trained(
 def test_where_no_dataset_can_be_read_no_model_is_loaded(
     run: Callable[..., dict[str, Any]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(experiment, "load_model", lambda *_: pytest.fail("it was loaded"))
+    monkeypatch.setattr(preparing, "load_model", lambda *_: pytest.fail("it was loaded"))
     results = run([tmp_path / "a.jsonl", tmp_path / "b.jsonl"])
     assert results["status"] == "failed"
     assert results["summary"]["best_dataset"] is None
@@ -264,7 +263,7 @@ def test_wrong_arguments_are_refused_before_a_model_is_loaded(
     changes: dict[str, Any],
     message: str,
 ) -> None:
-    monkeypatch.setattr(experiment, "load_model", lambda *_: pytest.fail("it was loaded"))
+    monkeypatch.setattr(preparing, "load_model", lambda *_: pytest.fail("it was loaded"))
     with pytest.raises(PlanError, match=message):
         run(**{"dataset_paths": [train_path], **changes})
     assert not (tmp_path / "out").exists()

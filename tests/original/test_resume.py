@@ -156,11 +156,26 @@ def test_two_configurations_in_one_folder_are_kept_apart(
 
 
 def test_the_programs_of_loracle_take_a_pipeline_s_folder(
-    given: dict[str, Any], run_loracle: Callable[..., int]
+    given: dict[str, Any], run_loracle: Callable[..., int], tmp_path: Path
 ) -> None:
     root = run_training_evaluation_pipeline(**given)["run_folder"]
-    for command in ("report", "decide"):
+    for command in ("report", "decide", "verify", "status", "resume"):
         assert run_loracle(command, root) == 0
+    exported = tmp_path / "exported"
+    assert run_loracle("export", root, "boxes", "--out", str(exported)) == 0
+    assert (exported / "adapter_model.safetensors").is_file()
+
+
+def test_loracle_resume_finishes_a_pipeline_and_the_same_script_takes_its_results(
+    given: dict[str, Any], run_loracle: Callable[..., int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as patch:
+        stop_in_second_training(patch, KeyboardInterrupt())
+        with pytest.raises(KeyboardInterrupt):
+            run_training_evaluation_pipeline(**given)
+    assert run_loracle("resume", state(given)["run_folder"]) == 0
+    stop_in_second_training(monkeypatch, RuntimeError("it is trained again"))
+    assert run_training_evaluation_pipeline(**given)["status"] == "completed"
 
 
 @pytest.fixture

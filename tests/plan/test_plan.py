@@ -27,6 +27,7 @@ from loracle.plan import (
     fingerprint,
     freeze,
     load_plan,
+    load_unmeasured_plan,
     nearest,
 )
 
@@ -182,7 +183,7 @@ def test_a_revision_and_trust_are_not_carried_to_another_model() -> None:
     text = "model: {name: org/one, revision: abc, trust_remote_code: true}"
 
     revision, trust = problems_of(text, model="org/two")
-    assert revision.startswith('model.revision: found "abc", which the plan says of org/one')
+    assert revision.startswith('model.revision: found "abc", which the plan sets for org/one')
     assert trust.startswith("model.trust_remote_code: found true")
     decided = ["model.revision=null", "model.trust_remote_code=false"]
     assert plan_of(text, model="org/two", overrides=decided).model.revision is None
@@ -345,7 +346,7 @@ def test_a_plan_without_files_says_how_to_name_them() -> None:
 def test_two_lengths_of_training_exclude_each_other() -> None:
     (problem,) = problems_of("training: {max_steps: 3, max_tokens: 9}")
 
-    assert problem.startswith("training.max_tokens: found 9 beside training.max_steps: 3")
+    assert problem.startswith("training.max_tokens: found 9 together with training.max_steps: 3")
     assert plan_of("training: {max_tokens: 9}").training.max_tokens == 9
 
 
@@ -421,7 +422,7 @@ def test_a_frozen_holdout_is_the_evaluation_and_its_rows_decide(folder: Path) ->
 
 
 def test_where_nothing_is_measured_no_evaluation_is_needed() -> None:
-    assert load_plan(candidates=["a.jsonl"], evaluation_optional=True).evaluation == []
+    assert load_unmeasured_plan(candidates=["a.jsonl"]).evaluation == []
 
 
 def test_a_metric_named_twice_is_refused() -> None:
@@ -520,7 +521,7 @@ def test_a_slash_in_a_path_is_no_part_of_the_name() -> None:
 def test_one_file_named_twice_is_told_so() -> None:
     (problem,) = problems_of(candidates=["x/a.jsonl", "x/a.jsonl"])
 
-    assert problem.startswith("candidates.1.name: x/a.jsonl is there twice; give one of them")
+    assert problem.startswith("candidates.1.name: x/a.jsonl is listed twice; give one of them")
 
 
 def test_an_evaluation_may_be_called_base() -> None:
@@ -693,10 +694,10 @@ def test_a_fingerprint_survives_the_way_through_a_json_file() -> None:
         ("training.epochs=2", "training.epochs: 3 → 2"),
         ("candidates.0.name=z", 'candidates.0.name: "a" → "z"'),
         ("candidates.0.limit=4", "candidates.0.limit: null → 4"),
-        ("lora.use_rslora=true", "lora.use_rslora: (not there) → true"),
+        ("lora.use_rslora=true", "lora.use_rslora: (missing) → true"),
         ("seeds=[0, 1]", "seeds: [0] → [0, 1]"),
         ("model=org/name", 'model.name: "embedded" → "org/name"'),
-        ("candidates=[a.jsonl, b.jsonl]", "candidates.1: (not there) → b"),
+        ("candidates=[a.jsonl, b.jsonl]", "candidates.1: (missing) → b"),
     ],
 )
 def test_a_change_of_the_plan_is_one_line_of_difference(change: str, line: str) -> None:

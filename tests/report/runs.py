@@ -181,7 +181,9 @@ def _trial(
         evaluation: EvaluationOutcome(means[evaluation], finish_reasons[evaluation], {}, {})
         for evaluation in sets
     }
-    summary = TrialSummary(name, seed, training if num_steps else None, evaluations, 30.0)
+    summary = TrialSummary(
+        name, seed, training if num_steps else None, evaluations, 30.0, 3 * 10**9
+    )
     folder.finish(summary, plan_fingerprint=plan_fingerprint)
     return ResultRow.of(summary)
 

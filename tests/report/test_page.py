@@ -4,6 +4,7 @@ import base64
 import dataclasses
 import gzip
 import hashlib
+import html
 import json
 import random
 import re
@@ -20,7 +21,7 @@ from loracle.files import read_json, read_json_lines, write_json
 from loracle.report import drawing
 from loracle.report.answers import pack_answers, split_prompt
 from loracle.report.charts import LineRow, PointRow, Undrawn, estimates_chart, loss_chart, thinned
-from loracle.report.page import build_page, write_report
+from loracle.report.page import build_page, with_code, write_report
 from loracle.report.run_record import Turn, read_run
 from loracle.report.sections import all_sections
 from loracle.report.sections.lookup import Findings
@@ -111,7 +112,7 @@ def test_the_policy_allows_exactly_the_scripts_and_the_style_of_the_page(run: Pa
         "'sha256-" + base64.b64encode(hashlib.sha256(text.encode()).digest()).decode() + "'"
         for text in re.findall(r"<(?:script|style)>(.*?)</(?:script|style)>", page, re.DOTALL)
     ]
-    assert len(hashes) == 3
+    assert len(hashes) == 4
     assert all(found in policy for found in hashes)
     assert policy.count("sha256-") == len(hashes)
     assert "unsafe" not in policy
@@ -136,7 +137,7 @@ def test_text_from_names_reasons_and_answers_never_becomes_a_tag(tmp_path: Path)
     write_json(root / "results.json", results)
     parsed = _Parsed(build_page(read_run(root)).text)
     assert list(parsed.all("img")) == []
-    assert len(list(parsed.all("script"))) == 3
+    assert len(list(parsed.all("script"))) == 4
     assert "<img src=x onerror=alert(1)>" in parsed.text
 
 
@@ -160,7 +161,9 @@ def test_results_of_version_1_open_and_say_what_they_lack(own_run: Path) -> None
 
 def test_an_unfinished_run_is_refused_with_what_to_do(own_run: Path) -> None:
     (own_run / "results.json").unlink()
-    with pytest.raises(RunFolderError, match=r"no results\.json: .*not finished; `loracle resume"):
+    with pytest.raises(
+        RunFolderError, match=r"no results\.json: .*not finished; run `loracle resume"
+    ):
         write_report(own_run)
     assert read_run(own_run, unfinished=True).results is None
 
@@ -236,13 +239,13 @@ def test_questions_are_read_from_the_data_file_where_an_older_run_kept_none(own_
     ("change", "reason"),
     [
         (lambda path: path.write_text("{}\n"), "has changed since the run"),
-        (lambda path: path.unlink(), "is no longer where the plan says"),
+        (lambda path: path.unlink(), "is no longer at the plan's path"),
     ],
 )
 def test_without_the_questions_the_page_says_why(own_run: Path, change: Any, reason: str) -> None:
     (own_run / "questions" / "test.jsonl").unlink()
     change(Path(read_run(own_run).plan["evaluation"][0]["path"]))
-    assert reason in build_page(read_run(own_run)).text
+    assert reason in html.unescape(build_page(read_run(own_run)).text)
 
 
 def test_twenty_thousand_predictions_stay_under_15_megabytes(tmp_path: Path) -> None:
@@ -309,7 +312,7 @@ def test_a_renderer_that_dies_leaves_a_sentence_and_the_rest_of_the_report(
     monkeypatch.setattr(drawing, "__file__", str(dying))
     page = build_page(read_run(run)).text
     assert "This chart could not be drawn" in page
-    assert "it was ended by signal 6" in page
+    assert "it was killed by signal 6" in page
     assert "<figure" not in page
     assert 'id="cost"' in page
 
@@ -439,3 +442,38 @@ def test_a_recommended_candidate_that_knows_questions_is_warned_of_beside_the_de
     record = dataclasses.replace(read_run(run), check=CHECK)
     page = build_page(record).text
     assert "clean shares text with 2 of 60 questions of test" in page.partition("<nav")[0]
+
+
+def test_the_cost_shows_the_peak_memory_of_every_candidate(run: Path) -> None:
+    record = read_run(run)
+    found = all_sections(record)["cost"]
+    assert {row["name"]: row["peak_memory"] for row in found["rows"]} == dict.fromkeys(
+        QUALITY, "3.0 GB"
+    )
+    assert '<td class="n">3.0 GB</td>' in build_page(record).text
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("lower `training.batch_size`, run", "lower <code>training.batch_size</code>, run"),
+        ("`a` and `b<i>`", "<code>a</code> and <code>b&lt;i&gt;</code>"),
+        ("one ` alone, <b>", "one ` alone, &lt;b&gt;"),
+        ("`split\nup`", "`split\nup`"),
+    ],
+)
+def test_what_stands_between_backticks_is_shown_as_code(text: str, expected: str) -> None:
+    assert with_code(text) == expected
+
+
+def test_no_sentence_of_the_page_shows_a_backtick(own_run: Path) -> None:
+    results = read_json(own_run / "results.json")
+    assert "`" in json.dumps(results["read_first"])
+    shown = re.sub(
+        r"<script.*?</script>|<style.*?</style>",
+        "",
+        build_page(read_run(own_run)).text,
+        flags=re.DOTALL,
+    )
+    assert "<code>" in shown
+    assert "`" not in shown

@@ -110,7 +110,7 @@ def test_findings_stand_by_candidate_beside_the_verdict(values: dict[str, Any]) 
         "shares text with 10 questions of 客服评测集",
         "与 客服评测集 的 10 题有重合内容",
     )
-    assert second["words"][0].startswith("31 rows dropped; 7 rows repeated but for case")
+    assert second["words"][0].startswith("31 rows dropped; 7 rows repeated except for case")
 
 
 def test_a_page_of_results_before_version_3_says_what_it_lacks(large: Path, tmp_path: Path) -> None:

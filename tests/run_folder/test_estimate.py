@@ -1,10 +1,12 @@
 from __future__ import annotations
 
+import json
+from pathlib import Path
 from typing import Any
 
 import pytest
 
-from loracle.run_folder.estimate import RunEstimate
+from loracle.run_folder.estimate import RunEstimate, estimate_of_events
 
 Event = tuple[float, str, dict[str, Any]]
 
@@ -84,3 +86,58 @@ def test_skipped_and_failed_trials_are_not_waited_for() -> None:
 def test_after_the_last_trial_nothing_is_left() -> None:
     ends: list[Event] = [(9.0, "trial_finished", {"trial": name}) for name in ("a", "b")]
     assert remaining(*BASE, *ends) == 0.0
+
+
+def placed(now: float, trial: str, device: str) -> Event:
+    return now, "trial_placed", {"trial": trial, "device": device}
+
+
+def test_on_several_devices_what_is_left_is_shared_among_them() -> None:
+    work = (0.0, "work_planned", {"num_steps": {"a": 10, "b": 10, "c": 10}, "num_questions": 4})
+    events = [
+        work,
+        placed(0, "base", "GPU 0"),
+        placed(0, "a", "GPU 1"),
+        asked(0, "base"),
+        answered(8, "base", 4),
+        placed(8, "b", "GPU 0"),
+        started(8, "a", 10),
+        started(8, "b", 10),
+        step(9, "a", 1, 2.0),
+        step(9, "b", 1, 2.0),
+    ]
+    # 9 steps of a, 9 of b and 10 of c, 2 s each; 4 questions of each, 2 s each; on two devices.
+    assert remaining(*events) == (28 * 2 + 12 * 2) / 2
+
+
+def test_a_trial_that_is_placed_again_is_waited_for_again() -> None:
+    work = (0.0, "work_planned", {"num_steps": {"a": 10, "b": 10}, "num_questions": 0})
+    events = [work, placed(0, "a", "GPU 0"), started(0, "a", 10), step(2, "a", 1, 2.0)]
+    lost = [*events, placed(3, "b", "GPU 0")]
+    assert remaining(*lost) == 10 * 2
+    assert remaining(*lost, placed(4, "a", "GPU 1")) == (10 * 2 + 10 * 2) / 2
+
+
+def events_file(path: Path, *events: Event) -> Path:
+    lines = [
+        json.dumps(
+            {"time": f"2026-01-01T00:{now // 60:02.0f}:{now % 60:02.0f}+00:00"}
+            | {"event": kind}
+            | fields
+        )
+        for now, kind, fields in events
+    ]
+    path.write_text("".join(f"{line}\n" for line in [*lines[:3], "{damaged", *lines[3:]]))
+    return path
+
+
+def test_a_file_of_events_says_the_same_whatever_a_disk_did_to_one_line(tmp_path: Path) -> None:
+    events = [*BASE, started(50, "a", 10), step(52, "a", 1, 2.0)]
+    path = events_file(tmp_path / "events.jsonl", *events)
+    assert estimate_of_events(path).remaining_seconds == remaining(*events) == 158.0
+    assert estimate_of_events(tmp_path / "none.jsonl").remaining_seconds is None
+
+
+def test_a_second_process_is_not_measured_by_the_first(tmp_path: Path) -> None:
+    events = [*BASE, started(50, "a", 10), step(52, "a", 1, 2.0), (60.0, "run_started", {})]
+    assert estimate_of_events(events_file(tmp_path / "e", *events)).remaining_seconds is None

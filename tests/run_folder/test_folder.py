@@ -250,7 +250,7 @@ def test_a_file_in_the_place_of_the_folder_is_refused(tmp_path: Path) -> None:
     [
         ("{", "not valid JSON"),
         ('{"version": 2}', "not of version 1"),
-        ('{"version": 1, "plan": {}}', "lacks the plan or its fingerprint"),
+        ('{"version": 1, "plan": {}}', "the plan or its fingerprint is missing"),
     ],
 )
 def test_a_damaged_plan_is_refused(tmp_path: Path, content: str, message: str) -> None:

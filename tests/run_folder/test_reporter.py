@@ -67,10 +67,10 @@ def test_each_log_gets_its_events_and_all_get_warnings_and_failures(tmp_path: Pa
     run = RunFolder(tmp_path)
     with Reporter(run, QuietView(io.StringIO())) as reporter:
         emit_all(reporter)
-    troubles = LINES[14:16]
-    assert log_lines(run.training_log) == [*LINES[7:10], *troubles]
-    assert log_lines(run.evaluation_log) == [*LINES[10:13], *troubles]
-    assert log_lines(run.pipeline_log) == [*LINES[:9], *LINES[12:14], *troubles, *LINES[16:]]
+    troubles = LINES[16:18]
+    assert log_lines(run.training_log) == [*LINES[9:12], *troubles]
+    assert log_lines(run.evaluation_log) == [LINES[3], *LINES[12:15], *troubles]
+    assert log_lines(run.pipeline_log) == [*LINES[:11], *LINES[14:16], *troubles, *LINES[18:]]
 
 
 def test_a_second_process_appends_to_the_records(tmp_path: Path) -> None:
@@ -142,8 +142,8 @@ def test_a_closed_terminal_ends_the_display_and_not_the_run(
         emit_all(reporter)
     assert view.num_shown == 2
     assert len(read_json_lines(run.events).rows) == len(A_RUN) + 1
-    notes = [line for line in log_lines(run.pipeline_log) if "nothing is displayed" in line]
-    assert notes == [f"warning: nothing is displayed from here on: {error}"]
+    notes = [line for line in log_lines(run.pipeline_log) if "nothing more is displayed" in line]
+    assert notes == [f"warning: nothing more is displayed: {error}"]
 
 
 def test_a_view_that_cannot_be_closed_is_noted(tmp_path: Path) -> None:
@@ -190,8 +190,8 @@ def test_a_listener_that_fails_is_dropped_with_one_warning(tmp_path: Path, fails
     rows = read_json_lines(run.events).rows
     warnings = [row["message"] for row in rows if "tracker" in row.get("message", "")]
     assert warnings == [
-        "tracker fake failed and gets nothing from here on (ConnectionError: no route to host); "
-        "the run continues, its folder holds everything"
+        "tracker fake failed and receives nothing more (ConnectionError: no route to host); "
+        "the run continues, and its folder contains everything"
     ]
     assert len(rows) == len(A_RUN) + 1
     assert failing.heard[-1] == fails_at

@@ -45,7 +45,7 @@ def test_the_base_has_no_training_figures(tmp_path: Path) -> None:
 def test_a_summary_of_another_version_is_refused(tmp_path: Path, content: Any) -> None:
     path = tmp_path / "trial.json"
     write_json(path, content)
-    with pytest.raises(RunFolderError, match=r"trial\.json holds a trial's summary of version"):
+    with pytest.raises(RunFolderError, match=r"trial\.json contains a trial's summary of version"):
         read_summary(path)
 
 
@@ -64,7 +64,7 @@ def test_a_damaged_summary_is_refused(tmp_path: Path, key: str, value: Any, foun
     record = read_json(path)
     changed = {k: v for k, v in (record | {key: value}).items() if v is not ...}
     write_json(path, changed)
-    with pytest.raises(RunFolderError, match=rf"trial\.json holds a damaged summary.*{found}"):
+    with pytest.raises(RunFolderError, match=rf"trial\.json contains a damaged summary.*{found}"):
         read_summary(path)
 
 

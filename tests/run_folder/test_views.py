@@ -67,7 +67,7 @@ def test_the_quiet_view_shows_warnings_and_failures_alone() -> None:
     stream = io.StringIO()
     with Reporter(None, QuietView(stream)) as reporter:
         emit_all(reporter)
-    assert stream.getvalue().splitlines() == LINES[14:16]
+    assert stream.getvalue().splitlines() == LINES[16:18]
 
 
 # Bars
@@ -87,8 +87,24 @@ def test_the_bars_show_the_trials_and_the_stage_and_results_stay() -> None:
     output = rich_output(emit_all, clock=itertools.count().__next__)
     assert "1 of 5 trials" in output
     assert "step 14/56 · loss 0.812 · 4,310 tokens/s" in output
-    for kept in (LINES[0], LINES[6], *LINES[12:16], LINES[17]):
+    for kept in (LINES[0], LINES[7], *LINES[14:18], LINES[19]):
         assert f"{kept}\n" in output
+
+
+def test_on_several_devices_every_trial_under_way_has_a_bar() -> None:
+    def events(reporter: Reporter) -> None:
+        for device, trial in enumerate(("a", "b", "c")):
+            reporter.emit("trial_placed", trial=trial, device=f"node7 GPU {device}")
+        for trial, step in (("a", 3), ("b", 5)):
+            reporter.emit("step", **(STEP | {"trial": trial, "step": step, "num_steps": 56}))
+        reporter.emit("trial_finished", trial="c", index=9, num_trials=12, seconds=1.0)
+
+    frame = visible_lines(rich_output(events, clock=itertools.count().__next__))
+    last = [line for line in frame if "step" in line or "trials" in line][-3:]
+    assert [line.split()[0] for line in last[1:]] == ["a", "b"]
+    assert "step 3/56" in last[1]
+    assert "step 5/56" in last[2]
+    assert "1 of 12 trials" in last[0]
 
 
 def test_names_in_the_bars_are_text_and_not_markup() -> None:
@@ -219,7 +235,7 @@ def test_what_the_moving_bars_meet_ends_the_display_at_the_next_event(tmp_path: 
         stream.closed_now = True
         time.sleep(0.6)
         reporter.emit("base_finished", seconds=1.0)
-    assert any("nothing is displayed" in line for line in log_lines(run.pipeline_log))
+    assert any("nothing more is displayed" in line for line in log_lines(run.pipeline_log))
 
 
 def test_a_view_can_speak_chinese_while_the_logs_stay_english(tmp_path: Path) -> None:

@@ -9,9 +9,12 @@ import re
 import subprocess
 import sys
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
+import pyarrow as pa
 import pytest
+from pyarrow import parquet
 
 from tests import tiny
 
@@ -57,6 +60,45 @@ def packed_line(folder: Path) -> list[str]:
     return ["check", "a.jsonl.gz"]
 
 
+def table_of(text: str, num_rows: int) -> pa.Table:
+    rows = pa.array([text] * num_rows)
+    return pa.table({"prompt": rows, "completion": rows})
+
+
+def packed_parquet(folder: Path) -> list[str]:
+    """Pages of nothing but one letter: 600 MB in 50 kB."""
+    table = table_of("x" * 1_000_000, 300)
+    parquet.write_table(table, folder / "a.parquet", compression="zstd", use_dictionary=False)
+    return ["check", "a.parquet"]
+
+
+def repeating_parquet(folder: Path) -> list[str]:
+    """A dictionary of one text, and a million rows that name it: 10 GB in a few kB."""
+    texts = pa.array(["x" * 10_000])
+    column = pa.DictionaryArray.from_arrays(pa.array([0] * 1_000_000, pa.int32()), texts)
+    table = pa.table({"prompt": column, "completion": column})
+    parquet.write_table(table, folder / "a.parquet", compression="zstd")
+    return ["check", "a.parquet"]
+
+
+def packed_arrow(folder: Path, *, stream: bool = False) -> list[str]:
+    table = table_of("x" * 1_000_000, 300)
+    options = pa.ipc.IpcWriteOptions(compression="zstd")
+    new = pa.ipc.new_stream if stream else pa.ipc.new_file
+    with new(folder / "a.arrow", table.schema, options=options) as writer:
+        writer.write_table(table)
+    return ["check", "a.arrow"]
+
+
+def repeating_arrow(folder: Path) -> list[str]:
+    texts = pa.array(["x" * 100_000])
+    column = pa.DictionaryArray.from_arrays(pa.array([0] * 100_000, pa.int8()), texts)
+    table = pa.table({"prompt": column, "completion": column})
+    with pa.ipc.new_file(folder / "a.arrow", table.schema) as writer:
+        writer.write_table(table)
+    return ["check", "a.arrow"]
+
+
 def pipe(folder: Path) -> list[str]:
     os.mkfifo(folder / "a.jsonl")
     return ["check", "a.jsonl"]
@@ -76,9 +118,14 @@ def deep(folder: Path) -> list[str]:
 BOMBS = {
     "template loop": (bomb_in_template(LOOP), "runs for more than 5 seconds on one row"),
     "template output": (bomb_in_template(OUTPUT), "chat template cannot be used: it "),
-    "YAML anchors": (yaml_anchors, "its aliases (*name) stand for more than 200,000 values"),
+    "YAML anchors": (yaml_anchors, "its aliases (*name) expand to more than 200,000 values"),
     "gz": (packed_rows, "unpacks to more than 100 times"),
     "zip-like": (packed_line, "unpacks to more than 100 times"),
+    "Parquet pages": (packed_parquet, "unpacks to more than 100 times"),
+    "Parquet dictionary": (repeating_parquet, "unpacks to more than 1000 times"),
+    "Arrow file": (packed_arrow, "unpacks to more than 100 times"),
+    "Arrow stream": (partial(packed_arrow, stream=True), "unpacks to more than 100 times"),
+    "Arrow dictionary": (repeating_arrow, "unpacks to more than 1000 times"),
     "FIFO": (pipe, "is not a regular file"),
     "endless file": (endless, "more than 1 GiB without an end"),
     "deep JSON": (deep, "nested too deeply"),

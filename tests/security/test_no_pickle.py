@@ -37,9 +37,19 @@ def findings(path: Path) -> list[str]:
     return found
 
 
+# What the processes of one program tell each other, over pipes and nameless temporary files that
+# no other program can open. Nothing that comes from a file of a user or a hub passes there.
+BETWEEN_OWN_PROCESSES = {
+    "loracle/data/workers.py",
+    "loracle/data/audit/facts.py",
+    "loracle/data/stored.py",
+}
+
+
 def test_no_module_reads_or_writes_a_pickle() -> None:
     assert len(SOURCES) > 100
-    assert [place for path in SOURCES for place in findings(path)] == []
+    found = [place.partition(":")[0] for path in SOURCES for place in findings(path)]
+    assert set(found) == BETWEEN_OWN_PROCESSES
 
 
 def test_the_search_finds_what_it_looks_for(tmp_path: Path) -> None:
@@ -56,5 +66,5 @@ def test_a_folder_with_pickle_weights_alone_is_refused_with_the_conversion(tmp_p
     (folder / "model.safetensors").rename(folder / "pytorch_model.bin")
     with pytest.raises(ModelError) as refused:
         load_base("m", str(folder), tiny.tokenizer())
-    assert "pytorch_model.bin alone" in str(refused.value)
+    assert "its weights are only in pytorch_model.bin" in str(refused.value)
     assert f"from_pretrained('{folder}').save_pretrained('{folder}')" in str(refused.value)

@@ -82,7 +82,7 @@ def test_a_plan_with_a_secret_is_refused_without_showing_it(tmp_path: Path) -> N
             load_plan(candidates=files, evaluations=files, overrides=[override])
         refused.append(str(caught.value))
         assert CANARIES[1] not in refused[-1]
-    assert "only hf:// and ms:// are read" in refused[0]
+    assert "only hf:// and ms:// addresses are supported" in refused[0]
     assert "model.chat_template_kwargs.from: found" in refused[1]
     assert "holds a password or an access token" in refused[1]
 

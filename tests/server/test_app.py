@@ -215,7 +215,7 @@ def test_a_taken_port_is_named_and_another_found_where_none_was_asked_for() -> N
 @pytest.mark.parametrize("name", ["missing", "empty"])
 def test_a_place_without_runs_is_refused(tmp_path: Path, name: str) -> None:
     (tmp_path / "empty").mkdir()
-    with pytest.raises(RunFolderError, match=r"is not a folder|holds none"):
+    with pytest.raises(RunFolderError, match=r"is not a folder|contains none"):
         serve(tmp_path / name, None, print)
 
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from loracle.statistics.bootstrap import NUM_RESAMPLES, intervals
+from loracle.statistics.bootstrap import NUM_RESAMPLES, SeedErrors, intervals
 from loracle.statistics.spread import Clustering
 
 UNIT = (np.zeros(1), np.ones(1))
@@ -130,7 +130,7 @@ def test_nearly_equal_passages_do_not_make_an_endless_interval():
 def test_the_seeds_spread_widens_an_interval_as_students_distribution_does():
     totals = totals_of(np.random.default_rng(5).normal(size=400), range(400))
     narrow = intervals(totals, 0.95, 0)
-    wide = intervals(totals, 0.95, 0, None, np.array([10.0]), 3)
+    wide = intervals(totals, 0.95, 0, None, SeedErrors(np.array([10.0]), 3))
     assert narrow.high_K[0] - narrow.low_K[0] < 0.25
     expected = 10 * stats.t.ppf(0.975, 3)
     assert (wide.high_K[0] - wide.low_K[0]) / 2 == pytest.approx(expected, rel=0.05)

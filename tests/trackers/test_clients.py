@@ -157,7 +157,7 @@ def test_a_server_that_cannot_be_reached_costs_a_warning_and_not_the_run(
     assert loracle(*run_arguments(data, tmp_path / "run", "mlflow")) == 0
     warned = [line for line in capsys.readouterr().err.splitlines() if "tracker mlflow" in line]
     assert len(warned) == 1
-    assert "failed and gets nothing from here on" in warned[0]
+    assert "failed and receives nothing more" in warned[0]
     assert (tmp_path / "run" / "results.json").is_file()
 
 

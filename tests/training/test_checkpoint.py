@@ -18,8 +18,9 @@ from loracle.model import adapter
 from loracle.run_folder import signals
 from loracle.training import checkpoint as checkpoint_module
 from loracle.training import loop as training
+from loracle.training.budget import MemoryEvent
 from loracle.training.checkpoint import CheckpointFolder
-from loracle.training.loop import MemoryEvent, StepRecord, train
+from loracle.training.loop import Following, StepRecord, train
 from loracle.training.saving import BY_COST, CheckpointClock, CheckpointInterval
 from tests.training.test_loop import SETTINGS, attached, fail_when, rows, tiny_base
 
@@ -58,13 +59,9 @@ class Training:
             train(
                 self.base,
                 adapted,
-                self.data.sequences,
-                self.data.groups,
+                self.data,
                 self.settings,
-                note,
-                self.memory.append,
-                self.folder,
-                self.folder.newest(),
+                Following(note, self.memory.append, self.folder, self.folder.newest()),
             )
             return adapter.adapter_fingerprint(adapted)
         finally:
@@ -187,24 +184,75 @@ def test_other_versions_are_said(killed, monkeypatch):
     assert killed.steps[0] == 3
 
 
-def test_a_full_disk_ends_no_training_and_keeps_the_checkpoint_before(
-    undisturbed, killed, monkeypatch
-):
-    write_tensors = checkpoint_module._write_tensors
+ADVICE = {
+    errno.ENOSPC: "free space on that disk",
+    errno.EIO: "the system log (dmesg)",
+    errno.EACCES: "change the owner or mode",
+}
 
-    def full_from_step_4(path, tensors):
-        if killed.steps[-1] >= 4:
+
+@pytest.mark.parametrize("number", ADVICE)
+@pytest.mark.parametrize("name", ["adapter.safetensors", "optimizer.safetensors", "state.json"])
+def test_a_checkpoint_that_the_disk_refuses_is_a_warning_and_the_one_before_stays(
+    undisturbed, killed, monkeypatch, number, name
+):
+    write_file = checkpoint_module._write_file
+
+    def refuses_from_step_4(path, data, final):
+        if killed.steps[-1] < 4 or path.name != name:
+            return write_file(path, data, final)
+        with checkpoint_module.writing(final, needed_bytes=len(data)):
             path.write_bytes(b"half of it")
-            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))
-        return write_tensors(path, tensors)
+            raise OSError(number, os.strerror(number), str(path))
 
     with monkeypatch.context() as patch:
-        patch.setattr(checkpoint_module, "_write_tensors", full_from_step_4)
+        patch.setattr(checkpoint_module, "_write_file", refuses_from_step_4)
         assert killed.run() == undisturbed.run()
     assert names(killed.folder.root) == ["step-00000003"]
     assert len(killed.problems) == 3
-    assert "step-00000003 stays the newest" in killed.problems[0]
-    assert "No space left on device" in killed.problems[0]
+    problem = killed.problems[0]
+    assert f"{killed.folder.root / 'step-00000004' / name} cannot be written" in problem
+    assert os.strerror(number) in problem
+    assert "it needs " in problem
+    assert ADVICE[number] in problem
+    assert "training continues; if it is killed now, it resumes from step-00000003" in problem
+
+
+def test_a_stop_without_its_checkpoint_says_where_the_run_will_resume(
+    undisturbed, killed, monkeypatch, handlers
+):
+    killed.settings = dataclasses.replace(EVERY_STEP, checkpoint_every=CheckpointInterval(steps=2))
+    write_file = checkpoint_module._write_file
+
+    def full(path, data, final):
+        with checkpoint_module.writing(final, needed_bytes=len(data)):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))
+
+    def stop(at: int) -> None:
+        if at == 3:
+            monkeypatch.setattr(checkpoint_module, "_write_file", full)
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    with pytest.raises(SystemExit) as stopped:
+        killed.run(stop)
+    assert stopped.value.code == 143
+    assert "the run stops without it and will resume from step-00000002" in killed.problems[0]
+    monkeypatch.setattr(checkpoint_module, "_write_file", write_file)
+    assert killed.run() == undisturbed.run()
+    assert killed.steps == [3, 4, 5, 6]
+
+
+def test_a_second_checkpoint_of_a_step_does_not_endanger_the_first(killed, monkeypatch):
+    killed.killed_after(3)
+    found = killed.folder.newest()
+    assert found is not None
+    before = killed.folder.root / "step-00000002" / "state.json"
+    written = before.stat().st_mtime_ns
+    adapted = attached(killed.base)
+    parameters = dict(adapter.trainable(adapted))
+    killed.folder.write(found.progress, parameters, torch.optim.AdamW(parameters.values()))
+    assert before.stat().st_mtime_ns == written
+    assert killed.problems == []
 
 
 def test_the_one_before_goes_only_after_the_new_one_verifies(killed, monkeypatch):
@@ -319,7 +367,7 @@ def test_sigterm_in_a_long_step_drops_it_and_keeps_those_before(
         EVERY_STEP, checkpoint_every=CheckpointInterval(steps=100), budget_tokens=100
     )
     undisturbed.settings = killed.settings
-    gradient, forest_loss = training._gradient, training.forest_loss
+    gradient, forest_loss = training.step_gradient, training.forest_loss
     calls = []
 
     def in_the_fourth_step(base, adapted, batch, step, *rest):
@@ -332,7 +380,7 @@ def test_sigterm_in_a_long_step_drops_it_and_keeps_those_before(
         return forest_loss(base, micro_batch)
 
     with monkeypatch.context() as patch:
-        patch.setattr(training, "_gradient", in_the_fourth_step)
+        patch.setattr(training, "step_gradient", in_the_fourth_step)
         patch.setattr(training, "forest_loss", interrupted)
         with pytest.raises(SystemExit) as stopped:
             killed.run()
@@ -360,9 +408,14 @@ def test_outside_of_training_a_signal_ends_the_process_at_once(handlers):
 
 
 def test_nothing_unfinished_is_left_by_a_checkpoint_that_failed(killed, monkeypatch):
-    def broken(*arguments):
-        raise OSError(errno.EIO, os.strerror(errno.EIO))
+    write_file = checkpoint_module._write_file
 
-    monkeypatch.setattr(checkpoint_module, "write_atomically", broken)
+    def broken(path, data, final):
+        if path.name == "state.json":
+            raise checkpoint_module.StorageError(os.strerror(errno.EIO))
+        write_file(path, data, final)
+
+    monkeypatch.setattr(checkpoint_module, "_write_file", broken)
     killed.run()
+    assert len(killed.problems) == NUM_STEPS
     assert not list(killed.folder.root.glob(f"{UNFINISHED_PREFIX}*"))

@@ -25,8 +25,9 @@ from loracle.model.base import BaseModel, base_fingerprint, wrap_base
 from loracle.model.self_test import run_self_test
 from loracle.model.token_dropout import keyed, token_dropouts, token_keys
 from loracle.training import loop as training
+from loracle.training.budget import MemoryEvent
 from loracle.training.loop import (
-    MemoryEvent,
+    Following,
     StepRecord,
     TrainingSettings,
     accumulate_gradient,
@@ -137,8 +138,8 @@ def test_the_gradient_is_wrong_when_a_branch_sees_another(kind, monkeypatch):
     adapted = awake(attached(base))
     expected = one_by_one(base, adapted, data.sequences)
 
-    def see_everything_before(forest, device, keep=None):
-        context = row_attention(forest, device, keep)
+    def see_everything_before(forest, device, keep=None, backend=None):
+        context = row_attention(forest, device, keep, backend)
         context.subtree_ends_N = context.subtree_ends_N.clone()
         for start, stop in context.bounds:
             context.subtree_ends_N[start:stop] = stop
@@ -161,8 +162,8 @@ def test_rows_cut_into_many_spans_have_the_same_gradient(kind, monkeypatch):
         cut.append(cut_into_spans(*arguments))
         return cut[-1]
 
-    monkeypatch.setattr("loracle.forest.attention.rows.SPAN_PAIRS", 0)
-    monkeypatch.setattr("loracle.forest.attention.rows.cut_into_spans", cut_and_count)
+    monkeypatch.setattr("loracle.forest.attention.span_products.SPAN_PAIRS", 0)
+    monkeypatch.setattr("loracle.forest.attention.span_products.cut_into_spans", cut_and_count)
     in_spans = gradient_of(base, adapted, data.sequences, budget=1000, forest=True)
     assert max(len(spans) for spans in cut) > 3
     assert relative_error(in_spans, whole) <= 1e-5
@@ -210,14 +211,14 @@ def test_memory_that_runs_out_at_any_micro_batch_leaves_the_same_adapter_with_dr
     base, data = tiny_base(), rows()
     expected = trained(base, data, dropout=dropout)
     steps = iter(range(1000))
-    gradient = training._gradient
+    gradient = training.step_gradient
 
     def run_short(base, adapted, batch, at_step, settings, memory):
         if next(steps) == step:
             fail_once(monkeypatch, at_call=micro_batch)
         return gradient(base, adapted, batch, at_step, settings, memory)
 
-    monkeypatch.setattr(training, "_gradient", run_short)
+    monkeypatch.setattr(training, "step_gradient", run_short)
     events: list[MemoryEvent] = []
     found = trained(base, data, dropout=dropout, on_memory=events.append)
     assert [(event.step, event.budget_tokens) for event in events] == [(step + 1, 100)]
@@ -232,11 +233,9 @@ def trained(base, data, *, dropout: float, on_memory=None) -> torch.Tensor:
         train(
             base,
             adapted,
-            data.sequences,
-            data.groups,
+            data,
             settings,
-            lambda record: None,
-            on_memory or no_memory_event,
+            Following(lambda record: None, on_memory or no_memory_event),
         )
         return torch.cat([p.detach().flatten() for _, p in adapter.trainable(adapted)])
     finally:
@@ -285,7 +284,7 @@ def run_training(
     adapted = attached(base, settings.seed, dropout)
     records: list[StepRecord] = []
     try:
-        train(base, adapted, data.sequences, data.groups, settings, records.append, no_memory_event)
+        train(base, adapted, data, settings, Following(records.append, no_memory_event))
         return [record.loss for record in records], adapter.adapter_fingerprint(adapted)
     finally:
         adapter.detach(adapted)
@@ -344,7 +343,7 @@ def test_out_of_memory_is_a_slower_step_with_the_same_gradient(monkeypatch):
     adapted = attached(base)
     records: list[StepRecord] = []
     events: list[MemoryEvent] = []
-    train(base, adapted, data.sequences, data.groups, SETTINGS, records.append, events.append)
+    train(base, adapted, data, SETTINGS, Following(records.append, events.append))
     assert [event.budget_tokens for event in events] == [200, 100]
     assert [record.loss for record in records] == pytest.approx(expected, rel=1e-4)
 
@@ -354,7 +353,7 @@ def test_memory_that_is_never_enough_fails_the_trial_with_its_reason(monkeypatch
     fail_when(monkeypatch, lambda micro_batch: True)
     events: list[MemoryEvent] = []
     with pytest.raises(OutOfMemoryError, match=r"step 1: out of memory even one sequence"):
-        train(base, attached(base), data.sequences, data.groups, SETTINGS, print, events.append)
+        train(base, attached(base), data, SETTINGS, Following(print, events.append))
     assert events
 
 
@@ -447,8 +446,8 @@ def test_the_self_test_passes_where_attention_is_all_the_memory_there_is():
 def test_the_self_test_fails_where_branches_see_each_other(monkeypatch):
     row_attention = RowAttention.of
 
-    def see_everything_before(forest, device, keep=None):
-        context = row_attention(forest, device, keep)
+    def see_everything_before(forest, device, keep=None, backend=None):
+        context = row_attention(forest, device, keep, backend)
         context.subtree_ends_N = torch.full_like(context.subtree_ends_N, forest.num_nodes)
         return context
 

@@ -9,9 +9,12 @@ from typing import NamedTuple
 import numpy as np
 
 from loracle.data.audit.normalizing import weight
+from loracle.data.audit.texts import TextView
 
 KEY_CHARACTERS = 8
 """Needles are found by their first characters; shorter ones are not looked for."""
+_FILTER_BITS = 16
+_SLOT = np.uint64((1 << _FILTER_BITS) - 1)
 
 
 class Occurrence(NamedTuple):
@@ -21,14 +24,22 @@ class Occurrence(NamedTuple):
     text: int
 
 
-def occurrences(needles: Sequence[str], texts: Sequence[str]) -> list[Occurrence]:
+def occurrences(needles: Sequence[str], texts: TextView) -> list[Occurrence]:
     """Every needle in every text, as whole words where its script has spaces between them."""
+    wanted = [needle if len(needle) >= KEY_CHARACTERS else "" for needle in needles]
+    if not any(wanted):
+        return []
+    found: set[Occurrence] = set()
+    for places, block in texts.store.mapped(texts.ids, _occurrences, wanted):
+        found.update(Occurrence(needle, int(places[text])) for needle, text in block)
+    return sorted(found)
+
+
+def _occurrences(texts: Sequence[str], needles: Sequence[str]) -> set[Occurrence]:
     by_key: dict[str, list[int]] = defaultdict(list)
     for index, needle in enumerate(needles):
-        if len(needle) >= KEY_CHARACTERS:
+        if needle:
             by_key[needle[:KEY_CHARACTERS]].append(index)
-    if not by_key or not texts:
-        return []
     found: set[Occurrence] = set()
     for text, position in _positions(list(by_key), texts):
         whole = texts[text]
@@ -37,7 +48,7 @@ def occurrences(needles: Sequence[str], texts: Sequence[str]) -> list[Occurrence
                 whole, position, needles[index]
             ):
                 found.add(Occurrence(index, text))
-    return sorted(found)
+    return found
 
 
 def contains(text: str, needle: str) -> bool:
@@ -56,8 +67,12 @@ def _positions(keys: Sequence[str], texts: Sequence[str]) -> list[tuple[int, int
     lengths = np.array([len(text) for text in texts], np.int64)
     ends = np.cumsum(lengths)
     hashes = _hashes("".join(texts))
-    at = np.searchsorted(wanted, hashes)
-    hits = np.flatnonzero(wanted[np.minimum(at, len(wanted) - 1)] == hashes)
+    # Most places are told apart by a few bits of their hash.
+    slots = np.zeros(1 << _FILTER_BITS, np.bool_)
+    slots[wanted & _SLOT] = True
+    places = np.flatnonzero(slots[hashes & _SLOT])
+    at = np.searchsorted(wanted, hashes[places])
+    hits = places[wanted[np.minimum(at, len(wanted) - 1)] == hashes[places]]
     owners = np.searchsorted(ends, hits, side="right")
     return list(zip(owners.tolist(), (hits - ends[owners] + lengths[owners]).tolist(), strict=True))
 

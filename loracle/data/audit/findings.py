@@ -23,12 +23,12 @@ LeakKind = Literal[
 ]
 LEAK_MEANINGS: dict[LeakKind, str] = {
     "same_row": "the same prompt and answer",
-    "same_prompt": "the same prompt, answered otherwise",
+    "same_prompt": "the same prompt with a different answer",
     "near_row": "nearly the same row",
     "passage": "the same passage",
     "near_passage": "nearly the same passage",
-    "same_question": "the same long question and answer beside another passage",
-    "answer": "an evaluation answer that stands in a training question",
+    "same_question": "the same long question and answer with another passage",
+    "answer": "an evaluation answer that appears in a training question",
 }
 """Every kind of leak, strongest first, in words."""
 
@@ -42,13 +42,13 @@ FindingKind = Literal[
     "not_in_passage",
 ]
 FINDING_MEANINGS: dict[FindingKind, str] = {
-    "exact_duplicates": "rows repeated to the letter",
-    "duplicates": "rows repeated but for case, spaces or punctuation",
+    "exact_duplicates": "exact duplicates of rows",
+    "duplicates": "rows repeated except for case, spaces or punctuation",
     "near_rows": "rows that are nearly the same",
     "near_passages": "passages that are nearly the same",
     "conflicting_answers": "one question, several answers",
     "short_answers": "answers that are empty or absurdly short",
-    "not_in_passage": "answers that do not stand in the passage, in a set where most do",
+    "not_in_passage": "answers that do not appear in the passage, in a set where most do",
 }
 """What can be wrong within one dataset, in words."""
 

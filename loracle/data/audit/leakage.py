@@ -6,11 +6,16 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
 
+import numpy as np
+
 from loracle.data.audit.containment import occurrences
+from loracle.data.audit.facts import reference_texts
 from loracle.data.audit.findings import LEAK_MEANINGS, Leak, Leakage, LeakKind, excerpt, references
-from loracle.data.audit.near import near_pairs
+from loracle.data.audit.groups import I64, Groups
+from loracle.data.audit.near import near_texts
 from loracle.data.audit.normalizing import normalized, weight
 from loracle.data.audit.rows import AuditedSet
+from loracle.data.audit.texts import TextView, text_hash
 from loracle.data.prompt_parts import parts_of
 
 PASSAGE_THRESHOLD = 0.5
@@ -65,7 +70,7 @@ def leakage(train: AuditedSet, evaluation: AuditedSet) -> Leakage:
         taken.update(pair for leak in more for pair in _pairs(leak))
     found += [
         _Found(
-            "passage" if left == right else "near_passage",
+            "passage" if (left, right) in shared_units else "near_passage",
             similarity,
             train.rows_of_unit[left],
             evaluation.rows_of_unit[right],
@@ -75,41 +80,57 @@ def leakage(train: AuditedSet, evaluation: AuditedSet) -> Leakage:
     return _report(train, evaluation, found, num_untried_units + num_untried_questions)
 
 
-Units = Mapping[tuple[str, str], float]
+Units = Mapping[tuple[int, int], float]
+"""The similarity of passage units, by their groups in the two sets' `rows_of_unit`."""
 
 
 def _shared_units(train: AuditedSet, evaluation: AuditedSet) -> Units:
-    return {(unit, unit): 1.0 for unit in evaluation.rows_of_unit if unit in train.rows_of_unit}
+    found = train.rows_of_unit.find(evaluation.rows_of_unit.keys)
+    return {(left, right): 1.0 for right, left in enumerate(found.tolist()) if left >= 0}
 
 
 def _near_units(train: AuditedSet, evaluation: AuditedSet) -> tuple[Units, int]:
-    left = list(train.rows_of_unit)
-    right = [unit for unit in evaluation.rows_of_unit if unit not in train.rows_of_unit]
-    near = near_pairs(left + right, PASSAGE_THRESHOLD, len(left))
-    pairs = {
-        (left[pair.left], right[pair.right - len(left)]): pair.similarity for pair in near.pairs
-    }
+    own = _unshared(train.rows_of_unit, evaluation.rows_of_unit)
+    others = TextView(evaluation.texts, evaluation.unit_texts.ids[own])
+    near = near_texts(train.unit_texts, PASSAGE_THRESHOLD, others)
+    num_left = len(train.unit_texts)
+    pairs = {(pair.left, int(own[pair.right - num_left])): pair.similarity for pair in near.pairs}
     return pairs, near.num_untried
+
+
+def _unshared(train: Groups, evaluation: Groups) -> I64:
+    """The groups of the evaluation set that the training set does not have."""
+    return np.flatnonzero(train.find(evaluation.keys) < 0)
 
 
 def _same_prompts(train: AuditedSet, evaluation: AuditedSet) -> list[_Found]:
     found = []
-    for prompt, evaluated in evaluation.rows_of_prompt.items():
-        for row in train.rows_of_prompt.get(prompt, ()):
-            reply = train.rows[row].reply
+    asked = train.rows_of_prompt
+    for evaluated, group in zip(
+        evaluation.rows_of_prompt, asked.find(evaluation.rows_of_prompt.keys).tolist(), strict=True
+    ):
+        for row in asked[group] if group >= 0 else ():
             for other in evaluated:
-                same = reply in evaluation.rows[other].references
+                same = _is_accepted(train, row, evaluation, other)
                 found.append(_Found("same_row" if same else "same_prompt", 1.0, [row], [other]))
     return found
+
+
+def _is_accepted(train: AuditedSet, row: int, evaluation: AuditedSet, other: int) -> bool:
+    """Whether a training row's reply counts as the answer of an evaluation row."""
+    return int(train.rows.replies[row]) in evaluation.rows.references_of(other)
 
 
 def _same_questions_beside(train: AuditedSet, evaluation: AuditedSet, units: Units) -> list[_Found]:
     """Rows that ask the same of the same or nearly the same passage."""
     found: dict[_Pair, float] = {}
     for (left, right), similarity in units.items():
-        asked = _by_question(train, train.rows_of_unit[left])
+        asked: dict[int, list[int]] = defaultdict(list)
+        for row in train.rows_of_unit[left]:
+            if question := int(train.rows.questions[row]):
+                asked[question].append(row)
         for other in evaluation.rows_of_unit[right]:
-            for row in asked.get(evaluation.rows[other].question, ()):
+            for row in asked.get(int(evaluation.rows.questions[other]), ()):
                 pair = _Pair(row, other)
                 found[pair] = max(similarity, found.get(pair, 0.0))
     return [
@@ -120,58 +141,53 @@ def _same_questions_beside(train: AuditedSet, evaluation: AuditedSet, units: Uni
 
 def _near_questions(train: AuditedSet, evaluation: AuditedSet) -> tuple[list[_Found], int]:
     """Questions without a passage that are nearly the same."""
-    asked = train.rows_without_passage
-    left = list(asked)
-    right = [question for question in evaluation.rows_without_passage if question not in asked]
-    near = near_pairs(left + right, QUESTION_THRESHOLD, len(left))
+    asked, asking = train.rows_without_passage, evaluation.rows_without_passage
+    own = _unshared(asked, asking)
+    others = TextView(evaluation.texts, evaluation.lone_questions.ids[own])
+    weights = evaluation.texts.weights(others.ids)
+    near = near_texts(train.lone_questions, QUESTION_THRESHOLD, others)
     found = []
     for pair in near.pairs:
-        question = right[pair.right - len(left)]
-        for row in asked[left[pair.left]]:
-            for other in evaluation.rows_without_passage[question]:
-                long = weight(question) >= MIN_OPEN_QUESTION_WEIGHT
-                if long or train.rows[row].reply in evaluation.rows[other].references:
+        place = pair.right - len(asked)
+        long = weights[place] >= MIN_OPEN_QUESTION_WEIGHT
+        for row in asked[pair.left]:
+            for other in asking[int(own[place])]:
+                if long or _is_accepted(train, row, evaluation, other):
                     found.append(_Found("near_row", pair.similarity, [row], [other]))
     return found, near.num_untried
 
 
 def _same_questions_elsewhere(train: AuditedSet, evaluation: AuditedSet) -> list[_Found]:
     """A long question with the same answer, whatever stands beside it."""
-    wanted = _by_question(evaluation, range(len(evaluation.rows)))
+    asking = evaluation.rows_of_question
+    questions = train.rows.questions
+    groups = np.where(questions != 0, asking.find(questions), -1)
+    shared = np.flatnonzero(groups >= 0)
+    weights = train.texts.weights(train.rows.question_texts[shared])
     return [
-        _Found("same_question", 1.0, [index], [other])
-        for index, row in enumerate(train.rows)
-        if row.question in wanted and weight(row.question) >= MIN_SAME_QUESTION_WEIGHT
-        for other in wanted[row.question]
-        if row.reply in evaluation.rows[other].references
+        _Found("same_question", 1.0, [row], [other])
+        for row in shared[weights >= MIN_SAME_QUESTION_WEIGHT].tolist()
+        for other in asking[int(groups[row])]
+        if _is_accepted(train, row, evaluation, other)
     ]
 
 
 def _answers(train: AuditedSet, evaluation: AuditedSet) -> list[_Found]:
     """Long answers of the evaluation that stand in questions of the training set."""
     asking: dict[str, list[int]] = defaultdict(list)
-    for index, row in enumerate(evaluation.rows):
-        for reference in row.references:
+    for index, example in enumerate(evaluation.examples):
+        for reference in reference_texts(example):
             if weight(reference) >= MIN_ANSWER_WEIGHT:
                 asking[reference].append(index)
     wanted = [answer for answer, rows in asking.items() if len(rows) <= MAX_ROWS_WITH_ANSWER]
-    asked = _by_question(train, range(len(train.rows)))
-    questions = list(asked)
-    hits = occurrences(wanted, questions)
+    asked = train.rows_of_question
+    hits = occurrences(wanted, train.questions_of(asked))
     times = Counter(hit.needle for hit in hits)
     return [
-        _Found("answer", 1.0, asked[questions[hit.text]], asking[wanted[hit.needle]])
+        _Found("answer", 1.0, asked[hit.text], asking[wanted[hit.needle]])
         for hit in hits
         if times[hit.needle] <= MAX_QUESTIONS_WITH_ANSWER
     ]
-
-
-def _by_question(dataset: AuditedSet, rows: Iterable[int]) -> dict[str, list[int]]:
-    found: dict[str, list[int]] = defaultdict(list)
-    for row in rows:
-        if dataset.rows[row].question:
-            found[dataset.rows[row].question].append(row)
-    return found
 
 
 def _pairs(leak: _Found) -> Iterable[_Pair]:
@@ -211,6 +227,8 @@ def _shown_text(train: AuditedSet, leak: _Found) -> str:
     row = leak.train[0]
     parts = parts_of(train.examples[row])
     if leak.kind in ("passage", "near_passage"):
-        units = train.units[row]
-        return next((line for line in parts.passages if normalized(line) in units), units[0])
+        units = train.units_of(row)
+        hashes = set(train.texts.hashes(np.array(units)).tolist())
+        shown = (line for line in parts.passages if text_hash(normalized(line)) in hashes)
+        return next(shown, None) or train.texts.text(units[0])
     return parts.question

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import statistics
-from collections.abc import Sequence
 from typing import NamedTuple
+
+import numpy as np
 
 from loracle.data.audit import AuditedSet, extractiveness
 from loracle.data.audit.quality import EXTRACTIVE_SHARE, MIN_EXTRACTIVE_ROWS
@@ -34,9 +34,9 @@ def _passages(candidate: AuditedSet, evaluation: AuditedSet) -> list[Difference]
         return []
     return [
         Difference(
-            f"{ours.num_in_passage:,} of {ours.num_with_passage:,} answers stand in their passage "
+            f"{ours.num_in_passage:,} of {ours.num_with_passage:,} answers appear in their passage "
             f"({ours.share:.0%}), where {theirs.share:.0%} of {evaluation.name}'s do",
-            "see whether the answers belong to other rows, or are meant to be free text",
+            "check whether the answers belong to other rows, or are intended to be free text",
             serious=True,
         )
     ]
@@ -51,13 +51,13 @@ def _lengths(candidate: AuditedSet, evaluation: AuditedSet) -> list[Difference]:
         Difference(
             f"answers are {max(ours, theirs) / min(ours, theirs):.1f} times {comparison} than "
             f"{evaluation.name}'s (median {ours:g} against {theirs:g} characters)",
-            "exact match and F1 count answers of another length as wrong; compare by a metric that "
-            "does not, or bring the answers to one form",
+            "exact match and F1 count answers of another length as wrong; use a metric that does "
+            "not, or make the answers uniform",
             serious=False,
         )
     ]
 
 
 def _median_length(dataset: AuditedSet) -> float:
-    shortest: Sequence[int] = [min(map(len, row.references)) for row in dataset.rows]
-    return statistics.median(shortest) if shortest else 0.0
+    shortest = dataset.rows.shortest_references
+    return float(np.median(shortest)) if len(shortest) else 0.0

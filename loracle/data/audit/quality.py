@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import statistics
-import unicodedata
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 
-from loracle.data.audit.containment import contains
+import numpy as np
+
 from loracle.data.audit.findings import (
     Extractiveness,
     Finding,
@@ -20,10 +19,8 @@ from loracle.data.audit.leakage import (
     PASSAGE_THRESHOLD,
     QUESTION_THRESHOLD,
 )
-from loracle.data.audit.near import near_pairs
-from loracle.data.audit.normalizing import weight
+from loracle.data.audit.near import near_texts
 from loracle.data.audit.rows import AuditedSet
-from loracle.data.conversation import Example
 
 EXTRACTIVE_SHARE = 0.8
 MIN_EXTRACTIVE_ROWS = 10
@@ -32,16 +29,12 @@ MIN_EXTRACTIVE_ROWS = 10
 SHORT_SHARE = 0.02
 """An answer this short, relative to the median one, is absurdly short: 4 letters among 200."""
 
-_SAYING = ("L", "N", "S")
-"""Unicode categories of which an answer has at least one character: letters, numbers, symbols."""
-
 
 def findings(dataset: AuditedSet) -> list[Finding]:
     """Everything doubtful in a dataset, in the order of FINDING_MEANINGS."""
     exact, normalised = _duplicates(dataset)
-    near_units = near_pairs(list(dataset.rows_of_unit), PASSAGE_THRESHOLD)
-    units = list(dataset.rows_of_unit)
-    pairs = [(units[pair.left], units[pair.right]) for pair in near_units.pairs]
+    near = near_texts(dataset.unit_texts, PASSAGE_THRESHOLD).pairs
+    pairs = [(pair.left, pair.right) for pair in near]
     found = [
         _copies("exact_duplicates", dataset, exact),
         _copies("duplicates", dataset, normalised),
@@ -56,20 +49,22 @@ def findings(dataset: AuditedSet) -> list[Finding]:
 
 def extractiveness(dataset: AuditedSet) -> Extractiveness:
     """How many of the dataset's answers stand in their passage."""
-    standing = _standing(dataset)
-    return Extractiveness(len(standing), sum(standing.values()))
+    with_passage = dataset.has_passage
+    stands = dataset.rows.stands[with_passage]
+    return Extractiveness(int(with_passage.sum()), int(stands.sum()))
 
 
 def _duplicates(dataset: AuditedSet) -> tuple[list[list[int]], list[list[int]]]:
     """Rows with the same prompt and answer: groups equal to the letter, and groups nearly so."""
     exact, normalised = [], []
-    for rows in dataset.rows_of_prompt.values():
-        if len(rows) < 2:
-            continue
-        by_reply: dict[str, list[int]] = defaultdict(list)
+    replies = dataset.rows.replies
+    for rows in dataset.rows_of_prompt.several():
+        by_reply: dict[int, list[int]] = defaultdict(list)
         for row in rows:
-            by_reply[dataset.rows[row].reply].append(row)
+            by_reply[int(replies[row])].append(row)
         for same in by_reply.values():
+            if len(same) < 2:
+                continue
             by_text: dict[str, list[int]] = defaultdict(list)
             for row in same:
                 by_text[repr(dataset.examples[row].conversation)].append(row)
@@ -81,37 +76,33 @@ def _duplicates(dataset: AuditedSet) -> tuple[list[list[int]], list[list[int]]]:
 
 def _conflicts(dataset: AuditedSet) -> Finding:
     groups = []
-    for rows in dataset.rows_of_prompt.values():
-        if len(rows) > 1:
-            accepted = frozenset.intersection(*(dataset.rows[row].references for row in rows))
-            if not accepted:
-                groups.append(references(dataset.examples, rows))
+    for rows in dataset.rows_of_prompt.several():
+        if not frozenset.intersection(*map(dataset.rows.references_of, rows)):
+            groups.append(references(dataset.examples, rows))
     return Finding("conflicting_answers", sum(map(len, groups)), tuple(groups))
 
 
 def _near_rows(
-    dataset: AuditedSet, near_units: Iterable[tuple[str, str]]
+    dataset: AuditedSet, near_units: Iterable[tuple[int, int]]
 ) -> Iterable[tuple[int, int]]:
     """Rows that ask the same of nearly the same passage, or nearly the same of none."""
+    questions, replies = dataset.rows.questions, dataset.rows.replies
     for left, right in near_units:
+        with_right = dataset.rows_of_unit[right]
         for row in dataset.rows_of_unit[left]:
-            for other in dataset.rows_of_unit[right]:
-                asked, reply = dataset.rows[row].question, dataset.rows[row].reply
-                if row != other and (asked, reply) == (
-                    dataset.rows[other].question,
-                    dataset.rows[other].reply,
-                ):
+            asked, reply = questions[row], replies[row]
+            for other in with_right:
+                if row != other and (asked, reply) == (questions[other], replies[other]):
                     yield row, other
     alone = dataset.rows_without_passage
-    questions = list(alone)
-    for pair in near_pairs(questions, QUESTION_THRESHOLD).pairs:
-        row, other = alone[questions[pair.left]][0], alone[questions[pair.right]][0]
-        long = weight(questions[pair.left]) >= MIN_OPEN_QUESTION_WEIGHT
-        if long or dataset.rows[row].reply == dataset.rows[other].reply:
+    weights = dataset.texts.weights(dataset.lone_questions.ids)
+    for pair in near_texts(dataset.lone_questions, QUESTION_THRESHOLD).pairs:
+        row, other = alone[pair.left][0], alone[pair.right][0]
+        if weights[pair.left] >= MIN_OPEN_QUESTION_WEIGHT or replies[row] == replies[other]:
             yield row, other
 
 
-def _near_passages(dataset: AuditedSet, pairs: Sequence[tuple[str, str]]) -> Finding:
+def _near_passages(dataset: AuditedSet, pairs: Sequence[tuple[int, int]]) -> Finding:
     groups = []
     touched: set[int] = set()
     for left, right in pairs:
@@ -127,38 +118,19 @@ def _near_passages(dataset: AuditedSet, pairs: Sequence[tuple[str, str]]) -> Fin
 
 
 def _short_answers(dataset: AuditedSet) -> list[int]:
-    lengths = [len(row.reply) for row in dataset.rows]
-    shortest = SHORT_SHARE * statistics.median(lengths) if lengths else 0
-    return [
-        index
-        for index, example in enumerate(dataset.examples)
-        if lengths[index] < shortest or not _says_something(example)
-    ]
-
-
-def _says_something(example: Example) -> bool:
-    if example.conversation.messages[-1].tool_calls:
-        return True
-    return any(unicodedata.category(char)[0] in _SAYING for char in example.conversation.reply)
+    lengths = dataset.rows.reply_lengths
+    shortest = SHORT_SHARE * float(np.median(lengths)) if len(lengths) else 0.0
+    found: list[int] = np.flatnonzero((lengths < shortest) | ~dataset.rows.says).tolist()
+    return found
 
 
 def _not_in_passage(dataset: AuditedSet) -> list[int]:
-    standing = _standing(dataset)
-    enough = len(standing) >= MIN_EXTRACTIVE_ROWS
-    if not enough or sum(standing.values()) < EXTRACTIVE_SHARE * len(standing):
+    standing = extractiveness(dataset)
+    num = standing.num_with_passage
+    if num < MIN_EXTRACTIVE_ROWS or standing.num_in_passage < EXTRACTIVE_SHARE * num:
         return []
-    return [row for row, stands in standing.items() if not stands]
-
-
-def _standing(dataset: AuditedSet) -> dict[int, bool]:
-    """For each row with a passage, whether its answer (or one of them) stands in it."""
-    standing = {}
-    for index, (row, units) in enumerate(zip(dataset.rows, dataset.units, strict=True)):
-        if units:
-            passage = " ".join(row.lines)
-            answers = {row.reply, *row.references}
-            standing[index] = any(answer and contains(passage, answer) for answer in answers)
-    return standing
+    found: list[int] = np.flatnonzero(dataset.has_passage & ~dataset.rows.stands).tolist()
+    return found
 
 
 def _copies(kind: FindingKind, dataset: AuditedSet, groups: Sequence[Sequence[int]]) -> Finding:

@@ -1,10 +1,10 @@
 """Models and datasets of the Hugging Face hub and of ModelScope, as files on this machine.
 
     HubLocation --a Hub's snapshot--> Snapshot          commit, and the files there are
-                --layouts, or a name--> paths           which of them are wanted
+                --layouts, or a name--> paths           which of them are needed
                 --a Hub's download--> HubFiles          where they lie, with the commit
 
-Nothing is read here: what a row is stays with the readers. With HF_HUB_OFFLINE set, everything
+No data is parsed here: that is left to the readers. With HF_HUB_OFFLINE set, everything
 comes from the caches and no connection is opened.
 """
 
@@ -48,7 +48,8 @@ def fetch_dataset(
     """The files of one split of a hub's dataset.
 
     split: None takes the only one, or else `default_split` if there are several.
-    commit: what to read in place of the location's revision, so that a later run reads the same.
+    commit: what to read instead of the location's revision, so that a later run reads the same
+    data.
 
     Raises DataError (no such repository, revision, configuration, split or file; no access; no
     network and not cached), MissingExtraError.
@@ -108,7 +109,7 @@ def fetch_model(
 def model_location(
     name: str, hub: Literal["auto", "huggingface", "modelscope"], revision: str | None
 ) -> HubLocation | None:
-    """The hub's model that a plan means, or None where the name is a folder on this machine."""
+    """The hub's model that a plan names, or None if the name is a folder on this machine."""
     located = parse_model(name)
     if located is not None:
         return HubLocation(located.hub, located.repository, revision=located.revision or revision)
@@ -119,7 +120,7 @@ def model_location(
 
 
 def shown(files: HubFiles) -> str:
-    """The repository and its commit, as messages show them."""
+    """The repository and its commit, as shown in messages."""
     return f"{files.repository}@{files.commit[:SHOWN_COMMIT_CHARACTERS]}"
 
 
@@ -129,7 +130,7 @@ def _open(location: HubLocation, kind: Literal["dataset", "model"]) -> tuple[Hub
 
 
 def _matching(repository: Repository, snapshot: Snapshot, pattern: str) -> list[str]:
-    """The files whose path is the pattern, or fits it; a folder stands for all that is in it."""
+    """The files whose path equals or matches the pattern; a folder stands for everything in it."""
     paths = [path for path in snapshot.sizes if path == pattern]
     paths = paths or sorted(path for path in snapshot.sizes if fnmatchcase(path, pattern))
     folder = pattern.rstrip("/") + "/"
@@ -177,10 +178,10 @@ def _fetched(
 
 
 def _require_room(repository: Repository, folder: Path, size_bytes: int) -> None:
-    """Refuse at once what would end hours later with a full disk."""
+    """Refuse immediately what would fill the disk hours later."""
     place = next(path for path in (folder, *folder.absolute().parents) if path.exists())
     if (free_bytes := shutil.disk_usage(place).free) < size_bytes:
         raise repository.error(
-            f"{size(size_bytes)} are to be fetched, and {folder} has room for "
-            f"{size(free_bytes)}; make room, or choose another folder"
+            f"{size(size_bytes)} must be downloaded, but {folder} has only {size(free_bytes)} "
+            f"free; free space, or choose another folder"
         )

@@ -1,4 +1,4 @@
-"""Everything of a plan that is on a hub, or a list of addresses, brought to this machine."""
+"""Download everything in a plan that is on a hub, or a list of addresses."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from loracle.plan.locations import (
 from loracle.plan.root import FILE_SECTIONS
 from loracle.text import counted, size
 
-# What a candidate is trained on where a dataset has several splits and the plan names none. An
+# The split a candidate is trained on if a dataset has several and the plan names none. An
 # evaluation has no such default: test and validation are both common, and differ.
 CANDIDATE_SPLIT = "train"
 
@@ -27,17 +27,17 @@ _PLAN_ENDINGS = (".yaml", ".yml")
 
 
 class Fetched(NamedTuple):
-    """What a plan takes from hubs, not what is on this machine anyway.
+    """What a plan takes from hubs, without what is already on this machine.
 
-    data: by section and position. model: None where it is none of a hub's.
+    data: by section and position. model: None if it is not from a hub.
     """
 
     data: Mapping[EntryKey, HubFiles]
     model: HubFiles | None
 
     def pinned(self, plan: Plan) -> Plan:
-        """The plan with its hub's datasets at their commits, so that reading them again reads the
-        same and asks for nothing more."""
+        """The plan with its hub datasets at their commits, so that reading them again gives the
+        same data without asking the hub."""
         changed = {
             section: [
                 entry.model_copy(update=_pinned(entry.path, files))
@@ -66,8 +66,8 @@ def fetch_plan(
     data_commits, model_commit: commits that an earlier run recorded, to read the same again.
     with_model: False if the model is in memory already.
 
-    Raises UserError with the problems of all of them; the model comes last, and is not fetched
-    where a dataset has a problem.
+    Raises UserError with the problems of all of them; the model comes last, and is not fetched if
+    a dataset has a problem.
     """
     data: dict[EntryKey, HubFiles] = {}
     problems: list[str] = []
@@ -92,7 +92,7 @@ def fetch_targets(
     """Fetch what each target names: a plan file, a dataset (`hf://org/name`, all its splits), or a
     model's id (`org/name`).
 
-    Yields each as it is there. Raises UserError at the end, with the problems of all.
+    Yields each one as it arrives. Raises UserError at the end, with all problems.
     """
     problems: list[str] = []
     for target in targets:
@@ -121,8 +121,8 @@ def _entries(plan: Plan) -> Iterator[tuple[EntryKey, str, str | None, str | None
 def fetch_plan_model(
     settings: ModelPlan, commit: str | None, *, with_weights: bool = True
 ) -> HubFiles | None:
-    """The files of a plan's model, at a commit that an earlier run recorded; None where it is on
-    this machine anyway. Raises UserError."""
+    """The files of a plan's model, at a commit that an earlier run recorded; None if it is already
+    on this machine. Raises UserError."""
     if settings.name == EMBEDDED:
         return None
     location = model_location(settings.name, settings.hub, settings.revision)
@@ -157,6 +157,6 @@ def _fetch_target(
 
 
 def fetched_line(files: HubFiles) -> str:
-    """What was fetched, in one line: with the commit, which a plan can name to stay at it."""
+    """What was fetched, in one line, with the commit, so that a plan can pin it."""
     count = counted(len(files.files), "file")
     return f"{files.repository}@{files.commit}  {count}, {size(files.size_bytes)}  {files.folder}"

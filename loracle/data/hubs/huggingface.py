@@ -1,7 +1,7 @@
 """The Hugging Face hub, through huggingface_hub.
 
 That library reads HF_ENDPOINT, HF_HUB_OFFLINE, HF_TOKEN, HF_HOME and HF_HUB_CACHE, retries, keeps
-what is complete, and shares its cache with transformers and datasets.
+complete files, and shares its cache with transformers and datasets.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ class HuggingFace(Hub):
     """The hub at HF_ENDPOINT, or huggingface.co."""
 
     def snapshot(self, repository: Repository, revision: str | None) -> Snapshot:
-        """What the repository holds at a branch, tag or commit; see Hub."""
+        """What the repository contains at a branch, tag or commit; see Hub."""
         from huggingface_hub import HfApi, get_cached_repo_tree, snapshot_download
         from huggingface_hub.errors import CachedRepoTreeNotFoundError
 
@@ -61,7 +61,8 @@ class HuggingFace(Hub):
             tree = get_cached_repo_tree(repository.id, repo_type=repository.kind, revision=commit)
             sizes = {file.path: file.size for file in tree}
         except CachedRepoTreeNotFoundError:
-            # Offline, and fetched by a program that keeps no list: what it fetched is all there is.
+            # Offline, and fetched by a program that keeps no list: only what it fetched is
+            # available.
             files = [path for path in folder.rglob("*") if path.is_file()]
             sizes = {path.relative_to(folder).as_posix(): path.stat().st_size for path in files}
         return Snapshot(commit, folder, checked_paths(repository, sizes))
@@ -103,7 +104,7 @@ def _own_errors(
     try:
         yield
     except HFValidationError as error:
-        raise repository.error(f"is no name of a repository ({first_line(error)})") from error
+        raise repository.error(f"is not a valid repository name ({first_line(error)})") from error
     except (RevisionResolutionError, LocalEntryNotFoundError, OfflineModeIsEnabled) as error:
         cause = error.__cause__
         raise _refusal(repository, revision, cause if cause else error, files) from error
@@ -143,12 +144,12 @@ def _refusal(
         )
     if files:
         return repository.error(
-            f"the download of {listed(files)} broke off ({first_line(error)}); run the command "
-            "again: files that are complete are kept"
+            f"the download of {listed(files)} was interrupted ({first_line(error)}); run the "
+            "command again: complete files are kept"
         )
     return repository.error(
-        f"{constants.ENDPOINT} cannot be reached ({first_line(error)}), and nothing of it is in "
-        f"the cache {constants.HF_HUB_CACHE}; check the network, name a mirror with HF_ENDPOINT, "
+        f"{constants.ENDPOINT} cannot be reached ({first_line(error)}), and it is not in the "
+        f"cache {constants.HF_HUB_CACHE}; check the network, name a mirror with HF_ENDPOINT, "
         "or use ModelScope (ms://, model.hub: modelscope)"
     )
 
@@ -158,11 +159,11 @@ def _not_found(repository: Repository) -> str:
 
     if get_token():
         return (
-            f"Hugging Face has no {repository.kind} of this name that the token in use may read; "
-            "check the name, and the token's rights"
+            f"Hugging Face has no {repository.kind} with this name that the current token may "
+            "read; check the name, and the token's permissions"
         )
     return (
-        f"Hugging Face has no public {repository.kind} of this name; check the name, or, where it "
+        f"Hugging Face has no public {repository.kind} with this name; check the name, or, if it "
         "is private, set HF_TOKEN or run `hf auth login`"
     )
 
@@ -173,7 +174,7 @@ def _gated(repository: Repository) -> str:
     folder = "datasets/" if repository.kind == "dataset" else ""
     page = f"{constants.ENDPOINT}/{folder}{repository.id}"
     if get_token():
-        return f"is gated, and the token in use has no access; ask for it at {page}"
+        return f"is gated, and the current token has no access; request access at {page}"
     return f"is gated; accept its conditions at {page}, then set HF_TOKEN or run `hf auth login`"
 
 
@@ -181,29 +182,29 @@ def _answer(status: int, reason: str) -> str:
     from huggingface_hub import get_token
 
     if status == 401:
-        return "Hugging Face does not accept the token; renew HF_TOKEN or run `hf auth login`"
+        return "Hugging Face rejected the token; renew HF_TOKEN or run `hf auth login`"
     if status == 403 and get_token():
-        return "the token in use may not read it; give it read access to this repository"
+        return "the current token may not read it; give it read access to this repository"
     if status == 403:
-        return "Hugging Face gives no access without a token; set HF_TOKEN or run `hf auth login`"
+        return "Hugging Face requires a token for this; set HF_TOKEN or run `hf auth login`"
     if status == 429:
-        return "Hugging Face has had too many requests from here; wait, or set HF_TOKEN"
+        return "too many requests to Hugging Face from this machine; wait, or set HF_TOKEN"
     return f"Hugging Face answered {status} {reason}; try again later"
 
 
 def _revisions(repository: Repository) -> str:
-    """The branches and tags there are, or where to look them up."""
+    """The existing branches and tags, or where to look them up."""
     from huggingface_hub import HfApi
 
     try:
         refs = HfApi().list_repo_refs(repository.id, repo_type=repository.kind)
     except (_http_error(), OSError):
-        return "others: look them up on its page"
+        return "others, listed on its page"
     return listed([ref.name for ref in [*refs.branches, *refs.tags]])
 
 
 def _http_error() -> type[Exception]:
-    """The root of what its HTTP client raises, whichever client that is in its version."""
+    """The base class of its HTTP client's errors, whichever client its version uses."""
     from huggingface_hub.errors import HTTPError  # type: ignore[attr-defined]
 
     return cast("type[Exception]", HTTPError)
@@ -211,9 +212,9 @@ def _http_error() -> type[Exception]:
 
 @contextmanager
 def quiet() -> Iterator[None]:
-    """For steps that read a few small files at most: without the library's progress bars, which
-    would flicker, and without its warnings that a file or a card is not there, which is no fault.
-    Errors are raised all the same."""
+    """For steps that read at most a few small files: hides the library's progress bars, which
+    would flicker, and its warnings about absent files or cards, which are not faults. Errors are
+    still raised."""
     from huggingface_hub.utils.logging import get_verbosity, set_verbosity
     from huggingface_hub.utils.tqdm import (
         are_progress_bars_disabled,

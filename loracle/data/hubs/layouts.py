@@ -1,12 +1,12 @@
-"""Which files of a repository are which configuration and split: the rules of `datasets`.
+"""Which files of a repository belong to which configuration and split, by the rules of `datasets`.
 
     data/train-00000-of-00002.parquet   split train, by its name
     README.md                           configurations with their files, in its head:
         configs: [{config_name: en, data_files: [{split: train, path: en/train.jsonl}]}]
 
-The rules are the library's own, run on a folder that holds the repository's names with empty
-files and its cards. So they ask for no network, work for any hub, and no data is fetched to learn
-which data to fetch.
+The rules are the library's own, run on a folder with the repository's cards and empty files with
+its names. So they need no network, work for any hub, and no data is fetched to find out which data
+to fetch.
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ def find_split(
         chosen = next(iter(splits)) if len(splits) == 1 else chosen
     if chosen is None:
         raise repository.error(
-            f"has the splits {listed(list(splits))}, and none was chosen; set split, as in "
+            f"has the splits {listed(list(splits))}, and none was chosen; set split, for example "
             f"--set evaluation.0.split={next(reversed(splits))}"
         )
     if chosen not in splits:
@@ -88,7 +88,7 @@ def find_splits(
                 splits = _splits(folder, chosen, Path(scratch) / "cache")
         except UserError:
             raise
-        # The cards are written by hand: whatever is wrong in them reaches the library's code.
+        # The cards are written by hand, so any mistake in them reaches the library's code.
         except (
             OSError,
             RuntimeError,
@@ -111,7 +111,7 @@ def _config(repository: Repository, folder: Path, config: str | None) -> str:
     chosen = config or datasets.get_dataset_default_config_name(str(folder))
     if chosen is None:
         raise repository.error(
-            f"has several configurations; name one, {repository.address}:{known[0]} say: "
+            f"has several configurations; name one, such as {repository.address}:{known[0]}: "
             f"{listed(known)}"
         )
     if chosen not in known:
@@ -136,11 +136,11 @@ def _not_understood(repository: Repository, names: list[str], reason: str) -> st
     script = f"{repository.id.rpartition('/')[2]}.py"
     if script in names and repository.hub == "huggingface":
         return (
-            f"is made by a program, {script}, which Loracle does not run; use the hub's own "
+            f"is produced by a script, {script}, which Loracle does not run; use the hub's own "
             f"conversion, {repository.address}@refs/convert/parquet"
         )
     return (
-        "its files are in no layout that the `datasets` library knows "
-        f"({' '.join(reason.split())[:200]}); name them, as "
-        f"in {repository.address}/FILE, from {listed(names)}"
+        "its files have no layout that the `datasets` library recognizes "
+        f"({' '.join(reason.split())[:200]}); name them, as in {repository.address}/FILE, from: "
+        f"{listed(names)}"
     )

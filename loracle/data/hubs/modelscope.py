@@ -1,10 +1,11 @@
 """The ModelScope hub, through modelscope_hub (the optional extra `modelscope`).
 
-That library reads MODELSCOPE_ENDPOINT, MODELSCOPE_CACHE and MODELSCOPE_API_TOKEN, resumes files
-that broke off, and checks each against the sha256 of the listing. It keeps no record of what a
-branch meant, so that is added to its cache, laid out as the Hugging Face cache does it:
+That library reads MODELSCOPE_ENDPOINT, MODELSCOPE_CACHE and MODELSCOPE_API_TOKEN, resumes
+interrupted downloads, and checks each file against the sha256 in the listing. It does not record
+which commit a branch pointed to, so that is added to its cache, in the layout of the Hugging Face
+cache:
 
-    MODELSCOPE_CACHE/datasets/org--name/refs/master              the commit it meant
+    MODELSCOPE_CACHE/datasets/org--name/refs/master              the commit it pointed to
                                         trees/COMMIT.json        {path: bytes}
                                         snapshots/COMMIT/...     the files
 """
@@ -42,7 +43,7 @@ class ModelScope(Hub):
     """The hub at MODELSCOPE_ENDPOINT, or modelscope.cn, or modelscope.ai."""
 
     def __init__(self) -> None:
-        # It tells every listing and file with a timestamp; Loracle says what is fetched.
+        # It logs every listing and file with a timestamp; Loracle reports what is fetched.
         os.environ.setdefault("MODELSCOPE_LOG_LEVEL", "WARNING")
         try:
             import modelscope_hub
@@ -51,11 +52,11 @@ class ModelScope(Hub):
                 "ModelScope needs its library; install it with: pip install 'loracle[modelscope]'"
             ) from error
         self._library = modelscope_hub
-        # Its listing, by commit: the download needs the hashes that are in it.
+        # Its listing, by commit: the download needs the hashes in it.
         self._entries: dict[str, list[dict[str, Any]]] = {}
 
     def snapshot(self, repository: Repository, revision: str | None) -> Snapshot:
-        """What the repository holds at a branch, tag or commit; see Hub."""
+        """What the repository contains at a branch, tag or commit; see Hub."""
         wanted = revision or DEFAULT_REVISION
         if is_offline():
             if cached := self._cached(repository, wanted):
@@ -70,7 +71,7 @@ class ModelScope(Hub):
             if cached is None:
                 raise self._refusal(repository, error, ()) from error
             _log.warning(
-                "%s: ModelScope cannot be reached (%s); using commit %s, fetched before",
+                "%s: ModelScope cannot be reached (%s); using commit %s, which was fetched before",
                 repository.address,
                 first_line(error),
                 cached.commit,
@@ -102,7 +103,7 @@ class ModelScope(Hub):
         return Path(folder)
 
     def _current(self, repository: Repository, revision: str) -> Snapshot:
-        """The snapshot as the hub has it now, noted in the cache for offline use."""
+        """The hub's current snapshot, recorded in the cache for offline use."""
         entries = self._listing(repository, revision)
         if not entries:
             raise repository.error(self._no_files(repository, revision))
@@ -117,7 +118,7 @@ class ModelScope(Hub):
         return Snapshot(commit, self._folder(repository, commit), sizes)
 
     def _listing(self, repository: Repository, revision: str) -> list[dict[str, Any]]:
-        """The entries of all files, as the hub gives them; none where it has no such revision."""
+        """The entries of all files, as returned by the hub; none if it has no such revision."""
         entries: list[dict[str, Any]] = self._api(repository).legacy.list_repo_files(
             repository.id, repository.kind, revision=revision, recursive=True
         )
@@ -126,11 +127,11 @@ class ModelScope(Hub):
     def _commit(
         self, repository: Repository, revision: str, entries: Sequence[Mapping[str, Any]]
     ) -> str:
-        """The commit that a branch or tag means.
+        """The commit that a branch or tag points to.
 
-        The hub tells the last commit of every file, not of the branch. The newest of them holds
-        the same files as the branch unless a later commit only removed some; so its own listing
-        is compared.
+        The hub returns the last commit of every file, not of the branch. The newest of them has
+        the same files as the branch unless a later commit only removed some, so its own listing is
+        compared.
         """
         if is_commit(revision):
             return revision
@@ -139,12 +140,12 @@ class ModelScope(Hub):
         if is_commit(commit) and _contents(self._listing(repository, commit)) == _contents(entries):
             return commit
         raise repository.error(
-            f"ModelScope does not tell which commit {revision} is; name the commit itself, "
+            f"ModelScope does not say which commit {revision} is; name the commit itself, "
             f"{repository.address}@COMMIT (model.revision for a model), from the repository's page"
         )
 
     def _cached(self, repository: Repository, revision: str) -> Snapshot | None:
-        """The snapshot that was fetched before, if one was."""
+        """The snapshot that was fetched before, if any."""
         cache = self._cache(repository)
         commit = revision
         if not is_commit(revision):
@@ -197,18 +198,18 @@ class ModelScope(Hub):
             if files:
                 return repository.error(f"no longer has {listed(files)}; run the command again")
             return repository.error(
-                f"ModelScope has no public {repository.kind} of this name; check the name, or, "
-                "where it is private, set MODELSCOPE_API_TOKEN"
+                f"ModelScope has no public {repository.kind} with this name; check the name, or, "
+                "if it is private, set MODELSCOPE_API_TOKEN"
             )
         if isinstance(error, library.AuthenticationError | library.PermissionDeniedError):
             page = f"{endpoint}/{repository.kind}s/{repository.id}"
             return repository.error(
-                f"ModelScope gives no access ({first_line(error)}); ask for it at {page}, then set "
-                "MODELSCOPE_API_TOKEN or run `modelscope login`"
+                f"ModelScope denies access ({first_line(error)}); request access at {page}, then "
+                "set MODELSCOPE_API_TOKEN or run `modelscope login`"
             )
         if files:
             return repository.error(
-                f"the download of {listed(files)} broke off ({first_line(error)}); run the "
+                f"the download of {listed(files)} was interrupted ({first_line(error)}); run the "
                 "command again: it continues where it stopped"
             )
         if isinstance(error, library.APIError):
@@ -224,7 +225,7 @@ def _contents(entries: Sequence[Mapping[str, Any]]) -> set[tuple[Any, ...]]:
 
 
 def _write(path: Path, text: str) -> None:
-    """Replace a small file as a whole, for other processes read it too."""
+    """Replace a small file atomically, because other processes read it too."""
     path.parent.mkdir(parents=True, exist_ok=True)
     unfinished = path.with_name(f".{path.name}.{os.getpid()}")
     unfinished.write_text(text)
@@ -232,7 +233,7 @@ def _write(path: Path, text: str) -> None:
 
 
 def _link_from(branch: Path, folder: Path, entries: Sequence[Mapping[str, Any]]) -> None:
-    """Take over what ModelScope's own tools fetched under the branch's name.
+    """Reuse what ModelScope's own tools fetched under the branch's name.
 
     Hard links cost nothing. Only files with the commit's own hash are taken.
     """

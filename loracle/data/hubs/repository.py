@@ -1,4 +1,4 @@
-"""What both hubs have in common: a repository, what it holds at a commit, and how to get it."""
+"""What both hubs have in common: a repository, its contents at a commit, and how to get them."""
 
 from __future__ import annotations
 
@@ -9,15 +9,16 @@ from typing import Literal, NamedTuple
 
 from loracle.errors import DataError, ModelError, UserError
 from loracle.plan.locations import SCHEMES, HubName
+from loracle.text import first_few
 
 NUM_SHOWN_NAMES = 10
 
-# What says how the files of a dataset belong together, where a repository has it.
+# Files that say how a dataset's files belong together, if a repository has them.
 CARDS = ("README.md", ".huggingface.yaml")
 
 
 class Repository(NamedTuple):
-    """A repository of a hub. `kind` also says which errors are raised for it."""
+    """A repository on a hub. `kind` also decides which errors are raised for it."""
 
     hub: HubName
     kind: Literal["dataset", "model"]
@@ -25,7 +26,7 @@ class Repository(NamedTuple):
 
     @property
     def address(self) -> str:
-        """The repository as messages name it, and as a plan takes it."""
+        """The repository as written in messages and in plans."""
         scheme = next(scheme for scheme, hub in SCHEMES.items() if hub == self.hub)
         return f"{scheme}://{self.id}"
 
@@ -37,7 +38,7 @@ class Repository(NamedTuple):
 
 
 class Snapshot(NamedTuple):
-    """What a repository holds at a commit. The folder may lack files, or be missing itself.
+    """A repository's contents at a commit. The folder may lack files, or may itself be missing.
 
     sizes: bytes of every file, by its path in the repository.
     """
@@ -47,7 +48,7 @@ class Snapshot(NamedTuple):
     sizes: Mapping[str, int]
 
     def missing(self, paths: Sequence[str], folder: Path | None = None) -> list[str]:
-        """Those of the paths that are not on this machine, whole. folder: to look in another."""
+        """The paths whose files are not complete on this machine. folder: look there instead."""
         return [path for path in paths if not self._is_whole(path, folder or self.folder)]
 
     def _is_whole(self, path: str, folder: Path) -> bool:
@@ -72,7 +73,7 @@ class Hub(ABC):
         paths: Sequence[str],
         into: Path | None = None,
     ) -> Path:
-        """Put the files on this machine, those that are missing; returns the folder they are in:
+        """Fetch the missing files to this machine; returns the folder they are in:
         `into`, or the hub's cache."""
         folder = into or snapshot.folder
         missing = snapshot.missing(paths, folder)
@@ -83,7 +84,7 @@ class Hub(ABC):
         folder = self._fetch(repository, snapshot, missing, into)
         if missing := snapshot.missing(paths, folder):
             raise repository.error(
-                f"{listed(missing)} did not arrive whole in {folder}; run the command again"
+                f"{listed(missing)} did not arrive complete in {folder}; run the command again"
             )
         return folder
 
@@ -95,23 +96,23 @@ class Hub(ABC):
     def _fetch(
         self, repository: Repository, snapshot: Snapshot, missing: Sequence[str], into: Path | None
     ) -> Path:
-        """Fetch these files; returns the folder that they are in."""
+        """Fetch these files; returns the folder they are in."""
 
 
 def checked_paths(repository: Repository, paths: Mapping[str, int]) -> dict[str, int]:
-    """The paths, all of them inside the repository. Raises its error for one that is not."""
+    """The paths, checked to be inside the repository. Raises the repository's error otherwise."""
     for path in paths:
         pure = PurePosixPath(path)
         if pure.is_absolute() or ".." in pure.parts or not pure.parts:
-            raise repository.error(f"its list of files names {path!r}, which is outside of it")
+            raise repository.error(
+                f"its list of files names {path!r}, which is outside the repository"
+            )
     return dict(paths)
 
 
 def listed(names: Sequence[str]) -> str:
-    """Names for a message, the first ones and a count of the others."""
-    more = len(names) - NUM_SHOWN_NAMES
-    shown = ", ".join(names[:NUM_SHOWN_NAMES]) or "none"
-    return f"{shown} and {more} more" if more > 0 else shown
+    """Names for a message: the first ones, and a count of the others."""
+    return first_few(names, NUM_SHOWN_NAMES) or "none"
 
 
 def is_offline() -> bool:
@@ -122,7 +123,7 @@ def is_offline() -> bool:
 
 
 def not_cached(repository: Repository, what: str, cache: Path | str) -> UserError:
-    """The error for offline mode and something that was never fetched."""
+    """The error for something that was never fetched, in offline mode."""
     target = repository.address if repository.kind == "dataset" else repository.id
     hub = (
         " --hub modelscope"
@@ -130,12 +131,12 @@ def not_cached(repository: Repository, what: str, cache: Path | str) -> UserErro
         else ""
     )
     return repository.error(
-        f"offline (HF_HUB_OFFLINE is set), and the cache {cache} has no {what}; run "
-        f"`loracle fetch {target}{hub}` once with network"
+        f"offline (HF_HUB_OFFLINE is set), and the cache {cache} has no {what}; run `loracle "
+        f"fetch {target}{hub}` once with network access"
     )
 
 
 def first_line(error: BaseException) -> str:
-    """The first line of what an error says, or its kind."""
+    """The first line of an error's message, or its type."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     return lines[0].rstrip(".;:") if lines else type(error).__name__

@@ -1,4 +1,4 @@
-"""Which files of a model's repository loading it needs; the others stay on the hub.
+"""Which files of a model's repository are needed to load it; the others stay on the hub.
 
 Repositories often hold the same weights in several formats, and checkpoints of other programs.
 """
@@ -11,7 +11,7 @@ from pathlib import PurePosixPath
 
 from loracle.data.hubs.repository import Repository, listed
 
-# Never a pickle (.bin, .pt): loading one may run any program.
+# Never a pickle (.bin, .pt): loading one may run arbitrary code.
 _WEIGHTS = ("model*.safetensors",)
 _SETTINGS = frozenset({".json", ".jinja", ".model", ".txt", ".tiktoken"})
 _TEMPLATE_FOLDER = "additional_chat_templates"
@@ -29,7 +29,7 @@ def model_paths(
     if weights is None:
         others = [name for name in names if PurePosixPath(name).suffix in _OTHER_WEIGHTS]
         raise repository.error(
-            f"has no weights as transformers loads them ({' or '.join(_WEIGHTS)}), but "
+            f"has no weights in a format that transformers loads ({' or '.join(_WEIGHTS)}), but "
             f"{listed(others)}; choose a repository with safetensors files"
         )
     settings = [name for name in names if _is_setting(name, with_code)]

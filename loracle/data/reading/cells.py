@@ -61,5 +61,5 @@ def note_words(row: RowValue, notes: Notes, where: str) -> None:
         return
     for key, cell in row.items():
         if isinstance(cell, str) and cell in _NOTHING:
-            outcome = "leave a cell empty where it means that there is no value"
+            outcome = "leave a cell empty if there is no value"
             notes.add(_WORDS, where, f"{key} is {cell}", outcome, is_warning=True)

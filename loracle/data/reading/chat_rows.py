@@ -301,7 +301,7 @@ def add_order_faults(messages: Sequence[Message], faults: Faults) -> None:
     if "assistant" not in roles:
         faults.add(
             Reason.NO_REPLY,
-            "no assistant turn; the last of the messages must be the assistant's reply",
+            "no assistant turn; the last message must be the assistant's reply",
         )
         return
     if roles[-1] != "assistant":
@@ -321,11 +321,11 @@ def add_order_faults(messages: Sequence[Message], faults: Faults) -> None:
 def _order_fault(roles: Sequence[Role], index: int, role: Role) -> str | None:
     before = roles[index - 1] if index else None
     if role == "system" and index:
-        return f"after {before!r}; the system turn stands first"
+        return f"after {before!r}; the system turn must come first"
     if role == "assistant" and before in (None, "system"):
-        return "before any user turn; a user turn comes first"
+        return "before any user turn; a user turn must come first"
     if role == "tool" and before not in ("assistant", "tool"):
         return f"after {before!r}; a tool answers the assistant's call"
     if role == before and role != "tool":
-        return "as is the one before it; join the two, or leave the row out"
+        return "as is the turn before it; join the two, or leave the row out"
     return None

@@ -209,7 +209,7 @@ def _written(text: str, column: str, faults: Faults) -> Sequence[tuple[str, obje
         lettered = [(match[1].upper(), match[2]) for match in matches if match]
         if len(lettered) == len(matches) > 1:
             return lettered
-        why = python_literal(text) or "not JSON; expected a JSON list, or a line for each choice"
+        why = python_literal(text) or "not JSON; expected a JSON list, or one line for each choice"
         faults.add(Reason.BAD_JSON, f"{column} is text, {why}")
         return []
     if isinstance(value, list | dict):
@@ -232,8 +232,8 @@ def _reply(row: RowValue, choices: Sequence[Choice], faults: Faults) -> str | No
     if not read:
         name, value = next(iter(given.items()))
         shown = ", ".join(f"{choice.letter}. {show(choice.text)}" for choice in choices[:4])
-        advice = "write the letter, the choice's text, or its place counted from 0"
-        text = f"{name} is {show(value)}, which is none of the choices, or more than one"
+        advice = "write the letter, the choice's text, or its index counted from 0"
+        text = f"{name} is {show(value)}, which matches none of the choices, or more than one"
         faults.add(Reason.CHOICE, f"{text} ({shown}); {advice}")
         return None
     if len(set(read.values())) > 1:

@@ -26,10 +26,10 @@ _FOREIGN = {
     b"%PDF": "a PDF; its rows must be written as JSONL",
     b"SQLi": "an SQLite database; export a table as JSONL or CSV",
     b"\xd0\xcf\x11\xe0": "an old Excel or Word file; save it as CSV in UTF-8",
-    b"version https://git-lfs": "a pointer of Git LFS; fetch the file itself, git lfs pull",
+    b"version https://git-lfs": "a Git LFS pointer; fetch the file itself with git lfs pull",
     **dict.fromkeys(
         (b"\x80\x02", b"\x80\x03", b"\x80\x04", b"\x80\x05"),
-        "a pickle, which can run code when it is read, so it is not; save it as JSONL or Parquet",
+        "a pickle, which is not read because it can run code; save it as JSONL or Parquet",
     ),
     b"\x93NUMPY": "a numpy array; save its rows as JSONL or Parquet",
     b"\x89HDF": "an HDF5 file; save its rows as JSONL or Parquet",
@@ -37,12 +37,12 @@ _FOREIGN = {
     b"\x04\x22\x4d\x18": "compressed with lz4; unpack it, or compress it with gzip or zstd",
     b"ORC": "an ORC file; save it as Parquet",
     b"Obj\x01": "an Avro file; save it as Parquet",
-    b"\x89PNG": "an image; only text can be learned",
-    b"\xff\xd8\xff": "an image; only text can be learned",
-    b"GIF8": "an image; only text can be learned",
+    b"\x89PNG": "an image; only text can be used for training",
+    b"\xff\xd8\xff": "an image; only text can be used for training",
+    b"GIF8": "an image; only text can be used for training",
     **dict.fromkeys(
         (b"<!DOCTYPE", b"<!doctype", b"<html"),
-        "a web page, a login or an error perhaps; download the file itself",
+        "a web page, perhaps a login or error page; download the file itself",
     ),
     b"<?xml": "XML; write its rows as JSONL",
 }
@@ -59,12 +59,14 @@ _ARROW_STREAM = b"\xff\xff\xff\xff"
 
 
 class Container(NamedTuple):
-    """A file and what it is. description: as it is shown, "JSONL (gz)" say."""
+    """A file and what it is. description: as it is shown, "JSONL (gz)" say. lines: the text of a
+    file that has one JSON row a line."""
 
     path: Path
     description: str
     encoding: str | None
     rows: Iterator[Row]
+    lines: text_files.TextFile | None = None
 
 
 def has_known_ending(path: Path) -> bool:
@@ -90,8 +92,8 @@ def open_file(path: Path, encoding: str | None) -> Container:
     if path.name.lower().endswith(TABLE_ENDINGS):
         ending = path.suffix.lower()
         raise DataError(
-            f"{path}: found {start[:4]!r} where a {ending} file has its mark; it is damaged, "
-            "empty, or of another kind: write it again, or name it by what it is"
+            f"{path}: found {start[:4]!r} instead of the signature of a {ending} file; it is "
+            "damaged, empty, or another kind of file: write it again, or give it the right ending"
         )
     _refuse_foreign(path, start)
     source = text_files.look(path, encoding)
@@ -136,4 +138,6 @@ def _text(source: text_files.TextFile) -> Container:
         layout = json_rows.layout_of(source)
         kind = {"lines": "JSONL", "array": "JSON", "object": "JSON, rows under data"}[layout]
         rows = json_rows.rows_of(source, layout)
+        if layout == "lines":
+            return Container(source.path, f"{kind}{packed}", source.encoding, rows, source)
     return Container(source.path, f"{kind}{packed}", source.encoding, rows)

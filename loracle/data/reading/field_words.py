@@ -20,7 +20,7 @@ _WHAT: dict[Meaning, str] = {
     "system": "the system's turn",
     "history": "earlier turns",
     "media": "images, sound or video",
-    "rejected": "a reply that is not wanted",
+    "rejected": "a rejected reply",
 }
 # The forms in which a field for a meaning is read, and the field.
 _FIELDS: dict[Meaning, dict[str, str]] = {
@@ -53,7 +53,7 @@ def absent(location: str, field: str, column: str, seen: Collection[str]) -> str
     near = likely_meant(column, seen)
     names = ", ".join(show(name) for name in list(seen)[:_NUM_SHOWN])
     hint = f"did you mean {near}?" if near else f"the columns are {names}"
-    return f"{location}: no row has a column {show(column)}, named for {field}; {hint}"
+    return f"{location}: no row has a column {show(column)}, which was named for {field}; {hint}"
 
 
 def lost(
@@ -61,7 +61,9 @@ def lost(
 ) -> str:
     """A column that tells of what is asked, and is not used."""
     rows = f"{num_rows:,} row{'' if num_rows == 1 else 's'}"
-    text = f"column {column} is not used in {rows}; by its name it holds {_WHAT[meaning]}"
+    text = (
+        f"column {column} is not used in {rows}; its name suggests that it holds {_WHAT[meaning]}"
+    )
     return f"{text}. {_use(column, meaning, form, row_keys)}{_ignore(column)}"
 
 
@@ -72,8 +74,8 @@ def _use(column: str, meaning: Meaning, form: Format, row_keys: AbstractSet[str]
     if meaning == "choices" and form.name in ("question_answer", "choice"):
         if form.name == "question_answer":
             return (
-                "Multiple choice is a form of its own: --format choice, with --column "
-                "options=NAME where a list of choices has another name. To leave it out: "
+                "For multiple choice: --format choice, with --column options=NAME if the list of "
+                "choices has another name. To leave it out: "
             )
         return "To leave it out: "
     if form.name == "prompt_completion" and meaning in ("passage", "asked"):
@@ -87,7 +89,7 @@ def _use(column: str, meaning: Meaning, form: Format, row_keys: AbstractSet[str]
     field = known.get(form.name, known.get("*"))
     if field is not None and field not in row_keys and field != column:
         return f"To use it: {_columns({field: column})}. To leave it out: "
-    return "Write it into what is asked to use it. To leave it out: "
+    return "To use it, write it into the question. To leave it out: "
 
 
 def _columns(named: dict[str, str]) -> str:
@@ -107,8 +109,8 @@ def _quoted(text: str) -> str:
 def media(column: str) -> str:
     """A row with a column of media."""
     return (
-        f"{column} holds images, sound or video, and only text can be learned; leave the row out, "
-        f"or, to learn its text alone: {_ignore(column)}"
+        f"{column} holds images, sound or video, and only text can be used for training; leave "
+        f"the row out, or, to train on its text only: {_ignore(column)}"
     )
 
 
@@ -122,13 +124,13 @@ def _ends_asking(row: RowValue) -> bool:
 def preference(row: RowValue, rejected: str, chosen: Sequence[str], form: Format | None) -> str:
     """A row of two replies, one of which is not wanted."""
     names = " and ".join((*chosen, rejected))
-    text = f"preference data ({names}), which is not learned from as such; "
+    text = f"preference data ({names}), which cannot be used as it is; "
     if chosen and form is not None and _ends_asking(row):
-        return f"{text}append the wanted reply to the turns, which end on what it answers"
+        return f"{text}append the chosen reply to the turns, which end with what it answers"
     if form is not None or not chosen:
         options = " ".join(f"--ignore-column {_quoted(name)}" for name in (*chosen, rejected))
         listed = ", ".join((*chosen, rejected))
-        return f"{text}to learn the reply beside it: {options} (ignore_columns: [{listed}])"
+        return f"{text}to train on the other reply: {options} (ignore_columns: [{listed}])"
     asked = next((key for key in _REPLY_OF if not is_blank(row.get(key))), None)
     value = row[chosen[0]]
     if isinstance(value, list) and len(value) > 1:
@@ -138,7 +140,5 @@ def preference(row: RowValue, rejected: str, chosen: Sequence[str], form: Format
     elif isinstance(value, list):
         field = "messages"
     else:
-        return (
-            f"{text}write the wanted reply behind what it answers (keys found: {keys_found(row)})"
-        )
-    return f"{text}to learn the wanted reply alone: {_columns({field: chosen[0]})}"
+        return f"{text}write the chosen reply after what it answers (keys found: {keys_found(row)})"
+    return f"{text}to train on the chosen reply only: {_columns({field: chosen[0]})}"

@@ -199,6 +199,26 @@ class FieldAccount:
                     if (meaning := meaning_of(name)) and meaning not in ("asked", "history"):
                         self._lose(name, value, meaning, form, row, content, where)
 
+    def take(self, later: FieldAccount) -> None:
+        """Count what another account counted, of the rows that follow."""
+        for key, shape in later._shapes.items():
+            known = self._shapes.setdefault(key, shape)
+            if known is not shape:
+                known.num_rows += shape.num_rows
+        for counts, more in ((self._unused, later._unused), (self._used, later._used)):
+            for name, num in more.items():
+                counts[name] += num
+        if len(self._seen) < _MAX_SHAPES:
+            self._seen.update(later._seen)
+        for column, lost in later._lost.items():
+            self._lost.setdefault(column, lost)
+        self._num_lost.update(later._num_lost)
+
+    @property
+    def has_many_shapes(self) -> bool:
+        """Whether the sets of keys are so many that the account may have forgotten some."""
+        return len(self._shapes) >= _MAX_SHAPES or len(self._seen) >= _MAX_SHAPES
+
     @property
     def uses(self) -> tuple[FieldUse, ...]:
         """Every column seen: the used ones in the order of their roles, then the others."""

@@ -74,6 +74,10 @@ class Format:
     synonyms: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     others: tuple[str, ...] = ()
 
+    def __reduce__(self) -> tuple[Callable[[FormatName], Format], tuple[FormatName]]:
+        """In another process it is the form of this name."""
+        return format_named, (self.name,)
+
     @cached_property
     def reads(self) -> frozenset[str]:
         """Every key that is read of a row of this form, synonyms aside."""
@@ -241,7 +245,7 @@ def no_format(row: RowValue, faults: Faults, options: ReadOptions) -> None:
         # It has a key of this form: the form's own parser says what is missing.
         nearest_form.parse(nearest_form.named(row)[0], faults, options)
         if not faults:
-            text = f"no known format for sure (keys found: {keys_found(row)}); name it, "
+            text = f"format not certain (keys found: {keys_found(row)}); name it, "
             faults.add(Reason.MISSING, f"{text}format: {nearest_form.name}")
         return
     others = [known for known in FORMATS if known.name != "choice"]
@@ -273,7 +277,7 @@ def expected_forms() -> str:
 def ambiguous(found: Sequence[Format]) -> str:
     """What to do where a row has the keys of several forms."""
     names = " and ".join(known.name for known in found)
-    return f"the row has the keys of {names}; name the one that is meant, format: {found[0].name}"
+    return f"the row has the keys of {names}; name the one to use, format: {found[0].name}"
 
 
 def renamed(row: RowValue, columns: Mapping[str, str]) -> RowValue:

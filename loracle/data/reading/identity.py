@@ -27,12 +27,12 @@ class Identities:
 
     def id_of(self, row: RowValue, number: int, where: str) -> str:
         """The id of row number `number`, at `where`."""
-        name = self._own(row, "id", where, _IDS, "rows are named STEM-N in their place")
+        name = self.own_id(row, where)
         if name is not None:
             if (first := self._ids.find_or_add(name, number)) is None:
                 return name
             detail = f"id {show(name)} is also row {first:,}"
-            self._notes.add(_IDS, where, detail, "rows are named STEM-N in their place")
+            self._notes.add(_IDS, where, detail, "such rows are named STEM-N instead")
         made = name = f"{self._stem}-{number}"
         copy = 1
         while self._ids.find_or_add(made, number) is not None:
@@ -40,9 +40,13 @@ class Identities:
             made = f"{name}-{copy}"
         return made
 
+    def own_id(self, row: RowValue, where: str) -> str | None:
+        """The id that a row brings; None where it has no usable one."""
+        return self._own(row, "id", where, _IDS, "such rows are named STEM-N instead")
+
     def group_of(self, row: RowValue, where: str) -> str | None:
         """The group that a row names, as text."""
-        return self._own(row, "group", where, _GROUPS, "such rows count as of no group")
+        return self._own(row, "group", where, _GROUPS, "such rows count as having no group")
 
     def _own(self, row: RowValue, key: str, where: str, kind: str, outcome: str) -> str | None:
         value = row.get(key)
@@ -53,6 +57,31 @@ class Identities:
         if text is None:
             self._notes.add(kind, where, f"{key} is {kind_of(value)}", outcome)
         return text
+
+
+class OwnIdentities(Identities):
+    """The ids that rows bring, "" for the others: of a part of a dataset, which does not know the
+    ids of the other parts.
+
+    hashes: of the ids. has_made_like: whether one is like those that are made.
+    """
+
+    def __init__(self, stem: str, notes: Notes) -> None:
+        super().__init__(stem, notes)
+        self.hashes = array("Q")
+        self.has_made_like = False
+
+    def id_of(self, row: RowValue, number: int, where: str) -> str:
+        name = self.own_id(row, where)
+        if name is None:
+            return ""
+        self.hashes.append(_hash_of(name))
+        self.has_made_like |= name.startswith(f"{self._stem}-")
+        return name
+
+
+def _hash_of(name: str) -> int:
+    return int.from_bytes(blake2b(name.encode(), digest_size=8).digest(), "little") or 1
 
 
 class _SeenIds:
@@ -71,7 +100,7 @@ class _SeenIds:
         """The number of the row that had the id before, else None and the id is kept."""
         if 2 * self._num_ids >= self._slots:
             self._grow()
-        key = int.from_bytes(blake2b(name.encode(), digest_size=8).digest(), "little") or 1
+        key = _hash_of(name)
         slot = self._slot_of(key)
         if self._hashes[slot] == key:
             return self._numbers[slot]

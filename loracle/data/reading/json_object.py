@@ -26,7 +26,7 @@ def read_json_object(path: Path, *, of: str = "", fix: str = "") -> Mapping[str,
     except OSError as error:
         raise DataError(f"{path} cannot be read: {error.strerror}") from error
     except (ValueError, RecursionError) as error:
-        raise DataError(f"{path} is no JSON ({error}){fix}") from error
+        raise DataError(f"{path} is not JSON ({error}){fix}") from error
     if not isinstance(value, dict):
         raise DataError(f"{path} holds {kind_of(value)}; expected an object{of}")
     return value

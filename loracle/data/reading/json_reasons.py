@@ -33,13 +33,13 @@ def cause_of(text: str, position: int) -> str:
     if found.startswith(",") and before.endswith(("]", "}")):
         rest = text[position + 1 :].strip(_SPACE)
         if not rest:
-            return "a comma at the line's end; remove it, lines are not divided by commas"
+            return "a comma at the end of the line; remove it, lines are not separated by commas"
     if found.startswith("'") or before.endswith("'"):
-        return "single quotes, as Python writes; JSON has double ones: write it with json.dumps"
+        return "single quotes, as in Python; JSON has double quotes: write it with json.dumps"
     if _PYTHON_WORD.match(found):
-        return "a word of Python; JSON has null, true and false: write it with json.dumps"
+        return "a Python word; JSON has null, true and false: write it with json.dumps"
     if before.endswith("}") and _WHOLE_OBJECT.match(text, position):
-        return "a second object; write one object a line"
+        return "a second object; write one object per line"
     return ""
 
 

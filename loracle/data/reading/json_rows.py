@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import io
 import json
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Literal
 
 from loracle.data.faults import Fault, Faults, Reason, show
@@ -52,7 +52,7 @@ def layout_of(source: TextFile) -> Layout:
 def rows_of(source: TextFile, layout: Layout) -> Iterator[Row]:
     """The rows of a file. Raises DataError where what follows cannot be told apart."""
     if layout == "lines":
-        yield from _rows_of_lines(source)
+        yield from rows_of_lines(source, str(source.path), source.lines())
         return
     file = str(source.path)
     with source.open() as content:
@@ -78,7 +78,7 @@ def _rows_of_array(cursor: Cursor, file: str, layout: Layout) -> Iterator[Row]:
         yield from _items(cursor, file)
     if after := cursor.peek():
         end = "]" if layout == "array" else "}"
-        cause = "several lists, one after the other; join them into one" if after == "[" else ""
+        cause = "several lists in sequence; join them into one" if after == "[" else ""
         raise JsonError(
             cursor.line, f": found {after!r} after the closing {end}; expected nothing more", cause
         )
@@ -96,18 +96,26 @@ def _items(cursor: Cursor, file: str) -> Iterator[Row]:
         yield _row(file, line, value, cursor.decoder, cursor.taken_text)
 
 
-def _rows_of_lines(source: TextFile) -> Iterator[Row]:
-    file, decoder = str(source.path), Decoder()
-    nothing_read = True
+def rows_of_lines(
+    source: TextFile,
+    file: str,
+    lines: Iterable[Line],
+    *,
+    is_start: bool = True,
+    is_end: bool = True,
+) -> Iterator[Row]:
+    """The rows of lines. file: its name in the rows. is_start, is_end: whether the first line and
+    the last one are the file's."""
+    decoder, nothing_read = Decoder(), is_start
     pending: Line | None = None
     # One line late, so that the last one is known to be the last.
-    for line in source.lines():
+    for line in lines:
         if pending is not None:
             yield _row_of_line(file, pending, decoder, source, nothing_read, is_last=False)
             nothing_read = False
         pending = line if line.text is None or line.text.strip(_SPACE) else None
     if pending is not None:
-        yield _row_of_line(file, pending, decoder, source, nothing_read, is_last=True)
+        yield _row_of_line(file, pending, decoder, source, nothing_read, is_last=is_end)
 
 
 def _row_of_line(
@@ -122,8 +130,8 @@ def _row_of_line(
     except (ValueError, RecursionError) as error:
         if is_first and (found := _objects_over_lines(source)):
             raise DataError(
-                f"{file}:{line.number}: found {found} over several lines; write one "
-                f"object a line, or an array of rows, or an object with its rows under {ROWS_KEY!r}"
+                f"{file}:{line.number}: found {found} over several lines; write one object per "
+                f"line, or an array of rows, or an object with its rows under {ROWS_KEY!r}"
             ) from error
         text = _why_no_row(line.text, error, is_last=is_last)
         return Row(file, line.number, None, (Fault(Reason.BAD_JSON, text),))
@@ -141,7 +149,9 @@ def _why_no_row(text: str, error: ValueError | RecursionError, *, is_last: bool)
         error.pos >= len(text.rstrip(_SPACE)) or error.msg.startswith("Unterminated string")
     )
     if is_last and cut:
-        return f"the file ends inside this row (bad JSON{reason_of(error)}); copy it again, whole"
+        return (
+            f"the file ends inside this row (bad JSON{reason_of(error)}); copy the whole file again"
+        )
     return f"bad JSON{reason_of(error)}; a line must be one whole JSON object"
 
 
@@ -177,7 +187,7 @@ def _objects_over_lines(source: TextFile) -> str:
     rest = text[end:].lstrip(_SPACE)
     if not rest:
         return "one JSON object" if len(data) <= MAX_ROW_BYTES else ""
-    return "JSON objects one after the other, each" if rest.startswith(("{", ",")) else ""
+    return "a sequence of JSON objects, each" if rest.startswith(("{", ",")) else ""
 
 
 def _has_rows_inside(head: str) -> bool:

@@ -102,7 +102,7 @@ def registry_entry(registry: Path, name: str, options: ReadOptions) -> RegistryE
 def _problems(entry: Mapping[str, object]) -> list[str]:
     problems = []
     if entry.get("ranking"):
-        problems.append("ranking is true: pairs of a chosen and a rejected answer cannot be read")
+        problems.append("ranking is true: pairs of a chosen and a rejected answer cannot be used")
     formatting = entry.get("formatting", "alpaca")
     if not isinstance(formatting, str) or formatting not in _FORMATS:
         problems.append(f"formatting is {show(formatting)}; expected {' or '.join(_FORMATS)}")
@@ -117,18 +117,18 @@ def _problems(entry: Mapping[str, object]) -> list[str]:
             problems.append(f"{key} is {kind_of(value)}; expected an object of texts")
             continue
         problems += [
-            f"{key}.{name} cannot be followed; known here: {', '.join(known)}"
+            f"{key}.{name} is not supported; known here: {', '.join(known)}"
             for name in value
             if name not in known
         ]
     if formatting == "openai" and isinstance(tags, dict):
         problems += [
-            f"tags.{name} is {show(value)}, formatting openai has {_OPENAI_TAGS[name]!r}"
+            f"tags.{name} is {show(value)}, but formatting openai uses {_OPENAI_TAGS[name]!r}"
             for name, value in tags.items()
             if name in _OPENAI_TAGS and value != _OPENAI_TAGS[name]
         ]
     problems += [
-        f"{key} cannot be followed; remove it, or name the data's own path"
+        f"{key} is not supported; remove it, or give the data's own path"
         for key in entry
         if key not in _KNOWN
     ]
@@ -148,7 +148,7 @@ def _location(registry: Path, entry: Mapping[str, object], where: str) -> str:
             return f"{scheme}{entry[key]}{config}"
     if not entry.get("file_name"):
         raise DataError(
-            f"{where}: found no file_name; add it, it starts at the folder of {registry.name}"
+            f"{where}: found no file_name; add it, relative to the folder of {registry.name}"
         )
     return str(registry.parent / str(entry["file_name"]))
 

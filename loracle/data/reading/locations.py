@@ -217,7 +217,7 @@ def _link_problem(path: Path) -> str | None:
             return f"{path} cannot be reached: {error.strerror}"
         loops = error.errno == errno.ELOOP
         what = (
-            "leads back to itself" if loops else f"leads to {path.readlink()}, which is not there"
+            "leads back to itself" if loops else f"leads to {path.readlink()}, which does not exist"
         )
     else:
         return None

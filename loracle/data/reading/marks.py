@@ -66,8 +66,8 @@ def turn_weight(turn: RowValue, place: str, faults: Faults) -> float:
             faults.add(Reason.MARK, f"{text}: split the turn, or remove the key")
     for key in sorted(_AMBIGUOUS & turn.keys()):
         if not is_blank(turn[key]):
-            text = f"{place}.{key} may mean to learn the turn or to hide it"
-            faults.add(Reason.MARK, f"{text}; write weight: 1 to learn it, weight: 0 not to")
+            text = f"{place}.{key} may mean that the turn is used for training or hidden"
+            faults.add(Reason.MARK, f"{text}; write weight: 1 to train on it, weight: 0 not to")
     return weight
 
 
@@ -86,9 +86,9 @@ def row_marks(row: RowValue, faults: Faults, *, kto: bool) -> RowMarks:
         weight = 0.0
     for key in KTO_MARKS & row.keys() if kto else ():
         if _is_false(row[key]):
-            text = f"{key} is false, KTO's mark of a reply that must not be learned"
+            text = f"{key} is false, KTO's mark for a rejected reply"
             advice = (
-                f"leave the row out, or say that it means something else, ignore_columns: [{key}]"
+                f"leave the row out, or, if it means something else, set ignore_columns: [{key}]"
             )
             faults.add(Reason.MARK, f"{text}; {advice}")
     return RowMarks(weight, turns, is_left_out=weight == 0)
@@ -108,7 +108,7 @@ def marked(messages: Sequence[Message], marks: RowMarks, faults: Faults) -> tupl
             weights = {i: marks.weight * weight for i, weight in named}
         else:
             text = f"the row marks {len(marks.turns)} turns and has {len(messages)}, "
-            text += f"{len(replies)} of them replies; give one mark a turn, or one a reply"
+            text += f"{len(replies)} of them replies; give one mark per turn, or one per reply"
             faults.add(Reason.MARK, text)
     return tuple(
         replace(message, weight=message.weight * weights.get(i, 1.0))

@@ -40,6 +40,13 @@ class Notes:
         known = self._kinds.setdefault(kind, _Kind(f"{where}: {detail}", outcome, is_warning))
         known.count += 1
 
+    def take(self, later: Notes) -> None:
+        """Count what was noted of the rows that follow."""
+        for kind, found in later._kinds.items():
+            known = self._kinds.setdefault(kind, found)
+            if known is not found:
+                known.count += found.count
+
     def __iter__(self) -> Iterator[Note]:
         for kind, found in self._kinds.items():
             message = f"{found.count:,} {kind} ({found.first})"

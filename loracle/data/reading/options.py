@@ -56,7 +56,7 @@ def named_settings(*, columns: Sequence[str] = (), **settings: object) -> dict[s
     """
     pairs = [column.partition("=") for column in columns]
     wrong = [
-        f"--column {name}{mark}{column}: expected field=column, question=query say"
+        f"--column {name}{mark}{column}: expected field=column, such as question=query"
         for name, mark, column in pairs
         if not (name and mark and column)
     ]

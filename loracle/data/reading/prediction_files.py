@@ -31,7 +31,7 @@ _NAMES: tuple[tuple[str, str], ...] = (
     ("prediction", "references"),
     ("prediction", "reference"),
 )
-_LIKELIHOODS = "filtered_resps holds log-likelihoods and no text; predictions of a generating task"
+_LIKELIHOODS = "filtered_resps holds log-likelihoods, not text; predictions of a generation task"
 
 
 class PredictionNames(NamedTuple):

@@ -43,7 +43,7 @@ def parse_alpaca(row: RowValue, faults: Faults, options: ReadOptions) -> RowCont
     if not prompt and not faults:
         faults.add(
             Reason.MISSING,
-            f"no instruction and no input (keys found: {keys_found(row)}); fill one of the two",
+            f"no instruction or input (keys found: {keys_found(row)}); fill one of the two",
         )
     messages = (
         *turns_before(row, faults),
@@ -156,6 +156,8 @@ def _first_reply(texts: tuple[str, ...], row: RowValue, faults: Faults) -> str:
 def _answers(row: RowValue, key: str, faults: Faults) -> tuple[str, ...]:
     """Texts; SQuAD's list of {"text": ...}, or its flat {"text": [...]}; each text once."""
     value = row.get(key)
+    if value is None:
+        return ()
     if isinstance(value, dict) and "text" in value:
         value = value["text"]
     elif isinstance(value, list) and value and all(isinstance(item, dict) for item in value):

@@ -85,7 +85,7 @@ def list_of(value: object, place: str, what: str, faults: Faults) -> list[object
         try:
             value = json.loads(text)
         except (ValueError, RecursionError) as error:
-            why = python_literal(text) or f"no JSON{reason_of(error)}"
+            why = python_literal(text) or f"not JSON{reason_of(error)}"
             faults.add(Reason.BAD_JSON, f"{place} is text and {why}; expected {what}")
             return None
     if not isinstance(value, list):

@@ -17,6 +17,12 @@ from typing import Any
 
 from loracle.data.faults import Fault, Reason, show
 from loracle.data.reading.rows import MAX_ROW_BYTES, Row
+from loracle.data.reading.table_bounds import (
+    batch_rows,
+    bounded,
+    require_bounded_arrow,
+    require_bounded_parquet,
+)
 from loracle.data.reading.text_files import TextFile
 from loracle.errors import DataError
 from loracle.plan.names import repeated
@@ -24,6 +30,8 @@ from loracle.plan.names import repeated
 DELIMITERS = {",": "commas", ";": "semicolons", "\t": "tabs"}
 
 _BATCH_ROWS = 256
+# An Arrow file is its mark, padded, and then a stream.
+_FILE_HEAD_BYTES = 8
 
 
 class _BadLine(Exception):
@@ -100,8 +108,8 @@ def _row_of_cells(file: str, line: int, header: list[str], cells: list[str]) -> 
         cells.pop()
     if len(cells) != len(header):
         text = (
-            f"found {len(cells)} cells, the header has {len(header)}; put a text that holds the "
-            "delimiter into quotes"
+            f"found {len(cells)} cells, but the header has {len(header)}; put quotes around text "
+            "that contains the delimiter"
         )
         return Row(file, line, None, (Fault(Reason.CELLS, text),))
     value: dict[str, object] = {
@@ -115,22 +123,26 @@ class Undecoded:
 
 
 def rows_of_parquet(path: Path) -> Iterator[Row]:
-    """Raises DataError where the file is damaged."""
+    """Raises DataError if the file is damaged, or unpacks to more than data does."""
     import pyarrow.parquet as parquet
 
     with _readable_by_arrow(path), parquet.ParquetFile(path) as file:
-        yield from _rows_of_batches(path, file.iter_batches(batch_size=_BATCH_ROWS))
+        require_bounded_parquet(path, file.metadata)
+        num_rows = batch_rows(file.metadata, _BATCH_ROWS)
+        yield from _rows_of_batches(path, file.iter_batches(batch_size=num_rows))
 
 
 def rows_of_arrow(path: Path) -> Iterator[Row]:
     """An Arrow file, or an Arrow stream as the datasets library writes it.
 
-    Raises DataError where the file is damaged.
+    Raises DataError if the file is damaged, or unpacks to more than data does.
     """
     import pyarrow as pa
 
     with _readable_by_arrow(path), pa.memory_map(str(path)) as source:
         is_file = source.read(6) == b"ARROW1"
+        source.seek(_FILE_HEAD_BYTES if is_file else 0)
+        require_bounded_arrow(path, source)
         source.seek(0)
         if is_file:
             reader = pa.ipc.open_file(source)
@@ -143,7 +155,7 @@ def rows_of_arrow(path: Path) -> Iterator[Row]:
 def _rows_of_batches(path: Path, batches: Iterable[Any]) -> Iterator[Row]:
     slices = chain.from_iterable(
         (batch.slice(start, _BATCH_ROWS) for start in range(0, batch.num_rows, _BATCH_ROWS))
-        for batch in map(_validated, batches)
+        for batch in bounded(path, map(_validated, batches))
     )
     number = 0
     for part in slices:
@@ -225,5 +237,5 @@ def _readable_by_arrow(path: Path) -> Iterator[None]:
     except (pa.ArrowException, OSError, ValueError, OverflowError) as error:
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise DataError(
-            f"{path} is damaged or of a kind that Arrow cannot read: {reason}; write it again"
+            f"{path} is damaged, or Arrow cannot read it: {reason}; write it again"
         ) from error

@@ -23,8 +23,8 @@ from loracle.errors import DataError
 BUFFER_BYTES = 2**20
 # A file that unpacks to more than this, and to more than so many times its size, is no data: text
 # of people and models packs to a tenth.
-_MAX_UNPACKED_BYTES = 64 * 2**20
-_MAX_UNPACKED_TIMES = 100
+MAX_UNPACKED_BYTES = 64 * 2**20
+MAX_UNPACKED_TIMES = 100
 # A line that is too large is skipped and counted; one without end is not waited for.
 _MAX_SKIPPED_BYTES = 2**30
 
@@ -84,11 +84,11 @@ class TextFile(NamedTuple):
                     if size > _MAX_SKIPPED_BYTES:
                         raise DataError(
                             f"{self.path}:{number}: the line has more than 1 GiB without an end; "
-                            "this is no file of rows"
+                            "this is not a file of rows"
                         )
                     yield Line(number, None, too_large(size))
                 else:
-                    yield _decoded(number, raw.removesuffix(b"\n"))
+                    yield decoded(number, raw.removesuffix(b"\n"))
 
 
 def look(path: Path, encoding: str | None) -> TextFile:
@@ -102,7 +102,7 @@ def look(path: Path, encoding: str | None) -> TextFile:
         with _decompressed(path, compression) as raw:
             head = raw.read(4) or b""
     # A larger one is stopped while it is read: looking through it first would cost as much again.
-    if compression and path.stat().st_size < _MAX_UNPACKED_BYTES:
+    if compression and path.stat().st_size < MAX_UNPACKED_BYTES:
         _refuse_bomb(path, compression)
     by_mark = next((name for mark, name in _MARKS if head.startswith(mark)), None)
     chosen = encoding or by_mark or "utf-8"
@@ -154,7 +154,8 @@ def _could_be_gbk(data: bytes) -> bool:
     return sum("\u4e00" <= character <= "\u9fff" for character in foreign) > len(foreign) / 2
 
 
-def _decoded(number: int, raw: bytes) -> Line:
+def decoded(number: int, raw: bytes) -> Line:
+    """A line of UTF-8."""
     try:
         return Line(number, raw.decode("utf-8"))
     except UnicodeDecodeError as error:
@@ -178,7 +179,7 @@ def _readable(path: Path) -> Iterator[None]:
         yield
     except (EOFError, zlib.error, gzip.BadGzipFile) as error:
         raise DataError(
-            f"{path} is damaged: {error}; copy it again, or unpack what is left of it"
+            f"{path} is damaged: {error}; copy it again, or unpack the intact part"
         ) from error
     except OSError as error:
         raise DataError(f"{path} cannot be read: {error.strerror or error}") from error
@@ -230,12 +231,12 @@ class _Bounded(io.RawIOBase):
     def readinto(self, buffer: object) -> int:
         num_bytes: int = self._source.readinto(buffer) or 0
         self._num_bytes += num_bytes
-        limit = max(_MAX_UNPACKED_BYTES, _MAX_UNPACKED_TIMES * self._packed_bytes)
+        limit = max(MAX_UNPACKED_BYTES, MAX_UNPACKED_TIMES * self._packed_bytes)
         if self._num_bytes > limit:
             raise DataError(
-                f"{self._path} unpacks to more than {_MAX_UNPACKED_TIMES} times its "
-                f"{self._packed_bytes:,} bytes, as no data does; if it is meant, unpack it and "
-                "name the unpacked file"
+                f"{self._path} unpacks to more than {MAX_UNPACKED_TIMES} times its "
+                f"{self._packed_bytes:,} bytes, which is not plausible for data; if it is "
+                "intended, unpack it and name the unpacked file"
             )
         return num_bytes
 
@@ -271,7 +272,7 @@ class _Transcoder(io.RawIOBase):
         except UnicodeError as error:
             raise DataError(
                 f"{self._file}:{self._line}: found bytes that are not {self._encoding} in this "
-                f"line or below it ({error.args[-1]}); save the file as UTF-8"
+                f"line or below ({error.args[-1]}); save the file as UTF-8"
             ) from error
         self._line += text.count("\n")
         return result

@@ -54,7 +54,8 @@ def calls_of(value: object, place: str, faults: Faults) -> tuple[ToolCall, ...]:
         except (ValueError, RecursionError) as error:
             faults.add(
                 Reason.TOOLS,
-                f'{place} is no JSON{reason_of(error)}; expected {{"name": ..., "arguments": ...}}',
+                f"{place} is not JSON{reason_of(error)}; expected "
+                '{"name": ..., "arguments": ...}',
             )
             return ()
     items = value if isinstance(value, list) else [value]
@@ -88,7 +89,7 @@ def _arguments(value: object, place: str, faults: Faults) -> JsonObject | None:
         try:
             value = json.loads(value)
         except (ValueError, RecursionError) as error:
-            faults.add(Reason.TOOLS, f"{place} is no JSON{reason_of(error)}; expected an object")
+            faults.add(Reason.TOOLS, f"{place} is not JSON{reason_of(error)}; expected an object")
             return None
     if not isinstance(value, dict):
         faults.add(Reason.TOOLS, f"{place} is {kind_of(value)}; expected an object")

@@ -1,8 +1,8 @@
-"""A chat template is a program of whoever made the model: it gets a bound of time and of memory.
+"""A chat template is a program written by the model's makers, so its time and memory are limited.
 
-transformers runs it in a sandbox, which keeps it from files and other programs, and not from loops
-without end or texts that fill the memory. Here a timer ends the first, and a limit on the process'
-memory makes the second an error; both are taken off after each row.
+transformers runs it in a sandbox, which keeps it from files and other programs, but not from
+infinite loops or texts that fill the memory. Here a timer ends the first, and a limit on the
+process's memory makes the second an error; both are removed after each row.
 """
 
 from __future__ import annotations
@@ -18,9 +18,9 @@ from types import FrameType
 
 # A row takes well under a millisecond.
 MAX_SECONDS = 5.0
-# What one rendering may take beside what the process has; a row's text is far below.
+# The memory one rendering may use on top of the process's own; a row's text needs far less.
 MAX_MEMORY_BYTES = 1 << 30
-# The template's own text around that of the row: system prompt, tools, markers.
+# The template's own text around the row's: system prompt, tools, markers.
 MAX_ADDED_CHARACTERS = 4_000_000
 _MAX_TIMES = 16
 
@@ -29,11 +29,11 @@ _PAGES = Path("/proc/self/statm")
 
 
 class TemplateLimitError(ValueError):
-    """The template took too long, too much memory, or wrote too much."""
+    """The template took too long, used too much memory, or wrote too much."""
 
 
 def check_output(text: str, num_characters: int) -> None:
-    """Raise TemplateLimitError if the template wrote far more than the row holds."""
+    """Raise TemplateLimitError if the template wrote far more than the row contains."""
     limit = MAX_ADDED_CHARACTERS + _MAX_TIMES * num_characters
     if len(text) > limit:
         raise TemplateLimitError(
@@ -43,8 +43,8 @@ def check_output(text: str, num_characters: int) -> None:
 
 @contextmanager
 def limited() -> Iterator[None]:
-    """Bound the time and memory of what runs inside. Outside the main thread, where no timer can
-    be had, only what it wrote is looked at (`check_output`)."""
+    """Limit the time and memory of the code inside. Outside the main thread, where there is no
+    timer, only its output is checked (`check_output`)."""
     if threading.current_thread() is not threading.main_thread() or sys.platform == "win32":
         yield
         return
@@ -70,7 +70,7 @@ def _timed() -> Iterator[None]:
 
 
 class _Size:
-    """How much address space the process has, looked at once a second."""
+    """The process's address space, measured once a second."""
 
     num_bytes: int | None = None
     looked_at = -_SECONDS_BETWEEN_LOOKS
@@ -84,7 +84,7 @@ def _own_bytes() -> int | None:
         _Size.looked_at = now
         try:
             _Size.num_bytes = int(_PAGES.read_text().split()[0]) * resource.getpagesize()
-        # Another system than Linux: the timer alone has to do.
+        # Not Linux: only the timer is used.
         except OSError:
             _Size.num_bytes = None
     return _Size.num_bytes

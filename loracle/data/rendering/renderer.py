@@ -3,8 +3,8 @@
     <|im_start|>user\\nWho won?<|im_end|>\\n<|im_start|>assistant\\nDenver<|im_end|>\\n
     0 0         0    0 0   0  0         0  0           0        0  1     1
 
-One renderer serves training and evaluation: what an adapter is asked is what it was trained on,
-to the token. Ids after the last supervised one are left out, since nothing learns from them.
+The same renderer is used for training and evaluation, so prompts match the training rows token for
+token. Ids after the last supervised one are left out, since nothing learns from them.
 """
 
 from __future__ import annotations
@@ -36,18 +36,23 @@ class Rendered(NamedTuple):
 
 
 class RenderedPrompt(NamedTuple):
-    """One evaluation row: the prompt's ids, and each reference's with its end token."""
+    """One evaluation row: the prompt's ids, and each reference's with its end token.
+
+    opening_ids: what the template writes between them, an empty reasoning block; a model that was
+    trained with this template writes it first. It is no part of a reference.
+    """
 
     token_ids: list[int]
     reference_ids: list[list[int]]
+    opening_ids: tuple[int, ...] = ()
 
 
 Row = TypeVar("Row", Rendered, RenderedPrompt)
 
 
 class OverlongRow(NamedTuple):
-    """A row that was too long as it stood. cuts: what was cut out of it; none where it was left
-    out. num_tokens: its length before, in tokens, with what is to be generated."""
+    """A row that was too long. cuts: what was cut out of it; empty if it was left out. num_tokens:
+    its original length in tokens, including what is to be generated."""
 
     example: Example
     num_tokens: int
@@ -58,9 +63,9 @@ class OverlongRow(NamedTuple):
 
 @dataclass(frozen=True)
 class Fitted(Generic[Row]):
-    """Rendered rows that fit, and what became of those that did not.
+    """Rendered rows that fit, and what happened to those that did not.
 
-    examples: the examples of `rows`, as rendered: shortened ones with their cuts made.
+    examples: the examples of `rows`, as rendered: shortened ones with their cuts applied.
     """
 
     examples: list[Example]
@@ -70,7 +75,7 @@ class Fitted(Generic[Row]):
 
 
 class _Turn(NamedTuple):
-    """Text up to where the assistant speaks, and text up to the end of that turn."""
+    """Text up to where the assistant starts, and text up to the end of that turn."""
 
     before: str
     through: str
@@ -88,12 +93,11 @@ class Renderer:
 
     end_token_ids: the ids that may end a turn, as the model declares them.
     train_on: "assistant" supervises every assistant turn, "last" only the last one; one that the
-        data marks as not to be learned is context alone.
-    max_length: longest row allowed, in tokens; None is no limit. max_length_reason: why it is
-        that, as it is shown.
-    overlong: what `fit_training` and `fit_prompts` do with a longer one (see shortening.py).
-    num_joined: rows so far whose reply melts into the template when tokenized as one text;
-        their parts were tokenized one by one, which is also what generation sees.
+        data excludes from the loss is only context.
+    max_length: longest row allowed, in tokens; None is no limit. max_length_reason: why, in words.
+        overlong: what `fit_training` and `fit_prompts` do with a longer one (see shortening.py).
+    num_joined: rows so far whose reply merges with the template when tokenized as one text; their
+        parts were tokenized separately, which is also what generation sees.
     """
 
     tokenizer: Any
@@ -112,12 +116,12 @@ class Renderer:
         """Render for training.
 
         Raises:
-            DataError: rows that the template refuses, that have no end token, or are too long.
+            DataError: rows that the template rejects, that have no end token, or are too long.
         """
         return self._each(examples, self._training_row)
 
     def fit_training(self, examples: Sequence[Example]) -> Fitted[Rendered]:
-        """Render for training, with rows that are too long treated by the policy.
+        """Render for training; the policy decides what happens to rows that are too long.
 
         Raises:
             DataError: as `training_rows`; rows that are too long only under `error`.
@@ -127,7 +131,7 @@ class Renderer:
     def fit_prompts(
         self, examples: Sequence[Example], max_new_tokens: int
     ) -> Fitted[RenderedPrompt]:
-        """Render for evaluation, with prompts that are too long treated by the policy."""
+        """Render for evaluation; the policy decides what happens to prompts that are too long."""
         return self._fit(examples, lambda example: self._prompt(example, max_new_tokens))
 
     def prompts(self, examples: Sequence[Example], max_new_tokens: int) -> list[RenderedPrompt]:
@@ -176,7 +180,7 @@ class Renderer:
     def _shortened(
         self, example: Example, render: Callable[[Example], Row], error: _OverlongError
     ) -> OverlongRow:
-        """The row with its middle cut, or, with no cuts, the reason why it is left out."""
+        """The row with its middle cut, or, without cuts, the reason why it is left out."""
         limit = error.limit
         found = f"{error.num_tokens:,} tokens, the limit is {limit:,}"
         if self.overlong == "drop":
@@ -191,7 +195,7 @@ class Renderer:
 
         fitted = shorten(example, count, limit)
         if fitted is None:
-            reason = f"{found}; too long even without the passage, which alone may be cut"
+            reason = f"{found}; too long even without the passage, the only part that may be cut"
             return OverlongRow(example, error.num_tokens, limit, (), reason)
         num_cut = sum(cut.stop - cut.start for cut in fitted.cuts)
         reason = f"{found}; {num_cut:,} characters cut out of the middle of its passage"
@@ -206,8 +210,8 @@ class Renderer:
         learned = [i for i in learned if messages[i].weight]
         if not learned:
             raise _RowError(
-                "every reply that would be learned is marked as not to be learned; leave the row "
-                "out, or set training.train_on to assistant where an earlier one is meant"
+                "every reply that train_on selects is excluded from the loss; leave the row "
+                "out, or set training.train_on to assistant to train on an earlier one"
             )
         token_ids: list[int] = []
         weights: list[float] = []
@@ -234,24 +238,35 @@ class Renderer:
         if not example.answers and not example.conversation.reply.strip():
             raise _RowError(
                 "the last assistant turn is a tool call without text, and a call cannot be "
-                "compared; add answers, or end the row on text"
+                "compared; add answers, or end the row with text"
             )
         if not example.has_reference:
             raise _RowError(
-                "the last assistant turn is marked as not to be learned, so that it is no "
+                "the last assistant turn is excluded from the loss, so it is not a "
                 "reference answer; add answers, or leave the row out"
             )
-        references = [
-            self._split(
-                self._turn(
-                    (*messages, Message("assistant", reference)), len(messages), tools
-                ).without_empty_reasoning
-            )
+        turns = [
+            self._turn((*messages, Message("assistant", reference)), len(messages), tools)
             for reference in example.references
         ]
+        references = [self._split(turn.without_empty_reasoning)[1] for turn in turns]
         prompt_ids = self._ids(self._text(messages, tools, add_generation_prompt=True))
         self._check_length(len(prompt_ids) + max_new_tokens, f" with {max_new_tokens} to generate")
-        return RenderedPrompt(prompt_ids, [reply_ids for _, reply_ids in references])
+        opening = self._opening_ids(turns[0], references[0]) if turns else ()
+        return RenderedPrompt(prompt_ids, references, opening)
+
+    def _opening_ids(self, turn: _Turn, reference_ids: list[int]) -> tuple[int, ...]:
+        """Ids of the empty reasoning block before a reference, as training sees them."""
+        bare = turn.without_empty_reasoning
+        if bare == turn:
+            return ()
+        _, reply_ids = self._split(turn)
+        num_opening = len(reply_ids) - len(reference_ids)
+        if num_opening > 0 and reply_ids[num_opening:] == reference_ids:
+            return tuple(reply_ids[:num_opening])
+        # The block melts into the reference when they are tokenized as one text.
+        block = turn.through[len(turn.before) :].removesuffix(bare.through[len(bare.before) :])
+        return tuple(self._ids(block))
 
     def _turn(self, messages: Sequence[Message], index: int, tools: Sequence[JsonObject]) -> _Turn:
         turn = _Turn(
@@ -260,13 +275,13 @@ class Renderer:
         )
         if not turn.through.startswith(turn.before):
             raise _RowError(
-                "the chat template renders the prompt differently once it is answered; "
+                "the chat template renders the prompt differently when it is answered; "
                 f"the prompt ends in {turn.before[-40:]!r}"
             )
         return turn
 
     def _split(self, turn: _Turn) -> tuple[list[int], list[int]]:
-        """Ids before the reply, and of the reply through its end token."""
+        """Ids before the reply, and ids of the reply up to and including its end token."""
         prompt_ids, ids = self._ids(turn.before), self._ids(turn.through)
         if ids[: len(prompt_ids)] == prompt_ids:
             reply_ids = ids[len(prompt_ids) :]
@@ -276,13 +291,13 @@ class Renderer:
         ends = [i for i, token_id in enumerate(reply_ids) if token_id in self.end_token_ids]
         if not ends:
             raise _RowError(
-                "the chat template closes the assistant turn with none of the model's end tokens "
-                f"{sorted(self.end_token_ids)}; the model would never learn to stop"
+                "the chat template does not close the assistant turn with any of the model's end "
+                f"tokens {sorted(self.end_token_ids)}; the model would never learn to stop"
             )
         return prompt_ids, reply_ids[: ends[-1] + 1]
 
     def _check_tools(self, conversation: Conversation) -> None:
-        """Refuse what the chat template would leave out: most have no place for tools."""
+        """Reject what the chat template would leave out: most have no place for tools."""
         calls = any(message.tool_calls for message in conversation.messages)
         for what, needed in (("tools", bool(conversation.tools)), ("tool calls", calls)):
             if needed and not self._template_takes(what):
@@ -292,7 +307,7 @@ class Renderer:
                 )
 
     def _template_takes(self, what: str) -> bool:
-        """Whether a name that is only in a probe's tools or tool calls appears in its text."""
+        """Whether a name that occurs only in a probe's tools or tool calls appears in its text."""
         if what not in self._takes:
             tool = {"name": _PROBE, "description": "", "parameters": {"type": "object"}}
             tools = [{"type": "function", "function": tool}] if what == "tools" else []
@@ -301,7 +316,7 @@ class Renderer:
             try:
                 text = self._text(turns, tools, add_generation_prompt=False)
             except _RowError:
-                # It refuses them aloud: the row itself will say so.
+                # The template raises an error for them: the row itself will report it.
                 text = _PROBE
             self._takes[what] = _PROBE in text
         return self._takes[what]
@@ -326,14 +341,14 @@ class Renderer:
                     **self.template_kwargs,
                 )
             check_output(text, len(str(turns)) + len(str(tools)))
-        # Not this row's fault: every other one would take as long.
+        # Not this row's fault: every other row would take as long.
         except TemplateLimitError as error:
             raise ModelError(
                 f"the model's chat template cannot be used: {error}; use the model's original "
                 "files, or another model"
             ) from error
         except (TemplateError, ValueError, TypeError) as error:
-            raise _RowError(f"the model's chat template refuses this row: {error}") from error
+            raise _RowError(f"the model's chat template rejects this row: {error}") from error
         return text
 
     def _ids(self, text: str) -> list[int]:
@@ -353,7 +368,7 @@ class Renderer:
 
 
 class _RowError(ValueError):
-    """What is wrong with one row; its place is added where rows are collected."""
+    """What is wrong with one row; the place is added when rows are collected."""
 
 
 class _OverlongError(_RowError):

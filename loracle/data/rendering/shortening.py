@@ -4,7 +4,7 @@
     Question: Who won?                                            whole
 
 Only user text that is not the question is ever cut. The question, the answer, the references and
-the template stay whole; where they alone are too long, the row cannot be kept.
+the template stay whole; if they alone are too long, the row cannot be kept.
 """
 
 from __future__ import annotations
@@ -21,9 +21,9 @@ Overlong = Literal["shorten", "drop", "error"]
 """What happens to a row that is too long."""
 
 CUT_MARK = " … "
-"""What stands where text was cut out."""
+"""The mark where text was cut out."""
 MIN_KEPT_CHARACTERS = 80
-"""A passage cut below this says nothing any more: the row is left out instead."""
+"""A passage cut below this length is no longer useful: the row is left out instead."""
 
 _WORD_REACH = 24
 _NEAR_ENOUGH_TOKENS = 8
@@ -31,7 +31,7 @@ _MAX_TRIES = 16
 
 
 class Cut(NamedTuple):
-    """A stretch cut out of one message: `content[start:stop]` of the original."""
+    """A span cut out of one message: `content[start:stop]` of the original."""
 
     message: int
     start: int
@@ -51,7 +51,7 @@ class _Passage(NamedTuple):
 
 
 def shorten(example: Example, count: Callable[[Example], int], limit: int) -> Shortened | None:
-    """Cut the longest passage until the example fits, then the next; None where it never does.
+    """Cut the longest passage until the example fits, then the next; None if it never does.
 
     count: the example's tokens, as rendered. limit: how many are allowed.
     """
@@ -69,7 +69,7 @@ def shorten(example: Example, count: Callable[[Example], int], limit: int) -> Sh
 
 
 def _passages(example: Example) -> list[_Passage]:
-    """The stretches that may be cut, longest first; what is too short to be worth it left out."""
+    """The spans that may be cut, longest first, without those too short to be worth it."""
     messages = example.conversation.prompt.messages
     last = max((i for i, m in enumerate(messages) if m.role == "user"), default=-1)
     found = [
@@ -90,8 +90,8 @@ def _fitting_cut(
     count: Callable[[Example], int],
     limit: int,
 ) -> Cut:
-    """The cut that keeps nearly as much as fits. Tokens grow nearly evenly with the characters
-    kept, so each try is put where a straight line between the last two bounds meets the limit."""
+    """The cut that keeps nearly as much as fits. Tokens grow almost linearly with the characters
+    kept, so each try is where a straight line between the last two bounds meets the limit."""
     low, low_tokens = MIN_KEPT_CHARACTERS, num_least
     high, high_tokens = passage.span.length, count(_without(example, cuts))
     best = _cut(example, passage, low)
@@ -110,7 +110,7 @@ def _fitting_cut(
 
 
 def _cut(example: Example, passage: _Passage, num_kept: int) -> Cut:
-    """Cut the middle so that at most `num_kept` characters stay, at words' ends where possible."""
+    """Cut the middle so that at most `num_kept` characters stay, at word boundaries if possible."""
     content = example.conversation.messages[passage.message].content
     start = passage.span.start + (num_kept + 1) // 2
     stop = passage.span.stop - num_kept // 2

@@ -1,202 +1,121 @@
 """Attention inside the rows of a packed forest: each node sees its ancestors and itself.
 
-On a CPU by matrix products, span by span (spans.py); on other devices, and for rows whose
-quadratic memory would be too much, by the fused kernel.
-
-Shape suffixes: N packed nodes, H query heads, K key-value heads, G = H / K, D head size,
-Q queries of a span, J its keys.
+What computes it is one of backends.py. Spans are for a CPU; rows whose quadratic memory would be
+too much, and layers on another device, take the dense one in their place.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
 from itertools import pairwise
-from typing import Any, NamedTuple
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
+from loracle.forest.attention import flex_rows, triton_rows
+from loracle.forest.attention.backends import AttentionBackend, default_backend
+from loracle.forest.attention.dense import DenseRows
 from loracle.forest.attention.interface import KeysValues
-from loracle.forest.limits import MAX_EXPLICIT_TOKENS, SPAN_PAIRS
-from loracle.forest.spans import cut_into_spans
+from loracle.forest.attention.span_products import SpanRows
+from loracle.forest.attention.uploading import on_device
+from loracle.forest.limits import MAX_EXPLICIT_TOKENS
 from loracle.forest.trie import Forest
-
-
-class _Span(NamedTuple):
-    """Queries [start, stop), the nodes of their keys (J,), and which they see, as 0 or -inf (Q, J).
-
-    keys_J is None where the keys are the queries themselves.
-    """
-
-    start: int
-    stop: int
-    keys_J: Tensor | None
-    bias_QJ: Tensor
-
-    def take(self, tensor_KND: Tensor) -> Tensor:
-        if self.keys_J is None:
-            return tensor_KND[:, self.start : self.stop]
-        return tensor_KND.index_select(1, self.keys_J)
-
-    def add_to(self, total_KND: Tensor, part_KJD: Tensor) -> None:
-        if self.keys_J is None:
-            total_KND[:, self.start : self.stop] += part_KJD
-        else:
-            total_KND.index_add_(1, self.keys_J, part_KJD.to(total_KND.dtype))
 
 
 @dataclass
 class RowAttention:
     """What RowAttention.attend needs to know of a forest.
 
-    bounds: first node and end of every row. subtree_ends_N, depths_N as in Forest.
+    bounds: first node and end of every row. subtree_ends_N, depths_N: as in Forest, on the CPU.
     keep: where given, each layer's keys and values are kept there, by layer.
     """
 
     bounds: list[tuple[int, int]]
     subtree_ends_N: Tensor
     depths_N: Tensor
+    device: torch.device
+    backend: AttentionBackend
     keep: dict[int, KeysValues] | None = None
-    _visible: dict[int, list[Tensor]] = field(default_factory=dict)
-    _spans: dict[tuple[int, torch.dtype], list[_Span]] = field(default_factory=dict)
+    _simple: SpanRows | DenseRows | None = None
+    _kernels: dict[tuple[int, int], triton_rows.KernelInput] = field(default_factory=dict)
+    _masks: dict[int, flex_rows.FlexMask] = field(default_factory=dict)
     _copies: dict[torch.device, RowAttention] = field(default_factory=dict)
 
     @classmethod
     def of(
-        cls, forest: Forest, device: torch.device, keep: dict[int, KeysValues] | None = None
+        cls,
+        forest: Forest,
+        device: torch.device,
+        keep: dict[int, KeysValues] | None = None,
+        backend: AttentionBackend | None = None,
     ) -> RowAttention:
+        """backend: None is what needs nothing beyond torch on that device."""
         starts = forest.row_starts.tolist()
         return cls(
             bounds=list(pairwise(starts)),
-            subtree_ends_N=torch.from_numpy(forest.subtree_ends).to(device),
-            depths_N=torch.from_numpy(forest.depths).to(device),
+            subtree_ends_N=torch.from_numpy(forest.subtree_ends),
+            depths_N=torch.from_numpy(forest.depths),
+            device=device,
+            backend=backend or default_backend(device),
             keep=keep,
         )
 
     def attend(
         self, layer: int, query: Tensor, key: Tensor, value: Tensor, scale: float, window: int
     ) -> Tensor:
-        if query.device != self.subtree_ends_N.device:
+        if query.device != self.device:
             copy = self._on(query.device)
             return copy.attend(layer, query, key, value, scale, window)
         if self.keep is not None:
             self.keep[layer] = KeysValues(key, value)
-        longest = max(stop - start for start, stop in self.bounds)
-        if query.device.type != "cpu" or longest > MAX_EXPLICIT_TOKENS:
-            return self._attend_fused(query, key, value, scale, window)
-        spans = self._cut(window, query.dtype)
-        output: Tensor = _ExplicitSpans.apply(query, key, value, spans, scale)  # type: ignore[no-untyped-call]
-        return output
+        if self.backend == "triton":
+            kernel = self._kernel(window, query.shape[-1], value.dtype)
+            return triton_rows.attend(query, key, value, kernel, scale)
+        if self.backend == "flex":
+            return flex_rows.attend(query, key, value, self._mask(window), scale)
+        self._simple = self._simple or self._simple_rows()
+        return self._simple.attend(query, key, value, scale, window)
 
     def _on(self, device: torch.device) -> RowAttention:
         """The same for layers on another device; made once."""
         if device not in self._copies:
+            same_kind = device.type == self.device.type
             self._copies[device] = RowAttention(
-                self.bounds, self.subtree_ends_N.to(device), self.depths_N.to(device), self.keep
+                self.bounds,
+                self.subtree_ends_N,
+                self.depths_N,
+                device,
+                self.backend if same_kind else default_backend(device),
+                self.keep,
             )
         return self._copies[device]
 
-    def _attend_fused(
-        self, query: Tensor, key: Tensor, value: Tensor, scale: float, window: int
-    ) -> Tensor:
-        num_groups = query.shape[0] // key.shape[0]
-        key, value = (t.repeat_interleave(num_groups, dim=0) for t in (key, value))
-        if window not in self._visible:
-            rows = [torch.arange(start, stop, device=query.device) for start, stop in self.bounds]
-            self._visible[window] = [self._sees(row, row, window) for row in rows]
-        outputs = [
-            nn.functional.scaled_dot_product_attention(
-                query[None, :, start:stop],
-                key[None, :, start:stop],
-                value[None, :, start:stop],
-                attn_mask=visible,
-                scale=scale,
-            )[0].transpose(0, 1)
-            for (start, stop), visible in zip(self.bounds, self._visible[window], strict=True)
-        ]
-        return torch.cat(outputs)
+    def _simple_rows(self) -> SpanRows | DenseRows:
+        longest = max(stop - start for start, stop in self.bounds)
+        if self.backend == "spans" and longest <= MAX_EXPLICIT_TOKENS:
+            return SpanRows(self.bounds, self.subtree_ends_N, self.depths_N)
+        return DenseRows(
+            self.bounds,
+            on_device(self.subtree_ends_N.numpy(), self.device),
+            on_device(self.depths_N.numpy(), self.device),
+        )
 
-    def _cut(self, window: int, dtype: torch.dtype) -> list[_Span]:
-        if (window, dtype) not in self._spans:
-            self._spans[window, dtype] = self._make_spans(window, dtype)
-        return self._spans[window, dtype]
-
-    def _make_spans(self, window: int, dtype: torch.dtype) -> list[_Span]:
-        subtree_ends = self.subtree_ends_N.numpy()
-        spans = []
-        for bound in self.bounds:
-            for start, stop, keys in cut_into_spans(*bound, subtree_ends, SPAN_PAIRS):
-                keys_J = torch.from_numpy(keys)
-                visible = self._sees(torch.arange(start, stop), keys_J, window)
-                bias = torch.zeros(visible.shape, dtype=dtype).masked_fill_(~visible, -torch.inf)
-                own = len(keys) == stop - start
-                spans.append(_Span(start, stop, None if own else keys_J, bias))
-        return spans
-
-    def _sees(self, queries_Q: Tensor, keys_J: Tensor, window: int) -> Tensor:
-        """Which keys (columns) a query (row) sees: bool (Q, J)."""
-        query, key = queries_Q[:, None], keys_J[None, :]
-        visible = (key <= query) & (query < self.subtree_ends_N[keys_J][None, :])
-        if window:
-            visible &= self.depths_N[query] - self.depths_N[key] < window
-        return visible
-
-
-class _ExplicitSpans(torch.autograd.Function):
-    """Attention as matrix products, span by span. Keeps only the probabilities for the backward."""
-
-    @staticmethod
-    def forward(
-        ctx: Any,
-        query_HND: Tensor,
-        key_KND: Tensor,
-        value_KND: Tensor,
-        spans: list[_Span],
-        scale: float,
-    ) -> Tensor:
-        num_heads, num_tokens, head_size = query_HND.shape
-        num_kv_heads = key_KND.shape[0]
-        # Models hand over transposed views, which every selection of keys would copy as a whole.
-        key_KND, value_KND = key_KND.contiguous(), value_KND.contiguous()
-        output_NHD = query_HND.new_empty(num_tokens, num_heads, head_size)
-        probabilities = []
-        for span in spans:
-            # The heads of a group share keys, so they stand as more queries of one product.
-            query = query_HND[:, span.start : span.stop].reshape(num_kv_heads, -1, head_size)
-            scores = torch.bmm(query, span.take(key_KND).transpose(1, 2))
-            scores = scores.view(num_heads, *span.bias_QJ.shape).mul_(scale).add_(span.bias_QJ)
-            probability = torch.softmax(scores, dim=-1)
-            probabilities.append(probability)
-            grouped = probability.view(num_kv_heads, -1, probability.shape[-1])
-            mixed = torch.bmm(grouped, span.take(value_KND))
-            mixed = mixed.view(num_heads, -1, head_size)
-            output_NHD[span.start : span.stop] = mixed.transpose(0, 1)
-        ctx.save_for_backward(query_HND, key_KND, value_KND, *probabilities)
-        ctx.spans, ctx.scale = spans, scale
-        return output_NHD
-
-    @staticmethod
-    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
-        (gradient_NHD,) = gradients
-        query_HND, key_KND, value_KND, *probabilities = ctx.saved_tensors
-        num_kv_heads, _, head_size = key_KND.shape
-        d_query = torch.empty_like(query_HND)
-        # A trunk's keys serve many spans: their parts are added up in float32.
-        d_key, d_value = (torch.zeros(t.shape, dtype=torch.float32) for t in (key_KND, value_KND))
-        for span, probability in zip(ctx.spans, probabilities, strict=True):
-            num_heads, num_queries, num_keys = probability.shape
-            grouped = probability.view(num_kv_heads, -1, num_keys)
-            gradient = gradient_NHD[span.start : span.stop].transpose(0, 1)
-            gradient = gradient.reshape(num_kv_heads, -1, head_size)
-            span.add_to(d_value, torch.bmm(grouped.transpose(1, 2), gradient))
-            d_probability = torch.bmm(gradient, span.take(value_KND).transpose(1, 2))
-            d_scores = torch._softmax_backward_data(
-                d_probability.view_as(probability), probability, -1, probability.dtype
+    def _kernel(self, window: int, head_size: int, dtype: torch.dtype) -> triton_rows.KernelInput:
+        # Layers may differ in their head size.
+        block_tokens = triton_rows.block_tokens_for(head_size, dtype)
+        if (window, block_tokens) not in self._kernels:
+            self._kernels[window, block_tokens] = triton_rows.KernelInput.of(
+                self.subtree_ends_N.numpy(),
+                self.depths_N.numpy(),
+                window,
+                block_tokens,
+                self.device,
             )
-            d_scores = d_scores.mul_(ctx.scale).view(num_kv_heads, -1, num_keys)
-            query = query_HND[:, span.start : span.stop].reshape(num_kv_heads, -1, head_size)
-            d_query[:, span.start : span.stop] = torch.bmm(d_scores, span.take(key_KND)).view(
-                num_heads, num_queries, head_size
+        return self._kernels[window, block_tokens]
+
+    def _mask(self, window: int) -> flex_rows.FlexMask:
+        if window not in self._masks:
+            self._masks[window] = flex_rows.FlexMask.of(
+                self.subtree_ends_N.numpy(), self.depths_N.numpy(), window, self.device
             )
-            span.add_to(d_key, torch.bmm(d_scores.transpose(1, 2), query))
-        return d_query, d_key.to(key_KND.dtype), d_value.to(value_KND.dtype), None, None
+        return self._masks[window]

@@ -2,6 +2,7 @@
 // The list is virtual: only the rows in sight are elements, however many questions there are.
 "use strict";
 (() => {
+  const { NOTHING, count, metricName, shownScore } = loracleText;
   const NUM_PRINTED = 12;
   const NUM_SPARE_ROWS = 6;
   const MOST_LEADS = 3;
@@ -91,7 +92,7 @@
     }
     for (const button of buttons) {
       button.setAttribute("aria-pressed", String(button.dataset.outcome === state.outcome));
-      button.querySelector("b").textContent = counts[button.dataset.outcome].toLocaleString("en");
+      button.querySelector("b").textContent = count(counts[button.dataset.outcome]);
     }
     for (const [name, trial] of [["a", state.a], ["b", state.b]]) {
       parts[`head-${name}`].textContent = data.trials[trial];
@@ -106,11 +107,11 @@
   };
 
   const scoreMark = (value) => {
-    if (value === null) return element("span", "score part", "–");
+    if (value === null) return element("span", "score part", NOTHING);
     const lower = table().lower_is_better.includes(state.metric);
-    if (lower) return element("span", "score part", value.toFixed(2));
+    if (lower) return element("span", "score part", shownScore(state.metric, value));
     const kind = value === 1 ? "full" : value === 0 ? "zero" : "part";
-    return element("span", `score ${kind}`, value === 1 ? "✓" : value === 0 ? "✗" : String(Math.round(value * 100)));
+    return element("span", `score ${kind}`, value === 1 ? "✓" : value === 0 ? "✗" : shownScore(state.metric, value));
   };
   const answerText = (trial, index) => {
     const text = answersOf(trial)?.texts[index];
@@ -201,9 +202,7 @@
     }
     facts.append(table().metrics.map((metric) => {
       const value = answersOf(trial).scores[metric]?.[index] ?? null;
-      const lower = table().lower_is_better.includes(metric);
-      const text = value === null ? "–" : lower ? value.toFixed(3) : (value * 100).toFixed(0);
-      return `${metric.toUpperCase()} ${text}`;
+      return `${metricName(metric)} ${value === null ? NOTHING : shownScore(metric, value)}`;
     }).join(" · "));
     who.append(facts);
     const text = element("div", "text");
@@ -261,7 +260,7 @@
       return row;
     });
     parts.print.replaceChildren(...rows);
-    parts.count.textContent = `${printed.length} / ${shown.length.toLocaleString("en")}`;
+    parts.count.textContent = `${printed.length} / ${count(shown.length)}`;
   };
 
   const fill = (select, names, value) => {

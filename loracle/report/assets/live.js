@@ -2,6 +2,7 @@
 // Every message holds the whole state, so a broken connection loses nothing.
 "use strict";
 (() => {
+  const { NOTHING, count, duration, metricName, shownLoss, shownScore } = loracleText;
   const panel = document.getElementById("live");
   if (!panel) return;
   const part = (name) => panel.querySelector(`[data-part="${name}"]`);
@@ -59,13 +60,13 @@
       const bar = element("progress");
       bar.max = trial.total;
       bar.value = trial.done;
-      cell.append(bar, element("span", "interval", ` ${trial.done.toLocaleString("en")} / ${trial.total.toLocaleString("en")}`));
+      cell.append(bar, element("span", "interval", ` ${count(trial.done)} / ${count(trial.total)}`));
     }
     return cell;
   };
   const scoresOf = (means) => Object.entries(means).map(([evaluation, scores]) => {
     const shown = Object.entries(scores).map(([metric, mean]) =>
-      `${metric} ${metric === "answer_nll" ? mean.toFixed(3) : (mean * 100).toFixed(1)}`);
+      `${metricName(metric)} ${shownScore(metric, mean)}`);
     return Object.keys(means).length > 1 ? `${evaluation}: ${shown.join(" · ")}` : shown.join(" · ");
   }).join("; ");
   const rowOf = (trial) => {
@@ -73,6 +74,7 @@
     row.dataset.trial = trial.name;
     const name = element("th", "", trial.name);
     name.scope = "row";
+    if (trial.device) name.append(element("span", "reason", trial.device));
     if (trial.stage === "failed") name.append(element("span", "reason bad", trial.detail));
     const stage = element("td");
     const tag = element("span", `tag ${TONES[trial.stage] ?? ""}`);
@@ -81,35 +83,26 @@
     const curve = element("td");
     curve.append(curveOf(trial.curve));
     row.append(name, stage, progressOf(trial),
-      element("td", "n", trial.loss === null ? "–" : trial.loss.toFixed(3)), curve,
-      element("td", "n", trial.tokens_per_second === null ? "–" : Math.round(trial.tokens_per_second).toLocaleString("en")),
-      element("td", "n", scoresOf(trial.means) || "–"));
+      element("td", "n", shownLoss(trial.loss)), curve,
+      element("td", "n", count(trial.tokens_per_second)),
+      element("td", "n", scoresOf(trial.means) || NOTHING));
     return row;
-  };
-
-  const durationOf = (seconds, [second, minute, hour]) => {
-    const whole = Math.max(1, Math.round(seconds));
-    const two = (number) => String(number).padStart(2, "0");
-    if (whole < 60) return `${whole} ${second}`;
-    if (whole < 3600) return `${Math.floor(whole / 60)} ${minute} ${two(whole % 60)} ${second}`;
-    const minutes = Math.round(whole / 60);
-    return `${Math.floor(minutes / 60)} ${hour} ${two(minutes % 60)} ${minute}`;
   };
 
   let state = null;
   const showFacts = () => {
     if (!state) return;
     const seconds = state.updated ? Math.max(0, Math.round((Date.now() - Date.parse(state.updated)) / 1000)) : null;
-    const age = seconds === null ? "–" : seconds < 120 ? `${seconds} s` : `${Math.round(seconds / 60)} min`;
+    const [ageEnglish, ageChinese] = ["en", "zh"].map((language) => seconds === null ? NOTHING : duration(seconds, language));
     const done = state.trials.filter((trial) => ["done", "skipped"].includes(trial.stage) && trial.name !== "base").length;
     // Counted down from what was left at the last event.
     const left = state.status === "running" && typeof state.remaining_seconds === "number"
-      ? state.remaining_seconds - (seconds ?? 0) : null;
+      ? Math.max(1, state.remaining_seconds - (seconds ?? 0)) : null;
     const [leftEnglish, leftChinese] = left === null ? ["", ""]
-      : [` · about ${durationOf(left, ["s", "min", "h"])} left`, ` · 剩余约 ${durationOf(left, ["秒", "分", "小时"])}`];
+      : [` · about ${duration(left, "en")} left`, ` · 剩余约 ${duration(left, "zh")}`];
     part("facts").replaceChildren(say(
-      `${done} of ${state.num_trials} trials done${leftEnglish} · ${state.num_events.toLocaleString("en")} events, the last ${age} ago`,
-      `${state.num_trials} 次训练已完成 ${done} 次${leftChinese} · 共 ${state.num_events.toLocaleString("en")} 个事件，最近一次在 ${age} 前`));
+      `${done} of ${state.num_trials} trials done${leftEnglish} · ${count(state.num_events)} events, the last ${ageEnglish} ago`,
+      `${state.num_trials} 次训练已完成 ${done} 次${leftChinese} · 共 ${count(state.num_events)} 个事件，最近一次在 ${ageChinese} 前`));
   };
   const show = () => {
     const [english, chinese] = STATUSES[state.status] ?? [state.status, state.status];

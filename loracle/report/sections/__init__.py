@@ -1,4 +1,4 @@
-"""What each section of the page shows, as plain values: text for people, in both languages.
+"""What each section of the page shows, as plain values: display text in both languages.
 
 judged.py      decision, ranking, estimates, evaluation sets
 pairs.py       every two candidates against each other
@@ -39,7 +39,7 @@ _NEED_RESULTS = frozenset({"ranking", "estimates", "pairs", "sets"})
 
 
 def all_sections(record: RunRecord) -> dict[str, Any]:
-    """The values of every section by its name; without results, of those that need none."""
+    """The values of every section by name; without results, only of sections that need none."""
     results = record.results
     findings = None if results is None else Findings(results)
     return {
@@ -80,7 +80,7 @@ def _warnings(record: RunRecord, findings: Findings) -> Iterator[Said]:
     assert record.results is not None
     if "read_first" not in record.results and findings.is_judged:
         yield (
-            "Made by an earlier version, whose verdicts did not ask for evidence of absence. "
+            "Made by an earlier version, whose verdicts did not require evidence of absence. "
             "`loracle decide` on this run applies today's rule and lists what could overturn it.",
             "该结果由较早版本生成，当时的结论并不要求为“没有差异”提供证据。"
             "对该运行执行 `loracle decide` 可按现行规则重新判断，并列出可能推翻结论的因素。",
@@ -89,9 +89,9 @@ def _warnings(record: RunRecord, findings: Findings) -> Iterator[Said]:
         return
     if num_failed := record.results["num_failed"]:
         yield (
-            f"{num_failed} trials failed; the ranking says why."
+            f"{num_failed} trials failed; see the ranking for the reason."
             if num_failed > 1
-            else "One trial failed; the ranking says why.",
+            else "One trial failed; see the ranking for the reason.",
             f"{num_failed} 次训练失败，原因见排名。",
         )
 
@@ -125,9 +125,9 @@ def _answers(record: RunRecord, findings: Findings | None) -> dict[str, Any]:
     if packed.num_shown < packed.num_questions:
         notes.append(
             (
-                f"To keep this page small it holds the first {packed.num_shown:,} of "
-                f"{packed.num_questions:,} questions; the figures above are of all. predictions/ "
-                "in the run folder has every answer.",
+                f"To keep this page small, it holds only the first {packed.num_shown:,} of "
+                f"{packed.num_questions:,} questions; the figures above cover all of them. All "
+                f"answers are in predictions/ in the run folder.",
                 f"为控制页面大小，此处只包含 {packed.num_questions:,} 个问题中的前 "
                 f"{packed.num_shown:,} 个；上方的数字基于全部问题。"
                 "全部回答见运行文件夹的 predictions/。",

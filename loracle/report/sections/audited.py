@@ -23,23 +23,24 @@ from loracle.text import NOTHING, count, percent
 _NUM_EXAMPLES = 3
 _FAILING = ("error", "gated")
 
-# What the check calls it, in both languages. A kind of a later version is shown by its own name.
+# The check's kinds in words, in both languages. A kind from a later version is shown by its own
+# name.
 _LEAKS: Mapping[str, Said] = {
     "same_row": ("the same prompt and answer", "提示与答案均相同"),
-    "same_prompt": ("the same prompt, answered otherwise", "提示相同、答案不同"),
+    "same_prompt": ("the same prompt with a different answer", "提示相同、答案不同"),
     "near_row": ("nearly the same row", "几乎相同的行"),
     "passage": ("the same passage", "相同的原文"),
     "near_passage": ("nearly the same passage", "几乎相同的原文"),
     "same_question": (
-        "the same long question and answer beside another passage",
+        "the same long question and answer with another passage",
         "问题与答案相同、原文不同",
     ),
-    "answer": ("an answer that stands in a training question", "答案出现在训练问题中"),
+    "answer": ("an answer that appears in a training question", "答案出现在训练问题中"),
 }
 _FINDINGS: Mapping[str, Said] = {
-    "exact_duplicates": ("rows repeated to the letter", "完全重复的行"),
+    "exact_duplicates": ("exact duplicates of rows", "完全重复的行"),
     "duplicates": (
-        "rows repeated but for case, spaces or punctuation",
+        "rows repeated except for case, spaces or punctuation",
         "仅大小写、空格或标点不同的重复行",
     ),
     "near_rows": ("rows that are nearly the same", "几乎相同的行"),
@@ -47,14 +48,14 @@ _FINDINGS: Mapping[str, Said] = {
     "conflicting_answers": ("one question, several answers", "同一问题有多个答案"),
     "short_answers": ("answers that are empty or absurdly short", "空的或过短的答案"),
     "not_in_passage": (
-        "answers that do not stand in the passage, in a set where most do",
+        "answers that do not appear in the passage, in a set where most do",
         "答案不在原文中（而多数答案在）",
     ),
 }
 
 
 def audit(record: RunRecord) -> dict[str, Any] | None:
-    """The check's tables; None where the run has none."""
+    """The check's tables; None if the run has none."""
     check = record.check
     if check is None:
         return None
@@ -106,29 +107,29 @@ def _leaks_in_words(candidate: str, leakage: Sequence[Mapping[str, Any]]) -> Ite
 
 
 def holdout_warnings(record: RunRecord) -> Iterator[Said]:
-    """What the reader of the decision must know: the questions are the candidates' own."""
+    """A warning for readers of the decision: the questions come from the candidates themselves."""
     holdout = (record.check or {}).get("holdout")
     if holdout is None:
         return
     num, contested = len(holdout["questions"]), holdout["num_contested"]
     yield (
         f"No evaluation set was given: {num:,} questions were held out of the candidates "
-        f"themselves. On {contested:,} of them the candidates have no answer in common, and each "
-        "one's counted as right.",
+        f"themselves. On {contested:,} of them the candidates disagree about the answer, and each "
+        "candidate's answer counts as right.",
         f"未提供评测集：从各候选中留出了 {num:,} 题。其中 {contested:,} 题各候选的答案互不相同，"
         "任何一个都算对。",
     )
 
 
 def leakage_warnings(record: RunRecord, winner: str | None) -> Iterator[Said]:
-    """What the reader of the decision must know: the winner has seen evaluation questions."""
+    """A warning for readers of the decision: the winner has seen evaluation questions."""
     for found in (record.check or {"leakage": []})["leakage"]:
         num_leaked = len(found["leaked_ids"])
         if found["candidate"] == winner and num_leaked:
             num = num_leaked + len(found["clean_ids"])
             yield (
                 f"{winner} shares text with {num_leaked:,} of {num:,} questions of "
-                f"{found['evaluation']}: see Data for its score on the others.",
+                f"{found['evaluation']}: see Data for its score on the other questions.",
                 f"{winner} 与 {found['evaluation']} 的 {num:,} 题中的 {num_leaked:,} 题有重合内容："
                 "其余题目上的得分见“数据”一节。",
             )
@@ -137,7 +138,7 @@ def leakage_warnings(record: RunRecord, winner: str | None) -> Iterator[Said]:
 def _accounting(
     record: RunRecord, datasets: Sequence[Mapping[str, Any]]
 ) -> Iterator[dict[str, Any]]:
-    """One row a dataset. A check of an earlier version has no rows held out."""
+    """One row per dataset. A check by an earlier version has no held-out rows."""
     places = places_of(record.plan)
     for dataset in datasets:
         found = dataset["accounting"]

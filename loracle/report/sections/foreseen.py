@@ -1,4 +1,4 @@
-"""What was foreseen before the run, beside what came true."""
+"""What was predicted before the run, next to what was measured."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Decision, ranking, estimates, evaluation sets: what results.json says of the scores."""
+"""Decision, ranking, estimates, evaluation sets: what results.json says about the scores."""
 
 from __future__ import annotations
 
@@ -21,19 +21,19 @@ from loracle.text import NOTHING, clock, count, metric_name, on_scale
 
 
 def decision(record: RunRecord, findings: Findings) -> dict[str, Any]:
-    """The overall decision in its own words, and the figures to read it with."""
+    """The overall decision in words, and the figures needed to read it."""
     if not findings.decisions:
         return {
             "kicker": ("Decision", "决策"),
             "tone": "",
             "sentence": (
-                "No decision: these results have no intervals and no comparisons",
+                "No decision: these results have no intervals or comparisons",
                 "尚无决策：该结果不含区间与比较",
             ),
             "reasons": [
                 (
                     "The run was made by an earlier version of Loracle. What it measured is "
-                    "shown below; a mean that is larger by chance looks the same here.",
+                    "shown below; a mean that is larger only by chance would look the same.",
                     "该运行由较早版本的 Loracle 完成。以下为其测得的数据；"
                     "仅凭均值无法区分真实差异与偶然。",
                 )
@@ -101,7 +101,7 @@ def _facts(record: RunRecord, findings: Findings) -> Iterator[dict[str, Any]]:
         "name": ("Candidates", "候选"),
         "value": count(len(record.plan["candidates"])),
         "detail": (
-            f"{seeds} seeds each" if seeds > 1 else "one seed: chance in training unmeasured",
+            f"{seeds} seeds each" if seeds > 1 else "one seed: training variation not measured",
             f"各 {seeds} 个随机种子" if seeds > 1 else "单一种子：未测训练的偶然性",
         ),
     }
@@ -146,12 +146,12 @@ def _ranking_lead(findings: Findings) -> Said:
     )
     if not findings.is_judged:
         return (
-            f"{means[0]}By mean score alone, in points of 100.",
+            f"{means[0]}By mean score only, on a scale of 0 to 100.",
             f"{means[1]}仅按平均得分（百分制）排列。",
         )
     return (
-        f"{means[0]}Scores in points of 100 with their intervals; lift is the paired difference "
-        "from the untrained base, p is corrected for all comparisons (Holm).",
+        f"{means[0]}Scores on a scale of 0 to 100 with intervals; lift is the paired difference "
+        "from the untrained base; p is corrected for all comparisons (Holm).",
         f"{means[1]}得分为百分制并附区间；“相对基座”为与未训练基座的逐题配对差值，"
         "p 值已按全部比较校正（Holm）。",
     )
@@ -185,7 +185,7 @@ def _ranking_row(
 
 
 def _mean_over_sets(entry: Mapping[str, Any], metric: str) -> float | None:
-    """The plain mean over the sets, None where one of them lacks the metric."""
+    """The plain mean over the sets, None if one of them lacks the metric."""
     means = [
         by_metric[metric]["mean"] for by_metric in entry["scores"].values() if metric in by_metric
     ]
@@ -194,7 +194,7 @@ def _mean_over_sets(entry: Mapping[str, Any], metric: str) -> float | None:
 
 
 def _tag(name: str, findings: Findings) -> dict[str, Any] | None:
-    """What the overall decision says of one candidate, in a word."""
+    """What the overall decision says about one candidate, in a few words."""
     if not findings.decisions or name == BASE_NAME:
         return None
     first = findings.decisions[0]
@@ -226,7 +226,7 @@ def _tokenisation_notes(results: Mapping[str, Any]) -> Iterator[Said]:
         if characters:
             yield (
                 f"{entry['name']}: EM and F1 compare words on {words:,} questions and characters "
-                f"on {characters:,}, whose references are in a script without spaces.",
+                f"on {characters:,}, whose references are in a script that does not use spaces.",
                 f"{entry['name']}：EM 与 F1 在 {words:,} 题上按单词计算，在 {characters:,} 题上"
                 "按字符计算（参考答案的文字不以空格分词）。",
             )
@@ -310,14 +310,15 @@ _ENDS = ("low", "high")
 
 
 def _scope_title(scope: Scope, findings: Findings) -> Said | None:
-    """A heading if there are several scopes."""
+    """A heading if there is more than one scope."""
     if len(findings.scopes) == 1:
         return None
     return OVERALL if scope is None else (scope, scope)
 
 
 def sets(record: RunRecord, findings: Findings) -> dict[str, Any]:
-    """Every candidate on every set and metric; a decision for each set if there are several."""
+    """Every candidate on every set and metric; a decision for each set if there is more than
+    one."""
     results = record.results
     assert results is not None
     places = places_of(record.plan)

@@ -18,7 +18,7 @@ Found = Mapping[str, Any]
 
 
 class Findings:
-    """The judgement's part of results.json, by what one asks for."""
+    """The judgement's part of results.json, looked up by metric, row and scope."""
 
     def __init__(self, results: Mapping[str, Any]) -> None:
         self.metric: str = results["decision_metric"]
@@ -33,14 +33,14 @@ class Findings:
         evaluations = results["evaluations"]
         names: list[Scope] = [entry["name"] for entry in evaluations]
         self.scopes: list[Scope] = [None, *names] if len(names) > 1 else names
-        """The one that the decision rests on first."""
+        """The metric that decides comes first."""
         self.metrics = list(dict.fromkeys(m for entry in evaluations for m in entry["metrics"]))
         self.metrics.sort(key=lambda metric: metric != self.metric)
         """The one that decides first."""
         self.candidates = [
             entry["candidate"] for entry in results["ranking"] if entry["mean"] is not None
         ]
-        """Those with a finished trial and the base, best first."""
+        """The base and the candidates with a finished trial, best first."""
         self._estimates: dict[tuple[str, str, Scope], Found] = {
             (entry["metric"], entry["candidate"], entry["evaluation"]): entry
             for entry in results.get("estimates", [])
@@ -59,7 +59,7 @@ class Findings:
         return self._estimates.get((metric, candidate, scope))
 
     def comparison(self, a: str, b: str, metric: str, scope: Scope) -> Found | None:
-        """Of a less b, turned round where it is stored the other way."""
+        """The comparison of a minus b, reversed if it is stored the other way."""
         found = self._comparisons.get((metric, a, b, scope))
         if found is not None:
             return found
@@ -71,7 +71,7 @@ class Findings:
         return self._facts.get((metric, scope))
 
     def is_better(self, metric: str, difference: float) -> bool:
-        """Whether a difference is one for the better."""
+        """Whether a difference is an improvement."""
         higher = metric not in METRICS or METRICS[metric].higher_is_better
         return difference > 0 if higher else difference < 0
 

@@ -13,12 +13,12 @@ from loracle.report.sections.words import places_of, quantile, series_of
 from loracle.run_folder.trial_record import TrainingOutcome
 from loracle.text import NOTHING, clock, count, percent, size
 
-# From this share on, answers that were cut or are empty stand out.
+# At or above this share, cut or empty answers are highlighted.
 _OFTEN = 0.05
 
 
 def training(record: RunRecord) -> dict[str, Any]:
-    """The loss of every trial that took a step, also of those that failed on the way."""
+    """The loss of every trial that took a step, including failed ones."""
     places = places_of(record.plan)
     trained = [trial for trial in record.trials if trial.steps]
     lines = [
@@ -60,12 +60,17 @@ def cost(record: RunRecord) -> dict[str, Any]:
 
 
 def _cost(trials: list[TrialRecord]) -> dict[str, str]:
-    """Sums over the trials; of the final loss the mean."""
+    """Sums over the trials; for the final loss the mean, for memory the highest."""
     evaluation = clock(sum(trial.summary.evaluation_seconds for trial in trials))
+    peaks = [trial.summary.peak_memory_bytes for trial in trials]
+    peak = size(max((peak for peak in peaks if peak is not None), default=None))
     trained = [found for trial in trials if (found := trial.training) is not None]
     if not trained:
         names = ("steps", "tokens_read", "tokens_computed", "saving", "training", "final_loss")
-        return dict.fromkeys(names, NOTHING) | {"evaluation": evaluation}
+        return dict.fromkeys(names, NOTHING) | {
+            "evaluation": evaluation,
+            "peak_memory": peak,
+        }
     read = sum(one.num_tokens_read for one in trained)
     computed = sum(one.num_tokens_computed for one in trained)
     return {
@@ -75,6 +80,7 @@ def _cost(trials: list[TrialRecord]) -> dict[str, str]:
         "saving": percent(read - computed, read),
         "training": clock(sum(one.seconds for one in trained)),
         "evaluation": evaluation,
+        "peak_memory": peak,
         "final_loss": f"{sum(one.final_loss for one in trained) / len(trained):.3f}",
     }
 
@@ -111,7 +117,7 @@ def _accounting(trained: TrainingOutcome | None) -> dict[str, str]:
 
 
 def length(record: RunRecord) -> dict[str, Any]:
-    """How long answers are and why they ended, by evaluation."""
+    """The length of answers and why they ended, by evaluation."""
     return {
         "max_new_tokens": record.plan["generation"]["max_new_tokens"],
         "tables": list(_length_tables(record)),

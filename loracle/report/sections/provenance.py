@@ -1,4 +1,4 @@
-"""Settings, versions, hashes, and the command that makes the run again."""
+"""Settings, versions, hashes, and the command that repeats the run."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _SECTIONS: tuple[tuple[str, Said], ...] = (
     ("generation", ("Generation", "生成")),
     ("decision", ("Decision rule", "决策规则")),
 )
-# What stands elsewhere on the page, or has no section of its own.
+# What appears elsewhere on the page, or has no section of its own.
 _SHOWN_ELSEWHERE = frozenset({"candidates", "evaluation"})
 
 
@@ -30,7 +30,7 @@ def settings(record: RunRecord) -> dict[str, Any]:
 
 
 def _commands(record: RunRecord) -> list[str]:
-    """Each command once: a run that was stopped went on by the same one."""
+    """Each command once: a stopped run is resumed with the same command."""
     return list(dict.fromkeys(shlex.join(entry["command"]) for entry in record.environment))
 
 
@@ -79,7 +79,7 @@ def _hashes(record: RunRecord) -> Iterator[tuple[str, str]]:
 
 
 def _shown(value: object) -> str:
-    """A setting as YAML would have it, short."""
+    """A setting as short YAML."""
     if value is None:
         return "null"
     if isinstance(value, bool):

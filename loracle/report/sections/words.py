@@ -23,7 +23,7 @@ def places_of(plan: Mapping[str, Any]) -> dict[str, int]:
 
 
 def series_of(name: str, places: Mapping[str, int]) -> str:
-    """The class of a candidate's colour; the base has a grey of its own."""
+    """The CSS class of a candidate's colour; the base has its own grey."""
     return BASE_SERIES if name == BASE_NAME else str(places[name] % NUM_COLOURS)
 
 

@@ -57,22 +57,22 @@ def test_only_the_files_of_the_configuration_are_fetched(hub: Served) -> None:
 
 
 FAULTS = {
-    "hf://org/boxen": "Hugging Face has no public dataset of this name; check the name",
+    "hf://org/boxen": "Hugging Face has no public dataset with this name; check the name",
     "hf://org/two@v9": "has no revision v9; it has main, v1",
     f"hf://org/two@{'0' * 40}": "has no revision 000000",
     "hf://org/two:shard": "has no configuration shard; it has english, shards; did you mean "
     "hf://org/two:shards?",
     "hf://org/two/en/first.json": "has no file en/first.json; did you mean en/first.jsonl?",
     "hf://org/two/x/../../y": "leaves the repository; remove the ..",
-    "s3://org/two": "only hf:// and ms:// are read",
-    "hf://org/a--b": "is no name of a repository",
-    "hf://org/three": "has several configurations; name one, hf://org/three:de say: de, fr",
-    "hf://org/pictures": "in no layout that the `datasets` library knows",
-    "hf://org/script": "is made by a program, script.py, which Loracle does not run; use the hub's "
-    "own conversion, hf://org/script@refs/convert/parquet",
-    "hf://org/bad-card": "in no layout that the `datasets` library knows",
-    "org/words": "has no weights as transformers loads them",
-    "org/no-model": "Hugging Face has no public model of this name",
+    "s3://org/two": "only hf:// and ms:// addresses are supported",
+    "hf://org/a--b": "is not a valid repository name",
+    "hf://org/three": "has several configurations; name one, such as hf://org/three:de: de, fr",
+    "hf://org/pictures": "no layout that the `datasets` library recognizes",
+    "hf://org/script": "is produced by a script, script.py, which Loracle does not run; use the "
+    "hub's own conversion, hf://org/script@refs/convert/parquet",
+    "hf://org/bad-card": "no layout that the `datasets` library recognizes",
+    "org/words": "has no weights in a format that transformers loads",
+    "org/no-model": "Hugging Face has no public model with this name",
     ".": "is on this machine; name a plan",
 }
 
@@ -147,7 +147,7 @@ def test_a_gated_repository_says_where_to_ask_and_opens_to_a_token(hub: Served) 
     assert f"is gated; accept its conditions at {hub.url}/org/gated, then set HF_TOKEN" in message
     [message] = errors_of(refused)
     assert refused.returncode == 2
-    assert "the token in use has no access; ask for it at" in message
+    assert "the current token has no access; request access at" in message
     assert allowed.returncode == 0, allowed.stderr
 
 
@@ -163,9 +163,9 @@ def test_a_private_repository_is_asked_for_with_the_token_of_the_environment(hub
     (with_login / "token").write_text(TOKEN)
     logged_in = hub.user.run("fetch", "hf://org/private")
 
-    assert "where it is private, set HF_TOKEN or run `hf auth login`" in unknown
-    assert "no dataset of this name that the token in use may read" in other
-    assert "does not accept the token; renew HF_TOKEN" in expired
+    assert "if it is private, set HF_TOKEN or run `hf auth login`" in unknown
+    assert "no dataset with this name that the current token may read" in other
+    assert "rejected the token; renew HF_TOKEN" in expired
     assert logged_in.returncode == 0, logged_in.stderr
 
 
@@ -211,7 +211,7 @@ def test_a_download_that_never_arrives_keeps_what_is_complete(hub: Served) -> No
     [message] = errors_of(broken)
     assert broken.returncode == 2
     assert "the download of" in message
-    assert "run the command again: files that are complete are kept" in message
+    assert "run the command again: complete files are kept" in message
     assert again.returncode == 0, again.stderr
     assert set(fetched_files(again)) == {"config.json", "model.safetensors"}
     config = [a for a in hub.state.asked if a.method == "GET" and a.path.endswith("/config.json")]
@@ -222,7 +222,7 @@ def test_a_hub_that_is_out_of_order_is_named_with_its_answer(hub: Served) -> Non
     expected = {
         503: "Hugging Face answered 503 Service Unavailable; try again later",
         429: "too many requests",
-        403: "gives no access without a token",
+        403: "requires a token for this",
     }
     for status, words in expected.items():
         hub.state.failing = status

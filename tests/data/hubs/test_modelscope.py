@@ -78,7 +78,7 @@ def test_a_branch_whose_last_commit_only_removed_files_is_not_taken_for_another(
 
     assert outcome.returncode == 2
     [message] = errors_of(outcome)
-    assert "does not tell which commit master is; name the commit itself" in message
+    assert "does not say which commit master is; name the commit itself" in message
     assert outcome.stdout.startswith(f"org/boxes@{last}  1 file,")
 
 
@@ -88,11 +88,11 @@ def test_each_fault_is_one_message_with_what_to_do_and_exit_code_2(modelscope: S
     boxes(modelscope.state.repo("dataset", "org/gated"), "master")
     modelscope.state.repo("dataset", "org/gated").gated = True
     faults = {
-        "ms://org/boxen": "ModelScope has no public dataset of this name; check the name",
+        "ms://org/boxen": "ModelScope has no public dataset with this name; check the name",
         "ms://org/two@main": "has no revision main; it has v1, master",
         "ms://org/two:shard": "did you mean ms://org/two:shards?",
         "ms://org/gated": "set MODELSCOPE_API_TOKEN or run `modelscope login`",
-        "org/none": "ModelScope has no public model of this name",
+        "org/none": "ModelScope has no public model with this name",
     }
 
     outcome = modelscope.user.run("fetch", *faults, "--hub", "modelscope")

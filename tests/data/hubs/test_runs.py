@@ -89,7 +89,7 @@ FAULTS = {
     ),
     "a model that is nowhere": (
         ["hf://org/boxes", "--eval", "hf://org/boxes/test.jsonl", "--model", "org/none"],
-        "no public model of this name",
+        "no public model with this name",
     ),
 }
 
@@ -109,7 +109,7 @@ def test_what_is_wrong_ends_the_run_before_training(hub: Served, fault: str) -> 
     [message] = [line for line in messages if expected in line]
     if fault == "rows that cannot be used":
         assert f"org/broken@{broken[:12]}:data/train.jsonl:2" in message
-        assert "no candidate may be trained on" in messages[0]
+        assert "no candidate can be used for training" in messages[0]
         assert not (hub.user.home / "out" / "trials").exists()
     else:
         assert messages == [message]

@@ -108,7 +108,7 @@ BAD_ROWS = [
         "no assistant turn",
         json.dumps(messages(USER)),
         "no assistant turn",
-        "no assistant turn; the last of the messages must be the assistant's reply",
+        "no assistant turn; the last message must be the assistant's reply",
     ),
     ("system only", json.dumps(messages(SYSTEM)), "no assistant turn", "no assistant turn; "),
     ("no turn at all", '{"messages": []}', "no assistant turn", "no assistant turn; "),
@@ -122,7 +122,7 @@ BAD_ROWS = [
         "assistant first",
         json.dumps(messages(REPLY, USER, REPLY)),
         ORDER,
-        "turn 1 of 3 is 'assistant' before any user turn; a user turn comes first",
+        "turn 1 of 3 is 'assistant' before any user turn; a user turn must come first",
     ),
     (
         "assistant after system",
@@ -134,19 +134,19 @@ BAD_ROWS = [
         "two user turns",
         json.dumps(messages(USER, USER, REPLY)),
         ORDER,
-        "turn 2 of 3 is 'user' as is the one before it; join the two, or leave the row out",
+        "turn 2 of 3 is 'user' as is the turn before it; join the two, or leave the row out",
     ),
     (
         "two replies",
         json.dumps(messages(USER, REPLY, REPLY)),
         ORDER,
-        "turn 3 of 3 is 'assistant' as is the one before it",
+        "turn 3 of 3 is 'assistant' as is the turn before it",
     ),
     (
         "system in the middle",
         json.dumps(messages(USER, SYSTEM, REPLY)),
         ORDER,
-        "turn 2 of 3 is 'system' after 'user'; the system turn stands first",
+        "turn 2 of 3 is 'system' after 'user'; the system turn must come first",
     ),
     (
         "tool after user",
@@ -194,7 +194,7 @@ def test_a_truncated_last_line_is_called_that() -> None:
     cut = GOOD[: len(GOOD) // 2]
     (problem,) = refused(f"{GOOD}\n{cut}")
     assert problem.startswith("rows.jsonl:2: the file ends inside this row (bad JSON at column ")
-    assert problem.endswith("; copy it again, whole")
+    assert problem.endswith("; copy the whole file again")
     # With a line below it, the row is broken and the file is not.
     assert "the file ends" not in refused(f"{GOOD}\n{cut}\n{GOOD}\n")[0]
 
@@ -270,8 +270,8 @@ def test_ids_given_twice_are_replaced_and_counted_with_the_first_of_them() -> No
     assert not dataset.drops
     assert [value.id for value in dataset.examples] == ["x", "7", "rows-3", "rows-4", "rows-5"]
     assert [str(note) for note in dataset.notes] == [
-        "2 ids that repeat or cannot be used (rows.jsonl:3: id 'x' is also row 1); rows are named "
-        "STEM-N in their place"
+        "2 ids that repeat or cannot be used (rows.jsonl:3: id 'x' is also row 1); such rows "
+        "are named STEM-N instead"
     ]
 
 

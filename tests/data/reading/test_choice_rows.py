@@ -151,19 +151,19 @@ def test_choices_in_a_cell_are_parsed(cell: str) -> None:
     [
         (
             {"question": "Q?", "options": ["x", "y"], "answer": "z"},
-            "answer is 'z', which is none of the choices, or more than one (A. 'x', B. 'y')",
+            "answer is 'z', which matches none of the choices, or more than one (A. 'x', B. 'y')",
         ),
         (
             {"question": "Q?", "options": ["1", "2", "3"], "answer": "2"},
-            "answer is '2', which is none of the choices, or more than one",
+            "answer is '2', which matches none of the choices, or more than one",
         ),
         (
             {"question": "Q?", "options": ["w", "x", "y", "z"], "answer": "bad"},
-            "answer is 'bad', which is none of the choices",
+            "answer is 'bad', which matches none of the choices",
         ),
         (
             {"question": "Q?", "options": ["x", "y"], "answer": 2},
-            "answer is 2, which is none of the choices",
+            "answer is 2, which matches none of the choices",
         ),
         (
             {"question": "Q?", "options": {"A": "x", "B": "y"}, "answer": "y", "answer_idx": "A"},

@@ -131,7 +131,7 @@ def test_turns_in_a_csv_cell_are_json() -> None:
 @pytest.mark.parametrize(
     ("content", "problem"),
     [
-        ("question,answer\na\n", "a.csv:2: found 1 cells, the header has 2"),
+        ("question,answer\na\n", "a.csv:2: found 1 cells, but the header has 2"),
         ("question,question\na,b\n", "a.csv:1: the header names 'question' twice; rename one"),
         (
             'question,answer\na,b\nc,"d\ne\n',
@@ -146,7 +146,7 @@ def test_turns_in_a_csv_cell_are_json() -> None:
         ("q,a\nx,y\n", "a.csv:2: no known format (keys found: 'q', 'a'); "),
         ("question,answer\n", "a.csv:1: found no rows; expected "),
         ("", "a.csv:1: found no rows; expected "),
-        ("messages\n[x\n", "a.csv:2: messages is text and no JSON at column 2"),
+        ("messages\n[x\n", "a.csv:2: messages is text and not JSON at column 2"),
     ],
 )
 def test_what_is_wrong_with_a_csv_is_named(content: str | bytes, problem: str) -> None:
@@ -160,22 +160,22 @@ def test_what_is_wrong_with_a_csv_is_named(content: str | bytes, problem: str) -
         (
             "a.parquet",
             b"",
-            "a.parquet: found b'' where a .parquet file has its mark; it is damaged",
+            "a.parquet: found b'' instead of the signature of a .parquet file; it is damaged",
         ),
         (
             "a.parquet",
             b"PAR1 and no more",
-            "a.parquet is damaged or of a kind that Arrow cannot read: ",
+            "a.parquet is damaged, or Arrow cannot read it: ",
         ),
         (
             "a.arrow",
             b"ARROW1\0\0 and no more",
-            "a.arrow is damaged or of a kind that Arrow cannot read: ",
+            "a.arrow is damaged, or Arrow cannot read it: ",
         ),
         (
             "a.arrow",
             b"\xff\xff\xff\xff\x10\0\0\0",
-            "a.arrow is damaged or of a kind that Arrow cannot read: ",
+            "a.arrow is damaged, or Arrow cannot read it: ",
         ),
         (
             "a.jsonl.gz",
@@ -192,7 +192,7 @@ def test_what_is_wrong_with_a_csv_is_named(content: str | bytes, problem: str) -
         (
             "a.jsonl",
             b"version https://git-lfs.github.com/spec/v1\n",
-            "a.jsonl is a pointer of Git LFS",
+            "a.jsonl is a Git LFS pointer",
         ),
     ],
 )

@@ -222,11 +222,11 @@ NO_ANSWER = (
         ({"messages": {}}, "messages is an object; expected a list of turns"),
         (
             {"messages": []},
-            "no assistant turn; the last of the messages must be the assistant's reply",
+            "no assistant turn; the last message must be the assistant's reply",
         ),
         (
             {"messages": [turn("user", "x")]},
-            "no assistant turn; the last of the messages must be the assistant's reply",
+            "no assistant turn; the last message must be the assistant's reply",
         ),
         (
             {"messages": [*row()["messages"], turn("user", "thanks")]},
@@ -269,8 +269,8 @@ NO_ANSWER = (
         (row(answers={"text": ["a"]}), "answers is an object; expected text"),
         (
             row(reply="a\ud800b"),
-            "messages[1].content has half of a surrogate pair, '\\ud800', which is no character; "
-            "remove it",
+            "messages[1].content has half of a surrogate pair, '\\ud800', which is not a "
+            "character; remove it",
         ),
         ({"question": "Who?"}, NO_ANSWER),
         ({"question": "Who?", "answer": ""}, "answer is empty; fill it or leave the row out"),
@@ -377,7 +377,7 @@ def test_one_object_over_several_lines_is_recognised() -> None:
     (problem,) = problems_of(json.dumps({"rows": [row()]}, indent=1))
 
     assert problem == (
-        "rows.json:1: found one JSON object over several lines; write one object a line, "
+        "rows.json:1: found one JSON object over several lines; write one object per line, "
         "or an array of rows, or an object with its rows under 'data'"
     )
 

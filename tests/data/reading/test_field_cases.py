@@ -67,9 +67,9 @@ def test_options_in_an_object_are_asked_and_the_letter_is_the_reference() -> Non
 
 def test_a_passage_that_is_not_used_is_an_error_that_says_how_to_use_it() -> None:
     assert problems("column_typo.jsonl") == (
-        "column_typo.jsonl:1: column passage is not used in 1 row; by its name it holds something "
-        "that the question is about. To use it: --column context=passage (in a plan: columns: "
-        "{context: passage}). To leave it out: --ignore-column passage (in a plan: "
+        "column_typo.jsonl:1: column passage is not used in 1 row; its name suggests that it "
+        "holds something that the question is about. To use it: --column context=passage (in a "
+        "plan: columns: {context: passage}). To leave it out: --ignore-column passage (in a plan: "
         "ignore_columns: [passage])"
     )
     named = case("column_typo.jsonl", columns={"context": "passage"})
@@ -82,7 +82,8 @@ def test_a_passage_that_is_not_used_is_an_error_that_says_how_to_use_it() -> Non
 def test_a_column_that_is_not_there_is_refused_with_the_nearest() -> None:
     found = problems("column_typo.jsonl", columns={"context": "pasage"})
     assert found.startswith(
-        "column_typo.jsonl: no row has a column 'pasage', named for context; did you mean passage?"
+        "column_typo.jsonl: no row has a column 'pasage', which was named for context; did "
+        "you mean passage?"
     )
 
 

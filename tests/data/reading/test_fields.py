@@ -155,7 +155,9 @@ def test_a_column_that_another_one_stands_in_for_is_listed() -> None:
 )
 def test_an_absent_column_is_refused(name: str, hint: str) -> None:
     problems = refused(lines(QA), columns={"question": name})
-    assert problems[0].startswith(f"rows.jsonl: no row has a column {name!r}, named for question; ")
+    assert problems[0].startswith(
+        f"rows.jsonl: no row has a column {name!r}, which was named for question; "
+    )
     assert hint in problems[0]
 
 
@@ -227,7 +229,6 @@ def test_a_form_that_the_keys_leave_open_is_to_be_named() -> None:
     value = {"input": "Who?", "output": "A"}
     (problem,) = refused(lines(value))
     assert problem == (
-        "rows.jsonl:1: no known format for sure (keys found: 'input', 'output'); name it, "
-        "format: alpaca"
+        "rows.jsonl:1: format not certain (keys found: 'input', 'output'); name it, format: alpaca"
     )
     assert turns(read_rows(value, format="alpaca")) == [("user", "Who?"), ("assistant", "A")]

@@ -201,7 +201,7 @@ def test_squads_flat_form_is_read_with_all_its_answers() -> None:
     ]
     assert turns(dataset, 1)[-1] == ("assistant", "unanswerable")
     assert dataset.num_unanswerable == 1
-    assert "1 unanswerable questions answered as such" in dataset.description
+    assert "1 unanswerable questions kept, with the unanswerable reply" in dataset.description
 
 
 def squad(*, qas_first: bool = False) -> dict[str, object]:
@@ -331,8 +331,8 @@ def test_a_named_form_overrides_what_the_keys_say() -> None:
     both = {**row(), "prompt": "a", "completion": "b"}
 
     assert refused(lines(both)) == (
-        "rows.jsonl:1: the row has the keys of messages and prompt_completion; name the one that "
-        "is meant, format: messages",
+        "rows.jsonl:1: the row has the keys of messages and prompt_completion; name the one "
+        "to use, format: messages",
     )
     assert turns(read_rows(both, format="prompt_completion")) == [("user", "a"), ("assistant", "b")]
     assert turns(read_rows(both, format="messages"))[0] == ("user", "Who won?")
@@ -343,8 +343,8 @@ def test_a_mix_of_forms_names_both_and_never_chooses() -> None:
 
     assert refused(text) == (
         "rows.jsonl:2: no messages (keys found: none); name their column, columns: {messages: ...}",
-        "rows.jsonl:3: found a question_answer row, the rows from rows.jsonl:1 on are messages; "
-        "put each form into a file of its own, or name the form that is meant, format: messages",
+        "rows.jsonl:3: found a question_answer row, but the rows from rows.jsonl:1 on are "
+        "messages; put each form into a separate file, or name the form to use, format: messages",
     )
     with pytest.raises(DataError, match="found a question_answer row"):
         read(text)
@@ -368,14 +368,14 @@ def test_messages_may_bring_question_and_passage_where_they_are_in_the_text() ->
     [
         (
             {"tools": "weather"},
-            "tools is text and no JSON at column 1 (Expecting value); expected a list of ",
+            "tools is text and not JSON at column 1 (Expecting value); expected a list of ",
         ),
         ({"tools": {}}, "tools is an object; expected a list of "),
         ({"tools": ["x"]}, "tools[0] is text; expected "),
         ({"tools": [{"type": "function", "function": {}}]}, "tools[0] has no name; expected "),
         (
             {"tools": [{"name": "f", "x": float("nan")}]},
-            "tools[0].x is NaN, which JSON does not know; ",
+            "tools[0].x is NaN, which JSON does not have; ",
         ),
     ],
 )
@@ -387,10 +387,10 @@ def test_tools_that_cannot_be_passed_on_are_named(change: dict[str, object], pro
 @pytest.mark.parametrize(
     ("calls", "problem"),
     [
-        ("x", "tool_calls is no JSON at column 1 (Expecting value); expected "),
+        ("x", "tool_calls is not JSON at column 1 (Expecting value); expected "),
         ([3], "tool_calls[0] is 3; expected "),
         ([{"function": {"arguments": {}}}], "tool_calls[0] has no name; expected "),
-        ([{"name": "f", "arguments": "{"}], "tool_calls[0].arguments is no JSON at column 2"),
+        ([{"name": "f", "arguments": "{"}], "tool_calls[0].arguments is not JSON at column 2"),
         (
             [{"name": "f", "arguments": [1]}],
             "tool_calls[0].arguments is a list; expected an object",
@@ -432,8 +432,7 @@ def test_parts_that_are_no_text_are_refused() -> None:
         ({"instruction": "x", "output": " "}, "output is empty; fill it or leave the row out"),
         (
             {"instruction": "", "output": "x"},
-            "no instruction and no input (keys found: 'instruction', 'output'); "
-            "fill one of the two",
+            "no instruction or input (keys found: 'instruction', 'output'); fill one of the two",
         ),
         (
             {"instruction": "x", "output": "y", "history": [["a"]]},

@@ -19,10 +19,10 @@ from tests.data.files import refused
 ROW = '{"question": "q", "answer": "a"}'
 COMMENT = "a comment, which JSON does not have; remove it"
 COMMA = "a comma after the last item; remove it"
-LINE_COMMA = "a comma at the line's end; remove it, lines are not divided by commas"
-QUOTES = "single quotes, as Python writes; JSON has double ones: write it with json.dumps"
-WORD = "a word of Python; JSON has null, true and false: write it with json.dumps"
-SECOND = "a second object; write one object a line"
+LINE_COMMA = "a comma at the end of the line; remove it, lines are not separated by commas"
+QUOTES = "single quotes, as in Python; JSON has double quotes: write it with json.dumps"
+WORD = "a Python word; JSON has null, true and false: write it with json.dumps"
+SECOND = "a second object; write one object per line"
 
 
 @pytest.mark.parametrize(
@@ -51,7 +51,7 @@ SECOND = "a second object; write one object a line"
             f"[{ROW}]\n[{ROW}]",
             "a.json",
             2,
-            "several lists, one after the other; join them into one",
+            "several lists in sequence; join them into one",
         ),
     ],
 )
@@ -65,10 +65,10 @@ def test_objects_over_several_lines_are_recognised() -> None:
     pretty = '{\n "question": "q",\n "answer": "a"\n}\n'
     (problem,) = refused(pretty * 2, "a.json")
     assert problem.startswith(
-        "a.json:1: found JSON objects one after the other, each over several lines; write one "
+        "a.json:1: found a sequence of JSON objects, each over several lines; write one "
     )
     (problem,) = refused(f"{pretty.rstrip()},\n{pretty}", "a.json")
-    assert "JSON objects one after the other" in problem
+    assert "a sequence of JSON objects" in problem
 
 
 def tar() -> bytes:
@@ -105,7 +105,7 @@ def zipped() -> bytes:
             gzip.compress(b"PAR1 and more", mtime=0),
             "is a Parquet file that is compressed",
         ),
-        ("a.pkl", pickle.dumps([1]), "is a pickle, which can run code when it is read"),
+        ("a.pkl", pickle.dumps([1]), "is a pickle, which is not read because it can run code"),
         ("a.json", pickle.dumps([1], protocol=2), "is a pickle"),
         ("a.pkl", pickle.dumps([1], protocol=0), "is a pickle"),
         ("a.pkl.gz", gzip.compress(pickle.dumps([1]), mtime=0), "is a pickle"),

@@ -81,7 +81,9 @@ def test_links_that_lead_round_or_nowhere_are_named() -> None:
     assert refusal("loop.jsonl") == (
         "loop.jsonl is a symbolic link that leads back to itself; name the file itself"
     )
-    gone = "broken/gone.jsonl is a symbolic link that leads to nowhere.jsonl, which is not there; "
+    gone = (
+        "broken/gone.jsonl is a symbolic link that leads to nowhere.jsonl, which does not exist; "
+    )
     assert refusal("broken") == refusal("broken/gone.jsonl") == f"{gone}name the file itself"
 
 
@@ -108,7 +110,7 @@ def test_saved_datasets_are_read() -> None:
 @pytest.mark.parametrize(
     ("state", "problem"),
     [
-        ("{", "data/state.json is no JSON ("),
+        ("{", "data/state.json is not JSON ("),
         ("[]", "data/state.json holds a list; expected an object"),
         ("{}", "data/state.json: found no list of data files; save the dataset again"),
         ('{"_data_files": [3]}', "data/state.json: found no list of data files"),
@@ -179,9 +181,9 @@ def test_an_entry_of_llama_factorys_registry_is_read(
     ("name", "problem"),
     [
         ("plian", "lf/dataset_info.json has no dataset 'plian'; did you mean plain?"),
-        ("images", "lf/dataset_info.json#images: columns.images cannot be followed"),
+        ("images", "lf/dataset_info.json#images: columns.images is not supported"),
         ("pairs", "lf/dataset_info.json#pairs: ranking is true: pairs of a chosen and a rejected"),
-        ("script", "lf/dataset_info.json#script: script_url cannot be followed"),
+        ("script", "lf/dataset_info.json#script: script_url is not supported"),
         ("odd", "lf/dataset_info.json#odd: formatting is 'chatml'"),
         ("none", "lf/dataset_info.json#none: found no file_name"),
         ("text", "lf/dataset_info.json#text is text; expected an object"),

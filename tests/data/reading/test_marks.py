@@ -77,8 +77,8 @@ def test_a_row_may_mark_each_turn_or_each_reply(mask: list[object]) -> None:
 def test_a_mask_of_another_length_is_refused() -> None:
     (problem,) = refused(lines(row(loss_mask=[1, 0, 1])))
     assert problem == (
-        "rows.jsonl:1: the row marks 3 turns and has 2, 1 of them replies; give one mark a turn, "
-        "or one a reply"
+        "rows.jsonl:1: the row marks 3 turns and has 2, 1 of them replies; give one mark per "
+        "turn, or one per reply"
     )
 
 
@@ -101,7 +101,7 @@ def test_a_row_whose_replies_are_all_marked_is_left_out_as_its_owner_says(
 ) -> None:
     dataset = read_rows(value, row() if "messages" in value else {**value, "train": True})
     assert [drop.by_policy for drop in dataset.drops][:1] == [True]
-    assert dataset.drops[0].reason == "marked as not to be learned"
+    assert dataset.drops[0].reason == "excluded from the loss"
 
 
 def test_a_fraction_is_a_loss_weight() -> None:
@@ -141,7 +141,7 @@ def test_a_weight_of_a_row_that_is_not_zero_is_a_column_like_others() -> None:
 )
 def test_ktos_unwanted_replies_are_refused(value: dict[str, object]) -> None:
     (problem,) = refused(lines(value))
-    assert "is false, KTO's mark of a reply that must not be learned" in problem
+    assert "is false, KTO's mark for a rejected reply" in problem
 
 
 def test_a_label_that_is_a_class_is_no_mark() -> None:
@@ -189,6 +189,6 @@ def test_a_reply_beside_preferences_is_learned_where_they_are_ignored() -> None:
 def test_a_mark_that_may_mean_either_is_refused() -> None:
     (problem,) = refused(lines({"messages": [turn("user", "a"), turn("assistant", "b", mask=1)]}))
     assert problem == (
-        "rows.jsonl:1: messages[1].mask may mean to learn the turn or to hide it; write weight: 1 "
-        "to learn it, weight: 0 not to"
+        "rows.jsonl:1: messages[1].mask may mean that the turn is used for training or hidden; "
+        "write weight: 1 to train on it, weight: 0 not to"
     )

@@ -48,7 +48,7 @@ def test_opencompass_numbers_its_rows_in_one_object() -> None:
 
 def test_log_likelihoods_are_no_text() -> None:
     row = {"target": "0", "filtered_resps": [["-1.2", "False"], ["-2.0", "False"]]}
-    with pytest.raises(DataError, match="filtered_resps holds log-likelihoods and no text"):
+    with pytest.raises(DataError, match="filtered_resps holds log-likelihoods, not text"):
         score_file(written(lines(row)), ["em"])
 
 

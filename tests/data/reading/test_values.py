@@ -139,7 +139,7 @@ def test_empty_rows_and_columns_of_a_spreadsheet_are_none_and_unnamed_text_is_li
     assert dataset.num_rows == 2
     assert dataset.fields[-1] == ("column 2", "", 1)
     (problem,) = refused("question,answer,\nq,a,more\n", "a.csv")
-    assert "found 3 cells, the header has 2" in problem
+    assert "found 3 cells, but the header has 2" in problem
 
 
 def parquet(columns: dict[str, pa.Array]) -> bytes:

@@ -90,15 +90,15 @@ def test_a_reply_that_melts_into_the_template_is_cut_where_the_model_starts():
     [
         (
             "{% for m in messages %}<|im_start|>{{ m['content'] }}{% endfor %}",
-            "closes the assistant turn with none of the model's end tokens",
+            "does not close the assistant turn with any of the model's end tokens",
         ),
         (
             "{{ messages | length }}{% for m in messages %}{{ m.content }}<|im_end|>{% endfor %}",
-            "renders the prompt differently once it is answered",
+            "renders the prompt differently when it is answered",
         ),
         (
             "{{ raise_exception('roles must alternate') }}",
-            "chat template refuses this row: roles must alternate",
+            "chat template rejects this row: roles must alternate",
         ),
     ],
 )
@@ -174,10 +174,10 @@ def test_a_loss_weight_is_that_of_its_tokens():
 
 
 def test_a_row_with_nothing_left_to_learn_is_refused():
-    with pytest.raises(DataError, match=r"data.jsonl:7: every reply that would be learned is mark"):
+    with pytest.raises(DataError, match=r"data.jsonl:7: every reply that train_on selects is excl"):
         renderer(train_on="last").training_rows([marked(1, 0)])
 
 
 def test_a_reply_that_must_not_be_learned_is_no_reference():
-    with pytest.raises(DataError, match="marked as not to be learned, so that it is no reference"):
+    with pytest.raises(DataError, match="excluded from the loss, so it is not a reference"):
         renderer().prompts([marked(1, 0)], 8)

@@ -268,6 +268,9 @@ def test_evaluation_asks_what_training_saw_before_the_last_reply(
         # The empty block that Qwen3's template writes before a reply is no part of the reference.
         reference = text.rpartition("⟦")[2].removeprefix("<think>\n\n</think>\n\n")
         assert prompt.reference_ids == [golden(f"⟦{reference}").token_ids]
+        # What training saw between the prompt and the reference.
+        whole = [*prompt.token_ids, *prompt.opening_ids, *prompt.reference_ids[0]]
+        assert whole == expected.token_ids[: len(whole)]
 
 
 @pytest.mark.parametrize(
@@ -279,9 +282,9 @@ def test_evaluation_asks_what_training_saw_before_the_last_reply(
             "qwen3",
             example(USER, Message("assistant", "Denver", reasoning="Hm.")),
             {"enable_thinking": False},
-            "renders the prompt differently once it is answered",
+            "renders the prompt differently when it is answered",
         ),
-        ("gemma", WITH_SYSTEM, {}, "refuses this row: System role not supported"),
+        ("gemma", WITH_SYSTEM, {}, "rejects this row: System role not supported"),
         ("gemma", WITH_TOOLS, {}, "leaves out tools; use a model whose template has a place"),
         ("smollm2", WITH_TOOLS, {}, "leaves out tools; use a model"),
         ("smollm2", example(ASK, CALL, RESULT, LAST), {}, "leaves out tool calls; use a model"),
@@ -289,7 +292,7 @@ def test_evaluation_asks_what_training_saw_before_the_last_reply(
             "llama3",
             example(ASK, Message("assistant", "", CALL.tool_calls * 2), RESULT, LAST),
             {},
-            "refuses this row: This model only supports single tool-calls at once!",
+            "rejects this row: This model only supports single tool-calls at once!",
         ),
     ],
 )

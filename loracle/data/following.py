@@ -1,0 +1,43 @@
+"""Whoever wants to see how far the reading of large data is: a bar on a terminal, say.
+
+with following(bar.show):
+    ...                       every block that is read calls bar.show
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from typing import Literal, NamedTuple
+
+
+class Reached(NamedTuple):
+    """How far one dataset is. total_bytes: about what its files hold, as text."""
+
+    stage: Literal["reading", "comparing"]
+    name: str
+    num_rows: int
+    num_bytes: int
+    total_bytes: int
+
+
+Follower = Callable[[Reached], None]
+_FOLLOWER: ContextVar[Follower | None] = ContextVar("follower", default=None)
+
+
+@contextmanager
+def following(follower: Follower | None) -> Iterator[None]:
+    """Tell the follower of all that is read meanwhile."""
+    token = _FOLLOWER.set(follower)
+    try:
+        yield
+    finally:
+        _FOLLOWER.reset(token)
+
+
+def tell(reached: Reached) -> None:
+    """Tell whoever follows, if someone does."""
+    follower = _FOLLOWER.get()
+    if follower is not None:
+        follower(reached)

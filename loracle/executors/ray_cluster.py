@@ -1,0 +1,204 @@
+"""A connection to Ray: to a cluster that runs, or to one of this machine for the time of a run.
+
+A cluster of our own listens on 127.0.0.1 alone, has no dashboard, sends no usage statistics, asks
+for a token that only this run knows, and is gone with its files when the run ends, however it ends.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import secrets
+import shutil
+import signal
+import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from functools import cache
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from loracle.errors import MissingExtraError, PlanError
+from loracle.executors.placement import RAY_EXTRA, Found, Placement
+
+# Nothing of ours travels through the object store; less than this Ray refuses.
+_OBJECT_STORE_BYTES = 80_000_000
+# A socket's path has at most 107 bytes, of which Ray takes 75.
+_LONGEST_FOLDER = 30
+_ENVIRONMENT = {
+    "RAY_USAGE_STATS_ENABLED": "0",
+    # Ray would end processes when the machine's memory is nearly full, whoever filled it.
+    "RAY_memory_monitor_refresh_ms": "0",
+    "RAY_OBJECT_STORE_ALLOW_SLOW_STORAGE": "1",
+}
+
+
+class Resources(NamedTuple):
+    """What every node of a cluster has, added up."""
+
+    num_gpus: int
+    num_cpus: int
+
+    def found(self, device: str) -> Found:
+        """What a run finds there. device: model.device of the plan."""
+        on_gpus = device == "cuda" or (device == "auto" and self.num_gpus > 0)
+        return Found("cuda" if on_gpus else "cpu", self.num_gpus, self.num_cpus)
+
+
+def require_ray() -> None:
+    """Raises MissingExtraError if Ray is not installed."""
+    if not has_ray():
+        raise MissingExtraError(f"ray.address needs Ray; run: {RAY_EXTRA}")
+
+
+def has_ray() -> bool:
+    """Whether Ray is installed; does not import it."""
+    import importlib.util
+
+    return importlib.util.find_spec("ray") is not None
+
+
+@contextmanager
+def own_cluster(placement: Placement) -> Iterator[Any]:
+    """The ray module, connected to a cluster of this machine that ends with the context."""
+    folder = Path(tempfile.mkdtemp(prefix="loracle-ray-", dir=_short_folder()))
+    token = {"RAY_AUTH_TOKEN": _token()}
+    visible = _visible_gpus(placement)
+    with (
+        _environment({**_ENVIRONMENT, **token, **visible}),
+        _own_handlers() as put_back,
+        _on_this_machine_alone(),
+    ):
+        import ray
+
+        try:
+            ray.init(
+                address="local",
+                num_cpus=placement.num_slots * placement.cpus_per_slot,
+                num_gpus=placement.num_slots * placement.gpus_per_slot,
+                include_dashboard=False,
+                configure_logging=False,
+                log_to_driver=False,
+                object_store_memory=_OBJECT_STORE_BYTES,
+                _temp_dir=str(folder),
+            )
+            put_back()
+            yield ray
+        finally:
+            ray.shutdown()
+            shutil.rmtree(folder, ignore_errors=True)
+
+
+@contextmanager
+def joined_cluster(address: str) -> Iterator[Any]:
+    """The ray module, connected to a cluster that runs.
+
+    Raises PlanError if there is none at the address.
+    """
+    require_ray()
+    with _environment({"RAY_USAGE_STATS_ENABLED": "0"}), _own_handlers() as put_back:
+        import ray
+
+        try:
+            ray.init(address=address, configure_logging=False, log_to_driver=False)
+        except (ConnectionError, RuntimeError, ValueError) as error:
+            first_line = str(error).strip().splitlines()[0]
+            raise PlanError(
+                f"ray.address: no cluster can be joined at {address} ({first_line}); this machine "
+                "must be part of it: `ray start --address=HOST:PORT`"
+            ) from error
+        put_back()
+        try:
+            yield ray
+        finally:
+            ray.shutdown()
+
+
+def resources(ray: Any) -> Resources:
+    """What the cluster has that is alive."""
+    found: Mapping[str, float] = ray.cluster_resources()
+    return Resources(int(found.get("GPU", 0)), int(found.get("CPU", 0)))
+
+
+def _visible_gpus(placement: Placement) -> dict[str, str]:
+    """For Ray's own start: of the GPUs that are visible here, those that were chosen. Workers get
+    theirs from Ray."""
+    if placement.gpus is None:
+        return {}
+    here = os.environ.get("CUDA_VISIBLE_DEVICES")
+    names = here.split(",") if here else [str(index) for index in range(max(placement.gpus) + 1)]
+    return {"CUDA_VISIBLE_DEVICES": ",".join(names[index].strip() for index in placement.gpus)}
+
+
+@contextmanager
+def _on_this_machine_alone() -> Iterator[None]:
+    """Keep a cluster to 127.0.0.1. Ray has a switch for that, named for other systems, which it
+    reads when it is imported; a program may have imported it before."""
+    name = "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"
+    with _environment({name: "0", "RAY_AUTH_MODE": os.environ.get("RAY_AUTH_MODE")}):
+        from ray._private import ray_constants as constants
+
+        before = constants.ENABLE_RAY_CLUSTER
+        constants.ENABLE_RAY_CLUSTER = False
+        logger = logging.getLogger("ray")
+        level = logger.level
+        # Ray's advice on its token, which is made here.
+        logger.setLevel(logging.ERROR)
+        try:
+            yield
+        finally:
+            logger.setLevel(level)
+            constants.ENABLE_RAY_CLUSTER = before
+
+
+@cache
+def _token() -> str:
+    """One for a process: Ray reads it once."""
+    return secrets.token_hex(32)
+
+
+def _short_folder() -> str | None:
+    default = tempfile.gettempdir()
+    if len(default) <= _LONGEST_FOLDER or not os.access("/tmp", os.W_OK):
+        return None
+    return "/tmp"
+
+
+@contextmanager
+def _environment(values: Mapping[str, str | None]) -> Iterator[None]:
+    """Variables that Ray's processes inherit; None: not there. This process has its own back
+    afterwards."""
+    before = {name: os.environ.get(name) for name in values}
+    _set(values)
+    try:
+        yield
+    finally:
+        _set(before)
+
+
+def _set(values: Mapping[str, str | None]) -> None:
+    for name, value in values.items():
+        if value is None:
+            os.environ.pop(name, None)
+        else:
+            os.environ[name] = value
+
+
+@contextmanager
+def _own_handlers() -> Iterator[Any]:
+    """Yields what puts this process's signal handlers back, which Ray replaces by its own."""
+    import threading
+
+    if threading.current_thread() is not threading.main_thread():
+        yield lambda: None
+        return
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+
+    def put_back() -> None:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+    try:
+        yield put_back
+    finally:
+        put_back()

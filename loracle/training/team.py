@@ -1,0 +1,54 @@
+"""Who computes the gradient of a step: this process alone, or with replicas in others.
+
+own rows = team.begin(step)      the weights go to all; each gets its rows
+found    = gradient of own rows
+whole    = team.add_up(found)    the step's gradient, loss and tokens
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple, Protocol
+
+from torch import Tensor
+
+from loracle.forest.trie import IntArray, Sequences
+from loracle.training.budget import TokenBudget
+
+
+class Part(NamedTuple):
+    """What one process computes of a step. total_weight: of the targets of the whole step."""
+
+    sequences: Sequences
+    total_weight: float
+
+
+class PartDone(NamedTuple):
+    """What a part came to. loss: its share of the step's mean loss, (), float64, where it was
+    computed: reading it would wait for the device."""
+
+    loss: Tensor
+    tokens_computed: int
+
+
+class Team(Protocol):
+    """Computes the steps of one training."""
+
+    def begin(self, step: int, rows: IntArray, batch: Sequences, budget_tokens: int) -> IntArray:
+        """Start step `step` (from 0) everywhere; returns the rows that this process computes.
+
+        rows: of the step, in the dataset; batch: the same rows' sequences.
+        """
+
+    def add_up(self, own: PartDone, step: int, budget: TokenBudget) -> PartDone:
+        """Put the step's whole gradient in place of this process' part of it."""
+
+
+class _Alone:
+    def begin(self, step: int, rows: IntArray, batch: Sequences, budget_tokens: int) -> IntArray:
+        return rows
+
+    def add_up(self, own: PartDone, step: int, budget: TokenBudget) -> PartDone:
+        return own
+
+
+ALONE: Team = _Alone()

@@ -1,0 +1,127 @@
+"""A run whose trainings have replicas: the same record, also where one is killed."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import signal
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from loracle.errors import PlanError
+from loracle.experiment import attempt, foreseeing, setup
+from loracle.files import read_json_lines
+from loracle.forecast.machines import Machine
+from loracle.forecast.work import Rows
+from loracle.forest.trie import Sequences
+from loracle.model.loaded_form import BaseSource, LoadedForm
+from loracle.plan import fingerprint, freeze, load_plan
+from loracle.training import replica_process
+from tests.forecast.test_forecast import SEVEN_B
+from tests.small_run import World, make_world
+from tests.training.test_loop import relative_error, tiny_base
+
+SETTINGS = ("model.dtype=float32", "training.max_steps=4", "training.checkpoint_every=1")
+
+
+@pytest.fixture
+def world(tmp_path: Path) -> World:
+    return make_world(tmp_path / "world")
+
+
+def adapter_of(world: World, name: str) -> torch.Tensor:
+    path = world.run / "trials" / f"{name}--s0" / "adapter" / "adapter_model.safetensors"
+    weights = load_file(path)
+    return torch.cat([weights[key].flatten() for key in sorted(weights)])
+
+
+def messages(world: World) -> list[str]:
+    rows = read_json_lines(world.run / "events.jsonl").rows
+    return [row["message"] for row in rows if row["event"] == "warning"]
+
+
+def test_a_run_with_replicas_trains_the_same_adapters_also_when_one_is_killed(
+    world, tmp_path, monkeypatch
+):
+    monkeypatch.setattr(attempt, "_PAUSES_SECONDS", (0.0, 0.0))
+    alone = World(world.root, tmp_path / "alone")
+    assert alone.start(*SETTINGS)["num_failed"] == 0
+    started: list[replica_process.ReplicaProcess] = []
+    start, tell = replica_process.ReplicaProcess.__init__, replica_process.ReplicaProcess.tell
+
+    def noted(self, *arguments):
+        start(self, *arguments)
+        started.append(self)
+
+    def killed_in_the_third_step(self, **values):
+        if values.get("step") == 2 and len(started) == 1:
+            os.kill(self.process_id, signal.SIGKILL)
+        tell(self, **values)
+
+    monkeypatch.setattr(replica_process.ReplicaProcess, "__init__", noted)
+    monkeypatch.setattr(replica_process.ReplicaProcess, "tell", killed_in_the_third_step)
+    results = world.start(*SETTINGS, "training.data_parallel=2")
+    assert results["num_failed"] == 0
+    # The second was started for the same trial, and served the other trial, too.
+    assert len(started) == 2
+    assert not any(process.is_alive() for process in started)
+    (warning,) = [text for text in messages(world) if "replica" in text]
+    assert "replica 1 (cpu) was ended by SIGKILL" in warning
+    assert "trying again" in warning
+    for name in ("a", "b"):
+        assert relative_error(adapter_of(world, name), adapter_of(alone, name)) <= 1e-5
+
+
+def test_the_number_of_replicas_is_no_part_of_what_decides_a_result(world):
+    plans = [load_plan(
+        candidates=[world.root / "a.jsonl"], evaluations=[world.root / "test.jsonl"],
+        model=str(world.model), overrides=[f"training.data_parallel={number}"],
+    ) for number in (1, 4)]  # fmt: skip
+    assert len({fingerprint(freeze(plan)) for plan in plans}) == 1
+
+
+@pytest.mark.parametrize("value", ["0", "-1", "2.0", "yes", "auto"])
+def test_the_number_of_replicas_is_a_whole_number(world, value):
+    with pytest.raises(PlanError, match=r"training\.data_parallel"):
+        load_plan(
+            candidates=[world.root / "a.jsonl"],
+            evaluations=[world.root / "test.jsonl"],
+            overrides=[f"training.data_parallel={value}"],
+        )
+
+
+def test_more_replicas_than_processors_are_a_warning(monkeypatch):
+    said: list[str] = []
+
+    class Reporter:
+        def emit(self, event: str, message: str) -> None:
+            said.append(message)
+
+    monkeypatch.setattr(setup, "num_cpus", lambda: 2)
+    base = dataclasses.replace(tiny_base(), source=BaseSource("", "", LoadedForm()))
+    for number in (1, 2, 3):
+        setup._replicas(number, base, "", Reporter())
+    assert said == [
+        "training.data_parallel: 3 processes share 2 processor cores, which is slower than 2"
+    ]
+
+
+def test_replicas_on_a_processor_share_its_memory(world):
+    shape = dataclasses.replace(SEVEN_B, device_type="cpu")
+    memory = shape.weight_bytes + 30 * 10**9
+    rows = [Rows("a", Sequences.of([[1, 2, 3]]), np.zeros(1, np.int64))]
+    budgets = []
+    for number, device_type in ((1, "cpu"), (2, "cpu"), (2, "cuda")):
+        plan = load_plan(
+            candidates=[world.root / "a.jsonl"],
+            evaluations=[world.root / "test.jsonl"],
+            overrides=[f"training.data_parallel={number}"],
+        )
+        machine = Machine("here", device_type, 1, memory, 1e11, 1e10, is_here=True)
+        budgets.append(foreseeing._choice(plan, shape, machine, rows).budget_tokens)
+    assert budgets[0] > budgets[1]
+    assert budgets[2] > budgets[1]
