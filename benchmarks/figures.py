@@ -25,7 +25,7 @@ REPOSITORY = Path(__file__).resolve().parent.parent
 RESULTS = REPOSITORY / "benchmarks" / "results"
 PAGES = ("README.md", "README.zh.md", "docs/speed.md", "docs/models.md", "docs/planning.md")
 
-# The figure that a table quotes of each benchmark.
+# The figure that a table quotes for every benchmark.
 HEADLINES = {
     "training_step": "trl_over_loracle.median",
     "answering": "generate_over_loracle.median",

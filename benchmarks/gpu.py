@@ -4,7 +4,7 @@
     python benchmarks/gpu.py --tiny           small sizes on a CPU, to see that the program works
 
 It needs torch, transformers, peft and Loracle itself; what else is missing (triton, bitsandbytes)
-is named in the file, and the rest goes on. Weights are random, made on the device in the shapes of
+is named in the file, the rest runs. Weights are random, made on the device in the shapes of
 Qwen2.5-7B and -0.5B; rows are random tokens in the lengths of gpu_rows.json.
 
 Every part is a process of its own with its own share of the time: a part that crashes, hangs or

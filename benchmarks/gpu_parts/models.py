@@ -123,7 +123,7 @@ def quantise(model: Any, quantization: str, bench: Bench) -> None:
 
 @dataclass(frozen=True)
 class Rows:
-    """Rows as token ids, and how many tokens of each are its prompt."""
+    """Rows as token ids, and how many tokens belong to every row's prompt."""
 
     token_ids: list[list[int]]
     num_prompt_tokens: list[int]

@@ -55,7 +55,7 @@ def question_clusters(examples: Sequence[Example]) -> list[str]:
 
 
 def kinds_of(labels: Sequence[str]) -> dict[str, int]:
-    """How many questions have a cluster of each kind, such as {"passage": 290, "row": 11}."""
+    """How many questions have a cluster of this kind, such as {"passage": 290, "row": 11}."""
     counts = Counter(label.split(":", 1)[0] for label in labels)
     return {kind: counts[kind] for kind in KINDS if counts[kind]}
 

@@ -67,7 +67,7 @@ def all_language_shares(texts: Sequence[Sequence[str]]) -> list[dict[str, float]
 
 
 def language_shares(texts: Sequence[str]) -> dict[str, float]:
-    """The share of each language (ISO 639-1) of the texts long enough to tell."""
+    """Every language's share (ISO 639-1) among the texts long enough to tell."""
     import py3langid
 
     py3langid.set_languages(_LANGUAGES)

@@ -57,8 +57,8 @@ def _counts(example: Example) -> tuple[int, int, int]:
 
 
 class PackedBlock(NamedTuple):
-    """Rows as bytes. sizes: of each row's bytes. files: the names of the files that rows come from.
-    numbers: of each row in its reading, from 1 and counted from the block's first one; a row with
+    """Rows as bytes. sizes: of every row's bytes. files: the names of the files that rows come from.
+    numbers: a row's in its reading, from 1 and counted from the block's first one; a row with
     an empty id is called by its number. digest: what whoever packed them computed of them."""
 
     content: bytes
@@ -247,7 +247,7 @@ class StoredExamples(Sequence[Example]):
     def mapped(
         self, function: Callable[[list[Example]], Found], workers: Workers
     ) -> Iterator[Found]:
-        """What the function makes of each block, in order."""
+        """What the function returns for every block, in order."""
         tasks = ((function, self._packed(block)) for block in self._blocks)
         return workers.map(_of_block, tasks)
 

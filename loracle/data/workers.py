@@ -44,7 +44,7 @@ class Workers(Protocol):
     """Whoever does the work."""
 
     def map(self, function: Callable[[Task], Found], tasks: Iterable[Task]) -> Iterator[Found]:
-        """What the function makes of each task, in the tasks' order.
+        """What the function returns for every task, in the tasks' order.
 
         function: importable by name. Tasks are taken when their turn comes near.
         """

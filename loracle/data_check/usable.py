@@ -36,7 +36,7 @@ def usable_part(
         named_evaluations: By candidate, the evaluation set that came with it. If that cannot be
             read, the candidate fails. A set that no remaining candidate names is left out.
         holdout_shares: If no evaluation set remains, rows are held out by the first of these
-            shares that leaves rows on both sides, tried where there are few rows; else by the
+            shares that leaves rows on both sides, tried if the rows are few; else by the
             first.
 
     Raises:

@@ -36,7 +36,7 @@ class Found(NamedTuple):
 class Placement(NamedTuple):
     """How the run's trials are placed.
 
-    num_slots: trials at the same time. gpus_per_slot, cpus_per_slot: of each. gpus: which of this
+    num_slots: trials at the same time. gpus_per_slot, cpus_per_slot: for one. gpus: which of this
     machine's, by number; None: any. warning: what to say of it.
     """
 

@@ -155,7 +155,7 @@ def _on_ray(
 
     def run(trials: Sequence[str]) -> Iterator[Ended]:
         schedule = Schedule(work.predicted(trials), first=[BASE_NAME])
-        with signals.held("what is under way on every device, then a checkpoint of each"):
+        with signals.held("what is under way on every device, then their checkpoints"):
             for ended in drive(schedule, slots):
                 _record_lost(ended, work, report)
                 yield ended

@@ -44,7 +44,7 @@ class Workload:
         return self._folder.base if trial == BASE_NAME else self._folder.trial(*self._names[trial])
 
     def predicted(self, trials: Sequence[str]) -> dict[str, float]:
-        """What is left of each trial: in seconds where the run has a forecast, else in tokens."""
+        """What is left to do, by trial: in seconds if the run has a forecast, else in tokens."""
         recorded = read_forecast(self._folder.root)
         forecast = recorded.forecast if recorded else None
         whole = {trial: self._whole(trial, forecast) for trial in trials}

@@ -139,7 +139,7 @@ def _regions(text: str) -> Iterator[str]:
 
 
 def _boxes(text: str) -> Iterator[str]:
-    """The content of each of the last \\boxed{}, including inner braces."""
+    """The contents of the last \\boxed{}, including inner braces."""
     for match in [*_BOXED.finditer(text)][-_MAX_BOXES:]:
         depth, end = 1, match.end()
         while end < min(len(text), match.end() + _MAX_DIGITS) and depth:

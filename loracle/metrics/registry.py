@@ -125,7 +125,7 @@ def check_usable(name: str) -> Metric:
 
 
 def module_hashes(names: Iterable[str]) -> dict[str, str]:
-    """By name, the hash of the module of each of the user's own metrics."""
+    """By name, the hash of the module that holds a metric of the user's own."""
     return {name: module_sha256(name) for name in dict.fromkeys(names) if name not in METRICS}
 
 

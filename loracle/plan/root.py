@@ -174,7 +174,7 @@ class Plan(Section):
         if self.ray.devices_per_trial > 1 and self.model.device_map is None:
             refuse(
                 f"ray.devices_per_trial: found {self.ray.devices_per_trial} without "
-                "model.device_map: auto, so that one device of each trial would do all its work; "
+                "model.device_map: auto, so that one of a trial's devices would do all its work; "
                 "set model.device_map to auto, or remove ray.devices_per_trial"
             )
         if isinstance(self.devices, list) and self.ray.address not in ("auto", "local"):

@@ -33,7 +33,7 @@ def decision_sentence(decisions: Sequence[Mapping[str, Any]], language: Language
 
 
 def decision_lines(decisions: Sequence[Mapping[str, Any]], language: Language = "en") -> list[str]:
-    """The overall decision and its reasons, then those of each evaluation set if there is more than
+    """The overall decision and its reasons, then those by evaluation set if there is more than
     one."""
     why, alone = _HEADINGS[language]
     overall, *single = decisions

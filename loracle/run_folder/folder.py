@@ -135,7 +135,7 @@ class RunFolder:
         return self._read_plan()
 
     def environments(self) -> list[dict[str, Any]]:
-        """The environment of each process of the run, in order; empty if none is known."""
+        """The environments of the run's processes, in order; empty if none is known."""
         if not self.environment.is_file():
             return []
         self.require_whole(self.environment)

@@ -1,4 +1,4 @@
-"""RUN/MANIFEST.json: the state of each file of the run itself when it was written.
+"""RUN/MANIFEST.json: the state of every file of the run itself when it was written.
 
     {"version": 1,
      "files": {"plan.json": {"sha256": "ab..", "num_bytes": 812, "before": "cd.."}, ...},

@@ -23,7 +23,7 @@ from loracle.forest.trie import IntArray, Sequences, common_prefix_lengths
 def shares_of(
     batch: Sequences, groups: IntArray, num_shares: int, *, forest: bool
 ) -> list[IntArray]:
-    """The sequences of each share, in the batch's order. A share may be empty.
+    """The sequences of every share, in the batch's order. A share may be empty.
 
     groups: the prefix group of every sequence (`prefix_groups`), shape (S,).
     forest: whether shared prefixes are computed once; padded batches compute them each time.

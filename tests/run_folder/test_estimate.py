@@ -106,7 +106,7 @@ def test_on_several_devices_what_is_left_is_shared_among_them() -> None:
         step(9, "a", 1, 2.0),
         step(9, "b", 1, 2.0),
     ]
-    # 9 steps of a, 9 of b and 10 of c, 2 s each; 4 questions of each, 2 s each; on two devices.
+    # 9 steps of a, 9 of b and 10 of c, 2 s each; 4 questions a trial, 2 s each; on two devices.
     assert remaining(*events) == (28 * 2 + 12 * 2) / 2
 
 

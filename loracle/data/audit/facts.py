@@ -36,10 +36,10 @@ _ROLE_NUMBERS = {role: number for number, role in enumerate(ROLES)}
 class Facts(NamedTuple):
     """N rows. Shapes (N,) but for references, lines and texts.
 
-    prompts: all that stands before the answer. questions: the question, 0 where there is none;
+    prompts: all that stands before the answer. questions: the question, 0 if it has none;
     question_texts: its number in `texts`, -1 for none. replies: the last reply with its calls.
     reply_lengths, shortest_references: in characters. references: what counts as the answer,
-    ascending, num_references of each row. lines: of the passage, numbers in `texts`, num_lines of
+    ascending, num_references for every row. lines: of the passage, numbers in `texts`, num_lines of
     each row; line_keys: of all of a row's lines. stands: an answer stands in the passage, if that
     is long enough to be one.
     says: the last reply says something.

@@ -18,7 +18,7 @@ U64 = npt.NDArray[np.uint64]
 class Groups:
     """G groups of rows, in the order of their first members.
 
-    keys: (G,), what the rows of each share. firsts: (G,), the place of each one's first member
+    keys: (G,), what the rows of a group share. firsts: (G,), the place of each one's first member
     among the members that were grouped. offsets: (G + 1,). rows: ascending within a group.
     """
 
@@ -42,7 +42,7 @@ class Groups:
         firsts = order[starts]
         by_first = np.argsort(firsts, kind="stable").astype(np.int32)
         offsets = np.concatenate(([0], np.cumsum(sizes[by_first]))).astype(np.int32)
-        # The members of each group, moved to where the group stands now.
+        # The members of every group, moved to the group's present place.
         moved = np.repeat(starts[by_first] - offsets[:-1], sizes[by_first])
         moved += np.arange(len(keys), dtype=np.int32)
         at = np.empty(len(distinct), np.int32)
@@ -72,7 +72,7 @@ class Groups:
         return (self[group] for group in np.flatnonzero(self.sizes > 1).tolist())
 
     def find(self, keys: U64) -> I64:
-        """The group of each key, -1 where there is none."""
+        """The group of every key, -1 if it has none."""
         if not len(self.keys):
             return np.full(len(keys), -1, np.int64)
         ordered = self.keys[self._by_key]

@@ -79,7 +79,7 @@ class AuditedSet:
     """A dataset's rows.
 
     texts: the store of its texts, shared with the sets that it is compared with.
-    unit_offsets, units: the passage units of each row, without instructions, as numbers of texts.
+    unit_offsets, units: the passage units of every row, without instructions, as numbers of texts.
     """
 
     name: str

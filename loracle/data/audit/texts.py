@@ -1,7 +1,7 @@
 """Normalised texts of datasets of any size: kept on disk once there are many, read by blocks.
 
 facts of a chunk of rows --add--> TextStore     ids, hashes, lengths, weights in memory
-TextStore + ids --> TextView --mapped--> what a function makes of each block of texts
+TextStore + ids --> TextView --mapped--> what a function returns for every block of texts
 """
 
 from __future__ import annotations

@@ -43,7 +43,7 @@ def check_output(text: str, num_characters: int) -> None:
 
 @contextmanager
 def limited() -> Iterator[None]:
-    """Limit the time and memory of the code inside. Outside the main thread, where there is no
+    """Limit the time and memory of the code inside. Outside the main thread, which has no
     timer, only its output is checked (`check_output`)."""
     if threading.current_thread() is not threading.main_thread() or sys.platform == "win32":
         yield

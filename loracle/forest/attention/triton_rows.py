@@ -28,7 +28,7 @@ _SMALL_TILE_BYTES = 8192
 """Up to this size four warps hold a block's accumulators in registers, and the next block can be
 loaded while this one is computed."""
 _MAX_BLOCK_BYTES = 128
-"""A block's nodes, counted as one number of each: 64 in half precision, 32 in float32, whose exact
+"""A block's nodes, as a number for every node: 64 in half precision, 32 in float32, whose exact
 products need twice the registers."""
 _LOG2_E = math.log2(math.e)
 

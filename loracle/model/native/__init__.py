@@ -44,7 +44,7 @@ class Kernels(NamedTuple):
     library: Any
 
     def rms_norm(self, x_NI: Tensor, weight_I: Tensor, eps: float) -> tuple[Tensor, Tensor]:
-        """The normed rows, and 1 / root mean square of each: (N, I), (N,)."""
+        """The normed rows, and 1 / root mean square, by row: (N, I), (N,)."""
         y_NI = torch.empty_like(x_NI)
         inverse_N = x_NI.new_empty(len(x_NI), dtype=torch.float32)
         if _has_values(x_NI):
