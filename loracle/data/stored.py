@@ -57,7 +57,7 @@ def _counts(example: Example) -> tuple[int, int, int]:
 
 
 class PackedBlock(NamedTuple):
-    """Rows as bytes. sizes: of every row's bytes. files: the names of the files that rows come from.
+    """Rows as bytes. sizes: of the rows, in bytes. files: the names of the rows' files.
     numbers: a row's in its reading, from 1 and counted from the block's first one; a row with
     an empty id is called by its number. digest: what whoever packed them computed of them."""
 
