@@ -78,7 +78,7 @@ def workplace(
         if base is not None:
             if plan.devices not in ("auto", 1):
                 report.emit("warning", message=_GIVEN_BASE)
-            yield _inline(planned, folder, report, base)
+            yield _inline(planned, folder, report, base, stack)
         elif wish.address is not None:
             ray = stack.enter_context(joined_cluster(wish.address))
             found = resources(ray).found(plan.model.device)
@@ -90,7 +90,7 @@ def workplace(
                 report.emit("warning", message=placement.warning)
             if placement.is_inline:
                 _use_gpu(placement)
-                yield _inline(planned, folder, report, None)
+                yield _inline(planned, folder, report, None, stack)
             else:
                 ray = stack.enter_context(own_cluster(placement))
                 yield _on_ray(ray, placement, planned, folder, report, stack)
@@ -124,10 +124,15 @@ def _use_gpu(placement: Placement) -> None:
 
 
 def _inline(
-    planned: Planned, folder: RunFolder, report: Reporter, base: BaseModel | None
+    planned: Planned,
+    folder: RunFolder,
+    report: Reporter,
+    base: BaseModel | None,
+    stack: ExitStack,
 ) -> Workplace:
     prepared = prepare_planned(planned, folder, report, base)
     runner = TrialRunner(planned, prepared, folder)
+    stack.callback(runner.close)
     return Workplace(
         prepared.rendered, runner.facts(), partial(run_inline, runner), runner.peak_memory_bytes
     )

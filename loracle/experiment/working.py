@@ -64,6 +64,11 @@ class TrialRunner:
     def peak_memory_bytes(self) -> int:
         return overall_peak_bytes(self._prepared.setup.base.device.type)
 
+    def close(self) -> None:
+        """End the processes that shared in its trainings."""
+        if self._prepared.setup.replicas is not None:
+            self._prepared.setup.replicas.close()
+
 
 @dataclass(frozen=True)
 class WorkerFacts:

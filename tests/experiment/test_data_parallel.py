@@ -21,6 +21,7 @@ from loracle.forest.trie import Sequences
 from loracle.model.loaded_form import BaseSource, LoadedForm
 from loracle.plan import fingerprint, freeze, load_plan
 from loracle.training import replica_process
+from loracle.training.replicas import Replicas
 from tests.forecast.test_forecast import SEVEN_B
 from tests.small_run import World, make_world
 from tests.training.test_loop import relative_error, tiny_base
@@ -64,10 +65,19 @@ def test_a_run_with_replicas_trains_the_same_adapters_also_when_one_is_killed(
 
     monkeypatch.setattr(replica_process.ReplicaProcess, "__init__", noted)
     monkeypatch.setattr(replica_process.ReplicaProcess, "tell", killed_in_the_third_step)
+    # Held, so that it is the run that ends them, not the garbage collector.
+    held: list[Replicas] = []
+
+    def kept(*arguments):
+        held.append(Replicas(*arguments))
+        return held[-1]
+
+    monkeypatch.setattr(setup, "Replicas", kept)
     results = world.start(*SETTINGS, "training.data_parallel=2")
     assert results["num_failed"] == 0
     # The second was started for the same trial, and served the other trial, too.
     assert len(started) == 2
+    assert len(held) == 1
     assert not any(process.is_alive() for process in started)
     (warning,) = [text for text in messages(world) if "replica" in text]
     assert "replica 1 (cpu) was ended by SIGKILL" in warning
