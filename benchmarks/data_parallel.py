@@ -9,14 +9,12 @@ up. The two adapters are compared, too.
 
 from __future__ import annotations
 
-import os
-import platform
 import statistics
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
-from turns import argument_parser, write_result
+from turns import add_dtype, argument_parser, write_result
 
 from loracle.data.reading.dataset import read_examples
 from loracle.data.rendering.renderer import Renderer
@@ -25,7 +23,6 @@ from loracle.model import adapter
 from loracle.model.base import BaseModel, base_fingerprint, load_base, load_tokenizer
 from loracle.model.embedded import embedded_model_folder
 from loracle.model.loaded_form import LoadedForm
-from loracle.run_folder.environment import num_cpus
 from loracle.training.loop import AUTO_BUDGET_TOKENS, Following, StepRecord, TrainingSettings, train
 from loracle.training.replicas import Replicas
 
@@ -46,10 +43,9 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=3, help="timed steps of a turn")
     parser.add_argument("--rounds", type=int, default=3, help="turns of both sides")
     parser.add_argument("--batch-size", type=int, default=64)
-    parser.add_argument("--dtype", default="auto", help="auto, float32 or bfloat16")
+    add_dtype(parser)
     arguments = parser.parse_args()
     torch.set_num_threads(1)
-    before = os.getloadavg()
     folder = str(embedded_model_folder())
     base = load_base(
         "embedded",
@@ -71,23 +67,17 @@ def main() -> None:
     finally:
         replicas.close()
     figures = compared(alone, shared)
-    machine = {
-        "processor": processor_name(),
-        "cores": num_cpus(),
-        "load_before": [round(load, 2) for load in before],
-    }
     write_result(
         arguments.name,
         "data_parallel",
         {
-            **machine,
-            "precision": str(base.dtype).removeprefix("torch."),
             "rows_file": arguments.rows.name,
             "batch_size": arguments.batch_size,
             "processes": arguments.replicas,
             "threads_each": 1,
             **figures,
         },
+        str(base.dtype).removeprefix("torch."),
     )
 
 
@@ -119,13 +109,6 @@ def turn(
 def seconds(turn: Turn) -> list[float]:
     """Of the steps after the first."""
     return [round(step.seconds, 2) for step in turn.steps[1:]]
-
-
-def processor_name(cpu_info: Path = Path("/proc/cpuinfo")) -> str:
-    """As Linux names it; elsewhere what Python knows."""
-    lines = cpu_info.read_text().splitlines() if cpu_info.is_file() else []
-    models = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
-    return models[0] if models else platform.processor()
 
 
 def compared(alone: list[Turn], shared: list[Turn]) -> dict[str, Any]:
