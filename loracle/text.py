@@ -15,6 +15,10 @@ from loracle.language import Language
 NOTHING = "–"
 """Shown if a value is absent."""
 
+# A row of a file, and what is said of it.
+_PLACE = re.compile(r"(\S.*?:\d+): (.+)", re.DOTALL)
+_NUM_SHOWN_PLACES = 3
+
 # Metrics with a unit of their own; all others are shares, written in points.
 _METRICS_IN_NATS = frozenset({"answer_nll"})
 # Metrics that are written in capitals; all others are unchanged.
@@ -97,6 +101,25 @@ def first_few(names: Sequence[str], most: int) -> str:
     more = len(names) - most
     shown = ", ".join(names[:most])
     return f"{shown} and {more:,} more" if more > 0 else shown
+
+
+def without_repeats(problems: Sequence[str]) -> list[str]:
+    """Problems of rows, FILE:LINE: TEXT: a text that many rows share is written once."""
+    places: dict[str, list[str]] = {}
+    for problem in problems:
+        where, text = _place_and_text(problem)
+        places.setdefault(text, []).append(where)
+    lines: list[str] = []
+    for text, (first, *others) in places.items():
+        of_all = [f"{where}: {text}" if where else text for where in (first, *others)]
+        same = f"{first_few(others, _NUM_SHOWN_PLACES)}: the same"
+        lines += of_all if len(others) < _NUM_SHOWN_PLACES else [of_all[0], same]
+    return lines
+
+
+def _place_and_text(problem: str) -> tuple[str, str]:
+    found = _PLACE.match(problem)
+    return (found[1], found[2]) if found else ("", problem)
 
 
 def percent(part: float, whole: float) -> str:

@@ -21,6 +21,7 @@ from loracle.text import (
     shown_interval,
     shown_score,
     size,
+    without_repeats,
 )
 
 
@@ -89,3 +90,16 @@ def test_a_time_in_a_table_is_written_as_on_a_clock() -> None:
 def test_many_names_are_the_first_ones_and_a_count(num: int, expected: str) -> None:
     assert first_few([f"n{i}" for i in range(num)], 3) == expected
     assert first_few(["a"] * 2000, 1) == "a and 1,999 more"
+
+
+def test_what_many_rows_share_is_said_once() -> None:
+    shared = [f"a.csv:{line}: no answer: add one" for line in range(2, 9)]
+    own = ["a.csv:9: bad", "a.csv: and 3 more", "a.csv:10: bad"]
+    assert without_repeats([*shared, *own]) == [
+        "a.csv:2: no answer: add one",
+        "a.csv:3, a.csv:4, a.csv:5 and 3 more: the same",
+        "a.csv:9: bad",
+        "a.csv:10: bad",
+        "a.csv: and 3 more",
+    ]
+    assert without_repeats(own[:1]) == own[:1]

@@ -24,6 +24,7 @@ from loracle.cli.catalogue import help_in, say
 from loracle.language import Language, LanguageChoice, chosen_language
 from loracle.run_folder.views import Progress
 from loracle.safety.secrecy import without_secrets
+from loracle.text import without_repeats
 
 EXIT_FAILED = 1
 EXIT_BAD_INPUT = 2
@@ -170,7 +171,7 @@ def print_json(value: Any) -> None:
 
 def print_problems(problems: tuple[str, ...], label: str = "error") -> None:
     """Print each problem on a line of its own, with its label in the session's language."""
-    for problem in problems:
+    for problem in without_repeats(problems):
         print(f"{say(session.language, label)}{without_secrets(problem)}", file=sys.stderr)
 
 

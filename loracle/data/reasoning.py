@@ -79,6 +79,11 @@ def is_mark(token: str) -> bool:
     return _EITHER.fullmatch(token) is not None
 
 
+def has_block(text: str) -> bool:
+    """Whether a text opens or closes a reasoning block."""
+    return _EITHER.search(text) is not None
+
+
 def without_empty_block(reply: str) -> str:
     """A reply without the empty block that a template writes before it, otherwise unchanged."""
     opening = _EITHER.match(reply.lstrip())

@@ -18,7 +18,7 @@ from loracle.data.audit import LEAK_MEANINGS, Leak, Leakage, RowReference
 from loracle.data.reading.fields import columns_line
 from loracle.data.sharing import Sharing
 from loracle.data_check.result import Check, DatasetReport, Problem
-from loracle.text import first_few, visible
+from loracle.text import first_few, visible, without_repeats
 
 NUM_SHOWN_LEAKS = 10
 _NUM_SHOWN_ROWS = 3
@@ -74,7 +74,10 @@ def _dataset_card(report: DatasetReport) -> RenderableType:
     for label, text in _facts(report).items():
         facts.add_row(label, Text(visible(text)))
     title = Text(visible(f"{report.name} · {report.kind}"))
-    parts: list[RenderableType] = [facts, *(_problem(problem) for problem in report.problems)]
+    parts: list[RenderableType] = [
+        facts,
+        *(_problem(problem) for problem in _shown(report.problems)),
+    ]
     worst = next((p.severity for p in report.problems if p.severity in ("error", "gated")), None)
     border = _STYLES[worst] if worst else "none"
     return Panel(Group(*parts), title=title, title_align="left", border_style=border)
@@ -147,6 +150,13 @@ def _sharing_line(report: DatasetReport) -> str:
 
 def _ratio(sharing: Sharing) -> str:
     return f"{sharing.ratio:.1f}"
+
+
+def _shown(problems: Sequence[Problem]) -> list[Problem]:
+    """Errors of rows, one that many rows share once; then all else."""
+    errors = [p.message for p in problems if p.severity == "error" and not p.fix]
+    others = [p for p in problems if p.severity != "error" or p.fix]
+    return [*(Problem("error", message) for message in without_repeats(errors)), *others]
 
 
 def _problem(problem: Problem) -> Text:

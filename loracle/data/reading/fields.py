@@ -118,6 +118,11 @@ class FieldAccount:
     def __init__(self, options: ReadOptions) -> None:
         self._options = options
         self._ignored = frozenset(options.ignore_columns)
+        # "messages[].mood": of every turn.
+        self._ignored_in_turns: dict[str, set[str]] = {}
+        for column, _, key in (name.partition("[].") for name in options.ignore_columns):
+            if key:
+                self._ignored_in_turns.setdefault(column, set()).add(key)
         self._displaced = frozenset(options.columns) - set(options.columns.values())
         self._chosen_is_named = any(map(is_chosen, options.columns.values()))
         self._shapes: dict[object, _Shape] = {}
@@ -143,7 +148,24 @@ class FieldAccount:
         ignored = self._ignored & row.keys()
         for column in ignored:
             self._unused[column, _IGNORED] += not is_blank(row[column])
+        for column in self._ignored_in_turns.keys() & row.keys():
+            row = {**row, column: self._kept_turns(column, row[column])}
         return {key: row[key] for key in row if key not in ignored} if ignored else row
+
+    def _kept_turns(self, column: str, turns: object) -> object:
+        """Turns without the keys that the user says to ignore."""
+        keys = self._ignored_in_turns[column]
+        if not isinstance(turns, list):
+            return turns
+        for key in keys:
+            given = [
+                turn for turn in turns if isinstance(turn, dict) and not is_blank(turn.get(key))
+            ]
+            self._unused[f"{column}[].{key}", _IGNORED] += len(given)
+        return [
+            {key: turn[key] for key in turn if key not in keys} if isinstance(turn, dict) else turn
+            for turn in turns
+        ]
 
     def check(
         self, row: RowValue, form: Format | None, found: Mapping[str, str], faults: Faults

@@ -158,7 +158,11 @@ FORMATS: tuple[Format, ...] = (
         parse_alpaca,
         more=("input", "history", "answers"),
         # Dolly's names.
-        synonyms={"output": ("response",), "input": ("context",)},
+        synonyms={
+            "instruction": ("指令",),
+            "output": ("response", "输出"),
+            "input": ("context", "输入"),
+        },
     ),
     Format(
         "prompt_completion",
@@ -175,6 +179,10 @@ FORMATS: tuple[Format, ...] = (
         (("question",), ("answer", "answers")),
         parse_question,
         more=(*PASSAGE_FIELDS, "history", "is_impossible"),
+        synonyms={
+            "question": ("问题", "题目", "提问"),
+            "answer": ("答案", "回答", "标准答案"),
+        },
     ),
     Format(
         "choice",

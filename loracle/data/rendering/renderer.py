@@ -17,9 +17,11 @@ from loracle.data.conversation import Conversation, Example, JsonObject, Message
 from loracle.data.reasoning import without_empty_block
 from loracle.data.rendering.limits import TemplateLimitError, check_output, limited
 from loracle.data.rendering.shortening import Cut, Overlong, shorten
+from loracle.data.rendering.written import left_out
 from loracle.errors import DataError, ModelError
 
 _MAX_SHOWN = 20
+_OPENING_CHARACTERS = 40
 _PROBE = "loracle_probe"
 
 
@@ -79,6 +81,11 @@ class _Turn(NamedTuple):
 
     before: str
     through: str
+
+    @property
+    def with_opening(self) -> str:
+        """The reply, and the end of the prompt, where a block of reasoning may be opened."""
+        return self.through[max(0, len(self.before) - _OPENING_CHARACTERS) :]
 
     @property
     def without_empty_reasoning(self) -> _Turn:
@@ -218,6 +225,8 @@ class Renderer:
         num_prompt_tokens = 0
         for i in learned:
             turn = self._turn(messages, i, conversation.tools)
+            if problem := left_out(messages[i], turn.with_opening):
+                raise _RowError(problem)
             prompt_ids, reply_ids = self._split(turn)
             if prompt_ids[: len(token_ids)] != token_ids:
                 raise _RowError(

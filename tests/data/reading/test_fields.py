@@ -97,6 +97,15 @@ def test_what_turns_have_beside_their_text_is_accounted_for() -> None:
     assert "conversations[].images holds images" in problem
 
 
+def test_a_key_of_turns_that_is_read_can_be_left_out() -> None:
+    thought = turn("assistant", "b", reasoning_content="Hm.")
+    chat = {"messages": [turn("user", "a"), thought]}
+    assert read_rows(chat).examples[0].conversation.last_reply.reasoning == "Hm."
+    dataset = read_rows(chat, ignore_columns=("messages[].reasoning_content",))
+    assert dataset.examples[0].conversation.last_reply.reasoning is None
+    assert ("messages[].reasoning_content", "ignored", 1) in dataset.fields
+
+
 def test_what_stands_in_the_question_anyway_is_not_lost() -> None:
     told = {"question": "Denver won. Who?", "answer": "A", "passage": "Denver won."}
     dataset = read_rows(told)

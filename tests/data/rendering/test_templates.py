@@ -99,6 +99,8 @@ SINGLE = example(USER, REPLY)
 MULTI = example(USER, REPLY, *MORE)
 WITH_SYSTEM = example(SYSTEM, USER, REPLY)
 WITH_TOOLS = example(ASK, CALL, RESULT, LAST, tools=(TOOL,))
+THOUGHT = example(USER, Message("assistant", "Denver", reasoning="Hm."))
+BLOCK = example(USER, Message("assistant", "<think>\nHm.\n</think>\n\nDenver"))
 TOOL_TEXT = json.dumps(TOOL)
 
 QWEN_DEFAULT = "<|im_start|>system\nYou are a helpful assistant.<|im_end|>\n"
@@ -288,6 +290,10 @@ def test_evaluation_asks_what_training_saw_before_the_last_reply(
         ("gemma", WITH_TOOLS, {}, "leaves out tools; use a model whose template has a place"),
         ("smollm2", WITH_TOOLS, {}, "leaves out tools; use a model"),
         ("smollm2", example(ASK, CALL, RESULT, LAST), {}, "leaves out tool calls; use a model"),
+        ("smollm2", THOUGHT, {}, "leaves out the reasoning .*--ignore-column 'messages"),
+        ("qwen2.5", THOUGHT, {}, "leaves out the reasoning"),
+        ("without_thoughts", BLOCK, {}, "leaves out the reasoning block of the reply"),
+        ("lower", example(USER, Message("assistant", "Denver")), {}, "changes the text of the"),
         (
             "llama3",
             example(ASK, Message("assistant", "", CALL.tool_calls * 2), RESULT, LAST),
@@ -301,6 +307,18 @@ def test_what_a_template_cannot_hold_is_refused_and_never_left_out(
 ) -> None:
     with pytest.raises(DataError, match=rf"^data\.jsonl:7: .*{message}"):
         renderer(kind, **settings).training_rows([row])
+
+
+def test_reasoning_that_a_template_writes_is_learned() -> None:
+    for kind, row in (("qwen3", THOUGHT), ("qwen3", BLOCK), ("smollm2", BLOCK)):
+        (rendered,) = renderer(kind).training_rows([row])
+        learned = zip(rendered.token_ids, rendered.weights, strict=True)
+        letters = [letter for token, weight in learned for letter in _letters(token) if weight]
+        assert "Hm." in "".join(letters)
+
+
+def _letters(token_id: int) -> str:
+    return next(text for text, known in VOCABULARY.items() if known == token_id)
 
 
 def test_a_call_cannot_be_asked_for_without_answers() -> None:
