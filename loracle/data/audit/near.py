@@ -27,6 +27,8 @@ from loracle.data.audit.texts import TextView, texts_at
 
 MAX_BUCKET_PAIRS = 200
 """Pairs compared for one text in one bucket of like texts."""
+MAX_PAIRS_IN_BUCKET = 1 << 20
+"""Of all its texts together; fewer for one text where the bucket is larger than that allows."""
 
 # The estimate's standard deviation is below 0.045; three of them below the threshold is safe.
 _SLACK = 0.14
@@ -178,16 +180,16 @@ def _candidates(signed: Sequence[Signed], num_left: int | None) -> tuple[I64, in
         pairs, untried = _bucket_pairs(member_keys[order], members[order], num_left)
         num_untried += untried
         if len(pairs):
-            found = np.unique(np.concatenate((found, (pairs[:, 0] << 32) + pairs[:, 1])))
+            found = distinct(np.concatenate((found, (pairs[:, 0] << 32) + pairs[:, 1])))
     return np.stack((found >> 32, found & 0xFFFFFFFF), axis=1), num_untried
 
 
 def _shared_keys(keys: Sequence[U64]) -> U64:
     """The keys, ascending, that two texts may have: of one set twice, of two sets in the second."""
     if len(keys) > 1:
-        return np.unique(keys[1])
+        return distinct(keys[1])
     ordered = np.sort(keys[0])
-    return np.unique(ordered[1:][ordered[1:] == ordered[:-1]])
+    return distinct(ordered[1:][ordered[1:] == ordered[:-1]])
 
 
 def _is_among(keys: U64, wanted: U64) -> npt.NDArray[np.bool_]:
@@ -209,20 +211,23 @@ def _bucket_pairs(keys: U64, members: I64, num_left: int | None) -> tuple[I64, i
     """Pairs inside runs of equal keys. `members` ascend within a run."""
     starts = np.flatnonzero(np.concatenate(([True], keys[1:] != keys[:-1]))[: len(keys)])
     sizes = np.diff(np.append(starts, len(keys)))
-    pairs: list[I64] = [np.empty((0, 2), np.int64)]
+    # Most buckets hold two texts.
+    twos = starts[sizes == 2]
+    of_two = np.stack((members[twos], members[twos + 1]), axis=1)
+    if num_left is not None:
+        of_two = of_two[(of_two[:, 0] < num_left) & (of_two[:, 1] >= num_left)]
+    pairs = [of_two]
     num_untried = 0
-    for start, size in zip(starts[sizes > 1].tolist(), sizes[sizes > 1].tolist(), strict=True):
+    for start, size in zip(starts[sizes > 2].tolist(), sizes[sizes > 2].tolist(), strict=True):
         bucket = members[start : start + size]
-        if num_left is None:
-            left = right = bucket
-        else:
-            cut = int(np.searchsorted(bucket, num_left))
-            left, right = bucket[:cut], bucket[cut:]
+        cut = len(bucket) if num_left is None else int(np.searchsorted(bucket, num_left))
+        left, right = bucket[:cut], bucket if num_left is None else bucket[cut:]
         if not len(left) or not len(right):
             continue
-        tried = left[:MAX_BUCKET_PAIRS]
+        num_tried = max(1, min(MAX_BUCKET_PAIRS, MAX_PAIRS_IN_BUCKET // len(right)))
+        tried = left[:num_tried]
         num_untried += (len(left) - len(tried)) * len(right)
-        grid = np.stack(np.meshgrid(tried, right, indexing="ij"), axis=-1).reshape(-1, 2)
+        grid = np.stack((np.repeat(tried, len(right)), np.tile(right, len(tried))), axis=1)
         pairs.append(grid[grid[:, 0] < grid[:, 1]])
     return np.concatenate(pairs), num_untried
 
