@@ -245,6 +245,13 @@ class StoredExamples(Sequence[Example]):
             content: bytes = self._file.read(num_bytes)
         return content
 
+    def contents(self) -> Iterator[bytes]:
+        """All that the rows are made of, block by block."""
+        for block in self._blocks:
+            found = self._packed(block)
+            yield found.content
+            yield as_json([found.sizes.tolist(), found.files, found.names])
+
     def mapped(
         self, function: Callable[[list[Example]], Found], workers: Workers
     ) -> Iterator[Found]:
@@ -291,3 +298,14 @@ def _of_block(task: tuple[Callable[[list[Example]], Found], Packed]) -> Found:
 def measures_of(examples: Sequence[Example]) -> Measures:
     """What is counted of every row."""
     return examples.measures if isinstance(examples, StoredExamples) else Measures.of(examples)
+
+
+def contents_of(examples: Sequence[Example]) -> Iterator[bytes]:
+    """All that the rows are made of, as bytes to be hashed."""
+    if isinstance(examples, StoredExamples):
+        yield from examples.contents()
+        return
+    files: dict[str, int] = {}
+    for example in examples:
+        yield as_json(_packed(example, files))
+    yield as_json(list(files))
