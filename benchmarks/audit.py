@@ -9,6 +9,8 @@ the same and done nothing. The hash is of everything that the check found.
 
 --reference: a folder with another version of Loracle, measured in turn with this one; the hashes
 must be equal.
+
+Other work on the machine shows in the wall clock, not in the processor's seconds: quote both.
 """
 
 from __future__ import annotations
@@ -17,7 +19,6 @@ import argparse
 import hashlib
 import json
 import os
-import platform
 import resource
 import subprocess
 import sys
@@ -27,14 +28,14 @@ from pathlib import Path
 from typing import Any
 
 from audit_rows import write_files
-from turns import ROOT, write_result
+from header import ROOT
+from turns import argument_parser, write_result
 
 _SECONDS_BETWEEN_LOOKS = 0.05
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--name", help="of the file under benchmarks/results, without .json")
+    parser = argument_parser(__doc__)
     parser.add_argument("--rows", type=int, action="append", help="of the training set")
     parser.add_argument("--evaluation", type=int, default=500)
     parser.add_argument("--reference", type=Path, help="a folder with another version")
@@ -45,24 +46,7 @@ def main() -> None:
         return
     sizes = arguments.rows or [10_000, 100_000, 1_000_000]
     figures = {str(size): figures_of(size, arguments) for size in sizes}
-    write_result(arguments.name, "audit", {**surroundings(), "rows": figures})
-
-
-def surroundings() -> dict[str, Any]:
-    """What the figures were measured on."""
-    commit = ["git", "-C", str(ROOT), "rev-parse", "--short", "HEAD"]
-    models = [
-        line.partition(":")[2].strip()
-        for line in Path("/proc/cpuinfo").read_text().splitlines()
-        if line.startswith("model name")
-    ]
-    return {
-        "processor": models[0] if models else platform.processor(),
-        "cores": len(os.sched_getaffinity(0)),
-        "python": platform.python_version(),
-        "commit": subprocess.run(commit, capture_output=True, text=True).stdout.strip(),
-        "load_before": [round(load, 2) for load in os.getloadavg()],
-    }
+    write_result(arguments.name, "audit", {"rows": figures})
 
 
 def figures_of(size: int, arguments: argparse.Namespace) -> dict[str, Any]:

@@ -69,7 +69,7 @@ def check(
     import loracle
     from loracle.cli.reading_bar import reading_bar
 
-    with reading_bar(session.language, is_shown=session.progress in ("auto", "verbose")):
+    with reading_bar(session.language, session.progress):
         checked = loracle.check(
             candidates or (),
             evaluation or (),

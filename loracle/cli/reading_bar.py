@@ -1,13 +1,15 @@
-"""The bar of `loracle check` while large files are read.
+"""What `loracle check` and `loracle run` show while large files are read: a bar on a terminal, else
+a line now and then.
 
 train  ━━━━━━━━━━━━━━━━━━━━━━━━━━  412,000 rows · 31.4 MB/s  0:00:18
 """
 
 from __future__ import annotations
 
+import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from types import MappingProxyType
 
 from rich.console import Console
@@ -16,13 +18,22 @@ from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemaining
 from loracle.data.following import Reached, following
 from loracle.language import Language
 from loracle.run_folder.bars import SafeConsole
-from loracle.text import shortened, visible
+from loracle.text import duration, shortened, visible
 
 _NAME_WIDTH = 18
+_SECONDS_BETWEEN_LINES = 10.0
 _WORDS: Mapping[Language, Mapping[str, str]] = MappingProxyType(
     {
-        "en": {"rows": "{rows:,} rows · {speed:.1f} MB/s", "comparing": "comparing {rows:,} rows"},
-        "zh": {"rows": "{rows:,} 行 · {speed:.1f} MB/s", "comparing": "正在比较 {rows:,} 行"},
+        "en": {
+            "rows": "{rows:,} rows · {speed:.1f} MB/s",
+            "comparing": "comparing {rows:,} rows",
+            "left": "about {time} left",
+        },
+        "zh": {
+            "rows": "{rows:,} 行 · {speed:.1f} MB/s",
+            "comparing": "正在比较 {rows:,} 行",
+            "left": "剩余约 {time}",
+        },
     }
 )
 
@@ -50,6 +61,7 @@ class ReadingBar:
         )
         self._task: TaskID | None = None
         self._dataset, self._started = "", 0.0
+        self._is_over = False
 
     @property
     def is_seen(self) -> bool:
@@ -58,6 +70,11 @@ class ReadingBar:
 
     def show(self, reached: Reached) -> None:
         """Show how far a dataset is."""
+        if reached.stage == "read":
+            self.close()
+            self._is_over = True
+        if self._is_over:
+            return
         if self._task is None:
             self._progress.start()
             self._task = self._progress.add_task("", dataset="", total=None)
@@ -81,15 +98,60 @@ class ReadingBar:
         self._progress.stop()
 
 
+class ReadingLines:
+    """A line every ten seconds, for a log: small files show none."""
+
+    def __init__(
+        self,
+        language: Language,
+        write: Callable[[str], None],
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._language, self._write, self._clock = language, write, clock
+        self._dataset, self._started, self._said = "", 0.0, 0.0
+        self._is_over = False
+
+    def show(self, reached: Reached) -> None:
+        """Write a line, if the last one is old enough."""
+        self._is_over |= reached.stage == "read"
+        if self._is_over:
+            return
+        now = self._clock()
+        if reached.name != self._dataset:
+            self._dataset, self._started, self._said = reached.name, now, now
+        if now - self._said < _SECONDS_BETWEEN_LINES:
+            return
+        self._said = now
+        words = _WORDS[self._language]
+        if reached.stage == "comparing":
+            said = words["comparing"].format(rows=reached.num_rows)
+        else:
+            speed = reached.num_bytes / max(now - self._started, 1e-3)
+            left = max(0, reached.total_bytes - reached.num_bytes) / max(speed, 1.0)
+            said = words["rows"].format(rows=reached.num_rows, speed=speed / 1e6)
+            said += f" · {words['left'].format(time=duration(left, self._language))}"
+        self._write(f"{visible(reached.name)}: {said}")
+
+
 @contextmanager
-def reading_bar(language: Language, *, is_shown: bool) -> Iterator[None]:
-    """Show what is read meanwhile, on standard error if that is a terminal."""
+def reading_bar(language: Language, progress: str) -> Iterator[None]:
+    """Show on standard error what is read meanwhile. progress: as --progress says."""
     bar = ReadingBar(language)
-    if not is_shown or not bar.is_seen:
+    if progress == "quiet":
         yield
+        return
+    if progress == "plain" or not bar.is_seen:
+        with following(ReadingLines(language, _to_standard_error).show):
+            yield
         return
     try:
         with following(bar.show):
             yield
     finally:
         bar.close()
+
+
+def _to_standard_error(line: str) -> None:
+    # A terminal that was closed ends no run.
+    with suppress(OSError, ValueError):
+        print(line, file=sys.stderr, flush=True)

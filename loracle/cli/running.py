@@ -15,6 +15,7 @@ import typer
 from loracle.cli.catalogue import say
 from loracle.cli.planning import given_plan, show_forecast
 from loracle.cli.shell import DATA, EXIT_FAILED, START, app, print_json, session
+from loracle.run_folder.views import Progress
 from loracle.text import cell_width, visible
 
 if TYPE_CHECKING:
@@ -97,6 +98,7 @@ def run(
     again to resume: finished trials are not run again.
     """
     import loracle
+    from loracle.cli.reading_bar import reading_bar
 
     settings: dict[str, Any] = {}
     if devices is not None:
@@ -107,17 +109,19 @@ def run(
         given = given_plan(plan, candidates, evaluation, model, overrides, settings)
         show_forecast(given, out, as_json=as_json)
         return
-    finished = loracle.run(
-        candidates or (),
-        evaluation or (),
-        model=model,
-        out=out,
-        plan_file=plan,
-        overrides=overrides or (),
-        progress="plain" if as_json and session.progress == "auto" else session.progress,
-        language=session.language,
-        **settings,
-    )
+    progress: Progress = "plain" if as_json and session.progress == "auto" else session.progress
+    with reading_bar(session.language, progress):
+        finished = loracle.run(
+            candidates or (),
+            evaluation or (),
+            model=model,
+            out=out,
+            plan_file=plan,
+            overrides=overrides or (),
+            progress=progress,
+            language=session.language,
+            **settings,
+        )
     show_finished(finished, as_json=as_json)
     if strict and finished.results["read_first"]:
         raise typer.Exit(EXIT_FAILED)

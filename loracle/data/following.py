@@ -13,9 +13,12 @@ from typing import Literal, NamedTuple
 
 
 class Reached(NamedTuple):
-    """How far one dataset is. total_bytes: about what its files hold, as text."""
+    """How far one dataset is. total_bytes: about what its files hold, as text.
 
-    stage: Literal["reading", "comparing"]
+    stage "read": all datasets of a run are read, and its own bars and lines follow.
+    """
+
+    stage: Literal["reading", "comparing", "read"]
     name: str
     num_rows: int
     num_bytes: int

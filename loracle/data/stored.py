@@ -7,7 +7,6 @@ The file has no name and belongs to this process alone, so nothing of it outlive
 
 from __future__ import annotations
 
-import marshal
 import tempfile
 import threading
 from bisect import bisect_right
@@ -20,6 +19,7 @@ import numpy as np
 import numpy.typing as npt
 
 from loracle.data.conversation import Conversation, Example, Message, ToolCall
+from loracle.data.plain import as_json, of_json
 from loracle.data.workers import Workers
 
 I32 = npt.NDArray[np.int32]
@@ -70,9 +70,9 @@ class PackedBlock(NamedTuple):
 
 
 def pack(examples: Sequence[Example], numbers: Sequence[int]) -> PackedBlock:
-    """Rows as bytes, of texts, numbers and collections of them alone."""
+    """Rows as bytes, each as JSON."""
     files: dict[str, int] = {}
-    rows = [marshal.dumps(_packed(example, files)) for example in examples]
+    rows = [as_json(_packed(example, files)) for example in examples]
     return PackedBlock(
         b"".join(rows),
         np.array([len(row) for row in rows], np.int32),
@@ -105,7 +105,7 @@ def _packed_turn(turn: Message) -> tuple[Any, ...]:
     return (turn.role, turn.content, calls, *rest, turn.weight)
 
 
-def _turn(packed: tuple[Any, ...]) -> Message:
+def _turn(packed: Sequence[Any]) -> Message:
     if len(packed) == 2:
         return Message(*packed)
     role, content, calls, *rest = packed
@@ -127,16 +127,18 @@ class PackedBlocks:
     def __init__(self, blocks: Sequence[Callable[[], Packed]]) -> None:
         self._blocks = blocks
 
-    def __reduce__(self) -> tuple[Callable[..., PackedBlocks], tuple[list[Packed]]]:
-        return _blocks_in_memory, ([read() for read in self._blocks],)
+    def as_plain(self) -> tuple[Packed, ...]:
+        """The blocks' content."""
+        return tuple(read() for read in self._blocks)
+
+    @classmethod
+    def of_plain(cls, *blocks: Packed) -> PackedBlocks:
+        """Blocks that are in memory."""
+        return cls([partial(_itself, block) for block in blocks])
 
     def __iter__(self) -> Iterator[Example]:
         for read in self._blocks:
             yield from unpack(read())
-
-
-def _blocks_in_memory(blocks: Sequence[Packed]) -> PackedBlocks:
-    return PackedBlocks([partial(_itself, block) for block in blocks])
 
 
 def _itself(block: Packed) -> Packed:
@@ -145,17 +147,16 @@ def _itself(block: Packed) -> Packed:
 
 def unpack(block: Packed) -> Iterator[Example]:
     """The rows of a block."""
-    content = memoryview(block.content)
     start = 0
     for size, name in zip(block.sizes.tolist(), block.names, strict=True):
-        yield _example(content[start : start + size], block.files, name)
+        yield _example(block.content[start : start + size], block.files, name)
         start += size
 
 
-def _example(content: memoryview | bytes, files: Sequence[str], name: str) -> Example:
-    identifier, turns, tools, answers, file, *rest = marshal.loads(content)
-    conversation = Conversation(tuple(map(_turn, turns)), tools)
-    return Example(identifier or name, conversation, answers, files[file], *rest)
+def _example(content: bytes, files: Sequence[str], name: str) -> Example:
+    identifier, turns, tools, answers, file, *rest = of_json(content)
+    conversation = Conversation(tuple(map(_turn, turns)), tuple(tools))
+    return Example(identifier or name, conversation, tuple(answers), files[file], *rest)
 
 
 class _Block(NamedTuple):
@@ -244,6 +245,13 @@ class StoredExamples(Sequence[Example]):
             content: bytes = self._file.read(num_bytes)
         return content
 
+    def contents(self) -> Iterator[bytes]:
+        """All that the rows are made of, block by block."""
+        for block in self._blocks:
+            found = self._packed(block)
+            yield found.content
+            yield as_json([found.sizes.tolist(), found.files, found.names])
+
     def mapped(
         self, function: Callable[[list[Example]], Found], workers: Workers
     ) -> Iterator[Found]:
@@ -290,3 +298,14 @@ def _of_block(task: tuple[Callable[[list[Example]], Found], Packed]) -> Found:
 def measures_of(examples: Sequence[Example]) -> Measures:
     """What is counted of every row."""
     return examples.measures if isinstance(examples, StoredExamples) else Measures.of(examples)
+
+
+def contents_of(examples: Sequence[Example]) -> Iterator[bytes]:
+    """All that the rows are made of, as bytes to be hashed."""
+    if isinstance(examples, StoredExamples):
+        yield from examples.contents()
+        return
+    files: dict[str, int] = {}
+    for example in examples:
+        yield as_json(_packed(example, files))
+    yield as_json(list(files))

@@ -6,26 +6,31 @@
 The processes are interpreters of their own, started as programs: nothing of the caller's module is
 run again, as multiprocessing would, and notebooks, daemons and programs with threads may have them.
 They end when their input closes, so a killed parent leaves none behind. Where a piece is done never
-changes what comes out, nor the order.
+changes what comes out, nor the order. If one of them is lost, a warning says why.
 """
 
 from __future__ import annotations
 
 import gc
 import json
+import logging
 import os
-import pickle
 import signal
 import subprocess
 import sys
+import tempfile
 import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future
 from contextlib import contextmanager, suppress
+from functools import lru_cache
 from pathlib import Path
 from queue import SimpleQueue
-from typing import IO, Any, Protocol, Self, TypeVar
+from typing import IO, Any, NamedTuple, Protocol, Self, TypeVar
+
+import loracle
+from loracle.data import plain
 
 Task = TypeVar("Task")
 Found = TypeVar("Found")
@@ -33,9 +38,23 @@ Found = TypeVar("Found")
 MAX_PROCESSES = 8
 """Each one has a memory of its own."""
 
+_log = logging.getLogger(__name__)
+
 _SECONDS_TO_END = 5.0
+_SECONDS_TO_TELL = 1.0
+_MAX_SAID_BYTES = 1 << 16
 _START = "import sys; sys.path[:] = __import__('json').loads(sys.argv[1]); " + (
     "from loracle.data.workers import serve; serve()"
+)
+# Relative entries of sys.path mean another folder once the program has changed to one.
+try:
+    _IMPORTED_IN = Path.cwd()
+except OSError:
+    # The folder was removed: nothing can be imported from it.
+    _IMPORTED_IN = Path(sys.prefix)
+_LOST = (
+    "one of the processes that share the data check %s. Its work is done by the main process: the "
+    "findings are the same, and the check takes longer"
 )
 _ONE_THREAD = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 
@@ -90,14 +109,21 @@ def beside() -> Iterator[Workers]:
         yield processes
 
 
+class _Piece(NamedTuple):
+    """Work for whichever process is free. packed_function: packed once for all of its tasks."""
+
+    future: Future[Any]
+    function: Callable[[Any], Any]
+    packed_function: bytes
+    task: Any
+
+
 class Processes:
     """Processes beside this one, from the first piece of work until they are closed."""
 
     def __init__(self, num: int) -> None:
         self._num = num
-        self._waiting: SimpleQueue[tuple[Future[Any], Callable[[Any], Any], Any] | None] = (
-            SimpleQueue()
-        )
+        self._waiting: SimpleQueue[_Piece | None] = SimpleQueue()
         self._threads: list[threading.Thread] = []
         self._children: list[_Child] = []
         self._is_closed = False
@@ -107,11 +133,12 @@ class Processes:
             yield from map(function, tasks)
             return
         self._start()
+        packed_function = plain.packed(function)
         under_way: deque[Future[Found]] = deque()
         try:
             for task in tasks:
                 future: Future[Found] = Future()
-                self._waiting.put((future, function, task))
+                self._waiting.put(_Piece(future, function, packed_function, task))
                 under_way.append(future)
                 if len(under_way) > 2 * self._num:
                     yield under_way.popleft().result()
@@ -126,7 +153,7 @@ class Processes:
             return ALONE.begin(function, task)
         self._start()
         future: Future[Found] = Future()
-        self._waiting.put((future, function, task))
+        self._waiting.put(_Piece(future, function, plain.packed(function), task))
         return future.result
 
     def close(self) -> None:
@@ -156,59 +183,109 @@ class Processes:
     def _drive(self, child: _Child) -> None:
         """Hand one child piece after piece."""
         while (piece := self._waiting.get()) is not None:
-            future, function, task = piece
-            if not future.set_running_or_notify_cancel():
+            if not piece.future.set_running_or_notify_cancel():
                 continue
             try:
-                future.set_result(child.do(function, task))
+                piece.future.set_result(child.do(piece))
             except BaseException as error:  # noqa: BLE001
-                future.set_exception(error)
+                piece.future.set_exception(error)
             # Nothing of it is held while the next piece is waited for.
-            del piece, future, function, task
+            del piece
+
+
+class _LostError(Exception):
+    """A process cannot be used; says why."""
 
 
 class _Child:
-    """One process. A piece that it cannot do, since it was killed say, is done here."""
+    """One process. If it is lost, by a kill say, its pieces are done here, after a warning."""
 
     def __init__(self) -> None:
         self._process: subprocess.Popen[bytes] | None = None
-        self._is_closed = False
-        # Without an interpreter to start, all is done here.
-        with suppress(OSError):
+        self._is_closed = self._is_ready = False
+        # A file and no pipe, which would have to be emptied all the time.
+        self._said = tempfile.TemporaryFile()  # noqa: SIM115
+        try:
             self._process = subprocess.Popen(
-                [sys.executable, "-c", _START, json.dumps(sys.path)],
+                [sys.executable, "-c", _START, json.dumps(_import_path())],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
+                stderr=self._said,
                 env={**os.environ, **dict.fromkeys(_ONE_THREAD, "1")},
             )
+        except (OSError, TypeError) as error:
+            _log.warning(_LOST, f"cannot be started: {error}")
 
-    def do(self, function: Callable[[Task], Found], task: Task) -> Found:
+    def do(self, piece: _Piece) -> Any:
+        """What the function returns.
+
+        Raises:
+            TypeError: the task, or what the function returned, cannot be packed.
+        """
         process = self._process
-        if process is None or process.stdin is None or process.stdout is None:
-            return function(task)
+        if process is None:
+            return piece.function(piece.task)
+        message = plain.parts_of((piece.packed_function, piece.task))
         try:
-            _send(process.stdin, (function, task))
-            is_error, found = _receive(process.stdout)
-        except (OSError, EOFError, ValueError, pickle.PickleError):
+            is_error, found = self._asked(process, message)
+        except (OSError, EOFError, ValueError, LookupError, _LostError) as error:
             if self._is_closed:
                 raise
-            self._process = None
-            process.kill()
-            process.wait()
-            return function(task)
+            self._lose(process, error)
+            return piece.function(piece.task)
         if is_error:
             raise found
-        result: Found = found
-        return result
+        return found
+
+    def _asked(self, process: subprocess.Popen[bytes], message: plain.Parts) -> tuple[bool, Any]:
+        assert process.stdin is not None
+        assert process.stdout is not None
+        if not self._is_ready:
+            program = plain.read(process.stdout)
+            if program != loracle.__file__:
+                raise _LostError(f"found another Loracle, {program}")
+            self._is_ready = True
+        message.write(process.stdin)
+        process.stdin.flush()
+        is_error, found = plain.read(process.stdout)
+        return is_error, found
+
+    def _lose(self, process: subprocess.Popen[bytes], error: Exception) -> None:
+        self._process = None
+        with suppress(subprocess.TimeoutExpired):
+            process.wait(_SECONDS_TO_TELL)
+        status = process.poll()
+        process.kill()
+        process.wait()
+        if status is None:
+            cause = f"gave no answer: {error}"
+        elif status < 0:
+            cause = f"was ended by {signal.Signals(-status).name}"
+        else:
+            last = (self._text_said().splitlines() or [str(error)])[-1]
+            cause = f"ended with status {status}: {last}"
+        _log.warning(_LOST, cause)
+
+    def _text_said(self) -> str:
+        self._said.seek(0)
+        return self._said.read(_MAX_SAID_BYTES).decode(errors="replace").strip()
 
     def close(self) -> None:
+        """End it, whatever it is doing, and show what it said."""
         self._is_closed = True
         process, self._process = self._process, None
-        if process is None:
-            return
-        process.kill()
-        with suppress(subprocess.TimeoutExpired):
-            process.wait(_SECONDS_TO_END)
+        if process is not None:
+            process.kill()
+            with suppress(subprocess.TimeoutExpired):
+                process.wait(_SECONDS_TO_END)
+        if text := self._text_said():
+            _log.warning("a process of the data check said: %s", text)
+
+
+def _import_path() -> list[str]:
+    """sys.path for a child; Loracle is found wherever it was imported from."""
+    known = [str(_IMPORTED_IN / folder) for folder in sys.path if isinstance(folder, str)]
+    return [*known, str(Path(loracle.__file__).parents[1])]
 
 
 def serve() -> None:
@@ -220,26 +297,28 @@ def serve() -> None:
     results = os.fdopen(os.dup(1), "wb")
     # What a library prints must not come between results.
     os.dup2(2, 1)
-    while True:
-        try:
-            function, task = _receive(sys.stdin.buffer)
-        except EOFError:
-            return
-        try:
-            answer = (False, function(task))
-        except Exception as error:  # noqa: BLE001
-            answer = (True, error)
-        try:
-            _send(results, answer)
-        except BrokenPipeError:
-            return
+    with suppress(BrokenPipeError, EOFError):
+        _answer(results, plain.parts_of(loracle.__file__))
+        while True:
+            packed_function, task = plain.read(sys.stdin.buffer)
+            _answer(results, _result(packed_function, task))
+            del task
 
 
-def _send(stream: IO[bytes], value: object) -> None:
-    # Straight into the pipe: large values are never in memory twice.
-    pickle.dump(value, stream, pickle.HIGHEST_PROTOCOL)
-    stream.flush()
+def _answer(results: IO[bytes], answer: plain.Parts) -> None:
+    answer.write(results)
+    results.flush()
 
 
-def _receive(stream: IO[bytes]) -> Any:
-    return pickle.load(stream)
+def _result(packed_function: bytes, task: object) -> plain.Parts:
+    """Whether it is an error, and what came out."""
+    try:
+        return plain.parts_of((False, _function(packed_function)(task)))
+    except Exception as error:  # noqa: BLE001
+        return plain.parts_of((True, error))
+
+
+@lru_cache(2)
+def _function(packed_function: bytes) -> Callable[[object], object]:
+    function: Callable[[object], object] = plain.unpacked(packed_function)
+    return function

@@ -1,11 +1,12 @@
 """The check at the start of a run: done once, kept in RUN/check.json, and not repeated.
 
-    [Intake] --render_all--> [FittedSet] ─┬─ check.json of the same ──> Ready
-                                          └─ else --examine--> Check ─> check.json, Ready
+    [Intake] --render_all--> [FittedSet] ─┬─ check.json of the same ───> Ready
+                                          └─ else --examined--> Check ─> check.json, Ready
 
 "The same": the same frozen plan (which holds the hash of every data file, verified again by each
 start), the same program (the hash of its source), and the same rendered rows to the token. Every
-start renders the rows, since training needs them; only the audit is saved.
+start renders the rows, since training needs them; only the audit is saved. Another run of the same
+rows takes it from the cache folder (remembered.py).
 """
 
 from __future__ import annotations
@@ -23,8 +24,9 @@ from loracle.data.rendering.renderer import Renderer
 from loracle.data.workers import beside
 from loracle.data_check.card import summary_lines
 from loracle.data_check.datasets import load_renderer, renderer_of, unused_holdout
-from loracle.data_check.examine import FittedSet, examine, ready_sets, render_all
+from loracle.data_check.examine import FittedSet, ready_sets, render_all
 from loracle.data_check.kept import program_sha256 as _program_sha256
+from loracle.data_check.remembered import examined
 from loracle.data_check.result import CHECK_VERSION, Intake, Ready
 from loracle.errors import DataError, RunFolderError
 from loracle.files import read_json
@@ -100,7 +102,13 @@ def _check(
     report: Reporter,
 ) -> Ready:
     with beside() as workers:
-        found = examine(fitted, renderer, workers)
+        found, is_known = examined(fitted, renderer, workers)
+    if is_known:
+        report.emit(
+            "checked",
+            message="data: the same rows were already checked by this program, so the findings "
+            "are those kept in the cache folder",
+        )
     checked = replace(found, holdout=data.holdout, remarks=unused_holdout(data.plan))
     folder.write_json(folder.check, {**checked.to_dict(), "made_from": made_from})
     if checked.errors:

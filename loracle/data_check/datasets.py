@@ -17,9 +17,10 @@ from loracle.data.reading.options import named_options, options_of
 from loracle.data.rendering.renderer import Renderer
 from loracle.data.workers import ALONE, Workers, beside
 from loracle.data_check.advice import holdout_problems, note_problem
-from loracle.data_check.examine import check
+from loracle.data_check.examine import check, render_all
 from loracle.data_check.inspection import Inspected, inspect_row
 from loracle.data_check.kept import keep, kept_check, key_of
+from loracle.data_check.remembered import examined
 from loracle.data_check.result import Check, Intake, Kind
 from loracle.errors import DataError, PlanError, UserError
 from loracle.model.max_length import LengthLimit, length_limit, shape_of
@@ -75,17 +76,15 @@ def check_files(
             files = named_files(trained, asked)
             renderer = load_renderer(ModelPlan(name=model), TrainingPlan())
             datasets = read_datasets(*files, workers)
-            return check(datasets, renderer, GenerationPlan().max_new_tokens, workers)
+            fitted = render_all(datasets, renderer, GenerationPlan().max_new_tokens)
+            return examined(fitted, renderer, workers)[0]
         loaded = load_unmeasured_plan(
             plan, candidates=trained, evaluations=asked, model=model, overrides=overrides
         )
         datasets, holdout = read_plan_data(loaded, workers)
-        checked = check(
-            datasets,
-            load_renderer(loaded.model, loaded.training),
-            loaded.generation.max_new_tokens,
-            workers,
-        )
+        renderer = load_renderer(loaded.model, loaded.training)
+        fitted = render_all(datasets, renderer, loaded.generation.max_new_tokens)
+        checked, _ = examined(fitted, renderer, workers)
     return replace(checked, holdout=holdout, remarks=unused_holdout(loaded))
 
 

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from loracle import metrics
+from loracle.data.following import Reached, tell
 from loracle.data.hubs.fetching import fetch_plan
 from loracle.data.reading.locations import deciding_files
 from loracle.data.reading.options import options_of
@@ -53,6 +54,7 @@ def read_planned(plan: Plan, out: Path | None, base: BaseModel | None) -> Planne
     fetched = fetch_plan(plan, *_recorded_commits(plan, out), with_model=base is None)
     with beside() as workers:
         datasets, holdout = read_plan_data(fetched.pinned(plan), workers)
+    tell(Reached("read", "", 0, 0, 0))
     refuse_unreadable(datasets)
     model_commit = fetched.model.commit if fetched.model else None
     frozen = freeze(

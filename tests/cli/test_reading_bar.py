@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from io import StringIO
 
+import pytest
 from rich.console import Console
 
-from loracle.cli.reading_bar import ReadingBar
+from loracle.cli import reading_bar as reading_bar_module
+from loracle.cli.reading_bar import ReadingBar, ReadingLines, reading_bar
 from loracle.data.following import Reached, following, tell
 from loracle.language import Language
 
@@ -50,3 +52,46 @@ def test_a_long_name_does_not_push_the_bar_out() -> None:
 
 def test_nobody_is_told_if_nobody_follows() -> None:
     tell(Reached("reading", "train", 1, 1, 1))
+
+
+def test_the_bar_ends_when_a_run_has_read_everything() -> None:
+    steps = [
+        Reached("reading", "train", 42_000, 10, 20),
+        Reached("read", "", 0, 0, 0),
+        Reached("comparing", "train", 42_000, 0, 0),
+    ]
+    assert "comparing" not in shown("en", *steps)
+    assert lines_of("en", [*steps, *steps]) == []
+
+
+def lines_of(language: Language, steps: list[Reached]) -> list[str]:
+    said: list[str] = []
+    times = iter(range(0, 600, 6))
+    lines = ReadingLines(language, said.append, clock=lambda: float(next(times)))
+    for step in steps:
+        lines.show(step)
+    return said
+
+
+def test_without_a_terminal_a_line_is_written_every_ten_seconds() -> None:
+    steps = [Reached("reading", "train", n * 1000, n * 6_000_000, 120_000_000) for n in range(5)]
+    compared = Reached("comparing", "train", 5000, 0, 0)
+    assert lines_of("en", [*steps, compared, compared]) == [
+        "train: 2,000 rows · 1.0 MB/s · about 1 min 48 s left",
+        "train: 4,000 rows · 1.0 MB/s · about 1 min 36 s left",
+        "train: comparing 5,000 rows",
+    ]
+    assert "剩余约" in lines_of("zh", steps)[0]
+
+
+@pytest.mark.parametrize(("progress", "is_told"), [("quiet", False), ("plain", True)])
+def test_a_quiet_command_shows_nothing(
+    progress: str,
+    is_told: bool,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(reading_bar_module, "_SECONDS_BETWEEN_LINES", -1.0)
+    with reading_bar("en", progress):
+        tell(Reached("reading", "train", 1_000, 10, 20))
+    assert ("train: 1,000 rows" in capsys.readouterr().err) == is_told

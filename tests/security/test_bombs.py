@@ -12,6 +12,7 @@ from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
+import numpy as np
 import pyarrow as pa
 import pytest
 from pyarrow import parquet
@@ -81,6 +82,24 @@ def repeating_parquet(folder: Path) -> list[str]:
     return ["check", "a.parquet"]
 
 
+def nested_parquet(folder: Path, num: int = 6_000_000) -> list[str]:
+    """One row with a list of the smallest objects: 2 GB of them in a few kB."""
+    zeros = pa.array(np.zeros(num, np.int8))
+    turns = pa.ListArray.from_arrays([0, num], pa.StructArray.from_arrays([zeros], ["a"]))
+    table = pa.table({"messages": turns, "id": ["a"]})
+    parquet.write_table(table, folder / "a.parquet", compression="zstd")
+    return ["check", "a.parquet"]
+
+
+def nested_nulls(folder: Path) -> list[str]:
+    """A list of nothing but nulls, which take no memory until they are objects."""
+    nulls = pa.ListArray.from_arrays([0, 200_000_000], pa.nulls(200_000_000))
+    table = pa.table({"messages": nulls, "id": ["a"]})
+    with pa.ipc.new_file(folder / "a.arrow", table.schema) as writer:
+        writer.write_table(table)
+    return ["check", "a.arrow"]
+
+
 def packed_arrow(folder: Path, *, stream: bool = False) -> list[str]:
     table = table_of("x" * 1_000_000, 300)
     options = pa.ipc.IpcWriteOptions(compression="zstd")
@@ -123,6 +142,12 @@ BOMBS = {
     "zip-like": (packed_line, "unpacks to more than 100 times"),
     "Parquet pages": (packed_parquet, "unpacks to more than 100 times"),
     "Parquet dictionary": (repeating_parquet, "unpacks to more than 1000 times"),
+    "Parquet list": (nested_parquet, "row's values take more than 256 MiB as objects"),
+    "Parquet repeats": (
+        partial(nested_parquet, num=300_000_000),
+        "unpacks to more than 1000 times",
+    ),
+    "Arrow nulls": (nested_nulls, "row's values take more than 256 MiB as objects"),
     "Arrow file": (packed_arrow, "unpacks to more than 100 times"),
     "Arrow stream": (partial(packed_arrow, stream=True), "unpacks to more than 100 times"),
     "Arrow dictionary": (repeating_arrow, "unpacks to more than 1000 times"),

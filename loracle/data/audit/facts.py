@@ -9,7 +9,6 @@ near copies later.
 from __future__ import annotations
 
 import json
-import pickle
 import unicodedata
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
@@ -17,6 +16,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from loracle.data import plain
 from loracle.data.audit.containment import contains
 from loracle.data.audit.groups import I32, U64
 from loracle.data.audit.normalizing import DENSE_WEIGHT, all_normalized, normalized
@@ -97,13 +97,13 @@ def facts_of(examples: Sequence[Example]) -> Facts:
 
 
 def packed_facts(examples: Sequence[Example]) -> bytes:
-    """The facts as bytes, for `unpacked_facts` of the same process or its parent."""
-    return pickle.dumps(facts_of(examples), pickle.HIGHEST_PROTOCOL)
+    """The facts as bytes, for `unpacked_facts`."""
+    return plain.packed(facts_of(examples))
 
 
 def unpacked_facts(packed: bytes) -> Facts:
     """The facts that `packed_facts` packed."""
-    facts: Facts = pickle.loads(packed)
+    facts: Facts = plain.unpacked(packed)
     return facts
 
 

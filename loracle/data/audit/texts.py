@@ -192,3 +192,13 @@ class TextView:
 
     def __getitem__(self, place: int) -> str:
         return self.store.text(int(self.ids[place]))
+
+
+def texts_at(views: Sequence[TextView], places: I64) -> Iterator[tuple[int, str]]:
+    """The texts at places counted through the views."""
+    first = 0
+    for view in views:
+        own = places[(places >= first) & (places < first + len(view))]
+        for at, block in view.store.blocks(view.ids[own - first]):
+            yield from zip(own[at].tolist(), block, strict=True)
+        first += len(view)

@@ -74,9 +74,14 @@ class Format:
     synonyms: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     others: tuple[str, ...] = ()
 
-    def __reduce__(self) -> tuple[Callable[[FormatName], Format], tuple[FormatName]]:
+    def as_plain(self) -> tuple[FormatName]:
         """In another process it is the form of this name."""
-        return format_named, (self.name,)
+        return (self.name,)
+
+    @classmethod
+    def of_plain(cls, name: FormatName) -> Format:
+        """The form of this name."""
+        return format_named(name)
 
     @cached_property
     def reads(self) -> frozenset[str]:

@@ -1,7 +1,8 @@
 """How much a Parquet or Arrow file may unpack to: a small file must not fill the memory.
 
 What compressed pages and buffers unpack to is written beside them, and added up before anything is
-unpacked. What values take then, a dictionary's texts repeated row by row, is counted as they come.
+unpacked. What values take then, a dictionary's texts repeated row by row, is counted as they come,
+and so is what Python takes for a row, before its objects are made.
 """
 
 from __future__ import annotations
@@ -21,6 +22,15 @@ _MAX_REPEATED_TIMES = 10 * MAX_UNPACKED_TIMES
 _BATCH_BYTES = 64 * 2**20
 _FEWEST_ROWS = 8
 
+# The least that a value of a Parquet file takes in memory.
+_WIDTHS = {"BOOLEAN": 1 / 8, "INT64": 8, "DOUBLE": 8}
+_OTHER_WIDTH = 4
+
+MAX_OBJECT_BYTES = 256 * 2**20
+"""What the objects made of one row may take; text of the longest row takes less."""
+# About what Python takes for an empty object, a list, and any other value.
+_STRUCT_BYTES, _LIST_BYTES, _VALUE_BYTES, _POINTER_BYTES = 240, 72, 48, 8
+
 # Places of fields in the tables of Arrow's Message.fbs, as flatbuffers number them.
 _HEADER_TYPE, _HEADER = 1, 2
 _BUFFERS, _COMPRESSION = 2, 3
@@ -29,9 +39,13 @@ _DICTIONARY_BATCH, _RECORD_BATCH = 2, 3
 
 
 def require_bounded_parquet(path: Path, metadata: Any) -> None:
-    """Raise DataError if the pages of a Parquet file unpack to more than data does."""
-    groups = range(metadata.num_row_groups)
-    _require(path, sum(metadata.row_group(i).total_byte_size for i in groups), MAX_UNPACKED_TIMES)
+    """Raise DataError if a Parquet file unpacks to more than data does: its pages, or the values
+    that a few bytes of them repeat."""
+    groups = [metadata.row_group(i) for i in range(metadata.num_row_groups)]
+    _require(path, sum(group.total_byte_size for group in groups), MAX_UNPACKED_TIMES)
+    columns = (group.column(i) for group in groups for i in range(group.num_columns))
+    least = sum(_WIDTHS.get(c.physical_type, _OTHER_WIDTH) * c.num_values for c in columns)
+    _require(path, least, _MAX_REPEATED_TIMES)
 
 
 def batch_rows(metadata: Any, most: int) -> int:
@@ -74,7 +88,7 @@ def bounded(path: Path, batches: Iterable[Any]) -> Iterator[Any]:
         yield batch
 
 
-def _require(path: Path, num_bytes: int, times: int) -> None:
+def _require(path: Path, num_bytes: float, times: int) -> None:
     size = path.stat().st_size
     if num_bytes > max(MAX_UNPACKED_BYTES, times * size):
         raise DataError(
@@ -92,6 +106,25 @@ def _value_bytes(column: Any) -> int:
     texts = column.dictionary
     longest = int(texts.nbytes) // max(1, len(texts))
     return int(column.indices.nbytes) + longest * len(column)
+
+
+def object_bytes(column: Any) -> int:
+    """About what Python takes for a column's values as objects: lists and structs of the smallest
+    values take hundreds of times what they take in the column."""
+    import pyarrow as pa
+
+    kind, num = column.type, len(column)
+    if isinstance(column, pa.ExtensionArray):
+        return object_bytes(column.storage)
+    if pa.types.is_dictionary(kind):
+        texts = column.dictionary
+        return num * (_VALUE_BYTES + object_bytes(texts) // max(1, len(texts)))
+    if pa.types.is_struct(kind):
+        return num * _STRUCT_BYTES + sum(map(object_bytes, column.flatten()))
+    if pa.types.is_nested(kind) and hasattr(column, "flatten"):
+        values = column.flatten()
+        return num * _LIST_BYTES + len(values) * _POINTER_BYTES + object_bytes(values)
+    return num * _VALUE_BYTES + int(column.nbytes)
 
 
 def _unpacked_bytes(message: Any) -> int:

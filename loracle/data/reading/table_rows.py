@@ -18,8 +18,10 @@ from typing import Any
 from loracle.data.faults import Fault, Reason, show
 from loracle.data.reading.rows import MAX_ROW_BYTES, Row
 from loracle.data.reading.table_bounds import (
+    MAX_OBJECT_BYTES,
     batch_rows,
     bounded,
+    object_bytes,
     require_bounded_arrow,
     require_bounded_parquet,
 )
@@ -30,6 +32,11 @@ from loracle.plan.names import repeated
 DELIMITERS = {",": "commas", ";": "semicolons", "\t": "tabs"}
 
 _BATCH_ROWS = 256
+_TOO_LARGE = Fault(
+    Reason.TOO_LARGE,
+    f"the row's values take more than {MAX_OBJECT_BYTES // 2**20} MiB as objects; split its lists, "
+    "or leave the row out",
+)
 # An Arrow file is its mark, padded, and then a stream.
 _FILE_HEAD_BYTES = 8
 
@@ -158,10 +165,26 @@ def _rows_of_batches(path: Path, batches: Iterable[Any]) -> Iterator[Row]:
         for batch in bounded(path, map(_validated, batches))
     )
     number = 0
-    for part in slices:
+    for part in chain.from_iterable(map(_small_parts, slices)):
+        if _objects_bytes(part) > MAX_OBJECT_BYTES:
+            number += 1
+            yield Row(str(path), number, None, (_TOO_LARGE,))
+            continue
         for value in _values(part):
             number += 1
             yield Row(str(path), number, value)
+
+
+def _small_parts(part: Any) -> Iterator[Any]:
+    """The rows together, or one by one where they are large as objects."""
+    if _objects_bytes(part) <= MAX_OBJECT_BYTES:
+        yield part
+    else:
+        yield from (part.slice(row, 1) for row in range(part.num_rows))
+
+
+def _objects_bytes(part: Any) -> int:
+    return sum(map(object_bytes, part.columns))
 
 
 def _validated(batch: Any) -> Any:

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import random
 
+import numpy as np
 import pytest
 
 from loracle.data.audit import near
 from loracle.data.audit.near import near_pairs
 from loracle.data.audit.normalizing import normalized
+from loracle.data.audit.signatures import signatures_of
 
 WORDS = "river stone winter glass harbour engine letter copper garden signal metal forest".split()  # noqa: SIM905
 HAN = [chr(0x4E00 + i) for i in range(600)]
@@ -114,6 +116,40 @@ def test_pairs_left_untried_in_a_large_cluster_are_counted(monkeypatch):
     assert found.num_untried > 0
     # Every evaluation text is still named.
     assert {p.right for p in found.pairs} == {4, 5, 6, 7}
+
+
+def test_a_very_large_bucket_names_every_text_by_fewer_pairs(monkeypatch):
+    monkeypatch.setattr(near, "MAX_PAIRS_IN_BUCKET", 8)
+    generator = random.Random(6)
+    base = english(generator, 80)
+    found = near_pairs([" ".join([*base, *english(generator, 2)]) for _ in range(8)], 0.5)
+    assert found.num_untried > 0
+    assert {p.right for p in found.pairs} == set(range(1, 8))
+
+
+def test_pairs_are_the_same_however_short_the_stretches_and_batches_are(monkeypatch):
+    generator = random.Random(7)
+    base = [english(generator, 60) for _ in range(30)]
+    texts = [" ".join(edited(one, generator, 4, WORDS)) for one in base for _ in range(3)]
+    generator.shuffle(texts)
+    expected = [near_pairs(texts, 0.5), near_pairs(texts, 0.5, num_left=40)]
+    assert len(expected[0].pairs) > 60
+    monkeypatch.setattr(near, "_STRETCH_TEXTS", 7)
+    monkeypatch.setattr(near, "_BATCH_PAIRS", 5)
+    assert [near_pairs(texts, 0.5), near_pairs(texts, 0.5, num_left=40)] == expected
+
+
+def test_two_texts_agree_in_at_least_as_many_bytes_of_their_sketches_as_in_bins():
+    generator = random.Random(8)
+    base = [english(generator, 40) for _ in range(20)]
+    left, right = (
+        signatures_of([" ".join(edited(one, generator, 12, WORDS)) for one in base], None)[0]
+        for _ in range(2)
+    )
+    in_bins = (left == right).sum(axis=1)
+    in_bytes = (left.astype(np.uint8) == right.astype(np.uint8)).sum(axis=1)
+    assert (in_bins > 0).all()
+    assert (in_bytes >= in_bins).all()
 
 
 def test_nothing_to_compare_gives_nothing():
