@@ -10,6 +10,7 @@ from __future__ import annotations
 import ast
 import random
 import re
+from functools import cache
 from pathlib import Path
 from typing import NamedTuple
 
@@ -124,3 +125,35 @@ def test_the_search_tells_modules_apart() -> None:
         if any(b.symbol in symbols_in(module) for module in modules_for(a.words))
     ]
     assert len(wrong) <= 2, wrong
+
+
+@cache
+def packages_of_the_tree() -> tuple[str, ...]:
+    """The packages of loracle in the order of the tree, with the modules that stand alone."""
+    page = text_of("docs/architecture.md")
+    [tree] = re.findall(r"^```\nloracle/\n(.*?)^training/", page, re.M | re.S)
+    return tuple(re.findall(r"^  (\w+)(?:/|\.py)", tree, re.M))
+
+
+def imported_packages(path: Path) -> set[str]:
+    """The packages of loracle that a module imports, anywhere in it."""
+    names: list[str] = []
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.ImportFrom) and node.module:
+            names += [f"{node.module}.{alias.name}" for alias in node.names]
+        elif isinstance(node, ast.Import):
+            names += [alias.name for alias in node.names]
+    found = {name.split(".")[1] for name in names if name.startswith("loracle.")}
+    return found & set(packages_of_the_tree())
+
+
+def test_a_package_imports_only_from_packages_above_it_in_the_tree() -> None:
+    order = packages_of_the_tree()
+    wrong = set()
+    for path in (REPOSITORY / "loracle").rglob("*.py"):
+        own = path.relative_to(REPOSITORY / "loracle").parts[0].removesuffix(".py")
+        if own in ("__init__", "__main__"):
+            continue
+        above = order[: order.index(own) + 1]
+        wrong |= {f"{own} imports {name}" for name in imported_packages(path) if name not in above}
+    assert wrong == set()
