@@ -1,7 +1,7 @@
 # Every target sets up what it needs: a fresh clone, Python 3.11 or newer and make are enough.
 # pip's own settings (PIP_* variables, pip.conf) apply.
 #
-#   make demo         which of three small datasets to fine-tune on, with the embedded model
+#   make demo         which of four small datasets to fine-tune on, with the embedded model
 #   make test         the test suite
 #   make check        format, lint, strict types, import layering, tests: what CI runs
 #   make format       rewrite the code in the project's format

@@ -28,7 +28,7 @@ def main() -> None:
     parser = argument_parser(__doc__)
     parser.add_argument("rows", type=Path)
     parser.add_argument("evaluation", type=Path)
-    parser.add_argument("--steps", type=int, default=4, help="of each of the eight trainings")
+    parser.add_argument("--steps", type=int, default=4, help="for every one of the eight trainings")
     parser.add_argument("--questions", type=int, default=24, help="that each adapter answers")
     parser.add_argument("--rounds", type=int, default=1, help="turns of both sides")
     parser.add_argument("--devices", type=int, default=2)

@@ -19,7 +19,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description="Compare two of the demo's datasets.")
     parser.add_argument("--out", default="runs/clean-vs-small", help="the run folder")
     parser.add_argument("--steps", type=int, default=20, help="training steps of every candidate")
-    parser.add_argument("--questions", type=int, default=130, help="questions to ask")
+    parser.add_argument("--questions", type=int, default=80, help="questions to ask")
     arguments = parser.parse_args()
 
     run = loracle.run(

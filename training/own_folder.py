@@ -9,7 +9,7 @@ REPOSITORY = Path(__file__).resolve().parents[1]
 sys.path.append(str(REPOSITORY))
 
 try:
-    import loracle.plan  # noqa: F401
+    import loracle.experiment.alone  # noqa: F401
 except ImportError as error:
     raise ImportError(
         f"Loracle cannot be imported ({error}); install it with what it needs: "

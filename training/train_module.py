@@ -62,7 +62,8 @@ def train_model_on_dataset_with_progress(
         total_datasets, lora_config, num_examples, num_steps, batch_size, supervised_tokens,
         tokens_read, tokens_computed, final_loss, losses (one a step, nats a token),
         training_seconds, steps_per_second, examples_per_second, batching ("forest" or "padded"),
-        batching_reason, adapter_path (None without output_dir).
+        batching_reason, adapter_path (None without output_dir), initial_adapter_fingerprint and
+        adapter_fingerprint.
 
     Raises:
         PlanError, DataError, ModelError, RunFolderError: what was given cannot be used.

@@ -17,7 +17,7 @@ _NAMES = {
     r"an evaluation set, --eval FILE": "an evaluation file: (train, eval)",
     r" or seed \(--set holdout\.seed=1\)": "",
     r"choose another share, or name": "name",
-    r"choose another folder with --out, or give the same plan": (
+    r"choose another folder with --out, or use the same plan": (
         "choose another file or output_dir, or give the same arguments"
     ),
     r"with --out\b": "(result_output_path, output_dir)",

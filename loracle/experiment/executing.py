@@ -97,7 +97,8 @@ def workplace(
 
 
 _GIVEN_BASE = (
-    "devices: a model that a program gives is used in that program's process, on one device"
+    "devices: a model that your program loaded is used in that program's process, on one device; "
+    "set devices to 1, or name the model's folder"
 )
 
 
@@ -171,8 +172,8 @@ def _on_ray(
 
 
 _NO_OTHER_DRAFTS = (
-    "generation.drafts: all means references here: with several devices, which trials are "
-    "finished when one answers depends on time, and no answer may"
+    "generation.drafts: all is read as references: with several devices, it depends on timing "
+    "which trials have finished when another one answers, and no answer may depend on timing"
 )
 
 

@@ -69,7 +69,7 @@ def warn_of_memory(
         report.emit(
             "warning",
             message=f"the model's weights take {size(weights)}, but only {size(free.num_bytes)} "
-            f"of {free.place} is free: end other programs, or use a smaller or quantized model",
+            f"of {free.place} is free: close other programs, or use a smaller or quantized model",
         )
 
 

@@ -127,7 +127,7 @@ def open_worker(place: WorkerPlace) -> RunWorker:
     planned = read_planned(plan, place.root, None)
     if changes := difference(frozen, planned.frozen):
         raise RunFolderError(
-            "a worker reads other data than the run began with; every machine must see the same "
+            "a worker reads other data than the run started with; every machine must see the same "
             "files under the same paths. What differs:\n  " + "\n  ".join(changes)
         )
     prepared = prepare_planned(planned, folder, report, None, place.num_slots)

@@ -78,12 +78,12 @@ class Plan(Section):
     devices: Literal["auto"] | Count | Annotated[list[DeviceIndex], Field(min_length=1)] = "auto"
     """On how many devices trials run at the same time: a number, or the numbers of this machine's
     GPUs, `[0, 2]`. auto: on all GPUs that are visible, on one device without GPUs. More than one
-    needs `pip install 'loracle[ray]'`. Decides no result, and may change when a run continues."""
+    needs `pip install 'loracle[ray]'`. Affects no result; may be changed when a run is resumed."""
     ray: RayPlan = Field(default_factory=RayPlan)
-    """How several devices are used. Decides no result, and may change when a run continues."""
+    """How several devices are used. Affects no result; may be changed when a run is resumed."""
     trackers: list[TrackerName] = Field(default=[])
-    """Programs that follow the run: each needs the extra of its name. Decides no result, and may
-    change when a run continues. A bare string is one."""
+    """Programs that follow the run: each needs the extra of its name. Affects no result; may be
+    changed when a run is resumed. A bare string is one."""
 
     @model_validator(mode="before")
     @classmethod

@@ -34,7 +34,7 @@ _ADVICE = {
     errno.ENAMETOOLONG: "choose shorter names",
     errno.ENOENT: "it or its folder was removed in the meantime: run the same command again",
     errno.ESTALE: f"the network disk lost it: mount it again, {_AGAIN}",
-    errno.ENOMEM: f"the system has no memory left: end other programs, {_AGAIN}",
+    errno.ENOMEM: f"the system has no memory left: close other programs, {_AGAIN}",
 }
 _OTHER_ADVICE = f"check the system log, {_AGAIN}"
 # Errors that may be gone at the next attempt. A network disk also refuses briefly while its login

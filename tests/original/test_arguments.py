@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import ast
 import json
-from collections.abc import Callable
+import re
+from collections.abc import Callable, Iterator
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +17,7 @@ from loracle.migration.transformers_settings import generation_arguments, traini
 from loracle.model.adapter import lora_config
 from loracle.model.lora_files import read_lora_settings
 from loracle.plan import GenerationPlan, TrainingPlan
+from training.words import _NAMES
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 
@@ -211,3 +215,24 @@ def test_a_config_that_is_not_utf_8_says_so(tmp_path: Path) -> None:
     (tmp_path / "bad.json").write_bytes(b'{"r": "\xff"}')
     with pytest.raises(PlanError, match="not UTF-8"):
         read_lora_settings(tmp_path, "bad")
+
+
+@cache
+def messages_of_loracle() -> tuple[str, ...]:
+    """Every text in its modules, with {} for what is filled in."""
+    return tuple(_messages())
+
+
+def _messages() -> Iterator[str]:
+    for path in (REPOSITORY / "loracle").rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.JoinedStr):
+                parts = (getattr(part, "value", None) for part in node.values)
+                yield "".join(part if isinstance(part, str) else "{}" for part in parts)
+            elif isinstance(node, ast.Constant) and isinstance(node.value, str):
+                yield node.value
+
+
+@pytest.mark.parametrize("pattern", _NAMES)
+def test_what_is_reworded_is_a_message_of_loracle(pattern: str) -> None:
+    assert any(re.search(pattern, message) for message in messages_of_loracle())

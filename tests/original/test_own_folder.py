@@ -55,6 +55,14 @@ def test_without_loracle_s_requirements_the_command_to_install_it_is_named(tmp_p
     assert f"-m pip install -c {tmp_path / 'constraints.txt'} -e " in outcome.stderr
 
 
+@pytest.mark.parametrize("package", ["filelock", "torch"])
+def test_a_single_package_that_is_missing_is_named_with_the_command(package: str) -> None:
+    outcome = python("-c", f"import sys; sys.modules['{package}'] = None; import train_module")
+    assert outcome.returncode == 1
+    assert f"Loracle cannot be imported (import of {package} halted" in outcome.stderr
+    assert "-m pip install -c " in outcome.stderr
+
+
 def test_the_folder_only_maps() -> None:
     scripts = {"download_qwen.py"}
     modules = [

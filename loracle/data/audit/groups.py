@@ -18,7 +18,7 @@ U64 = npt.NDArray[np.uint64]
 class Groups:
     """G groups of rows, in the order of their first members.
 
-    keys: (G,), what the rows of a group share. firsts: (G,), the place of each one's first member
+    keys: (G,), what the rows of a group share. firsts: (G,), the place of a group's first member
     among the members that were grouped. offsets: (G + 1,). rows: ascending within a group.
     """
 
