@@ -12,61 +12,76 @@
     /* y = w * rounded(x / sqrt(mean(x^2) + eps)); inverse (N,) is kept for the backward. */     \
     void rms_norm_##T(const T *x, const T *weight, T *y, float *inverse, i64 num_rows, i64 size, \
                       float eps) {                                                               \
-        PARALLEL for (i64 n = 0; n < num_rows; n++) {                                           \
-            const T *row = x + n * size;                                                         \
-            T *out = y + n * size;                                                               \
-            float total = 0.0f;                                                                  \
-            _Pragma("omp simd reduction(+ : total)") for (i64 i = 0; i < size; i++) {            \
-                const float value = f32_of_##T(row[i]);                                          \
-                total += value * value;                                                          \
+        PARALLEL for (i64 n = 0; n < num_rows; n++) {                                            \
+            float x_block[BLOCK], w_block[BLOCK], out[BLOCK], total = 0.0f;                      \
+            BLOCKS {                                                                             \
+                const float *v = loaded_##T(x + n * size + i, x_block, count);                   \
+                _Pragma("omp simd reduction(+ : total)") for (i64 k = 0; k < count; k++)         \
+                    total += v[k] * v[k];                                                        \
             }                                                                                    \
             const float scale = 1.0f / sqrtf(total / (float)size + eps);                         \
             inverse[n] = scale;                                                                  \
-            for (i64 i = 0; i < size; i++) {                                                     \
-                const float normed = rounded_##T(f32_of_##T(row[i]) * scale);         \
-                out[i] = f32_to_##T(normed * f32_of_##T(weight[i]));                             \
+            BLOCKS {                                                                             \
+                const float *v = loaded_##T(x + n * size + i, x_block, count);                   \
+                const float *w = loaded_##T(weight + i, w_block, count);                         \
+                for (i64 k = 0; k < count; k++) out[k] = v[k] * scale;                           \
+                round_##T(out, count);                                                           \
+                for (i64 k = 0; k < count; k++) out[k] *= w[k];                                  \
+                store_##T(out, y + n * size + i, count);                                         \
             }                                                                                    \
         }                                                                                        \
     }                                                                                            \
     void rms_norm_backward_##T(const T *gradient, const T *x, const T *weight,                   \
                                const float *inverse, T *d_x, i64 num_rows, i64 size) {           \
-        PARALLEL for (i64 n = 0; n < num_rows; n++) {                                           \
-            const T *row = x + n * size, *g = gradient + n * size;                               \
-            T *out = d_x + n * size;                                                             \
-            const float scale = inverse[n];                                                      \
-            float along = 0.0f;                                                                  \
-            _Pragma("omp simd reduction(+ : along)") for (i64 i = 0; i < size; i++)              \
-                along += f32_of_##T(g[i]) * f32_of_##T(weight[i]) * f32_of_##T(row[i]);          \
-            const float share = along * scale * scale / (float)size;                             \
-            for (i64 i = 0; i < size; i++)                                                       \
-                out[i] = f32_to_##T(scale * (f32_of_##T(g[i]) * f32_of_##T(weight[i]) -          \
-                                             share * f32_of_##T(row[i])));                       \
+        PARALLEL for (i64 n = 0; n < num_rows; n++) {                                            \
+            float g_block[BLOCK], x_block[BLOCK], w_block[BLOCK], out[BLOCK], along = 0.0f;      \
+            BLOCKS {                                                                             \
+                const float *g = loaded_##T(gradient + n * size + i, g_block, count);            \
+                const float *v = loaded_##T(x + n * size + i, x_block, count);                   \
+                const float *w = loaded_##T(weight + i, w_block, count);                         \
+                _Pragma("omp simd reduction(+ : along)") for (i64 k = 0; k < count; k++)         \
+                    along += g[k] * w[k] * v[k];                                                 \
+            }                                                                                    \
+            const float scale = inverse[n], share = along * scale * scale / (float)size;         \
+            BLOCKS {                                                                             \
+                const float *g = loaded_##T(gradient + n * size + i, g_block, count);            \
+                const float *v = loaded_##T(x + n * size + i, x_block, count);                   \
+                const float *w = loaded_##T(weight + i, w_block, count);                         \
+                for (i64 k = 0; k < count; k++) out[k] = scale * (g[k] * w[k] - share * v[k]);   \
+                store_##T(out, d_x + n * size + i, count);                                       \
+            }                                                                                    \
         }                                                                                        \
     }                                                                                            \
     /* y = rounded(silu(gate)) * up */                                                           \
     void swiglu_##T(const T *gate, const T *up, T *y, i64 num_rows, i64 size) {                  \
-        PARALLEL for (i64 n = 0; n < num_rows; n++) {                                           \
-            const T *g = gate + n * size, *u = up + n * size;                                    \
-            T *out = y + n * size;                                                               \
-            for (i64 i = 0; i < size; i++) {                                                     \
-                const float value = f32_of_##T(g[i]);                                            \
-                const float silu = value / (1.0f + exponential(-value));                         \
-                out[i] = f32_to_##T(rounded_##T(silu) * f32_of_##T(u[i]));            \
+        PARALLEL for (i64 n = 0; n < num_rows; n++) {                                            \
+            float g_block[BLOCK], u_block[BLOCK], out[BLOCK];                                    \
+            BLOCKS {                                                                             \
+                const float *g = loaded_##T(gate + n * size + i, g_block, count);                \
+                const float *u = loaded_##T(up + n * size + i, u_block, count);                  \
+                for (i64 k = 0; k < count; k++) out[k] = g[k] / (1.0f + exponential(-g[k]));     \
+                round_##T(out, count);                                                           \
+                for (i64 k = 0; k < count; k++) out[k] *= u[k];                                  \
+                store_##T(out, y + n * size + i, count);                                         \
             }                                                                                    \
         }                                                                                        \
     }                                                                                            \
     void swiglu_backward_##T(const T *gradient, const T *gate, const T *up, T *d_gate, T *d_up,  \
                              i64 num_rows, i64 size) {                                           \
-        PARALLEL for (i64 n = 0; n < num_rows; n++) {                                           \
-            const i64 first = n * size;                                                          \
-            const T *d = gradient + first, *g = gate + first, *u = up + first;                   \
-            T *out_g = d_gate + first, *out_u = d_up + first;                                    \
-            for (i64 i = 0; i < size; i++) {                                                     \
-                const float value = f32_of_##T(g[i]), d_y = f32_of_##T(d[i]);                    \
-                const float sigmoid = 1.0f / (1.0f + exponential(-value));                       \
-                out_u[i] = f32_to_##T(d_y * value * sigmoid);                                    \
-                out_g[i] = f32_to_##T(d_y * f32_of_##T(u[i]) * sigmoid *                         \
-                                      (1.0f + value * (1.0f - sigmoid)));                        \
+        PARALLEL for (i64 n = 0; n < num_rows; n++) {                                            \
+            float d_block[BLOCK], g_block[BLOCK], u_block[BLOCK], out_g[BLOCK], out_u[BLOCK];    \
+            BLOCKS {                                                                             \
+                const i64 first = n * size + i;                                                  \
+                const float *d = loaded_##T(gradient + first, d_block, count);                   \
+                const float *g = loaded_##T(gate + first, g_block, count);                       \
+                const float *u = loaded_##T(up + first, u_block, count);                         \
+                for (i64 k = 0; k < count; k++) {                                                \
+                    const float sigmoid = 1.0f / (1.0f + exponential(-g[k]));                    \
+                    out_u[k] = d[k] * g[k] * sigmoid;                                            \
+                    out_g[k] = d[k] * u[k] * sigmoid * (1.0f + g[k] * (1.0f - sigmoid));         \
+                }                                                                                \
+                store_##T(out_g, d_gate + first, count);                                         \
+                store_##T(out_u, d_up + first, count);                                           \
             }                                                                                    \
         }                                                                                        \
     }
