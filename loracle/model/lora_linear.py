@@ -20,7 +20,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from loracle.model.native import KERNEL_TYPES, Draws, Kernels, LoraWeights, kernels
+from loracle.native import KERNEL_TYPES, Draws, Kernels, LoraWeights, kernels
 from loracle.model.token_dropout import Drop, TokenDropout
 
 

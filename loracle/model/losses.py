@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from loracle.forest.trie import Sequences
-from loracle.model.native import kernels, takes
+from loracle.native import kernels, takes
 
 # Logits of this many targets exist at once: 512 x 150,000 in float32 are 300 MB.
 _CHUNK_TARGETS = 512

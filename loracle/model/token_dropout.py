@@ -30,7 +30,7 @@ from torch import Tensor, nn
 
 from loracle.forest.attention.uploading import on_device
 from loracle.forest.trie import IntArray, TokenArray
-from loracle.model.native import KERNEL_TYPES, Draws, kernels
+from loracle.native import KERNEL_TYPES, Draws, kernels
 
 KeyArray = npt.NDArray[np.uint64]
 """One key per token, shape (N,)."""

@@ -22,10 +22,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from loracle.model.embedded import cache_folder
+from loracle.files import cache_folder
 
 _FOLDER = Path(__file__).parent
-_SOURCES = [_FOLDER / name for name in ("kernels.c", "lora.c", "loss.c")]
+_SOURCES = [_FOLDER / name for name in ("kernels.c", "lora.c", "attention.c", "loss.c")]
 _HEADER = _FOLDER / "values.h"
 _RANKS = 8
 """lora.c fills ranks up to a multiple of this."""
@@ -70,7 +70,7 @@ class Kernels(NamedTuple):
         """The normed rows, and 1 / root mean square, by row: (N, I), (N,)."""
         y_NI = torch.empty_like(x_NI)
         inverse_N = x_NI.new_empty(len(x_NI), dtype=torch.float32)
-        if _has_values(x_NI):
+        if has_values(x_NI):
             self._call("rms_norm", x_NI, (x_NI, weight_I, y_NI, inverse_N), ctypes.c_float(eps))
         return y_NI, inverse_N
 
@@ -84,7 +84,7 @@ class Kernels(NamedTuple):
     def swiglu(self, gate_NI: Tensor, up_NI: Tensor) -> Tensor:
         """silu(gate) * up."""
         y_NI = torch.empty_like(gate_NI)
-        if _has_values(gate_NI):
+        if has_values(gate_NI):
             self._call("swiglu", gate_NI, (gate_NI, up_NI, y_NI))
         return y_NI
 
@@ -98,7 +98,7 @@ class Kernels(NamedTuple):
     def drop(self, x_NI: Tensor, draws: Draws, *, in_place: bool) -> Tensor:
         """x with the features zeroed that every token's key draws (token_dropout.py)."""
         y_NI = x_NI if in_place else torch.empty_like(x_NI)
-        if _has_values(x_NI):
+        if has_values(x_NI):
             sizes = map(ctypes.c_int64, (*x_NI.shape, x_NI.element_size()))
             self.library.drop(_pointer(x_NI), _pointer(y_NI), _dropout(draws), *sizes)
         return y_NI
@@ -109,7 +109,7 @@ class Kernels(NamedTuple):
         """Add scale * B A dropped(x) to y; returns A dropped(x), with ranks filled up: (N, R')."""
         rank = len(lora.a_RI)
         update_NR = x_NI.new_empty(len(x_NI), -(-rank // _RANKS) * _RANKS)
-        if _has_values(x_NI):
+        if has_values(x_NI):
             function = getattr(self.library, f"lora_forward_{KERNEL_TYPES[x_NI.dtype]}")
             tensors = (x_NI, lora.a_RI, lora.b_OR, y_NO, update_NR)
             function(*map(_pointer, tensors), *_lora_sizes(x_NI, lora, draws))
@@ -134,10 +134,36 @@ class Kernels(NamedTuple):
         function(*map(_pointer, given), *gradients, *_lora_sizes(x_NI, lora, draws))
         return d_a_RI, d_b_OR
 
+    def masked_softmax(self, scores_HQJ: Tensor, bias_QJ: Tensor, scale: float) -> None:
+        """Write softmax(scores * scale + bias) over the scores."""
+        name = f"masked_softmax_{KERNEL_TYPES[scores_HQJ.dtype]}"
+        sizes = map(ctypes.c_int64, scores_HQJ.shape)
+        pointers = map(_pointer, (scores_HQJ, bias_QJ))
+        getattr(self.library, name)(*pointers, *sizes, ctypes.c_float(scale))
+
+    def softmax_backward(
+        self, probability_NJ: Tensor, gradient_NJ: Tensor, scale: float
+    ) -> None:
+        """Write the scores' gradient over that of the probabilities."""
+        tensors = (probability_NJ, gradient_NJ)
+        self._call("softmax_backward", probability_NJ, tensors, ctypes.c_float(scale))
+
+    def rotary(
+        self, x_HND: Tensor, cos_ND: Tensor, sin_ND: Tensor, y_HND: Tensor, *, backward: bool
+    ) -> None:
+        """Rotate pairs of features by their token's angles: y = x cos + rotate_half(x) sin.
+
+        x and y may be transposed, with features side by side. backward: the same for a gradient.
+        """
+        function = getattr(self.library, f"rotary_{KERNEL_TYPES[x_HND.dtype]}")
+        sizes = (*x_HND.shape, *x_HND.stride()[:2], *y_HND.stride()[:2])
+        tensors = map(_pointer, (x_HND, cos_ND, sin_ND, y_HND))
+        function(*tensors, *map(ctypes.c_int64, sizes), ctypes.c_int(backward))
+
     def cross_entropy(self, logits_TV: Tensor, token_ids_T: Tensor, weights_T: Tensor) -> Tensor:
         """The weighted losses (T,), float32; their gradient is written over the logits."""
         losses_T = torch.zeros(len(logits_TV), dtype=torch.float32)
-        if _has_values(logits_TV):
+        if has_values(logits_TV):
             tensors = (logits_TV, token_ids_T.contiguous(), weights_T.float().contiguous())
             self._call("cross_entropy", logits_TV, (*tensors, losses_T))
         return losses_T
@@ -256,6 +282,6 @@ def _pointer(tensor: Tensor) -> ctypes.c_void_p:
     return ctypes.c_void_p(tensor.data_ptr())
 
 
-def _has_values(tensor: Tensor) -> bool:
+def has_values(tensor: Tensor) -> bool:
     """A tensor of a forecast has a shape alone."""
     return type(tensor) in (Tensor, torch.nn.Parameter)
