@@ -23,6 +23,17 @@ from loracle.safety.storage_errors import reading, writing
 UNFINISHED_PREFIX = ".loracle-unfinished-"
 
 
+def cache_folder() -> Path:
+    """Where Loracle keeps files that it can create again."""
+    own = os.environ.get("LORACLE_CACHE")
+    if own:
+        return Path(own).expanduser().absolute()
+    shared = os.environ.get("XDG_CACHE_HOME", "")
+    # The XDG specification: a path that is not absolute must be ignored.
+    parent = Path(shared) if Path(shared).is_absolute() else Path.home() / ".cache"
+    return parent / "loracle"
+
+
 def sync_file(path: Path) -> None:
     """Flush a file's content to disk."""
     with writing(path), path.open("rb") as file:

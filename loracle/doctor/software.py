@@ -114,7 +114,7 @@ def attention_finding() -> Finding:
 
 def kernels_finding() -> Finding:
     """Whether the CPU has Loracle's own kernels; the first question builds them."""
-    from loracle.model.native import why_off
+    from loracle.native import why_off
 
     reason = why_off()
     if reason is None:

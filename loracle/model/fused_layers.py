@@ -22,7 +22,8 @@ import torch
 from torch import Tensor, nn
 from torch._subclasses.fake_tensor import unset_fake_temporarily
 
-from loracle.model.native import Kernels, kernels, takes
+from loracle.model.fused_rotary import rotated_by
+from loracle.native import Kernels, kernels, takes
 
 Forward = Callable[[Tensor], Tensor]
 
@@ -49,7 +50,8 @@ def fused(decoder: nn.Module) -> Iterator[None]:
     for module, forward in taken:
         vars(module)["forward"] = forward
     try:
-        yield
+        with rotated_by(found, decoder):
+            yield
     finally:
         for module, _ in taken:
             del vars(module)["forward"]

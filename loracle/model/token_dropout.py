@@ -30,7 +30,7 @@ from torch import Tensor, nn
 
 from loracle.forest.attention.uploading import on_device
 from loracle.forest.trie import IntArray, TokenArray
-from loracle.model.native import KERNEL_TYPES, kernels
+from loracle.native import KERNEL_TYPES, Draws, kernels
 
 KeyArray = npt.NDArray[np.uint64]
 """One key per token, shape (N,)."""
@@ -81,15 +81,19 @@ class TokenKeys:
 
 
 class Drop:
-    """What one layer zeroes in a pass, on the CPU: drawn again by the kernel, or kept as places."""
+    """What one layer zeroes in a pass, on the CPU: drawn again by the kernel, or kept as places.
+
+    draws: what the kernels draw from; None if there are none.
+    """
 
     def __init__(
         self, keys_N: KeyArray, number: int, num_features: int, p: float, dtype: torch.dtype
     ) -> None:
+        self.draws: Draws | None = None
         self._kernels = kernels() if dtype in KERNEL_TYPES else None
         if self._kernels is not None:
-            self._keys_N, self._layer_word = keys_N, number * _GAMMA % _WORD
-            self._distribution = _poisson_distribution(num_features, p)
+            distribution = _poisson_distribution(num_features, p)
+            self.draws = Draws(keys_N, number * _GAMMA % _WORD, distribution)
         else:
             places_K = dropped_places(keys_N, number, num_features, p)
             self._places_K = torch.from_numpy(places_K)
@@ -103,10 +107,8 @@ class Drop:
         return self._dropped(x_NI, in_place=True)
 
     def _dropped(self, x_NI: Tensor, *, in_place: bool) -> Tensor:
-        if self._kernels is not None:
-            return self._kernels.drop(
-                x_NI, self._keys_N, self._layer_word, self._distribution, in_place=in_place
-            )
+        if self._kernels is not None and self.draws is not None:
+            return self._kernels.drop(x_NI, self.draws, in_place=in_place)
         y_NI = x_NI if in_place else x_NI.clone()
         y_NI.view(-1).index_fill_(0, self._places_K, 0.0)
         return y_NI

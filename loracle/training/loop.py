@@ -24,7 +24,7 @@ from loracle.errors import NonFiniteError
 from loracle.forest.attention.rows import RowAttention
 from loracle.forest.attention.uploading import on_device
 from loracle.forest.limits import MAX_ROW_TOKENS
-from loracle.forest.losses import padded_loss, target_loss
+from loracle.model.losses import padded_loss, target_loss
 from loracle.forest.ordering import Ordering
 from loracle.forest.trie import Forest, IntArray, Sequences, build_forest
 from loracle.model import adapter
@@ -374,16 +374,10 @@ def _dropout_keys(micro_batch: Forest | Sequences, seed: int) -> KeyArray:
 def forest_loss(base: BaseModel, micro_batch: Forest) -> Tensor:
     """The weighted sum of the targets' cross entropies, with its graph."""
     context = RowAttention.of(micro_batch, base.device, backend=base.attention)
-    hidden = forest_hidden_states(base.model, micro_batch, context)
-    nodes, token_ids, weights = (
-        on_device(array, base.device)
-        for array in (
-            micro_batch.target_nodes,
-            micro_batch.target_token_ids,
-            micro_batch.target_weights,
-        )
-    )
-    return target_loss(hidden[nodes], base.model.get_output_embeddings(), token_ids, weights)
+    hidden = forest_hidden_states(base.model, micro_batch, context, micro_batch.target_nodes)
+    token_ids = on_device(micro_batch.target_token_ids, base.device)
+    weights = on_device(micro_batch.target_weights, base.device)
+    return target_loss(hidden, base.model.get_output_embeddings(), token_ids, weights)
 
 
 def _padded_rows(lengths: IntArray, budget_tokens: int) -> Iterator[IntArray]:

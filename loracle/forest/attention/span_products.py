@@ -15,6 +15,7 @@ from torch import Tensor
 from loracle.forest.attention.dense import sees
 from loracle.forest.limits import SPAN_PAIRS
 from loracle.forest.spans import cut_into_spans
+from loracle.native import kernels, takes
 
 
 class _Span(NamedTuple):
@@ -100,8 +101,7 @@ class ExplicitSpans(torch.autograd.Function):
             # The heads of a group share keys, so they stand as more queries of one product.
             query = query_HND[:, span.start : span.stop].reshape(num_kv_heads, -1, head_size)
             scores = torch.bmm(query, span.take(key_KND).transpose(1, 2))
-            scores = scores.view(num_heads, *span.bias_QJ.shape).mul_(scale).add_(span.bias_QJ)
-            probability = torch.softmax(scores, dim=-1)
+            probability = _probability(scores, span.bias_QJ, scale)
             probabilities.append(probability)
             grouped = probability.view(num_kv_heads, -1, probability.shape[-1])
             mixed = torch.bmm(grouped, span.take(value_KND))
@@ -126,13 +126,31 @@ class ExplicitSpans(torch.autograd.Function):
             gradient = gradient.reshape(num_kv_heads, -1, head_size)
             span.add_to(d_value, torch.bmm(grouped.transpose(1, 2), gradient))
             d_probability = torch.bmm(gradient, span.take(value_KND).transpose(1, 2))
-            d_scores = torch._softmax_backward_data(
-                d_probability.view_as(probability), probability, -1, probability.dtype
-            )
-            d_scores = d_scores.mul_(ctx.scale).view(num_kv_heads, -1, num_keys)
+            d_scores = _scores_gradient(grouped, d_probability, ctx.scale)
             query = query_HND[:, span.start : span.stop].reshape(num_kv_heads, -1, head_size)
             d_query[:, span.start : span.stop] = torch.bmm(d_scores, span.take(key_KND)).view(
                 num_heads, num_queries, head_size
             )
             span.add_to(d_key, torch.bmm(d_scores.transpose(1, 2), query))
         return d_query, d_key.to(key_KND.dtype), d_value.to(value_KND.dtype), None, None
+
+
+def _probability(scores: Tensor, bias_QJ: Tensor, scale: float) -> Tensor:
+    """softmax(scores * scale + bias), (H, Q, J); the scores (..., J) may be overwritten."""
+    scores_HQJ = scores.view(-1, *bias_QJ.shape)
+    found = kernels() if takes(scores_HQJ, bias_QJ) else None
+    if found is None:
+        return torch.softmax(scores_HQJ.mul_(scale).add_(bias_QJ), dim=-1)
+    found.masked_softmax(scores_HQJ, bias_QJ, scale)
+    return scores_HQJ
+
+
+def _scores_gradient(probability: Tensor, gradient: Tensor, scale: float) -> Tensor:
+    """Of the scores, from that of their probabilities, which may be overwritten: (..., J)."""
+    found = kernels() if takes(probability, gradient) else None
+    if found is None:
+        d_scores = torch._softmax_backward_data(gradient, probability, -1, probability.dtype)
+        return d_scores.mul_(scale)
+    num_keys = gradient.shape[-1]
+    found.softmax_backward(probability.view(-1, num_keys), gradient.view(-1, num_keys), scale)
+    return gradient

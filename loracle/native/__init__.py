@@ -1,4 +1,4 @@
-"""Own kernels for a CPU (kernels.c), built once by the machine's C compiler, kept in the cache.
+"""Own kernels for a CPU (the C files here), built once by the machine's C compiler, kept in the cache.
 
 They are optional: without a compiler, or with LORACLE_NATIVE=off, torch's own operations do the
 same in more passes over memory. `why_off` says why they are not used.
@@ -22,9 +22,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from loracle.model.embedded import cache_folder
+from loracle.files import cache_folder
 
-_SOURCE = Path(__file__).with_name("kernels.c")
+_FOLDER = Path(__file__).parent
+_SOURCES = [_FOLDER / name for name in ("kernels.c", "lora.c", "attention.c", "loss.c")]
+_HEADER = _FOLDER / "values.h"
+_RANKS = 8
+"""lora.c fills ranks up to a multiple of this."""
 _FLAGS = (
     *("-O3", "-march=native", "-fno-math-errno", "-fno-trapping-math", "-ffp-contract=fast"),
     *("-fPIC", "-fopenmp"),
@@ -38,6 +42,25 @@ class NativeError(RuntimeError):
     """Why the kernels cannot be used here."""
 
 
+class Draws(NamedTuple):
+    """What the dropout of one layer draws from: see token_dropout.py.
+
+    keys_N: one a token, unsigned words of 64 bits. distribution: P(hits <= k), ascending.
+    """
+
+    keys_N: np.ndarray
+    layer_word: int
+    distribution: np.ndarray
+
+
+class LoraWeights(NamedTuple):
+    """An adapter's two matrices, both float32 or both bfloat16, and the update's scale."""
+
+    a_RI: Tensor
+    b_OR: Tensor
+    scale: float
+
+
 class Kernels(NamedTuple):
     """The loaded library. Tensors are contiguous, on the CPU, of one type: see `takes`."""
 
@@ -47,7 +70,7 @@ class Kernels(NamedTuple):
         """The normed rows, and 1 / root mean square, by row: (N, I), (N,)."""
         y_NI = torch.empty_like(x_NI)
         inverse_N = x_NI.new_empty(len(x_NI), dtype=torch.float32)
-        if _has_values(x_NI):
+        if has_values(x_NI):
             self._call("rms_norm", x_NI, (x_NI, weight_I, y_NI, inverse_N), ctypes.c_float(eps))
         return y_NI, inverse_N
 
@@ -61,7 +84,7 @@ class Kernels(NamedTuple):
     def swiglu(self, gate_NI: Tensor, up_NI: Tensor) -> Tensor:
         """silu(gate) * up."""
         y_NI = torch.empty_like(gate_NI)
-        if _has_values(gate_NI):
+        if has_values(gate_NI):
             self._call("swiglu", gate_NI, (gate_NI, up_NI, y_NI))
         return y_NI
 
@@ -72,27 +95,78 @@ class Kernels(NamedTuple):
         self._call("swiglu_backward", gate_NI, (gradient_NI, gate_NI, up_NI, d_gate_NI, d_up_NI))
         return d_gate_NI, d_up_NI
 
-    def drop(
-        self,
-        x_NI: Tensor,
-        keys_N: np.ndarray,
-        layer_word: int,
-        distribution: np.ndarray,
-        *,
-        in_place: bool,
-    ) -> Tensor:
+    def drop(self, x_NI: Tensor, draws: Draws, *, in_place: bool) -> Tensor:
         """x with the features zeroed that every token's key draws (token_dropout.py)."""
         y_NI = x_NI if in_place else torch.empty_like(x_NI)
-        if _has_values(x_NI):
-            self.library.drop(
-                _pointer(x_NI),
-                _pointer(y_NI),
-                ctypes.c_void_p(keys_N.ctypes.data),
-                ctypes.c_uint64(layer_word),
-                ctypes.c_void_p(distribution.ctypes.data),
-                *map(ctypes.c_int64, (len(distribution), *x_NI.shape, x_NI.element_size())),
-            )
+        if has_values(x_NI):
+            sizes = map(ctypes.c_int64, (*x_NI.shape, x_NI.element_size()))
+            self.library.drop(_pointer(x_NI), _pointer(y_NI), _dropout(draws), *sizes)
         return y_NI
+
+    def lora_forward(
+        self, x_NI: Tensor, y_NO: Tensor, lora: LoraWeights, draws: Draws | None
+    ) -> Tensor:
+        """Add scale * B A dropped(x) to y; returns A dropped(x), with ranks filled up: (N, R')."""
+        rank = len(lora.a_RI)
+        update_NR = x_NI.new_empty(len(x_NI), -(-rank // _RANKS) * _RANKS)
+        if has_values(x_NI):
+            function = getattr(self.library, f"lora_forward_{KERNEL_TYPES[x_NI.dtype]}")
+            tensors = (x_NI, lora.a_RI, lora.b_OR, y_NO, update_NR)
+            function(*map(_pointer, tensors), *_lora_sizes(x_NI, lora, draws))
+        return update_NR
+
+    def lora_backward(
+        self,
+        gradient_NO: Tensor,
+        x_NI: Tensor,
+        update_NR: Tensor,
+        lora: LoraWeights,
+        d_x_NI: Tensor | None,
+        draws: Draws | None,
+    ) -> tuple[Tensor, Tensor]:
+        """The gradients of A and B, float32; the update's part of x's is added to d_x."""
+        d_a_RI = torch.empty(lora.a_RI.shape, dtype=torch.float32)
+        d_b_OR = torch.empty(lora.b_OR.shape, dtype=torch.float32)
+        function = getattr(self.library, f"lora_backward_{KERNEL_TYPES[x_NI.dtype]}")
+        given = (gradient_NO, x_NI, update_NR, lora.a_RI, lora.b_OR)
+        d_x = None if d_x_NI is None else _pointer(d_x_NI)
+        gradients = (d_x, _pointer(d_a_RI), _pointer(d_b_OR))
+        function(*map(_pointer, given), *gradients, *_lora_sizes(x_NI, lora, draws))
+        return d_a_RI, d_b_OR
+
+    def masked_softmax(self, scores_HQJ: Tensor, bias_QJ: Tensor, scale: float) -> None:
+        """Write softmax(scores * scale + bias) over the scores."""
+        name = f"masked_softmax_{KERNEL_TYPES[scores_HQJ.dtype]}"
+        sizes = map(ctypes.c_int64, scores_HQJ.shape)
+        pointers = map(_pointer, (scores_HQJ, bias_QJ))
+        getattr(self.library, name)(*pointers, *sizes, ctypes.c_float(scale))
+
+    def softmax_backward(
+        self, probability_NJ: Tensor, gradient_NJ: Tensor, scale: float
+    ) -> None:
+        """Write the scores' gradient over that of the probabilities."""
+        tensors = (probability_NJ, gradient_NJ)
+        self._call("softmax_backward", probability_NJ, tensors, ctypes.c_float(scale))
+
+    def rotary(
+        self, x_HND: Tensor, cos_ND: Tensor, sin_ND: Tensor, y_HND: Tensor, *, backward: bool
+    ) -> None:
+        """Rotate pairs of features by their token's angles: y = x cos + rotate_half(x) sin.
+
+        x and y may be transposed, with features side by side. backward: the same for a gradient.
+        """
+        function = getattr(self.library, f"rotary_{KERNEL_TYPES[x_HND.dtype]}")
+        sizes = (*x_HND.shape, *x_HND.stride()[:2], *y_HND.stride()[:2])
+        tensors = map(_pointer, (x_HND, cos_ND, sin_ND, y_HND))
+        function(*tensors, *map(ctypes.c_int64, sizes), ctypes.c_int(backward))
+
+    def cross_entropy(self, logits_TV: Tensor, token_ids_T: Tensor, weights_T: Tensor) -> Tensor:
+        """The weighted losses (T,), float32; their gradient is written over the logits."""
+        losses_T = torch.zeros(len(logits_TV), dtype=torch.float32)
+        if has_values(logits_TV):
+            tensors = (logits_TV, token_ids_T.contiguous(), weights_T.float().contiguous())
+            self._call("cross_entropy", logits_TV, (*tensors, losses_T))
+        return losses_T
 
     def _call(self, name: str, like_NI: Tensor, tensors: tuple[Tensor, ...], *more: Any) -> None:
         function = getattr(self.library, f"{name}_{KERNEL_TYPES[like_NI.dtype]}")
@@ -141,7 +215,8 @@ def _built() -> Path:
     library.parent.mkdir(parents=True, exist_ok=True)
     unfinished = library.with_name(f".{library.name}.{secrets.token_hex(4)}")
     try:
-        _run(compiler, *_FLAGS, "-shared", str(_SOURCE), "-o", str(unfinished), *_thread_library())
+        sources = map(str, _SOURCES)
+        _run(compiler, *_FLAGS, "-shared", *sources, "-o", str(unfinished), *_thread_library())
         unfinished.rename(library)
     finally:
         unfinished.unlink(missing_ok=True)
@@ -153,7 +228,7 @@ def _key(compiler: str) -> str:
     processor = Path("/proc/cpuinfo")
     text = processor.read_text() if processor.is_file() else platform.processor()
     traits = re.findall(r"^(?:model name|flags|features)\s*:.*$", text, re.MULTILINE | re.I)
-    parts = [_SOURCE.read_text(), *_FLAGS, _run(compiler, "--version"), *_thread_library()]
+    parts = [*(path.read_text() for path in (*_SOURCES, _HEADER)), *_FLAGS, _run(compiler, "--version"), *_thread_library()]
     return hashlib.sha256("\n".join([*parts, *sorted(set(traits))]).encode()).hexdigest()[:16]
 
 
@@ -175,14 +250,38 @@ def _run(*command: str) -> str:
     if done.returncode:
         lines = done.stderr.strip().splitlines()
         said = next((line for line in lines if "error" in line), lines[0] if lines else "")
-        raise NativeError(f"{command[0]} cannot build {_SOURCE.name}: {said or done.returncode}")
+        raise NativeError(f"{command[0]} cannot build the kernels: {said or done.returncode}")
     return done.stdout
+
+
+class _Dropout(ctypes.Structure):
+    """Dropout in values.h."""
+
+    _fields_ = (
+        ("keys", ctypes.c_void_p),
+        ("layer_word", ctypes.c_uint64),
+        ("distribution", ctypes.c_void_p),
+        ("distribution_size", ctypes.c_int64),
+    )
+
+
+def _dropout(draws: Draws | None) -> _Dropout:
+    if draws is None:
+        return _Dropout(None, 0, None, 0)
+    keys, distribution = draws.keys_N.ctypes.data, draws.distribution.ctypes.data
+    return _Dropout(keys, draws.layer_word, distribution, len(draws.distribution))
+
+
+def _lora_sizes(x_NI: Tensor, lora: LoraWeights, draws: Draws | None) -> tuple[Any, ...]:
+    rank, out_size = len(lora.a_RI), len(lora.b_OR)
+    sizes = (*x_NI.shape, out_size, rank, lora.a_RI.element_size())
+    return (*map(ctypes.c_int64, sizes), ctypes.c_float(lora.scale), _dropout(draws))
 
 
 def _pointer(tensor: Tensor) -> ctypes.c_void_p:
     return ctypes.c_void_p(tensor.data_ptr())
 
 
-def _has_values(tensor: Tensor) -> bool:
+def has_values(tensor: Tensor) -> bool:
     """A tensor of a forecast has a shape alone."""
     return type(tensor) in (Tensor, torch.nn.Parameter)

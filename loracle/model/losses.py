@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from loracle.forest.trie import Sequences
+from loracle.native import kernels, takes
 
 # Logits of this many targets exist at once: 512 x 150,000 in float32 are 300 MB.
 _CHUNK_TARGETS = 512
@@ -52,15 +53,13 @@ class _FrozenHeadLoss(torch.autograd.Function):
         gradient_TE = torch.empty_like(hidden_TE)
         for start in range(0, len(hidden_TE), _CHUNK_TARGETS):
             chunk = slice(start, start + _CHUNK_TARGETS)
-            token_ids, weights = token_ids_T[chunk, None], weights_T[chunk, None]
-            logits = nn.functional.linear(hidden_TE[chunk], weight_VE, bias_V).float()
-            log_probabilities = torch.log_softmax(logits, dim=-1)
-            loss -= (log_probabilities.gather(1, token_ids) * weights).sum()
-            d_logits = log_probabilities.exp_().mul_(weights)
-            d_logits.scatter_add_(1, token_ids, -weights)
-            num_missing = -len(d_logits) % _ROWS_MULTIPLE
-            d_logits = nn.functional.pad(d_logits.to(hidden_TE.dtype), (0, 0, 0, num_missing))
-            gradient_TE[chunk] = (d_logits @ weight_VE)[: len(token_ids)]
+            logits = nn.functional.linear(hidden_TE[chunk], weight_VE, bias_V)
+            chunk_loss, d_logits = _loss_with_gradient(logits, token_ids_T[chunk], weights_T[chunk])
+            loss += chunk_loss
+            num_targets = len(d_logits)
+            if num_missing := -num_targets % _ROWS_MULTIPLE:
+                d_logits = nn.functional.pad(d_logits, (0, 0, 0, num_missing))
+            gradient_TE[chunk] = (d_logits @ weight_VE)[:num_targets]
         ctx.save_for_backward(gradient_TE)
         return loss
 
@@ -69,6 +68,21 @@ class _FrozenHeadLoss(torch.autograd.Function):
         (gradient_TE,) = ctx.saved_tensors
         scaled = gradient_TE * gradients[0].to(gradient_TE.dtype)
         return scaled, None, None, None, None
+
+
+def _loss_with_gradient(
+    logits_TV: Tensor, token_ids_T: Tensor, weights_T: Tensor
+) -> tuple[Tensor, Tensor]:
+    """The weighted loss, and its gradient with respect to the logits, which may be overwritten."""
+    found = kernels() if takes(logits_TV) else None
+    if found is not None:
+        return found.cross_entropy(logits_TV, token_ids_T, weights_T).sum(), logits_TV
+    token_ids_T1, weights_T1 = token_ids_T[:, None], weights_T[:, None]
+    log_probabilities = torch.log_softmax(logits_TV.float(), dim=-1)
+    loss = -(log_probabilities.gather(1, token_ids_T1) * weights_T1).sum()
+    d_logits = log_probabilities.exp_().mul_(weights_T1)
+    d_logits.scatter_add_(1, token_ids_T1, -weights_T1)
+    return loss, d_logits.to(logits_TV.dtype)
 
 
 def padded_loss(model: Any, sequences: Sequences, device: torch.device) -> tuple[Tensor, int]:

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from transformers import GemmaConfig, GemmaForCausalLM, LlamaConfig, LlamaForCausalLM
 
-from loracle.model import native
+from loracle import native
 from loracle.model.fused_layers import fused
 from loracle.model.last_layer import only_at
 from loracle.model.token_dropout import Drop, dropped_places
@@ -168,7 +168,7 @@ def test_a_compiler_that_fails_is_quoted(fresh, tmp_path):
     compiler.chmod(0o755)
     fresh.setattr(native.shutil, "which", lambda name: str(compiler))
     assert native.kernels() is None
-    assert native.why_off() == f"{compiler} cannot build kernels.c: x: error: no"
+    assert native.why_off() == f"{compiler} cannot build the kernels: x: error: no"
 
 
 def test_the_kernels_can_be_switched_off(fresh):
