@@ -11,7 +11,8 @@ class Worker(Protocol):
     """Holds the base on its device, and runs trials one at a time into the run folder."""
 
     def facts(self) -> Any:
-        """What the driver has to know of the base as it was loaded; picklable, and small."""
+        """What the driver has to know of the base as it was loaded; picklable, and small. The first
+        call loads it where the worker has a process of its own."""
 
     def run(self, trial: str) -> str | None:
         """Run one trial, by its name: why it failed, or None."""

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass
 from functools import partial
+from typing import NamedTuple
 
 from loracle.data_check.cached import check_run
 from loracle.errors import TrialError
@@ -23,7 +24,7 @@ from loracle.executors.placement import (
     placed_here,
     placed_on_cluster,
 )
-from loracle.executors.ray_cluster import has_ray, joined_cluster, own_cluster, resources
+from loracle.executors.ray_cluster import OwnCluster, has_ray, joined_cluster, resources
 from loracle.executors.ray_slots import Calls, RaySlots
 from loracle.executors.schedule import Ended, Schedule, drive
 from loracle.experiment.planned import Planned
@@ -56,6 +57,40 @@ class Workplace:
     num_at_once: int = 1
 
 
+class Ahead(NamedTuple):
+    """What is known and started before the data are read. found: None where the devices of this
+    machine are not asked for; cluster: None where one device or a running cluster is used."""
+
+    found: Found | None
+    cluster: OwnCluster | None
+
+
+@contextmanager
+def started_ahead(plan: Plan, base: BaseModel | None) -> Iterator[Ahead]:
+    """Start Ray while the data are read and checked, if this machine's devices are to be shared.
+
+    base: a model that the caller loaded.
+
+    Raises:
+        UserError: there are fewer devices than asked for.
+    """
+    wish = _wish(plan)
+    if base is not None or wish.address is not None:
+        yield Ahead(None, None)
+        return
+    found = _found_here(plan)
+    num_trials = 1 + len(plan.candidates) * len(plan.seeds)
+    placement = placed_here(wish, found, num_trials, has_ray=has_ray())
+    if placement.is_inline:
+        yield Ahead(found, None)
+        return
+    cluster = OwnCluster(placement)
+    try:
+        yield Ahead(found, cluster)
+    finally:
+        cluster.close()
+
+
 @contextmanager
 def workplace(
     planned: Planned,
@@ -63,10 +98,12 @@ def workplace(
     report: Reporter,
     base: BaseModel | None,
     num_trials: int,
+    ahead: Ahead,
 ) -> Iterator[Workplace]:
     """Load the base wherever trials are to run.
 
     base: a model that the caller loaded. num_trials: how many are left, the base's included.
+    ahead: of `started_ahead` with the same plan and base.
 
     Raises:
         UserError: the data or the model cannot be used, or there are fewer devices than asked for.
@@ -85,14 +122,17 @@ def workplace(
             placement = placed_on_cluster(wish, found, num_trials)
             yield _on_ray(ray, placement, planned, folder, report, stack)
         else:
-            placement = placed_here(wish, _found_here(plan), num_trials, has_ray=has_ray())
+            assert ahead.found is not None, "devices are looked for ahead"
+            placement = placed_here(wish, ahead.found, num_trials, has_ray=has_ray())
             if placement.warning is not None:
                 report.emit("warning", message=placement.warning)
             if placement.is_inline:
                 _use_gpu(placement)
                 yield _inline(planned, folder, report, None, stack)
             else:
-                ray = stack.enter_context(own_cluster(placement))
+                assert ahead.cluster is not None, "more trials are left than there are"
+                stack.callback(ahead.cluster.begin_to_end)
+                ray = ahead.cluster.ray()
                 yield _on_ray(ray, placement, planned, folder, report, stack)
 
 
@@ -146,13 +186,14 @@ def _on_ray(
     report: Reporter,
     stack: ExitStack,
 ) -> Workplace:
+    calls = Calls(open_worker, _difference)
+    slots = stack.enter_context(RaySlots(ray, folder.root, placement, calls, report))
+    slots.begin()
     rendered = rendered_sets(planned.data.plan, check_run(planned.data, folder, report))
     work = Workload(planned, folder, rendered)
-    calls = Calls(open_worker, work.share_left, _difference)
-    slots = stack.enter_context(RaySlots(ray, folder.root, placement, calls, report))
     if planned.data.plan.generation.drafts == "all":
         report.emit("warning", message=_NO_OTHER_DRAFTS)
-    first: WorkerFacts = slots.open_first()
+    first: WorkerFacts = slots.open_first(work.share_left)
     for message in first.warnings:
         report.emit("warning", message=message)
     if first.forecast is not None:

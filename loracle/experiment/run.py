@@ -17,7 +17,7 @@ from loracle.data.holdout import HELD_OUT_FILE, Holdout
 from loracle.decision.evidence import read_evidence
 from loracle.decision.judge import judge, judgement_record
 from loracle.experiment.attempt import Outcome
-from loracle.experiment.executing import Workplace, workplace
+from loracle.experiment.executing import Ahead, Workplace, started_ahead, workplace
 from loracle.experiment.foreseeing import note_measured
 from loracle.experiment.planned import Planned, announce, read_planned
 from loracle.experiment.preparing import BaseFacts
@@ -58,6 +58,18 @@ def run(
     Raises:
         UserError: the plan, the data, the model or the run folder cannot be used.
     """
+    with started_ahead(plan, base) as ahead:
+        return _run(plan, out, view, base, selection, ahead)
+
+
+def _run(
+    plan: Plan,
+    out: Path | None,
+    view: View,
+    base: BaseModel | None,
+    selection: Selection,
+    ahead: Ahead,
+) -> dict[str, Any]:
     planned = read_planned(plan, out, base)
     root, plan_fingerprint = planned.root, planned.data.plan_fingerprint
     tracked = Experiment(root.absolute().name, root.absolute(), plan_fingerprint)
@@ -78,7 +90,7 @@ def run(
         _keep_held_out(planned.data.holdout, folder)
         left = _left_alone(planned, folder, selection)
         num_trials = _num_unfinished(planned, folder, left)
-        with workplace(planned, folder, report, base, num_trials) as place:
+        with workplace(planned, folder, report, base, num_trials, ahead) as place:
             for evaluation in place.rendered.evaluations:
                 keep_questions(folder, evaluation.name, evaluation.examples)
             work = Workload(planned, folder, place.rendered)
