@@ -37,10 +37,14 @@ class TrialRun(NamedTuple):
 class TrialActor:
     """Holds one worker. Ray calls its methods one after the other, on the main thread."""
 
-    def __init__(self, root: Path, started_from: Path, name: str, num_slots: int) -> None:
+    def __init__(
+        self, root: Path, started_from: Path, name: str, num_slots: int, num_replicas: int
+    ) -> None:
         folder = workers_folder(root)
         _print_to(folder / f"{name}.log")
-        self._place = WorkerPlace(root, started_from, folder / f"{name}.jsonl", num_slots)
+        self._place = WorkerPlace(
+            root, started_from, folder / f"{name}.jsonl", num_slots, num_replicas
+        )
         self._worker: Worker | None = None
         signals.install("{signal}: this worker stopped")
         self._lease = HeldLease(root, name, _signal_this_process)

@@ -38,15 +38,19 @@ _ENVIRONMENT = {
 
 
 class Resources(NamedTuple):
-    """What every node of a cluster has, added up."""
+    """What every node of a cluster has, added up; and the GPUs and processors of each."""
 
     num_gpus: int
     num_cpus: int
+    gpus_on_nodes: tuple[int, ...] = ()
+    cpus_on_nodes: tuple[int, ...] = ()
 
     def found(self, device: str) -> Found:
         """What a run finds there. device: model.device of the plan."""
         on_gpus = device == "cuda" or (device == "auto" and self.num_gpus > 0)
-        return Found("cuda" if on_gpus else "cpu", self.num_gpus, self.num_cpus)
+        on_nodes = self.gpus_on_nodes if on_gpus else self.cpus_on_nodes
+        kind = "cuda" if on_gpus else "cpu"
+        return Found(kind, self.num_gpus, self.num_cpus, tuple(filter(None, on_nodes)) or None)
 
 
 def require_ray() -> None:
@@ -121,7 +125,7 @@ def _own_cluster(placement: Placement) -> Iterator[Any]:
             ray.init(
                 address="local",
                 num_cpus=max(num_cpus(), placement.num_slots * placement.cpus_per_slot),
-                num_gpus=placement.num_slots * placement.gpus_per_slot,
+                num_gpus=len(placement.gpus or ()),
                 include_dashboard=False,
                 configure_logging=False,
                 log_to_driver=False,
@@ -162,8 +166,11 @@ def joined_cluster(address: str) -> Iterator[Any]:
 
 def resources(ray: Any) -> Resources:
     """What the cluster has that is alive."""
-    found: Mapping[str, float] = ray.cluster_resources()
-    return Resources(int(found.get("GPU", 0)), int(found.get("CPU", 0)))
+    nodes: list[Mapping[str, float]] = [
+        node["Resources"] for node in ray.nodes() if node.get("Alive")
+    ]
+    gpus, cpus = ([int(node.get(kind, 0)) for node in nodes] for kind in ("GPU", "CPU"))
+    return Resources(sum(gpus), sum(cpus), tuple(gpus), tuple(cpus))
 
 
 def _visible_gpus(placement: Placement) -> dict[str, str]:

@@ -143,7 +143,9 @@ class RaySlots:
             max_restarts=0,
             max_task_retries=0,
         )(TrialActor)
-        slot.actor = actor_class.remote(self._root, Path.cwd(), slot.name, placement.num_slots)
+        slot.actor = actor_class.remote(
+            self._root, Path.cwd(), slot.name, placement.num_slots, placement.num_replicas
+        )
         slot.beginning = slot.actor.begin.remote(self._calls.open_worker)
         slot.opening = slot.actor.open.remote() if self._may_open else None
         slot.device, slot.running, slot.trial = "", None, ""

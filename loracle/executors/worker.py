@@ -25,13 +25,15 @@ class WorkerPlace(NamedTuple):
     """Where a worker in a process of its own stands.
 
     root: the run folder. started_from: the folder where paths in the plan begin. events: the file
-    its events go to. num_slots: how many workers the run has.
+    its events go to. num_slots: how many workers the run has. num_replicas: how many processes
+    share its trainings, this one included.
     """
 
     root: Path
     started_from: Path
     events: Path
     num_slots: int
+    num_replicas: int = 1
 
 
 OpenWorker = Callable[[WorkerPlace], Worker]

@@ -18,6 +18,7 @@ from loracle.executors.inline import run_inline
 from loracle.executors.leases import end_former_workers
 from loracle.executors.placement import (
     Found,
+    Left,
     Placement,
     Wish,
     address_of,
@@ -29,7 +30,7 @@ from loracle.executors.ray_slots import Calls, RaySlots
 from loracle.executors.schedule import Ended, Schedule, drive
 from loracle.experiment.planned import Planned
 from loracle.experiment.preparing import BaseFacts, prepare_planned
-from loracle.experiment.setup import Rendered, rendered_sets
+from loracle.experiment.setup import ProcessesOfOne, Rendered, rendered_sets
 from loracle.experiment.working import TrialRunner, WorkerFacts, open_worker
 from loracle.experiment.workload import Workload
 from loracle.forecast.record import FORECAST_NAME
@@ -74,13 +75,13 @@ def started_ahead(plan: Plan, base: BaseModel | None) -> Iterator[Ahead]:
     Raises:
         UserError: there are fewer devices than asked for.
     """
-    wish = _wish(plan)
+    wish = wish_of(plan)
     if base is not None or wish.address is not None:
         yield Ahead(None, None)
         return
     found = _found_here(plan)
-    num_trials = 1 + len(plan.candidates) * len(plan.seeds)
-    placement = placed_here(wish, found, num_trials, has_ray=has_ray())
+    num_trainings = len(plan.candidates) * len(plan.seeds)
+    placement = placed_here(wish, found, Left(1 + num_trainings, num_trainings), has_ray=has_ray())
     if placement.is_inline:
         yield Ahead(found, None)
         return
@@ -97,12 +98,12 @@ def workplace(
     folder: RunFolder,
     report: Reporter,
     base: BaseModel | None,
-    num_trials: int,
+    left: Left,
     ahead: Ahead,
 ) -> Iterator[Workplace]:
     """Load the base wherever trials are to run.
 
-    base: a model that the caller loaded. num_trials: how many are left, the base's included.
+    base: a model that the caller loaded. left: what this start has to do.
     ahead: of `started_ahead` with the same plan and base.
 
     Raises:
@@ -110,7 +111,7 @@ def workplace(
     """
     end_former_workers(folder.root)
     plan = planned.data.plan
-    wish = _wish(plan)
+    wish = wish_of(plan)
     with ExitStack() as stack:
         if base is not None:
             if plan.devices not in ("auto", 1):
@@ -119,16 +120,18 @@ def workplace(
         elif wish.address is not None:
             ray = stack.enter_context(joined_cluster(wish.address))
             found = resources(ray).found(plan.model.device)
-            placement = placed_on_cluster(wish, found, num_trials)
+            placement = placed_on_cluster(wish, found, left)
             yield _on_ray(ray, placement, planned, folder, report, stack)
         else:
             assert ahead.found is not None, "devices are looked for ahead"
-            placement = placed_here(wish, ahead.found, num_trials, has_ray=has_ray())
+            placement = placed_here(wish, ahead.found, left, has_ray=has_ray())
             if placement.warning is not None:
                 report.emit("warning", message=placement.warning)
             if placement.is_inline:
                 _use_gpu(placement)
-                yield _inline(planned, folder, report, None, stack)
+                planned = planned.sharing(placement.num_replicas)
+                processes = ProcessesOfOne(_replica_devices(placement))
+                yield _inline(planned, folder, report, None, stack, processes)
             else:
                 assert ahead.cluster is not None, "more trials are left than there are"
                 stack.callback(ahead.cluster.begin_to_end)
@@ -141,10 +144,17 @@ _GIVEN_BASE = (
 )
 
 
-def _wish(plan: Plan) -> Wish:
+def wish_of(plan: Plan) -> Wish:
     address = address_of(plan.ray.address, os.environ.get("RAY_ADDRESS"))
     spreads = plan.model.device_map is not None
-    return Wish(plan.devices, address, plan.ray.devices_per_trial, plan.ray.cpus_per_trial, spreads)
+    return Wish(
+        plan.devices,
+        address,
+        plan.ray.devices_per_trial,
+        plan.ray.cpus_per_trial,
+        spreads,
+        1 if spreads and plan.training.data_parallel == "auto" else plan.training.data_parallel,
+    )
 
 
 def _found_here(plan: Plan) -> Found:
@@ -156,11 +166,18 @@ def _found_here(plan: Plan) -> Found:
 
 
 def _use_gpu(placement: Placement) -> None:
-    """Where one GPU of several was named, it is the one that `cuda` means from here on."""
+    """Where GPUs were named, the first is the one that `cuda` means from here on."""
     import torch
 
-    if placement.gpus is not None and len(placement.gpus) == 1:
+    if placement.gpus is not None and len(placement.gpus) == max(1, placement.num_replicas):
         torch.cuda.set_device(placement.gpus[0])
+
+
+def _replica_devices(placement: Placement) -> list[str] | None:
+    """The GPUs that share in this process' trainings, its own first; None: it decides itself."""
+    if placement.gpus is None or placement.num_replicas == 1:
+        return None
+    return [f"cuda:{index}" for index in placement.gpus[: placement.num_replicas]]
 
 
 def _inline(
@@ -169,8 +186,9 @@ def _inline(
     report: Reporter,
     base: BaseModel | None,
     stack: ExitStack,
+    processes: ProcessesOfOne = ProcessesOfOne(),  # noqa: B008
 ) -> Workplace:
-    prepared = prepare_planned(planned, folder, report, base)
+    prepared = prepare_planned(planned, folder, report, base, processes=processes)
     runner = TrialRunner(planned, prepared, folder)
     stack.callback(runner.close)
     return Workplace(

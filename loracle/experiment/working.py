@@ -14,6 +14,8 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from loracle.errors import RunFolderError
 from loracle.executors.event_files import EventFile
 from loracle.executors.worker import WorkerPlace
@@ -26,6 +28,7 @@ from loracle.experiment.preparing import (
     reporting_to,
     with_settings,
 )
+from loracle.experiment.setup import ProcessesOfOne
 from loracle.forecast.record import FORECAST_NAME
 from loracle.model.peak_memory import overall_peak_bytes
 from loracle.plan import BASE_NAME, difference, plan_of
@@ -100,7 +103,10 @@ class RunWorker:
     @cached_property
     def _prepared(self) -> Prepared:
         report = Reporter(None, self._heard)
-        prepared = prepare_planned(self._planned, self._folder, report, None, self._place.num_slots)
+        # Torch has the cores of this slot, not all that there are.
+        processes = ProcessesOfOne(num_threads=torch.get_num_threads())
+        num_slots = self._place.num_slots
+        prepared = prepare_planned(self._planned, self._folder, report, None, num_slots, processes)
         return _without_other_trials(prepared)
 
     def run(self, trial: str) -> str | None:
@@ -134,7 +140,7 @@ def open_worker(place: WorkerPlace) -> RunWorker:
             "a worker reads other data than the run began with; every machine must see the same "
             "files under the same paths. What differs:\n  " + "\n  ".join(changes)
         )
-    return RunWorker(planned, folder, place)
+    return RunWorker(planned.sharing(place.num_replicas), folder, place)
 
 
 def _without_other_trials(prepared: Prepared) -> Prepared:
