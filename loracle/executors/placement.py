@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from typing import Literal, NamedTuple
 
 from loracle.errors import MissingExtraError, PlanError
+from loracle.text import counted
 
 LOCAL = "local"
 RAY_EXTRA = "pip install 'loracle[ray]'"
@@ -16,28 +17,43 @@ RAY_EXTRA = "pip install 'loracle[ray]'"
 
 class Wish(NamedTuple):
     """What the plan says. address: None means this machine alone. spreads: whether one model is
-    laid over all the devices that its process sees (`device_map: auto`)."""
+    laid over all the devices that its process sees (`device_map: auto`). replicas: processes that
+    share a training (`data_parallel`), one on each device of its slot."""
 
     devices: Literal["auto"] | int | Sequence[int]
     address: str | None
     devices_per_trial: int
     cpus_per_trial: Literal["auto"] | int
     spreads: bool
+    replicas: Literal["auto"] | int = 1
 
 
 class Found(NamedTuple):
-    """What there is: of this machine, or of a whole cluster. device_type: cpu, cuda or mps."""
+    """What there is: of this machine, or of a whole cluster. device_type: cpu, cuda or mps.
+
+    on_nodes: the devices of every machine of a cluster, since a slot is on one of them; None: all
+    are on one.
+    """
 
     device_type: str
     num_gpus: int
     num_cpus: int
+    on_nodes: tuple[int, ...] | None = None
+
+
+class Left(NamedTuple):
+    """What a start of the run has to do. num_trials: the base's evaluation included."""
+
+    num_trials: int
+    num_trainings: int
 
 
 class Placement(NamedTuple):
     """How the run's trials are placed.
 
     num_slots: trials at the same time. gpus_per_slot, cpus_per_slot: for one. gpus: which of this
-    machine's, by number; None: any. warning: what to say of it.
+    machine's, by number; None: any. warning: what to say of it. num_replicas: processes that share
+    a slot's trainings.
     """
 
     is_inline: bool
@@ -46,6 +62,7 @@ class Placement(NamedTuple):
     cpus_per_slot: int
     gpus: tuple[int, ...] | None = None
     warning: str | None = None
+    num_replicas: int = 1
 
 
 def address_of(address: str, environment_address: str | None) -> str | None:
@@ -55,8 +72,8 @@ def address_of(address: str, environment_address: str | None) -> str | None:
     return None if address == LOCAL else address
 
 
-def placed_here(wish: Wish, found: Found, num_trials: int, *, has_ray: bool) -> Placement:
-    """The placement on this machine. num_trials: those that are left, the base included.
+def placed_here(wish: Wish, found: Found, left: Left, *, has_ray: bool) -> Placement:
+    """The placement on this machine.
 
     Raises:
         PlanError: there are fewer devices than were asked for.
@@ -64,22 +81,53 @@ def placed_here(wish: Wish, found: Found, num_trials: int, *, has_ray: bool) -> 
     """
     gpus = _gpus(wish, found)
     num_devices = _num_devices(wish, found, gpus)
-    num_slots = min(num_devices // wish.devices_per_trial, max(num_trials, 1))
+    each = devices_of_each(wish, num_devices, left.num_trainings)
+    if wish.replicas == "auto" and not has_ray and wish.devices == "auto":
+        # One after the other, each on all of them.
+        each = num_devices
+    _require_devices(wish, found, num_devices, each)
+    num_replicas = 1 if wish.spreads else each
+    num_slots = min(num_devices // each, max(left.num_trials, 1))
     if wish.devices == "auto" and wish.spreads and wish.devices_per_trial == 1:
         num_slots = 1
     if num_slots <= 1:
-        return Placement(True, 1, len(gpus), found.num_cpus, gpus or None)
+        return Placement(
+            True, 1, len(gpus), found.num_cpus, gpus or None, num_replicas=num_replicas
+        )
     if not has_ray:
         if wish.devices != "auto":
             raise MissingExtraError(
                 f"devices: {_shown(wish.devices)} needs Ray; run: {RAY_EXTRA}, or set devices to 1"
             )
-        warning = f"{len(gpus)} GPUs are visible and one is used; to use all, run: {RAY_EXTRA}"
-        return Placement(True, 1, 1, found.num_cpus, gpus[:1], warning)
+        used = "one is" if each == 1 else f"{each} are"
+        warning = f"{len(gpus)} GPUs are visible and {used} used; to use all, run: {RAY_EXTRA}"
+        return Placement(True, 1, each, found.num_cpus, gpus[:each], warning, num_replicas)
     auto_cpus = max(1, found.num_cpus // num_slots)
     cpus = auto_cpus if wish.cpus_per_trial == "auto" else wish.cpus_per_trial
-    per_slot = wish.devices_per_trial if found.device_type == "cuda" else 0
-    return Placement(False, num_slots, per_slot, cpus, gpus or None)
+    per_slot = each if found.device_type == "cuda" else 0
+    return Placement(False, num_slots, per_slot, cpus, gpus or None, num_replicas=num_replicas)
+
+
+def devices_of_each(wish: Wish, num_devices: int, num_trainings: int) -> int:
+    """How many devices one trial gets. `data_parallel: auto` shares out those that would have no
+    trial of their own."""
+    if wish.spreads or wish.devices_per_trial > 1:
+        return wish.devices_per_trial
+    if wish.replicas != "auto":
+        return wish.replicas
+    return max(1, num_devices // max(1, num_trainings))
+
+
+def _require_devices(wish: Wish, found: Found, num_devices: int, each: int) -> None:
+    """Raise PlanError if no trial gets the devices that it is to have."""
+    # On one device that is a processor, or Apple's, replicas share it.
+    if each <= num_devices or (found.device_type != "cuda" and wish.devices in ("auto", 1)):
+        return
+    key = "ray.devices_per_trial" if wish.devices_per_trial > 1 else "training.data_parallel"
+    raise PlanError(
+        f"{key}: found {each}, and the run has {counted(num_devices, 'device')} "
+        f"(devices: {_shown(wish.devices)}); give at most {num_devices}, or more devices"
+    )
 
 
 def num_devices_foreseen(
@@ -93,7 +141,7 @@ def num_devices_foreseen(
     return min(num_gpus, devices if isinstance(devices, int) else len(devices))
 
 
-def placed_on_cluster(wish: Wish, found: Found, num_trials: int) -> Placement:
+def placed_on_cluster(wish: Wish, found: Found, left: Left) -> Placement:
     """The placement on a running cluster.
 
     Raises PlanError if the cluster has fewer devices than were asked for.
@@ -112,8 +160,23 @@ def placed_on_cluster(wish: Wish, found: Found, num_trials: int) -> Placement:
             f"devices: found {_shown(wish.devices)}, and the cluster at {wish.address} has room "
             f"for {there} {kind}; give a smaller number"
         )
-    num_slots = max(1, min(num_devices // wish.devices_per_trial, num_trials))
-    return Placement(False, num_slots, wish.devices_per_trial if on_gpus else 0, cpus)
+    on_nodes = found.on_nodes or (there,)
+    each = devices_of_each(wish, num_devices, left.num_trainings)
+    if wish.replicas == "auto":
+        each = min(each, *on_nodes)
+    _require_devices(wish, found, num_devices, each)
+    on_machines = sum(there_too // each for there_too in on_nodes)
+    if on_machines == 0:
+        raise PlanError(
+            f"the devices of one trial ({each}) must be on one machine, and no machine of the "
+            f"cluster at {wish.address} has more than {max(on_nodes)}; give a smaller number"
+        )
+    num_slots = max(1, min(num_devices // each, on_machines, left.num_trials))
+    num_replicas = 1 if wish.spreads else each
+    shares_cores = wish.cpus_per_trial == "auto" and not on_gpus
+    cpus_per_slot = cpus * num_replicas if shares_cores else cpus
+    per_slot = each if on_gpus else 0
+    return Placement(False, num_slots, per_slot, cpus_per_slot, num_replicas=num_replicas)
 
 
 def _gpus(wish: Wish, found: Found) -> tuple[int, ...]:

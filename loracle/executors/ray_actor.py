@@ -37,24 +37,32 @@ class TrialRun(NamedTuple):
 class TrialActor:
     """Holds one worker. Ray calls its methods one after the other, on the main thread."""
 
-    def __init__(self, root: Path, started_from: Path, name: str, num_slots: int) -> None:
+    def __init__(
+        self, root: Path, started_from: Path, name: str, num_slots: int, num_replicas: int
+    ) -> None:
         folder = workers_folder(root)
         _print_to(folder / f"{name}.log")
-        self._place = WorkerPlace(root, started_from, folder / f"{name}.jsonl", num_slots)
+        self._place = WorkerPlace(
+            root, started_from, folder / f"{name}.jsonl", num_slots, num_replicas
+        )
         self._worker: Worker | None = None
         signals.install("{signal}: this worker stopped")
         self._lease = HeldLease(root, name, _signal_this_process)
 
-    def open(self, open_worker: OpenWorker) -> Opened:
-        """Read the data, load the base. Raises UserError where that cannot be done."""
+    def begin(self, open_worker: OpenWorker) -> None:
+        """Read the data. Raises UserError where that cannot be done."""
         if self._place.started_from.is_dir():
             os.chdir(self._place.started_from)
         self._worker = open_worker(self._place)
+
+    def open(self) -> Opened:
+        """Load the base. Raises UserError where that cannot be done."""
+        assert self._worker is not None, "begin comes first"
         return Opened(self._worker.facts(), _device(), os.getpid())
 
     def run(self, trial: str) -> TrialRun:
         """Run one trial."""
-        assert self._worker is not None, "open comes first"
+        assert self._worker is not None, "begin comes first"
         try:
             reason = self._worker.run(trial)
         except signals.Stopped:

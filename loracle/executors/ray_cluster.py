@@ -2,6 +2,8 @@
 
 A cluster of our own listens on 127.0.0.1 alone, has no dashboard, sends no usage statistics, asks
 for a token that only this run knows, and is gone with its files when the run ends, however it ends.
+It starts, and ends, while the run does other work: in a thread, which has to live as long as the
+cluster, since Linux ends Ray's processes together with the thread that started them.
 """
 
 from __future__ import annotations
@@ -12,14 +14,16 @@ import secrets
 import shutil
 import signal
 import tempfile
+import threading
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from loracle.errors import MissingExtraError, PlanError
 from loracle.executors.placement import RAY_EXTRA, Found, Placement
+from loracle.run_folder.environment import num_cpus
 
 # Nothing of ours travels through the object store; less than this Ray refuses.
 _OBJECT_STORE_BYTES = 80_000_000
@@ -34,15 +38,19 @@ _ENVIRONMENT = {
 
 
 class Resources(NamedTuple):
-    """What every node of a cluster has, added up."""
+    """What every node of a cluster has, added up; and the GPUs and processors of each."""
 
     num_gpus: int
     num_cpus: int
+    gpus_on_nodes: tuple[int, ...] = ()
+    cpus_on_nodes: tuple[int, ...] = ()
 
     def found(self, device: str) -> Found:
         """What a run finds there. device: model.device of the plan."""
         on_gpus = device == "cuda" or (device == "auto" and self.num_gpus > 0)
-        return Found("cuda" if on_gpus else "cpu", self.num_gpus, self.num_cpus)
+        on_nodes = self.gpus_on_nodes if on_gpus else self.cpus_on_nodes
+        kind = "cuda" if on_gpus else "cpu"
+        return Found(kind, self.num_gpus, self.num_cpus, tuple(filter(None, on_nodes)) or None)
 
 
 def require_ray() -> None:
@@ -58,8 +66,49 @@ def has_ray() -> bool:
     return importlib.util.find_spec("ray") is not None
 
 
+class OwnCluster:
+    """A cluster of this machine that starts in the background."""
+
+    def __init__(self, placement: Placement) -> None:
+        """placement: the largest that the run may want."""
+        self._placement = placement
+        self._settled, self._ending = threading.Event(), threading.Event()
+        self._ray: Any = None
+        self._error: BaseException | None = None
+        self._thread = threading.Thread(target=self._live, name="loracle-ray")
+        self._thread.start()
+
+    def ray(self) -> Any:
+        """The ray module, connected. Waits for the start; raises what it failed with."""
+        self._settled.wait()
+        if self._error is not None:
+            raise self._error
+        return self._ray
+
+    def begin_to_end(self) -> None:
+        """Let it end while other work is done."""
+        self._ending.set()
+
+    def close(self) -> None:
+        """End it, and wait until nothing of it is left."""
+        self._ending.set()
+        self._thread.join()
+
+    def _live(self) -> None:
+        try:
+            with _own_cluster(self._placement) as ray:
+                self._ray = ray
+                self._settled.set()
+                self._ending.wait()
+        except BaseException as error:  # noqa: BLE001
+            # Whoever asks for the cluster gets it.
+            self._error = error
+        finally:
+            self._settled.set()
+
+
 @contextmanager
-def own_cluster(placement: Placement) -> Iterator[Any]:
+def _own_cluster(placement: Placement) -> Iterator[Any]:
     """The ray module, connected to a cluster of this machine that ends with the context."""
     folder = Path(tempfile.mkdtemp(prefix="loracle-ray-", dir=_short_folder()))
     token = {"RAY_AUTH_TOKEN": _token()}
@@ -68,14 +117,15 @@ def own_cluster(placement: Placement) -> Iterator[Any]:
         _environment({**_ENVIRONMENT, **token, **visible}),
         _own_handlers() as put_back,
         _on_this_machine_alone(),
+        _without_helpers(),
     ):
         import ray
 
         try:
             ray.init(
                 address="local",
-                num_cpus=placement.num_slots * placement.cpus_per_slot,
-                num_gpus=placement.num_slots * placement.gpus_per_slot,
+                num_cpus=max(num_cpus(), placement.num_slots * placement.cpus_per_slot),
+                num_gpus=len(placement.gpus or ()),
                 include_dashboard=False,
                 configure_logging=False,
                 log_to_driver=False,
@@ -116,8 +166,11 @@ def joined_cluster(address: str) -> Iterator[Any]:
 
 def resources(ray: Any) -> Resources:
     """What the cluster has that is alive."""
-    found: Mapping[str, float] = ray.cluster_resources()
-    return Resources(int(found.get("GPU", 0)), int(found.get("CPU", 0)))
+    nodes: list[Mapping[str, float]] = [
+        node["Resources"] for node in ray.nodes() if node.get("Alive")
+    ]
+    gpus, cpus = ([int(node.get(kind, 0)) for node in nodes] for kind in ("GPU", "CPU"))
+    return Resources(sum(gpus), sum(cpus), tuple(gpus), tuple(cpus))
 
 
 def _visible_gpus(placement: Placement) -> dict[str, str]:
@@ -149,6 +202,20 @@ def _on_this_machine_alone() -> Iterator[None]:
         finally:
             logger.setLevel(level)
             constants.ENABLE_RAY_CLUSTER = before
+
+
+@contextmanager
+def _without_helpers() -> Iterator[None]:
+    """Start neither the process that sends logs to the driver nor the one that adds machines: the
+    run uses neither, and both need a processor while the workers start. Ray has no switch."""
+    from ray._private.node import Node
+
+    with ExitStack() as stack:
+        for name in ("start_log_monitor", "start_monitor"):
+            if hasattr(Node, name):
+                stack.callback(setattr, Node, name, getattr(Node, name))
+                setattr(Node, name, lambda self: None)
+        yield
 
 
 @cache

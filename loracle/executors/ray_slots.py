@@ -33,23 +33,23 @@ _LONGEST_LINE = 200
 class Calls(NamedTuple):
     """What the slots ask of the experiment.
 
-    open_worker: makes a worker in an actor. share_left: of a trial's work, by its files.
+    open_worker: makes a worker in an actor.
     difference: of a worker's facts from the first one's, why it may not take part; None: it may.
     """
 
     open_worker: OpenWorker
-    share_left: Callable[[str], float]
     difference: Callable[[Any, Any], str | None]
 
 
 @dataclass
 class _Slot:
-    """One slot and its actor. opening, running: Ray's references to the call under way."""
+    """One slot and its actor. beginning, opening, running: Ray's references to calls."""
 
     number: int
     name: str = ""
     actor: Any = None
     tail: EventTail | None = None
+    beginning: Any = None
     opening: Any = None
     running: Any = None
     trial: str = ""
@@ -76,17 +76,27 @@ class RaySlots:
         self._num_actors = 0
         self._first_facts: Any = None
         self._last_reason = ""
+        self._may_open = False
+        self._share_left: Callable[[str], float] = lambda trial: 1.0
         self._slots = [_Slot(number) for number in range(placement.num_slots)]
         self.peak_memory_bytes = 0
         """The most that any of them held."""
 
-    def open_first(self) -> Any:
-        """Start all actors; returns the facts of the first one that holds the base.
-
-        Raises UserError where the base cannot be loaded.
-        """
+    def begin(self) -> None:
+        """Start all actors, which import what they need and read the data while the driver checks
+        it. Nothing is on their devices yet: the check asks how much memory is free there."""
         for slot in self._slots:
             self._start_actor(slot)
+
+    def open_first(self, share_left: Callable[[str], float]) -> Any:
+        """Let all actors load the base; returns the facts of the first one that holds it.
+
+        share_left: of a trial's work, by its files. Raises UserError where the base cannot be
+        loaded.
+        """
+        self._share_left, self._may_open = share_left, True
+        for slot in self._slots:
+            slot.opening = slot.actor.open.remote()
         while True:
             ready = [s for s in self._slots if s.opening is not None and self._is_done(s.opening)]
             for slot in ready:
@@ -133,8 +143,11 @@ class RaySlots:
             max_restarts=0,
             max_task_retries=0,
         )(TrialActor)
-        slot.actor = actor_class.remote(self._root, Path.cwd(), slot.name, placement.num_slots)
-        slot.opening = slot.actor.open.remote(self._calls.open_worker)
+        slot.actor = actor_class.remote(
+            self._root, Path.cwd(), slot.name, placement.num_slots, placement.num_replicas
+        )
+        slot.beginning = slot.actor.begin.remote(self._calls.open_worker)
+        slot.opening = slot.actor.open.remote() if self._may_open else None
         slot.device, slot.running, slot.trial = "", None, ""
         slot.waiting_since = time.monotonic()
 
@@ -142,6 +155,7 @@ class RaySlots:
         """Take what an actor says at its start; None if it cannot take part."""
         call, slot.opening = slot.opening, None
         try:
+            self._ray.get(slot.beginning)
             opened: Opened = self._ray.get(call)
         except self._ray.exceptions.RayTaskError as error:
             cause = _cause(error)
@@ -183,13 +197,13 @@ class RaySlots:
                 "from its last checkpoint on the next free device",
             )
             self._start_actor(slot)
-            return Lost(slot.number, trial, reason, self._calls.share_left(trial))
+            return Lost(slot.number, trial, reason, self._share_left(trial))
         self._forward_events()
         if ran.was_stopped:
             # Nobody here was asked to: a signal that was sent to the worker alone.
             self._lose_actor(slot)
             self._start_actor(slot)
-            return Lost(slot.number, trial, "stopped", self._calls.share_left(trial))
+            return Lost(slot.number, trial, "stopped", self._share_left(trial))
         self.peak_memory_bytes = max(self.peak_memory_bytes, ran.peak_memory_bytes)
         return Ran(slot.number, trial, ran.reason)
 
@@ -257,6 +271,10 @@ class RaySlots:
 
     def close(self) -> None:
         """End all actors and remove what they left."""
+        for slot in self._slots:
+            # All at once; then each is waited for.
+            if slot.actor is not None:
+                self._ray.kill(slot.actor, no_restart=True)
         for slot in self._slots:
             if slot.actor is not None:
                 self._lose_actor(slot)

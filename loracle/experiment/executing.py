@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass
 from functools import partial
+from typing import NamedTuple
 
 from loracle.data_check.cached import check_run
 from loracle.errors import TrialError
@@ -17,18 +18,19 @@ from loracle.executors.inline import run_inline
 from loracle.executors.leases import end_former_workers
 from loracle.executors.placement import (
     Found,
+    Left,
     Placement,
     Wish,
     address_of,
     placed_here,
     placed_on_cluster,
 )
-from loracle.executors.ray_cluster import has_ray, joined_cluster, own_cluster, resources
+from loracle.executors.ray_cluster import OwnCluster, has_ray, joined_cluster, resources
 from loracle.executors.ray_slots import Calls, RaySlots
 from loracle.executors.schedule import Ended, Schedule, drive
 from loracle.experiment.planned import Planned
 from loracle.experiment.preparing import BaseFacts, prepare_planned
-from loracle.experiment.setup import Rendered, rendered_sets
+from loracle.experiment.setup import ProcessesOfOne, Rendered, rendered_sets
 from loracle.experiment.working import TrialRunner, WorkerFacts, open_worker
 from loracle.experiment.workload import Workload
 from loracle.forecast.record import FORECAST_NAME
@@ -56,24 +58,60 @@ class Workplace:
     num_at_once: int = 1
 
 
+class Ahead(NamedTuple):
+    """What is known and started before the data are read. found: None where the devices of this
+    machine are not asked for; cluster: None where one device or a running cluster is used."""
+
+    found: Found | None
+    cluster: OwnCluster | None
+
+
+@contextmanager
+def started_ahead(plan: Plan, base: BaseModel | None) -> Iterator[Ahead]:
+    """Start Ray while the data are read and checked, if this machine's devices are to be shared.
+
+    base: a model that the caller loaded.
+
+    Raises:
+        UserError: there are fewer devices than asked for.
+    """
+    wish = wish_of(plan)
+    if base is not None or wish.address is not None:
+        yield Ahead(None, None)
+        return
+    found = _found_here(plan)
+    num_trainings = len(plan.candidates) * len(plan.seeds)
+    placement = placed_here(wish, found, Left(1 + num_trainings, num_trainings), has_ray=has_ray())
+    if placement.is_inline:
+        yield Ahead(found, None)
+        return
+    cluster = OwnCluster(placement)
+    try:
+        yield Ahead(found, cluster)
+    finally:
+        cluster.close()
+
+
 @contextmanager
 def workplace(
     planned: Planned,
     folder: RunFolder,
     report: Reporter,
     base: BaseModel | None,
-    num_trials: int,
+    left: Left,
+    ahead: Ahead,
 ) -> Iterator[Workplace]:
     """Load the base wherever trials are to run.
 
-    base: a model that the caller loaded. num_trials: how many are left, the base's included.
+    base: a model that the caller loaded. left: what this start has to do.
+    ahead: of `started_ahead` with the same plan and base.
 
     Raises:
         UserError: the data or the model cannot be used, or there are fewer devices than asked for.
     """
     end_former_workers(folder.root)
     plan = planned.data.plan
-    wish = _wish(plan)
+    wish = wish_of(plan)
     with ExitStack() as stack:
         if base is not None:
             if plan.devices not in ("auto", 1):
@@ -82,17 +120,22 @@ def workplace(
         elif wish.address is not None:
             ray = stack.enter_context(joined_cluster(wish.address))
             found = resources(ray).found(plan.model.device)
-            placement = placed_on_cluster(wish, found, num_trials)
+            placement = placed_on_cluster(wish, found, left)
             yield _on_ray(ray, placement, planned, folder, report, stack)
         else:
-            placement = placed_here(wish, _found_here(plan), num_trials, has_ray=has_ray())
+            assert ahead.found is not None, "devices are looked for ahead"
+            placement = placed_here(wish, ahead.found, left, has_ray=has_ray())
             if placement.warning is not None:
                 report.emit("warning", message=placement.warning)
             if placement.is_inline:
                 _use_gpu(placement)
-                yield _inline(planned, folder, report, None, stack)
+                planned = planned.sharing(placement.num_replicas)
+                processes = ProcessesOfOne(_replica_devices(placement))
+                yield _inline(planned, folder, report, None, stack, processes)
             else:
-                ray = stack.enter_context(own_cluster(placement))
+                assert ahead.cluster is not None, "more trials are left than there are"
+                stack.callback(ahead.cluster.begin_to_end)
+                ray = ahead.cluster.ray()
                 yield _on_ray(ray, placement, planned, folder, report, stack)
 
 
@@ -102,10 +145,17 @@ _GIVEN_BASE = (
 )
 
 
-def _wish(plan: Plan) -> Wish:
+def wish_of(plan: Plan) -> Wish:
     address = address_of(plan.ray.address, os.environ.get("RAY_ADDRESS"))
     spreads = plan.model.device_map is not None
-    return Wish(plan.devices, address, plan.ray.devices_per_trial, plan.ray.cpus_per_trial, spreads)
+    return Wish(
+        plan.devices,
+        address,
+        plan.ray.devices_per_trial,
+        plan.ray.cpus_per_trial,
+        spreads,
+        1 if spreads and plan.training.data_parallel == "auto" else plan.training.data_parallel,
+    )
 
 
 def _found_here(plan: Plan) -> Found:
@@ -117,11 +167,18 @@ def _found_here(plan: Plan) -> Found:
 
 
 def _use_gpu(placement: Placement) -> None:
-    """Where one GPU of several was named, it is the one that `cuda` means from here on."""
+    """Where GPUs were named, the first is the one that `cuda` means from here on."""
     import torch
 
-    if placement.gpus is not None and len(placement.gpus) == 1:
+    if placement.gpus is not None and len(placement.gpus) == max(1, placement.num_replicas):
         torch.cuda.set_device(placement.gpus[0])
+
+
+def _replica_devices(placement: Placement) -> list[str] | None:
+    """The GPUs that share in this process' trainings, its own first; None: it decides itself."""
+    if placement.gpus is None or placement.num_replicas == 1:
+        return None
+    return [f"cuda:{index}" for index in placement.gpus[: placement.num_replicas]]
 
 
 def _inline(
@@ -130,8 +187,9 @@ def _inline(
     report: Reporter,
     base: BaseModel | None,
     stack: ExitStack,
+    processes: ProcessesOfOne = ProcessesOfOne(),  # noqa: B008
 ) -> Workplace:
-    prepared = prepare_planned(planned, folder, report, base)
+    prepared = prepare_planned(planned, folder, report, base, processes=processes)
     runner = TrialRunner(planned, prepared, folder)
     stack.callback(runner.close)
     return Workplace(
@@ -147,13 +205,14 @@ def _on_ray(
     report: Reporter,
     stack: ExitStack,
 ) -> Workplace:
+    calls = Calls(open_worker, _difference)
+    slots = stack.enter_context(RaySlots(ray, folder.root, placement, calls, report))
+    slots.begin()
     rendered = rendered_sets(planned.data.plan, check_run(planned.data, folder, report))
     work = Workload(planned, folder, rendered)
-    calls = Calls(open_worker, work.share_left, _difference)
-    slots = stack.enter_context(RaySlots(ray, folder.root, placement, calls, report))
     if planned.data.plan.generation.drafts == "all":
         report.emit("warning", message=_NO_OTHER_DRAFTS)
-    first: WorkerFacts = slots.open_first()
+    first: WorkerFacts = slots.open_first(work.share_left)
     for message in first.warnings:
         report.emit("warning", message=message)
     if first.forecast is not None:

@@ -53,13 +53,13 @@ def settled(
     training_sets: Mapping[str, TrainingSet],
     folder: RunFolder,
     report: Reporter,
-    num_devices: int = 1,
+    num_slots: int = 1,
 ) -> ExperimentSetup:
     """The setup with values for `auto`; also writes forecast.json when a run first starts.
 
     A later start reuses the first one's values, so that a resumed run splits its steps the same
     way.
-    num_devices: how many work on the run at the same time.
+    num_slots: how many trials run at the same time.
     """
     recorded = read_forecast(folder.root)
     if recorded is not None and recorded.plan_fingerprint == setup.plan_fingerprint:
@@ -85,7 +85,9 @@ def settled(
         # What memory allows now cannot be kept for a later start.
         return _with_batch(setup, batch and DEFAULT_BATCH_SIZE, report)
     here = this_machine(str(base.dtype).removeprefix("torch."), base.device.type)
-    machine = _with_weights(dataclasses.replace(here, num_devices=num_devices), base, shape)
+    num_each = num_replicas_of(plan) if here.device_type == "cuda" else 1
+    used = dataclasses.replace(here, num_devices=num_slots * num_each)
+    machine = _with_weights(used, base, shape)
     rows = _rows(training_sets)
     choice = _choice(plan, shape, machine, rows)
     # Training alone is not a run, and has no forecast.
@@ -158,6 +160,7 @@ def foreseen(
         probed_flops=given.probe(rows[0], planned, shape) if given.probe else None,
         price_per_hour=given.price_per_hour,
         notes=tuple(notes),
+        num_replicas=num_replicas_of(plan),
     )
     return foresee(request, machine)
 
@@ -183,7 +186,7 @@ def _choice(plan: Plan, shape: ModelShape, machine: Machine, rows: Sequence[Rows
     training = plan.training
     if machine.device_type == "cpu":
         # Every process that shares in a training holds the base, in the same memory.
-        own_bytes = machine.memory_bytes // training.data_parallel
+        own_bytes = machine.memory_bytes // num_replicas_of(plan)
         machine = dataclasses.replace(machine, memory_bytes=own_bytes)
     return chosen(
         training.micro_batch_tokens,
@@ -192,6 +195,12 @@ def _choice(plan: Plan, shape: ModelShape, machine: Machine, rows: Sequence[Rows
         machine,
         _longest(rows),
     )
+
+
+def num_replicas_of(plan: Plan) -> int:
+    """How many processes share a training; auto is settled where a run's trials are placed."""
+    number = plan.training.data_parallel
+    return 1 if number == "auto" else number
 
 
 def _rows(training_sets: Mapping[str, TrainingSet]) -> list[Rows]:

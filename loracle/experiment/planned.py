@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -42,6 +43,12 @@ class Planned(NamedTuple):
         run."""
         plan = self.data.plan
         return places([candidate.name for candidate in plan.candidates], plan.seeds)
+
+    def sharing(self, num_replicas: int) -> Planned:
+        """The same, with the number of processes that share a training. It decides no result."""
+        training = self.data.plan.training.model_copy(update={"data_parallel": num_replicas})
+        plan = self.data.plan.model_copy(update={"training": training})
+        return self._replace(data=dataclasses.replace(self.data, plan=plan))
 
 
 def read_planned(plan: Plan, out: Path | None, base: BaseModel | None) -> Planned:

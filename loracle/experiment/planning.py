@@ -10,8 +10,9 @@ from loracle.data_check.cached import lost_rows, refuse_unreadable
 from loracle.data_check.datasets import read_plan_data, renderer_of
 from loracle.data_check.examine import ready_sets, render_all
 from loracle.errors import DataError, ModelError, PlanError
-from loracle.executors.placement import num_devices_foreseen
+from loracle.executors.placement import devices_of_each, num_devices_foreseen
 from loracle.executors.ray_cluster import has_ray
+from loracle.experiment.executing import wish_of
 from loracle.experiment.foreseeing import Circumstances, foreseen
 from loracle.experiment.planned import check_plan
 from loracle.experiment.setup import EvaluationSet, TrainingSet, load_model
@@ -60,6 +61,7 @@ def plan_run(
         raise DataError(["no rows are left for training or evaluation", *lost_rows(datasets)])
     named = _named(machine) if machine.is_named else None
     shape, found_machine = _shape_and_machine(plan, tokenizing.config, lora, named)
+    plan = _settled(plan, found_machine, len(candidates))
     sets = [TrainingSet.of(name, found.training_rows) for name, found in candidates.items()]
     rows = [Rows(one.name, one.sequences, one.groups) for one in sets]
     evaluations = [
@@ -83,6 +85,16 @@ def plan_run(
             probe=run_two_steps if probe else None,
         ),
     )
+
+
+def _settled(plan: Plan, machine: Machine, num_candidates: int) -> Plan:
+    """The plan with the number of processes that share a training."""
+    wish = wish_of(plan)
+    each = devices_of_each(wish, machine.num_devices, num_candidates * len(plan.seeds))
+    if machine.device_type == "cuda":
+        each = min(each, machine.num_devices)
+    training = plan.training.model_copy(update={"data_parallel": 1 if wish.spreads else each})
+    return plan.model_copy(update={"training": training})
 
 
 def _named(choice: MachineChoice) -> Machine:

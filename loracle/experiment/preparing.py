@@ -12,6 +12,7 @@ from loracle.experiment.foreseeing import settled
 from loracle.experiment.planned import Planned
 from loracle.experiment.setup import (
     ExperimentSetup,
+    ProcessesOfOne,
     Rendered,
     TrainingSet,
     load_model,
@@ -101,30 +102,31 @@ def prepare_planned(
     folder: RunFolder,
     report: Reporter,
     base: BaseModel | None,
-    num_devices: int = 1,
+    num_slots: int = 1,
+    processes: ProcessesOfOne = ProcessesOfOne(),  # noqa: B008
 ) -> Prepared:
     """Check the data, load the model. Rows are lists only up to here: training gets them packed.
 
-    num_devices: how many work on the run at the same time.
+    num_slots: how many trials run at the same time. processes: that share a training.
     """
     data = planned.data
     ready = check_run(data, folder, report)
     rendered = rendered_sets(data.plan, ready)
     base = base or load_model(data.plan, data.model_folder)
     setup, self_test = prepare(
-        data.plan, rendered, base, planned.lora, report, data.plan_fingerprint
+        data.plan, rendered, base, planned.lora, report, data.plan_fingerprint, processes
     )
     prepared = Prepared(setup, rendered.training_sets, self_test, ready.refusals)
-    return with_settings(planned, prepared, folder, report, num_devices)
+    return with_settings(planned, prepared, folder, report, num_slots)
 
 
 def with_settings(
-    planned: Planned, prepared: Prepared, folder: RunFolder, report: Reporter, num_devices: int
+    planned: Planned, prepared: Prepared, folder: RunFolder, report: Reporter, num_slots: int
 ) -> Prepared:
     """What was prepared, with the values of its `auto` settings: those of forecast.json, if the run
     has one."""
     setup = settled(
-        planned.data.plan, prepared.setup, prepared.training_sets, folder, report, num_devices
+        planned.data.plan, prepared.setup, prepared.training_sets, folder, report, num_slots
     )
     return prepared._replace(setup=setup)
 

@@ -16,8 +16,9 @@ from loracle.data.clusters import kinds_of
 from loracle.data.holdout import HELD_OUT_FILE, Holdout
 from loracle.decision.evidence import read_evidence
 from loracle.decision.judge import judge, judgement_record
+from loracle.executors.placement import Left
 from loracle.experiment.attempt import Outcome
-from loracle.experiment.executing import Workplace, workplace
+from loracle.experiment.executing import Ahead, Workplace, started_ahead, workplace
 from loracle.experiment.foreseeing import note_measured
 from loracle.experiment.planned import Planned, announce, read_planned
 from loracle.experiment.preparing import BaseFacts
@@ -58,6 +59,18 @@ def run(
     Raises:
         UserError: the plan, the data, the model or the run folder cannot be used.
     """
+    with started_ahead(plan, base) as ahead:
+        return _run(plan, out, view, base, selection, ahead)
+
+
+def _run(
+    plan: Plan,
+    out: Path | None,
+    view: View,
+    base: BaseModel | None,
+    selection: Selection,
+    ahead: Ahead,
+) -> dict[str, Any]:
     planned = read_planned(plan, out, base)
     root, plan_fingerprint = planned.root, planned.data.plan_fingerprint
     tracked = Experiment(root.absolute().name, root.absolute(), plan_fingerprint)
@@ -77,12 +90,12 @@ def run(
             warn_of_memory(source, device_type, report, share)
         _keep_held_out(planned.data.holdout, folder)
         left = _left_alone(planned, folder, selection)
-        num_trials = _num_unfinished(planned, folder, left)
-        with workplace(planned, folder, report, base, num_trials) as place:
+        unfinished = _unfinished(planned, folder, left)
+        with workplace(planned, folder, report, base, unfinished, ahead) as place:
             for evaluation in place.rendered.evaluations:
                 keep_questions(folder, evaluation.name, evaluation.examples)
             work = Workload(planned, folder, place.rendered)
-            require_disk(_trial_size(plan, place, work), folder, num_trials, report)
+            require_disk(_trial_size(plan, place, work), folder, unfinished.num_trials, report)
             _announce_work(work, report)
             outcomes = _attempt_all(planned, folder, left, place)
             peak_memory_bytes = place.peak_memory_bytes()
@@ -122,15 +135,16 @@ def _left_alone(planned: Planned, folder: RunFolder, selection: Selection) -> di
     }
 
 
-def _num_unfinished(planned: Planned, folder: RunFolder, left: Mapping[str, Outcome]) -> int:
-    """Trials to make, the base's evaluation among them."""
+def _unfinished(planned: Planned, folder: RunFolder, left: Mapping[str, Outcome]) -> Left:
+    """What this start has to do."""
     names = [candidate.name for candidate in planned.data.plan.candidates]
     folders = [
         folder.trial(names[index], seed)
         for index, seed, place in planned.trials
         if place.trial not in left
     ]
-    return sum(not trial.done.exists() for trial in (folder.base, *folders))
+    num_trainings = sum(not trial.done.exists() for trial in folders)
+    return Left(num_trainings + (not folder.base.done.exists()), num_trainings)
 
 
 def _attempt_all(

@@ -104,6 +104,17 @@ class Rendered(NamedTuple):
     refusals: Mapping[str, str]
 
 
+class ProcessesOfOne(NamedTuple):
+    """Where the processes are that share a training.
+
+    devices: this process' first; None: the base's, then torch's other ones. num_threads: torch's
+    of all of them together; None: as many as there are cores.
+    """
+
+    devices: Sequence[str] | None = None
+    num_threads: int | None = None
+
+
 @dataclass
 class DraftPool:
     """Answers of earlier trials, and how useful each trial's answers were as drafts.
@@ -197,6 +208,7 @@ def prepare(
     lora: Any,
     report: Reporter,
     plan_fingerprint: str,
+    processes: ProcessesOfOne = ProcessesOfOne(),  # noqa: B008
 ) -> tuple[ExperimentSetup, SelfTest]:
     """Test the model's capabilities with the data, and set up what the trials share."""
     evaluations = rendered.evaluations
@@ -233,15 +245,25 @@ def prepare(
         reporter=report,
         plan_fingerprint=plan_fingerprint,
         reasoning_end=plan.generation.reasoning_end,
-        replicas=_replicas(plan.training.data_parallel, base, weights, report),
+        replicas=_replicas(plan.training.data_parallel, base, weights, report, processes),
     )
     return setup, self_test
 
 
-def _replicas(number: int, base: BaseModel, weights: str, report: Reporter) -> Replicas | None:
-    """What shares in every training; None where this process trains alone."""
-    if number == 1:
+def _replicas(
+    number: int | Literal["auto"],
+    base: BaseModel,
+    weights: str,
+    report: Reporter,
+    processes: ProcessesOfOne = ProcessesOfOne(),  # noqa: B008
+) -> Replicas | None:
+    """What shares in every training; None where this process trains alone.
+
+    number: auto is settled where a run's trials are placed; elsewhere one process trains.
+    """
+    if number in ("auto", 1):
         return None
+    assert isinstance(number, int), "auto was one of the two"
     cores = num_cpus()
     if base.device.type == "cpu" and number > cores:
         report.emit(
@@ -249,7 +271,7 @@ def _replicas(number: int, base: BaseModel, weights: str, report: Reporter) -> R
             message=f"training.data_parallel: {number} processes share "
             f"{counted(cores, 'processor core')}, which is slower than {cores}",
         )
-    return Replicas(base, weights, number)
+    return Replicas(base, weights, number, *processes)
 
 
 def training_settings(plan: TrainingPlan, device_type: str, *, forest: bool) -> TrainingSettings:

@@ -10,8 +10,11 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
+
+import torch
 
 from loracle.errors import RunFolderError
 from loracle.executors.event_files import EventFile
@@ -25,6 +28,7 @@ from loracle.experiment.preparing import (
     reporting_to,
     with_settings,
 )
+from loracle.experiment.setup import ProcessesOfOne
 from loracle.forecast.record import FORECAST_NAME
 from loracle.model.peak_memory import overall_peak_bytes
 from loracle.plan import BASE_NAME, difference, plan_of
@@ -86,16 +90,24 @@ class WorkerFacts:
 class RunWorker:
     """A worker in a process of its own."""
 
-    def __init__(
-        self, planned: Planned, prepared: Prepared, folder: _WorkersView, place: WorkerPlace
-    ) -> None:
+    def __init__(self, planned: Planned, folder: _WorkersView, place: WorkerPlace) -> None:
         self._planned, self._folder, self._place = planned, folder, place
-        self._prepared = prepared
+        self._heard = _Warnings()
         self._runner: TrialRunner | None = None
-        self.warnings: tuple[str, ...] = ()
 
     def facts(self) -> WorkerFacts:
-        return WorkerFacts(BaseFacts.of(self._prepared), self._folder.forecast, self.warnings)
+        """Load the base. The driver has checked the data by then."""
+        base = BaseFacts.of(self._prepared)
+        return WorkerFacts(base, self._folder.forecast, tuple(self._heard.messages))
+
+    @cached_property
+    def _prepared(self) -> Prepared:
+        report = Reporter(None, self._heard)
+        # Torch has the cores of this slot, not all that there are.
+        processes = ProcessesOfOne(num_threads=torch.get_num_threads())
+        num_slots = self._place.num_slots
+        prepared = prepare_planned(self._planned, self._folder, report, None, num_slots, processes)
+        return _without_other_trials(prepared)
 
     def run(self, trial: str) -> str | None:
         if self._runner is None:
@@ -113,15 +125,13 @@ class RunWorker:
 
 
 def open_worker(place: WorkerPlace) -> RunWorker:
-    """Make a worker from the run folder alone.
+    """Make a worker from the run folder alone: its plan and data are read, no model is loaded.
 
     Raises:
-        UserError: the data, the model or Loracle here are not what the run began with.
+        UserError: the data or Loracle here are not what the run began with.
     """
     folder = _WorkersView(place.root)
     frozen = folder.frozen_plan()
-    heard = _Warnings()
-    report = Reporter(None, heard)
     # Trackers follow the driver.
     plan = plan_of(frozen).model_copy(update={"trackers": []})
     planned = read_planned(plan, place.root, None)
@@ -130,10 +140,7 @@ def open_worker(place: WorkerPlace) -> RunWorker:
             "a worker reads other data than the run started with; every machine must see the same "
             "files under the same paths. What differs:\n  " + "\n  ".join(changes)
         )
-    prepared = prepare_planned(planned, folder, report, None, place.num_slots)
-    worker = RunWorker(planned, _without_other_trials(prepared), folder, place)
-    worker.warnings = tuple(heard.messages)
-    return worker
+    return RunWorker(planned.sharing(place.num_replicas), folder, place)
 
 
 def _without_other_trials(prepared: Prepared) -> Prepared:

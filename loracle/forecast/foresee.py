@@ -24,6 +24,9 @@ _LOGIT_NODES, _LOGIT_BYTES = 256, 8
 _GATHERED = 2
 """While answers are decoded, the keys of their prompts are there a second time (decoding.py)."""
 _GUESS_TOKENS = 9
+REPLICA_EFFICIENCY = 0.92
+"""Of each of the GPUs that share a step. Measured on a processor only: two processes of one core
+take 0.54 of one's time (benchmarks/results/data_parallel.json)."""
 MAX_BATCH_SIZE = 256
 
 
@@ -32,7 +35,8 @@ class Request:
     """What to forecast.
 
     training, answering: by candidate; by evaluation set, of an adapter and of the base (whose
-    answers are longer). seconds_per_step: of a probe, by candidate.
+    answers are longer). seconds_per_step: of a probe, by candidate. num_replicas: processes that
+    share a training; on a processor they share its cores, too.
     """
 
     model: str
@@ -49,6 +53,7 @@ class Request:
     probed_flops: float | None = None
     price_per_hour: float | None = None
     notes: tuple[str, ...] = ()
+    num_replicas: int = 1
 
 
 def foresee(request: Request, machine: Machine) -> Forecast:
@@ -68,7 +73,8 @@ def foresee(request: Request, machine: Machine) -> Forecast:
     answering_bytes = max(answering_memory(shape, work.batch) for work in answers) + of_process
     base_seconds = sum(_answering_seconds(w, shape, machine) for w in request.base_answering)
     per_seed = sum(c.training_seconds + c.answering_seconds for c in candidates)
-    seconds = request.num_seeds * per_seed / max(1, machine.num_devices) + base_seconds
+    of_each = request.num_replicas if machine.device_type == "cuda" else 1
+    seconds = request.num_seeds * per_seed / max(1, machine.num_devices // of_each) + base_seconds
     heaviest = max(steps.values(), key=lambda step: step.total)
     found = Forecast(
         machine=machine.name,
@@ -104,6 +110,7 @@ def foresee(request: Request, machine: Machine) -> Forecast:
         advice=(),
         notes=request.notes,
         price=_price(seconds, machine, request.price_per_hour),
+        num_replicas=request.num_replicas,
     )
     return dataclasses.replace(found, advice=advice_for(found, shape, usable_bytes(machine)))
 
@@ -193,6 +200,8 @@ def _training_seconds(work: TrainingWork, request: Request, machine: Machine) ->
     rate = request.probed_flops or machine.flops * used_share(
         machine.device_type, request.shape.value_bytes
     )
+    if machine.device_type == "cuda" and request.num_replicas > 1:
+        rate *= request.num_replicas * REPLICA_EFFICIENCY
     return training_flops(work, request.shape, request.gradient_checkpointing) / max(rate, 1.0)
 
 

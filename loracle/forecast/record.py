@@ -76,6 +76,8 @@ class Forecast:
     price: float | None = None
     answering_batch: int | None = None
     """The questions answered together, where the plan left it open."""
+    num_replicas: int = 1
+    """Processes that share a training, on a device each."""
 
     @property
     def training_bytes(self) -> int:

@@ -37,6 +37,8 @@ def forecast_table(found: Forecast) -> Table:
 def forecast_lines(found: Forecast) -> Iterator[str]:
     """The totals, whether it fits, and what to change if not."""
     places = f" on {found.num_devices} devices" if found.num_devices > 1 else ""
+    if found.num_replicas > 1:
+        places += f", {found.num_replicas} processes for each training"
     runs = counted(len(found.candidates) * found.num_runs_each, "trial")
     yield f"time: {duration(found.seconds)} for {runs} and the base{places}"
     yield f"tokens: {count(found.tokens_read)} read, {count(found.tokens_computed)} computed"

@@ -18,7 +18,8 @@ class RayPlan(Section):
     the cluster that the variable RAY_ADDRESS names, else local."""
     devices_per_trial: Count = 1
     """GPUs of one trial, whole ones. Above 1 only with `model.device_map: auto`, which spreads the
-    model over them."""
+    model over them, or `training.data_parallel: auto`, which shares every step among them. 1: what
+    training.data_parallel needs."""
     cpus_per_trial: Count | Literal["auto"] = "auto"
     """Processor cores of one trial. auto: on this machine its cores shared evenly, on a cluster
     1."""

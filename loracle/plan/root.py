@@ -171,11 +171,12 @@ class Plan(Section):
 
     @model_validator(mode="after")
     def _spread_trials(self) -> Self:
-        if self.ray.devices_per_trial > 1 and self.model.device_map is None:
+        each, replicas = self.ray.devices_per_trial, self.training.data_parallel
+        if each > 1 and self.model.device_map is None and replicas not in ("auto", each):
             refuse(
-                f"ray.devices_per_trial: found {self.ray.devices_per_trial} without "
-                "model.device_map: auto, so that one of a trial's devices would do all its work; "
-                "set model.device_map to auto, or remove ray.devices_per_trial"
+                f"ray.devices_per_trial: found {each} without model.device_map: auto and with "
+                f"training.data_parallel: {replicas}, so that a trial's devices would not all "
+                "work; set one of the two, or remove ray.devices_per_trial"
             )
         if isinstance(self.devices, list) and self.ray.address not in ("auto", "local"):
             refuse(

@@ -268,9 +268,10 @@ class TrainingPlan(Section):
     gradient_checkpointing: StrictBool | Literal["auto"] = False
     """Recompute activations in the backward pass: slower, but uses less memory. auto: only if the
     memory forecast says that it is needed."""
-    data_parallel: Count = 1
+    data_parallel: Count | Literal["auto"] = 1
     """Devices that share the rows of every step of one training, one process each: GPUs, or on a
-    CPU parts of its cores. The result is that of 1 but for rounding; a run may be resumed with
+    CPU parts of its cores. auto: the devices that would have no training of their own are shared
+    out among the trainings. The result is that of 1 but for rounding; a run may be resumed with
     another number."""
     checkpoint_every: Count | Text = "auto"
     """Optimizer steps (100) or time (`10 min`, `30 s`, `1 h`) between checkpoints, from which a

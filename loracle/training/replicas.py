@@ -55,6 +55,7 @@ class Replicas:
 
     fingerprint: of the base; a replica that loads another one is refused.
     devices: of all replicas, this process first; None takes the base's, then the other GPUs.
+    num_threads: torch's of all of them together; None takes as many as there are cores.
     """
 
     def __init__(
@@ -63,6 +64,7 @@ class Replicas:
         fingerprint: str,
         num_replicas: int,
         devices: Sequence[str] | None = None,
+        num_threads: int | None = None,
     ) -> None:
         if base.source is None:
             raise ModelError(
@@ -78,6 +80,7 @@ class Replicas:
         self._attention = base.attention
         found = devices if devices is not None else _devices(base.device, num_replicas)
         self._devices = [torch.device(device) for device in found]
+        self._num_threads = num_threads
         self._running: _Running | None = None
 
     @contextmanager
@@ -90,7 +93,7 @@ class Replicas:
             ReplicaError: a replica was lost.
             TrialError: a replica cannot load the base, or failed otherwise.
         """
-        num_threads = _threads_of_each(len(self._devices))
+        num_threads = _threads_of_each(len(self._devices), self._num_threads or num_cpus())
         before = torch.get_num_threads()
         torch.set_num_threads(num_threads)
         try:
@@ -142,9 +145,9 @@ def _devices(own: torch.device, num_replicas: int) -> list[str]:
     return [f"{own.type}:{index}" for index in [first, *others][:num_replicas]]
 
 
-def _threads_of_each(num_replicas: int) -> int:
-    """torch's threads in each process, so that together they use the processors there are."""
-    return max(1, min(torch.get_num_threads(), num_cpus() // num_replicas))
+def _threads_of_each(num_replicas: int, of_all: int) -> int:
+    """torch's threads in each process, so that together they have no more than `of_all`."""
+    return max(1, min(torch.get_num_threads(), of_all // num_replicas))
 
 
 class _Running:

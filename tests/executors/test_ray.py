@@ -17,12 +17,17 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
+import torch
+from safetensors.torch import load_file
 
 from loracle.executors.leases import workers_folder
+from loracle.training.replica_process import PROGRAM
 from tests.executors.ray_runs import Watching, processes_of_ray, start
 from tests.executors.sameness import made
 from tests.small_run import World, make_world
+from tests.training.test_loop import relative_error
 
 pytest.importorskip("ray", reason="needs the extra `ray`: pip install 'loracle[ray]'")
 
@@ -173,6 +178,48 @@ def test_a_signal_leaves_checkpoints_and_no_process(world, number, code):
 
 
 @pytest.mark.slow
+def test_one_slot_of_two_processes_trains_the_adapters_of_one_process(world, monkeypatch):
+    """A cluster of two cores: one actor, which starts a replica for its trainings."""
+    from ray.cluster_utils import Cluster
+
+    # In bfloat16, and with large steps, the order of a sum would show.
+    exact = ("seeds=[0]", "model.dtype=float32", "training.max_steps=4")
+    exact += ("training.learning_rate=0.001",)
+    alone = start(world, "alone", "devices=1", *exact)
+    monkeypatch.setenv("RAY_AUTH_MODE", "disabled")
+    cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 2})
+    try:
+        shared = ("devices=2", "training.data_parallel=2", f"ray.address={cluster.address}")
+        driver = Driver(world, "shared", *exact, *shared)
+        driver.read_until(lambda line: "step 2/" in line)
+        (actor,) = _actors(cluster.head_node)
+        replicas = [child for child in actor.children() if PROGRAM in child.cmdline()]
+        assert len(replicas) == 1
+        assert driver.end() == 0, driver.shown
+        gone, alive = psutil.wait_procs(replicas, timeout=20)
+        assert (len(gone), alive) == (1, [])
+    finally:
+        cluster.shutdown()
+    assert relative_error(_weights(driver.root), _weights(alone)) <= 1e-5
+
+
+def _weights(root: Path) -> torch.Tensor:
+    """Of every adapter of a run."""
+    paths = sorted(root.glob("trials/*/adapter/adapter_model.safetensors"))
+    assert len(paths) == 2
+    found = [load_file(path) for path in paths]
+    return torch.cat([one[key].flatten() for one in found for key in sorted(one)])
+
+
+def _actors(node: Any) -> list[psutil.Process]:
+    return [
+        process
+        for process in map(psutil.Process, _children(node))
+        if any("ray::TrialActor" in word for word in process.cmdline())
+    ]
+
+
+@pytest.mark.slow
 def test_a_node_that_dies_costs_nothing_but_time(world, inline, monkeypatch):
     """Two nodes of one core on this machine: two raylets with processes of their own."""
     from ray.cluster_utils import Cluster
@@ -203,8 +250,6 @@ def test_a_node_that_dies_costs_nothing_but_time(world, inline, monkeypatch):
 
 def _children(node: Any) -> set[int]:
     """The processes below a node's own."""
-    import psutil
-
     return {
         child.pid
         for started in node.all_processes["raylet"]

@@ -12,15 +12,18 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from loracle.data.rendering.renderer import RenderedPrompt
 from loracle.errors import PlanError
 from loracle.experiment import attempt, foreseeing, setup
 from loracle.files import read_json_lines
+from loracle.forecast.foresee import REPLICA_EFFICIENCY
 from loracle.forecast.machines import Machine
+from loracle.forecast.wording import forecast_lines
 from loracle.forecast.work import Rows
 from loracle.forest.trie import Sequences
 from loracle.model.loaded_form import BaseSource, LoadedForm
 from loracle.plan import fingerprint, freeze, load_plan
-from loracle.training import replica_process
+from loracle.training import replica_process, replicas
 from loracle.training.replicas import Replicas
 from tests.forecast.test_forecast import SEVEN_B
 from tests.small_run import World, make_world
@@ -90,18 +93,24 @@ def test_the_number_of_replicas_is_no_part_of_what_decides_a_result(world):
     plans = [load_plan(
         candidates=[world.root / "a.jsonl"], evaluations=[world.root / "test.jsonl"],
         model=str(world.model), overrides=[f"training.data_parallel={number}"],
-    ) for number in (1, 4)]  # fmt: skip
+    ) for number in (1, 4, "auto")]  # fmt: skip
     assert len({fingerprint(freeze(plan)) for plan in plans}) == 1
 
 
-@pytest.mark.parametrize("value", ["0", "-1", "2.0", "yes", "auto"])
-def test_the_number_of_replicas_is_a_whole_number(world, value):
+@pytest.mark.parametrize("value", ["0", "-1", "2.0", "yes"])
+def test_the_number_of_replicas_is_a_whole_number_or_auto(world, value):
     with pytest.raises(PlanError, match=r"training\.data_parallel"):
         load_plan(
             candidates=[world.root / "a.jsonl"],
             evaluations=[world.root / "test.jsonl"],
             overrides=[f"training.data_parallel={value}"],
         )
+
+
+def test_replicas_use_the_cores_of_their_slot_and_no_others(monkeypatch):
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 8)
+    assert [replicas._threads_of_each(number, 8) for number in (2, 3, 16)] == [4, 2, 1]
+    assert replicas._threads_of_each(2, 32) == 8
 
 
 def test_more_replicas_than_processors_are_a_warning(monkeypatch):
@@ -135,3 +144,27 @@ def test_replicas_on_a_processor_share_its_memory(world):
         budgets.append(foreseeing._choice(plan, shape, machine, rows).budget_tokens)
     assert budgets[0] > budgets[1]
     assert budgets[2] > budgets[1]
+
+
+def test_a_forecast_shares_a_training_and_not_its_answers(world):
+    rows = [Rows("a", Sequences.of([[1, 2, 3]], [[0.0, 1.0, 1.0]]), np.zeros(1, np.int64))]
+    prompts = [RenderedPrompt([1, 2, 3], [])]
+    sets = [setup.EvaluationSet("test", ("em",), (), prompts)]
+    found = []
+    for number in (1, 2):
+        plan = load_plan(
+            candidates=[world.root / "a.jsonl"],
+            evaluations=[world.root / "test.jsonl"],
+            overrides=[f"training.data_parallel={number}"],
+        )
+        machine = Machine("four cards", "cuda", 4, 80 * 10**9, 1e14, 1e12, is_here=False)
+        found.append(foreseeing.foreseen(plan, rows, sets, SEVEN_B, machine))
+    (one,), (two,) = found[0].candidates, found[1].candidates
+    assert two.training_seconds == pytest.approx(one.training_seconds / (2 * REPLICA_EFFICIENCY))
+    assert two.answering_seconds == one.answering_seconds
+    # Four trainings at a time, or two.
+    for forecast, num_at_once in zip(found, (4, 2), strict=True):
+        (only,) = forecast.candidates
+        of_trials = (only.training_seconds + only.answering_seconds) / num_at_once
+        assert forecast.seconds == pytest.approx(of_trials + forecast.base_answering_seconds)
+    assert "on 4 devices, 2 processes for each training" in next(iter(forecast_lines(found[1])))
