@@ -10,6 +10,7 @@ from __future__ import annotations
 import tempfile
 import threading
 from bisect import bisect_right
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
 from itertools import islice
@@ -122,10 +123,11 @@ class Packed(NamedTuple):
 
 
 class PackedBlocks:
-    """Blocks that are read when they are unpacked, or when they go to another process."""
+    """Blocks that are read when they are unpacked, or when they go to another process; each is
+    given up once it was unpacked."""
 
-    def __init__(self, blocks: Sequence[Callable[[], Packed]]) -> None:
-        self._blocks = blocks
+    def __init__(self, blocks: Iterable[Callable[[], Packed]]) -> None:
+        self._blocks = deque(blocks)
 
     def as_plain(self) -> tuple[Packed, ...]:
         """The blocks' content."""
@@ -137,8 +139,8 @@ class PackedBlocks:
         return cls([partial(_itself, block) for block in blocks])
 
     def __iter__(self) -> Iterator[Example]:
-        for read in self._blocks:
-            yield from unpack(read())
+        while self._blocks:
+            yield from unpack(self._blocks.popleft()())
 
 
 def _itself(block: Packed) -> Packed:

@@ -70,7 +70,10 @@ class Workers(Protocol):
         ...
 
     def begin(self, function: Callable[[Task], Found], task: Task) -> Callable[[], Found]:
-        """Begin a task beside what follows; what is returned waits for its result."""
+        """Begin a task beside what follows; what is returned waits for its result.
+
+        It may load what the other work does not need: nothing of it is kept in memory.
+        """
         ...
 
 
@@ -127,6 +130,8 @@ class Processes:
         self._threads: list[threading.Thread] = []
         self._children: list[_Child] = []
         self._is_closed = False
+        # Processes for a single piece: as many at once as there are others.
+        self._room = threading.Semaphore(num)
 
     def map(self, function: Callable[[Task], Found], tasks: Iterable[Task]) -> Iterator[Found]:
         if self._is_closed:
@@ -151,10 +156,20 @@ class Processes:
     def begin(self, function: Callable[[Task], Found], task: Task) -> Callable[[], Found]:
         if self._is_closed:
             return ALONE.begin(function, task)
-        self._start()
         future: Future[Found] = Future()
-        self._waiting.put(_Piece(future, function, plain.packed(function), task))
+        piece = _Piece(future, function, plain.packed(function), task)
+        threading.Thread(target=self._do_alone, args=(piece,), daemon=True).start()
         return future.result
+
+    def _do_alone(self, piece: _Piece) -> None:
+        """Hand one piece to a process that ends with it."""
+        with self._room:
+            child = _Child()
+            self._children.append(child)
+            if self._is_closed:
+                child.close()
+            _do(child, piece)
+            child.close()
 
     def close(self) -> None:
         """End the processes, whatever they are doing. Work that comes later is done here."""
@@ -173,7 +188,7 @@ class Processes:
         self.close()
 
     def _start(self) -> None:
-        while len(self._children) < self._num:
+        while len(self._threads) < self._num:
             child = _Child()
             thread = threading.Thread(target=self._drive, args=(child,), daemon=True)
             self._children.append(child)
@@ -183,14 +198,17 @@ class Processes:
     def _drive(self, child: _Child) -> None:
         """Hand one child piece after piece."""
         while (piece := self._waiting.get()) is not None:
-            if not piece.future.set_running_or_notify_cancel():
-                continue
-            try:
-                piece.future.set_result(child.do(piece))
-            except BaseException as error:  # noqa: BLE001
-                piece.future.set_exception(error)
+            _do(child, piece)
             # Nothing of it is held while the next piece is waited for.
             del piece
+
+
+def _do(child: _Child, piece: _Piece) -> None:
+    if piece.future.set_running_or_notify_cancel():
+        try:
+            piece.future.set_result(child.do(piece))
+        except BaseException as error:  # noqa: BLE001
+            piece.future.set_exception(error)
 
 
 class _LostError(Exception):
@@ -272,6 +290,8 @@ class _Child:
 
     def close(self) -> None:
         """End it, whatever it is doing, and show what it said."""
+        if self._is_closed:
+            return
         self._is_closed = True
         process, self._process = self._process, None
         if process is not None:
