@@ -7,7 +7,6 @@ The file has no name and belongs to this process alone, so nothing of it outlive
 
 from __future__ import annotations
 
-import tempfile
 import threading
 from bisect import bisect_right
 from collections import deque
@@ -21,13 +20,13 @@ import numpy.typing as npt
 
 from loracle.data.conversation import Conversation, Example, Message, ToolCall
 from loracle.data.plain import as_json, of_json
+from loracle.data.scratch import ScratchFile
 from loracle.data.workers import Workers
 
 I32 = npt.NDArray[np.int32]
 Found = TypeVar("Found")
 
 BLOCK_ROWS = 1024
-_MAX_BYTES_IN_MEMORY = 1 << 24
 
 
 class Measures(NamedTuple):
@@ -173,11 +172,13 @@ class _Block(NamedTuple):
 
 
 class StoredExamples(Sequence[Example]):
-    """Examples on disk. stem: how rows without an id are called, STEM-N."""
+    """Examples on disk. stem: how rows without an id are called, STEM-N. data_bytes: about what
+    their files hold."""
 
-    def __init__(self, stem: str) -> None:
+    def __init__(self, stem: str, data_bytes: int = 0) -> None:
         self._stem = stem
-        self._file = tempfile.SpooledTemporaryFile(_MAX_BYTES_IN_MEMORY)  # noqa: SIM115
+        self.data_bytes = data_bytes
+        self._file = ScratchFile(data_bytes)
         # A thread that hands blocks to another process reads them beside this one.
         self._lock = threading.Lock()
         self._blocks: list[_Block] = []
@@ -186,9 +187,9 @@ class StoredExamples(Sequence[Example]):
         self._num_bytes = 0
 
     @classmethod
-    def of(cls, examples: Iterable[Example]) -> StoredExamples:
+    def of(cls, examples: Iterable[Example], data_bytes: int = 0) -> StoredExamples:
         """Store examples that have their ids."""
-        stored = cls("")
+        stored = cls("", data_bytes)
         rows = iter(examples)
         while block := list(islice(rows, BLOCK_ROWS)):
             stored.add(pack(block, [0] * len(block)), 0)
@@ -199,8 +200,7 @@ class StoredExamples(Sequence[Example]):
         if not len(block.numbers):
             return
         with self._lock:
-            self._file.seek(self._num_bytes)
-            self._file.write(block.content + block.digest)
+            self._file.append(block.content, block.digest)
         self._blocks.append(
             _Block(
                 self._num_bytes,
@@ -243,9 +243,7 @@ class StoredExamples(Sequence[Example]):
 
     def _read(self, position: int, num_bytes: int) -> bytes:
         with self._lock:
-            self._file.seek(position)
-            content: bytes = self._file.read(num_bytes)
-        return content
+            return self._file.read(position, num_bytes)
 
     def contents(self) -> Iterator[bytes]:
         """All that the rows are made of, block by block."""

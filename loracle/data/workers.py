@@ -113,12 +113,14 @@ def beside() -> Iterator[Workers]:
 
 
 class _Piece(NamedTuple):
-    """Work for whichever process is free. packed_function: packed once for all of its tasks."""
+    """Work for whichever process is free. packed_function: packed once for all of its tasks.
+    is_last: the process ends with it, and another one does what comes later."""
 
     future: Future[Any]
     function: Callable[[Any], Any]
     packed_function: bytes
     task: Any
+    is_last: bool = False
 
 
 class Processes:
@@ -130,8 +132,6 @@ class Processes:
         self._threads: list[threading.Thread] = []
         self._children: list[_Child] = []
         self._is_closed = False
-        # Processes for a single piece: as many at once as there are others.
-        self._room = threading.Semaphore(num)
 
     def map(self, function: Callable[[Task], Found], tasks: Iterable[Task]) -> Iterator[Found]:
         if self._is_closed:
@@ -156,27 +156,17 @@ class Processes:
     def begin(self, function: Callable[[Task], Found], task: Task) -> Callable[[], Found]:
         if self._is_closed:
             return ALONE.begin(function, task)
+        self._start()
         future: Future[Found] = Future()
-        piece = _Piece(future, function, plain.packed(function), task)
-        threading.Thread(target=self._do_alone, args=(piece,), daemon=True).start()
+        self._waiting.put(_Piece(future, function, plain.packed(function), task, is_last=True))
         return future.result
-
-    def _do_alone(self, piece: _Piece) -> None:
-        """Hand one piece to a process that ends with it."""
-        with self._room:
-            child = _Child()
-            self._children.append(child)
-            if self._is_closed:
-                child.close()
-            _do(child, piece)
-            child.close()
 
     def close(self) -> None:
         """End the processes, whatever they are doing. Work that comes later is done here."""
         self._is_closed = True
         for _ in self._threads:
             self._waiting.put(None)
-        for child in self._children:
+        for child in list(self._children):
             child.close()
         self._threads.clear()
         self._children.clear()
@@ -189,16 +179,25 @@ class Processes:
 
     def _start(self) -> None:
         while len(self._threads) < self._num:
-            child = _Child()
-            thread = threading.Thread(target=self._drive, args=(child,), daemon=True)
-            self._children.append(child)
+            thread = threading.Thread(target=self._drive, args=(self._begun(),), daemon=True)
             self._threads.append(thread)
             thread.start()
 
-    def _drive(self, child: _Child) -> None:
+    def _begun(self) -> _Child:
+        child = _Child()
+        self._children.append(child)
+        if self._is_closed:
+            child.close()
+        return child
+
+    def _drive(self, child: _Child | None) -> None:
         """Hand one child piece after piece."""
         while (piece := self._waiting.get()) is not None:
+            child = child or self._begun()
             _do(child, piece)
+            if piece.is_last:
+                child.close()
+                child = None
             # Nothing of it is held while the next piece is waited for.
             del piece
 
@@ -221,9 +220,10 @@ class _Child:
     def __init__(self) -> None:
         self._process: subprocess.Popen[bytes] | None = None
         self._is_closed = self._is_ready = False
-        # A file and no pipe, which would have to be emptied all the time.
-        self._said = tempfile.TemporaryFile()  # noqa: SIM115
+        self._said: IO[bytes] | None = None
         try:
+            # A file and no pipe, which would have to be emptied all the time.
+            self._said = tempfile.TemporaryFile()  # noqa: SIM115
             self._process = subprocess.Popen(
                 [sys.executable, "-c", _START, json.dumps(_import_path())],
                 stdin=subprocess.PIPE,
@@ -285,6 +285,8 @@ class _Child:
         _log.warning(_LOST, cause)
 
     def _text_said(self) -> str:
+        if self._said is None:
+            return ""
         self._said.seek(0)
         return self._said.read(_MAX_SAID_BYTES).decode(errors="replace").strip()
 
