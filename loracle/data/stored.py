@@ -7,9 +7,9 @@ The file has no name and belongs to this process alone, so nothing of it outlive
 
 from __future__ import annotations
 
-import tempfile
 import threading
 from bisect import bisect_right
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
 from itertools import islice
@@ -20,13 +20,13 @@ import numpy.typing as npt
 
 from loracle.data.conversation import Conversation, Example, Message, ToolCall
 from loracle.data.plain import as_json, of_json
+from loracle.data.scratch import ScratchFile
 from loracle.data.workers import Workers
 
 I32 = npt.NDArray[np.int32]
 Found = TypeVar("Found")
 
 BLOCK_ROWS = 1024
-_MAX_BYTES_IN_MEMORY = 1 << 24
 
 
 class Measures(NamedTuple):
@@ -122,10 +122,11 @@ class Packed(NamedTuple):
 
 
 class PackedBlocks:
-    """Blocks that are read when they are unpacked, or when they go to another process."""
+    """Blocks that are read when they are unpacked, or when they go to another process; each is
+    given up once it was unpacked."""
 
-    def __init__(self, blocks: Sequence[Callable[[], Packed]]) -> None:
-        self._blocks = blocks
+    def __init__(self, blocks: Iterable[Callable[[], Packed]]) -> None:
+        self._blocks = deque(blocks)
 
     def as_plain(self) -> tuple[Packed, ...]:
         """The blocks' content."""
@@ -137,8 +138,8 @@ class PackedBlocks:
         return cls([partial(_itself, block) for block in blocks])
 
     def __iter__(self) -> Iterator[Example]:
-        for read in self._blocks:
-            yield from unpack(read())
+        while self._blocks:
+            yield from unpack(self._blocks.popleft()())
 
 
 def _itself(block: Packed) -> Packed:
@@ -171,11 +172,13 @@ class _Block(NamedTuple):
 
 
 class StoredExamples(Sequence[Example]):
-    """Examples on disk. stem: how rows without an id are called, STEM-N."""
+    """Examples on disk. stem: how rows without an id are called, STEM-N. data_bytes: about what
+    their files hold."""
 
-    def __init__(self, stem: str) -> None:
+    def __init__(self, stem: str, data_bytes: int = 0) -> None:
         self._stem = stem
-        self._file = tempfile.SpooledTemporaryFile(_MAX_BYTES_IN_MEMORY)  # noqa: SIM115
+        self.data_bytes = data_bytes
+        self._file = ScratchFile(data_bytes)
         # A thread that hands blocks to another process reads them beside this one.
         self._lock = threading.Lock()
         self._blocks: list[_Block] = []
@@ -184,9 +187,9 @@ class StoredExamples(Sequence[Example]):
         self._num_bytes = 0
 
     @classmethod
-    def of(cls, examples: Iterable[Example]) -> StoredExamples:
+    def of(cls, examples: Iterable[Example], data_bytes: int = 0) -> StoredExamples:
         """Store examples that have their ids."""
-        stored = cls("")
+        stored = cls("", data_bytes)
         rows = iter(examples)
         while block := list(islice(rows, BLOCK_ROWS)):
             stored.add(pack(block, [0] * len(block)), 0)
@@ -197,8 +200,7 @@ class StoredExamples(Sequence[Example]):
         if not len(block.numbers):
             return
         with self._lock:
-            self._file.seek(self._num_bytes)
-            self._file.write(block.content + block.digest)
+            self._file.append(block.content, block.digest)
         self._blocks.append(
             _Block(
                 self._num_bytes,
@@ -241,9 +243,7 @@ class StoredExamples(Sequence[Example]):
 
     def _read(self, position: int, num_bytes: int) -> bytes:
         with self._lock:
-            self._file.seek(position)
-            content: bytes = self._file.read(num_bytes)
-        return content
+            return self._file.read(position, num_bytes)
 
     def contents(self) -> Iterator[bytes]:
         """All that the rows are made of, block by block."""

@@ -70,7 +70,10 @@ class Workers(Protocol):
         ...
 
     def begin(self, function: Callable[[Task], Found], task: Task) -> Callable[[], Found]:
-        """Begin a task beside what follows; what is returned waits for its result."""
+        """Begin a task beside what follows; what is returned waits for its result.
+
+        It may load what the other work does not need: nothing of it is kept in memory.
+        """
         ...
 
 
@@ -110,12 +113,14 @@ def beside() -> Iterator[Workers]:
 
 
 class _Piece(NamedTuple):
-    """Work for whichever process is free. packed_function: packed once for all of its tasks."""
+    """Work for whichever process is free. packed_function: packed once for all of its tasks.
+    is_last: the process ends with it, and another one does what comes later."""
 
     future: Future[Any]
     function: Callable[[Any], Any]
     packed_function: bytes
     task: Any
+    is_last: bool = False
 
 
 class Processes:
@@ -153,7 +158,7 @@ class Processes:
             return ALONE.begin(function, task)
         self._start()
         future: Future[Found] = Future()
-        self._waiting.put(_Piece(future, function, plain.packed(function), task))
+        self._waiting.put(_Piece(future, function, plain.packed(function), task, is_last=True))
         return future.result
 
     def close(self) -> None:
@@ -161,7 +166,7 @@ class Processes:
         self._is_closed = True
         for _ in self._threads:
             self._waiting.put(None)
-        for child in self._children:
+        for child in list(self._children):
             child.close()
         self._threads.clear()
         self._children.clear()
@@ -173,24 +178,36 @@ class Processes:
         self.close()
 
     def _start(self) -> None:
-        while len(self._children) < self._num:
-            child = _Child()
-            thread = threading.Thread(target=self._drive, args=(child,), daemon=True)
-            self._children.append(child)
+        while len(self._threads) < self._num:
+            thread = threading.Thread(target=self._drive, args=(self._begun(),), daemon=True)
             self._threads.append(thread)
             thread.start()
 
-    def _drive(self, child: _Child) -> None:
+    def _begun(self) -> _Child:
+        child = _Child()
+        self._children.append(child)
+        if self._is_closed:
+            child.close()
+        return child
+
+    def _drive(self, child: _Child | None) -> None:
         """Hand one child piece after piece."""
         while (piece := self._waiting.get()) is not None:
-            if not piece.future.set_running_or_notify_cancel():
-                continue
-            try:
-                piece.future.set_result(child.do(piece))
-            except BaseException as error:  # noqa: BLE001
-                piece.future.set_exception(error)
+            child = child or self._begun()
+            _do(child, piece)
+            if piece.is_last:
+                child.close()
+                child = None
             # Nothing of it is held while the next piece is waited for.
             del piece
+
+
+def _do(child: _Child, piece: _Piece) -> None:
+    if piece.future.set_running_or_notify_cancel():
+        try:
+            piece.future.set_result(child.do(piece))
+        except BaseException as error:  # noqa: BLE001
+            piece.future.set_exception(error)
 
 
 class _LostError(Exception):
@@ -203,9 +220,10 @@ class _Child:
     def __init__(self) -> None:
         self._process: subprocess.Popen[bytes] | None = None
         self._is_closed = self._is_ready = False
-        # A file and no pipe, which would have to be emptied all the time.
-        self._said = tempfile.TemporaryFile()  # noqa: SIM115
+        self._said: IO[bytes] | None = None
         try:
+            # A file and no pipe, which would have to be emptied all the time.
+            self._said = tempfile.TemporaryFile()  # noqa: SIM115
             self._process = subprocess.Popen(
                 [sys.executable, "-c", _START, json.dumps(_import_path())],
                 stdin=subprocess.PIPE,
@@ -267,11 +285,15 @@ class _Child:
         _log.warning(_LOST, cause)
 
     def _text_said(self) -> str:
+        if self._said is None:
+            return ""
         self._said.seek(0)
         return self._said.read(_MAX_SAID_BYTES).decode(errors="replace").strip()
 
     def close(self) -> None:
         """End it, whatever it is doing, and show what it said."""
+        if self._is_closed:
+            return
         self._is_closed = True
         process, self._process = self._process, None
         if process is not None:

@@ -128,7 +128,9 @@ def examine(
     doing = workers if is_large else ALONE
     # One task: the model of languages is large, and one process loads it.
     languages = doing.begin(all_language_shares, [guessed_texts(one.examples) for one in fitted])
-    sharings = [_sharing(one, renderer, doing) for one in fitted]
+    begun = [_sharing(one, renderer, doing) for one in fitted]
+    # Before the audit: the two would be in memory at the same time.
+    sharings, in_languages = [sharing() for sharing in begun], languages()
     rendered = {
         (one.dataset.kind, one.dataset.name): ready
         for one in fitted
@@ -137,13 +139,13 @@ def examine(
     audits = _audited([one.dataset for one in fitted], rendered, workers)
     evaluations = [audit for (kind, _), audit in audits.items() if kind == "evaluation"]
     reports, leakages = [], []
-    for one, sharing, in_languages in zip(fitted, sharings, languages(), strict=True):
+    for one, sharing, shares in zip(fitted, sharings, in_languages, strict=True):
         dataset = one.dataset
-        accounting, problems = _counted(one, in_languages)
+        accounting, problems = _counted(one, shares)
         audit = audits.get((dataset.kind, dataset.name))
         if audit and dataset.kind == "candidate":
             problems += difference_problems(audit, evaluations)
-        reports.append(_report(dataset, accounting, sharing(), problems, audit))
+        reports.append(_report(dataset, accounting, sharing, problems, audit))
         if audit and dataset.kind == "candidate":
             leakages += [leakage(audit, evaluation) for evaluation in evaluations]
             audit.forget()

@@ -134,6 +134,15 @@ def test_another_loracle_is_not_worked_with(
     assert "found another Loracle, " in caplog.records[0].getMessage()
 
 
+def test_a_process_that_did_a_single_piece_ends_with_it() -> None:
+    with Processes(1) as workers:
+        [first] = workers.map(eval, [PID])
+        assert workers.begin(eval, PID)() == first
+        [second] = workers.map(eval, [PID])
+        assert second not in (first, os.getpid())
+        assert wait_until_gone([first])
+
+
 def test_a_result_that_cannot_be_sent_is_an_error_and_ends_no_process() -> None:
     with Processes(1) as workers:
         with pytest.raises(TypeError, match="module cannot be packed"):

@@ -163,8 +163,10 @@ def audited(
     named: Iterable[tuple[str, Sequence[Example]]], workers: Workers = ALONE
 ) -> list[AuditedSet]:
     """Prepare datasets that are compared with each other: an instruction of one is one in all."""
-    texts = TextStore(workers)
-    prepared = [(name, examples, _rows(name, examples, texts)) for name, examples in named]
+    chosen = list(named)
+    stored = [examples for _, examples in chosen if isinstance(examples, StoredExamples)]
+    texts = TextStore(workers, sum(examples.data_bytes for examples in stored))
+    prepared = [(name, examples, _rows(name, examples, texts)) for name, examples in chosen]
     instructions = np.unique(
         np.concatenate([np.empty(0, np.uint64), *(_instructions(r, texts) for _, _, r in prepared)])
     )

@@ -10,7 +10,6 @@ as in bins, so that sketches never rule out a pair that the signatures would not
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Sequence
 
 import numpy as np
@@ -19,6 +18,7 @@ import numpy.typing as npt
 from loracle.data.audit.groups import I32, I64, U64
 from loracle.data.audit.ngrams import hashed_without, small_blocks
 from loracle.data.audit.texts import TextView
+from loracle.data.scratch import ScratchFile
 
 U8 = npt.NDArray[np.uint8]
 U32 = npt.NDArray[np.uint32]
@@ -30,7 +30,6 @@ MIN_NGRAMS = 12
 """Texts with fewer distinct n-grams are not compared: two short texts are equal or they differ."""
 
 _EMPTY = np.uint32(0xFFFFFFFF)
-_MAX_BYTES_IN_MEMORY = 1 << 24
 
 
 def signatures_of(texts: Sequence[str], common: I64 | None) -> tuple[U32, I64]:
@@ -51,9 +50,8 @@ class Signed:
     """Texts by their signatures, of those with enough n-grams to be compared; on disk once there
     are many, since a band is looked at by itself, and sketches by stretches."""
 
-    def __init__(self) -> None:
-        self._keys = tempfile.SpooledTemporaryFile(_MAX_BYTES_IN_MEMORY)  # noqa: SIM115
-        self._sketches = tempfile.SpooledTemporaryFile(_MAX_BYTES_IN_MEMORY)  # noqa: SIM115
+    def __init__(self, data_bytes: int) -> None:
+        self._keys, self._sketches = ScratchFile(data_bytes), ScratchFile(data_bytes)
         self._places: list[I32] = []
 
     @classmethod
@@ -62,7 +60,7 @@ class Signed:
         key = (cls, None if common is None else common.tobytes())
         if key not in view.memo:
             view.memo.clear()
-            signed = cls()
+            signed = cls(view.store.data_bytes)
             for places, found in view.store.mapped(view.ids, _signed_block, common):
                 signed.add(places, *found)
             view.memo[key] = signed
@@ -74,8 +72,8 @@ class Signed:
         sketches: shape (texts, NUM_BINS)."""
         enough = num_ngrams >= MIN_NGRAMS
         self._places.append(places[enough].astype(np.int32))
-        self._keys.write(keys[:, enough].tobytes())
-        self._sketches.write(sketches[enough].tobytes())
+        self._keys.append(keys[:, enough].tobytes())
+        self._sketches.append(sketches[enough].tobytes())
 
     @property
     def places(self) -> I64:
@@ -87,15 +85,13 @@ class Signed:
         parts, start = [], 0
         for places in self._places:
             num_bytes = 8 * len(places)
-            self._keys.seek(start + band * num_bytes)
-            parts.append(self._keys.read(num_bytes))
+            parts.append(self._keys.read(start + band * num_bytes, num_bytes))
             start += NUM_BANDS * num_bytes
         return np.frombuffer(b"".join(parts), np.uint64)
 
     def sketches(self, start: int, num: int) -> U8:
         """The sketches of at most `num` texts, in the order of `places`; shape (n, NUM_BINS)."""
-        self._sketches.seek(start * NUM_BINS)
-        content = self._sketches.read(num * NUM_BINS)
+        content = self._sketches.read(start * NUM_BINS, num * NUM_BINS)
         return np.frombuffer(content, np.uint8).reshape(-1, NUM_BINS)
 
 

@@ -6,7 +6,6 @@ TextStore + ids --> TextView --mapped--> what a function returns for every block
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from hashlib import blake2b
@@ -17,12 +16,12 @@ import numpy.typing as npt
 
 from loracle.data.audit.groups import I32, I64, U64
 from loracle.data.audit.normalizing import DENSE_WEIGHT, is_dense
+from loracle.data.scratch import ScratchFile
 from loracle.data.workers import ALONE, Workers
 
 Ids = npt.NDArray[np.integer[Any]]
 Found = TypeVar("Found")
 
-_MAX_BYTES_IN_MEMORY = 1 << 24
 _NUM_TEXTS_IN_BLOCK = 4096
 _MIN_TEXTS_FOR_WORKERS = 20_000
 """Fewer texts are looked through faster than they are handed on."""
@@ -90,11 +89,13 @@ class _Column:
 
 
 class TextStore:
-    """The texts of all datasets that are compared, by number."""
+    """The texts of all datasets that are compared, by number. data_bytes: about what their files
+    hold."""
 
-    def __init__(self, workers: Workers = ALONE) -> None:
+    def __init__(self, workers: Workers = ALONE, data_bytes: int = 0) -> None:
         self.workers = workers
-        self._file = tempfile.SpooledTemporaryFile(_MAX_BYTES_IN_MEMORY)  # noqa: SIM115
+        self.data_bytes = data_bytes
+        self._file = ScratchFile(data_bytes)
         # Where each block begins in the file, and the id of its first text; and the end.
         self._positions, self._bases = [0], [0]
         self._hashes, self._weights = _Column(np.uint64), _Column(np.int32)
@@ -106,8 +107,7 @@ class TextStore:
         """Keep texts; returns the id of the first one, the others follow."""
         base = self._bases[-1]
         if len(texts.hashes):
-            self._file.seek(self._positions[-1])
-            self._file.write(texts.content)
+            self._file.append(texts.content)
             self._positions.append(self._positions[-1] + len(texts.content))
             self._bases.append(base + len(texts.hashes))
             self._hashes.add(texts.hashes)
@@ -156,8 +156,8 @@ class TextStore:
         cuts = np.searchsorted(ordered, self._bases)
         for block in np.flatnonzero(np.diff(cuts)).tolist():
             start, stop = int(cuts[block]), int(cuts[block + 1])
-            self._file.seek(self._positions[block])
-            content = self._file.read(self._positions[block + 1] - self._positions[block])
+            position = self._positions[block]
+            content = self._file.read(position, self._positions[block + 1] - position)
             yield order[start:stop], content, ordered[start:stop] - self._bases[block]
 
 

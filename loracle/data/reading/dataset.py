@@ -95,7 +95,7 @@ def _read(
     stored = read_in_blocks(reading, workers, digest, total_bytes)
     if stored is None:
         reading = Reading(reading.source)
-        return reading, _all_examples(reading, StoredExamples.of)
+        return reading, _all_examples(reading, lambda rows: StoredExamples.of(rows, total_bytes))
     return reading, _all_examples(reading, lambda reading: _ended(reading, stored))
 
 

@@ -75,7 +75,7 @@ def read_in_blocks(
     """
     if reading.options.limit is not None:
         return None
-    stored = StoredExamples(reading.source.stem)
+    stored = StoredExamples(reading.source.stem, total_bytes)
     try:
         _read(reading, workers, stored, digest, total_bytes)
     except (_NotInBlocksError, DataError):
