@@ -1,7 +1,8 @@
 """The code blocks of the original description, with only paths and the model's folder changed.
 
-They run on the embedded model, as `load_in_8bit=True` does not run without a card. The settings are
-those of the description: lora_configs/qwen_lora_config.json, training_args, generation_kwargs.
+They run on the embedded model. The settings are those of the description:
+lora_configs/qwen_lora_config.json, training_args, generation_kwargs. Its way of loading a model in
+8 bits, which transformers 5 takes as a config only, is in test_quantised_models.py.
 """
 
 from __future__ import annotations

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from transformers import AutoModelForCausalLM, BitsAndBytesConfig
+from transformers import AutoModelForCausalLM, AutoTokenizer, BitsAndBytesConfig
 
 from loracle.model.base import base_fingerprint
 from tests import tiny
@@ -51,3 +51,25 @@ def test_a_model_quantised_by_the_caller_is_trained_and_evaluated(how: str, tmp_
     )
     assert 0 <= scores["f1"] <= 100
     assert base_fingerprint(trained["model"].unload()) == before
+
+
+@pytest.mark.slow
+def test_the_description_s_own_loading_trains_on_the_forest(tmp_path: Path) -> None:
+    """The embedded model in 8 bits and float16, with the shipped LoRA config: one real step."""
+    embedded = pytest.importorskip("loracle.model.embedded")
+    folder = str(embedded.embedded_model_folder())
+    quantization, dtype = LOADED["8-bit, float16"]
+    model = AutoModelForCausalLM.from_pretrained(
+        folder, device_map="auto", torch_dtype=dtype, quantization_config=quantization
+    )
+    trained = train_model_on_dataset_with_progress(
+        model,
+        AutoTokenizer.from_pretrained(folder),
+        write_rows(tmp_path / "a.jsonl", question_rows(1, 2)),
+        Path(__file__).resolve().parents[2] / "lora_configs",
+        "qwen_lora_config",
+        training_args={**TRAINING_ARGS, "max_steps": 1},
+    )
+    assert trained["num_steps"] == 1
+    assert trained["batching"] == "forest", trained["batching_reason"]
+    assert trained["adapter_fingerprint"] != trained["initial_adapter_fingerprint"]
