@@ -78,6 +78,7 @@ def workplace(
         if base is not None:
             if plan.devices not in ("auto", 1):
                 report.emit("warning", message=_GIVEN_BASE)
+            _tell_of_kernels(base.device.type, report)
             yield _inline(planned, folder, report, base, stack)
         elif wish.address is not None:
             ray = stack.enter_context(joined_cluster(wish.address))
@@ -85,7 +86,9 @@ def workplace(
             placement = placed_on_cluster(wish, found, num_trials)
             yield _on_ray(ray, placement, planned, folder, report, stack)
         else:
-            placement = placed_here(wish, _found_here(plan), num_trials, has_ray=has_ray())
+            here = _found_here(plan)
+            _tell_of_kernels(here.device_type, report)
+            placement = placed_here(wish, here, num_trials, has_ray=has_ray())
             if placement.warning is not None:
                 report.emit("warning", message=placement.warning)
             if placement.is_inline:
@@ -113,6 +116,14 @@ def _found_here(plan: Plan) -> Found:
     device_type = chosen_device(plan.model.device).type
     num_gpus = torch.cuda.device_count() if device_type == "cuda" else 0
     return Found(device_type, num_gpus, num_cpus())
+
+
+def _tell_of_kernels(device_type: str, report: Reporter) -> None:
+    """Say once a run what a CPU without a compiler costs."""
+    from loracle.native import cost_of_none
+
+    if device_type == "cpu" and (message := cost_of_none()) is not None:
+        report.emit("warning", message=message)
 
 
 def _use_gpu(placement: Placement) -> None:
