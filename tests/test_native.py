@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
@@ -9,7 +12,9 @@ from torch import Tensor, nn
 from transformers import GemmaConfig, GemmaForCausalLM, LlamaConfig, LlamaForCausalLM
 
 from loracle import native
+from loracle.experiment.executing import _tell_of_kernels
 from loracle.model.fused_layers import fused
+from loracle.model.fused_rotary import rotated_by
 from loracle.model.last_layer import only_at
 from loracle.model.token_dropout import Drop, dropped_places
 
@@ -185,3 +190,123 @@ def test_the_kernels_are_built_once_and_kept_in_the_cache(fresh, tmp_path):
     native._loaded.cache_clear()
     assert native.kernels() is not None
     assert library.stat().st_mtime_ns == before
+
+
+@needs_kernels
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize(("num_tokens", "sizes", "rank"), [
+    (1, (24, 40), 4), (37, (576, 192), 8), (300, (100, 33), 20), (130, (64, 1536), 1),
+])  # fmt: skip
+@pytest.mark.parametrize("p", [0.0, 0.3])
+def test_a_lora_update_and_its_gradients_are_their_definitions(
+    kernels, dtype, num_tokens, sizes, rank, p
+):
+    in_size, out_size = sizes
+    x, y, g = (
+        random(num_tokens, size, dtype=dtype, seed=seed)
+        for seed, size in enumerate((in_size, out_size, out_size))
+    )
+    a, b = (random(*shape, dtype=torch.float32) for shape in ((rank, in_size), (out_size, rank)))
+    lora = native.LoraWeights(a, b, 0.7)
+    drop = Drop(np.arange(num_tokens, dtype=np.uint64), 2, in_size, p, dtype) if p else None
+    draws = None if drop is None else drop.draws
+    dropped = x if drop is None else drop.copied(x)
+    mask = (dropped == x).double()
+    d_x = random(num_tokens, in_size, dtype=dtype, seed=7)
+    expected_y = y.double() + 0.7 * dropped.double() @ a.double().t() @ b.double().t()
+    expected_d_x = d_x.double() + mask * (0.7 * g.double() @ b.double() @ a.double())
+    update = kernels.lora_forward(x, y, lora, draws)
+    d_a, d_b = kernels.lora_backward(g, x, update, lora, d_x, draws)
+    tolerance = 1e-5 if dtype == torch.float32 else 2e-2
+    for found, expected in (
+        (y, expected_y),
+        (d_x, expected_d_x),
+        (d_a, 0.7 * (g.double() @ b.double()).t() @ dropped.double()),
+        (d_b, 0.7 * g.double().t() @ dropped.double() @ a.double().t()),
+    ):
+        assert float((found.double() - expected).norm() / expected.norm()) < tolerance
+
+
+@needs_kernels
+def test_a_lora_gradient_does_not_depend_on_the_number_of_threads(kernels):
+    x, g = (random(700, size, dtype=torch.float32) for size in (64, 96))
+    lora = native.LoraWeights(torch.randn(8, 64), torch.randn(96, 8), 1.0)
+    found = []
+    for num_threads in (1, 2):
+        torch.set_num_threads(num_threads)
+        update = kernels.lora_forward(x, torch.zeros(700, 96), lora, None)
+        found.append(kernels.lora_backward(g, x, update, lora, None, None))
+    torch.set_num_threads(1)
+    assert all(torch.equal(*pair) for pair in zip(*found, strict=True))
+
+
+@needs_kernels
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_the_loss_of_logits_and_its_gradient_are_torchs(kernels, dtype):
+    logits = random(7, 1000, dtype=dtype) * 5
+    token_ids, weights = torch.arange(7) * 100, torch.linspace(0, 2, 7)
+    exact = logits.double().requires_grad_()
+    expected = nn.functional.cross_entropy(exact, token_ids, reduction="none") * weights
+    expected.sum().backward()
+    losses = kernels.cross_entropy(logits, token_ids, weights)
+    torch.testing.assert_close(losses.double(), expected.detach(), rtol=1e-6, atol=1e-6)
+    close(logits, exact.grad, dtype)
+
+
+@needs_kernels
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("num_keys", [1, 7, 513, 1024])
+def test_attentions_softmax_and_its_gradient_are_their_definitions(kernels, dtype, num_keys):
+    scores, g = (random(3, 5, num_keys, dtype=dtype, seed=seed) for seed in (0, 1))
+    is_hidden = random(5, num_keys, dtype=torch.float32, seed=2) < 0
+    is_hidden[:, 0] = False
+    bias = torch.zeros(5, num_keys, dtype=dtype).masked_fill_(is_hidden, -torch.inf)
+    expected = torch.softmax(scores.double() * 0.5 + bias.double(), -1)
+    kernels.masked_softmax(scores, bias, 0.5)
+    close(scores, expected, dtype)
+    assert not scores[:, is_hidden].any()
+    p, d_p = scores.double(), g.double()
+    expected = 0.5 * p * (d_p - (p * d_p).sum(-1, keepdim=True))
+    kernels.softmax_backward(scores.view(-1, num_keys), g.view(-1, num_keys), 0.5)
+    close(g, expected, dtype)
+
+
+@needs_kernels
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_rotary_embeddings_and_their_gradient_are_transformers_own(kernels, dtype):
+    from transformers.models.llama import modeling_llama
+
+    own = modeling_llama.apply_rotary_pos_emb
+    model = LlamaForCausalLM(LlamaConfig(**SIZE))
+    cos, sin = (random(1, 9, 8, dtype=dtype, seed=seed) for seed in (1, 2))
+    with rotated_by(kernels, model.model):
+        assert modeling_llama.apply_rotary_pos_emb is not own
+        found = rotated_with_gradient(modeling_llama.apply_rotary_pos_emb, cos, sin, dtype)
+    assert modeling_llama.apply_rotary_pos_emb is own
+    expected = rotated_with_gradient(own, cos.double(), sin.double(), dtype)
+    for one, other in zip(found, expected, strict=True):
+        close(one, other, dtype)
+
+
+def rotated_with_gradient(rotation, cos: Tensor, sin: Tensor, dtype) -> list[Tensor]:
+    """Queries and keys rotated, and the gradient of a weighted sum."""
+    given = [
+        random(1, 9, heads, 8, dtype=dtype).to(cos.dtype).transpose(1, 2).requires_grad_()
+        for heads in (4, 2)
+    ]
+    rotated = rotation(*given, cos, sin)
+    weights = [torch.linspace(-1, 1, x.numel()).to(x.dtype).view(x.shape) for x in rotated]
+    torch.autograd.backward(rotated, weights)
+    return [*(x.detach() for x in rotated), *(x.grad for x in given if x.grad is not None)]
+
+
+def test_a_run_without_kernels_says_what_that_costs(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LORACLE_NATIVE", "off")
+    told: list[str] = []
+    reporter: Any = SimpleNamespace(emit=lambda kind, message: told.append(message))
+    _tell_of_kernels("cuda", reporter)
+    assert not told
+    _tell_of_kernels("cpu", reporter)
+    [message] = told
+    assert "switched off by LORACLE_NATIVE=off" in message
+    assert "about a fifth longer" in message

@@ -114,12 +114,11 @@ def attention_finding() -> Finding:
 
 def kernels_finding() -> Finding:
     """Whether the CPU has Loracle's own kernels; the first question builds them."""
-    from loracle.native import why_off
+    from loracle.native import cost_of_none
 
-    reason = why_off()
-    if reason is None:
+    text = cost_of_none()
+    if text is None:
         return Finding(_AREA, "CPU kernels", "good", "built with the C compiler of this machine")
-    text = f"not used: {reason}; torch's operations do the same, about a tenth slower in training"
     return Finding(_AREA, "CPU kernels", "note", text)
 
 

@@ -116,6 +116,7 @@ def workplace(
         if base is not None:
             if plan.devices not in ("auto", 1):
                 report.emit("warning", message=_GIVEN_BASE)
+            _tell_of_kernels(base.device.type, report)
             yield _inline(planned, folder, report, base, stack)
         elif wish.address is not None:
             ray = stack.enter_context(joined_cluster(wish.address))
@@ -124,6 +125,7 @@ def workplace(
             yield _on_ray(ray, placement, planned, folder, report, stack)
         else:
             assert ahead.found is not None, "devices are looked for ahead"
+            _tell_of_kernels(ahead.found.device_type, report)
             placement = placed_here(wish, ahead.found, left, has_ray=has_ray())
             if placement.warning is not None:
                 report.emit("warning", message=placement.warning)
@@ -164,6 +166,14 @@ def _found_here(plan: Plan) -> Found:
     device_type = chosen_device(plan.model.device).type
     num_gpus = torch.cuda.device_count() if device_type == "cuda" else 0
     return Found(device_type, num_gpus, num_cpus())
+
+
+def _tell_of_kernels(device_type: str, report: Reporter) -> None:
+    """Say once a run what a CPU without a compiler costs."""
+    from loracle.native import cost_of_none
+
+    if device_type == "cpu" and (message := cost_of_none()) is not None:
+        report.emit("warning", message=message)
 
 
 def _use_gpu(placement: Placement) -> None:

@@ -43,6 +43,7 @@ from loracle.run_folder.environment import num_cpus
 from loracle.run_folder.reporter import Reporter
 from loracle.text import counted, seconds_of
 from loracle.training.loop import AUTO_BUDGET_TOKENS, TrainingSettings
+from loracle.training.optimizers import require_optimizer
 from loracle.training.replicas import Replicas
 from loracle.training.saving import BY_COST, CheckpointInterval
 
@@ -275,8 +276,12 @@ def _replicas(
 
 
 def training_settings(plan: TrainingPlan, device_type: str, *, forest: bool) -> TrainingSettings:
-    """The plain values of the training loop."""
+    """The plain values of the training loop.
+
+    Raises MissingExtraError if the optimizer's package is missing.
+    """
     budget = plan.micro_batch_tokens
+    require_optimizer(plan.optimizer)
     return TrainingSettings(
         epochs=plan.epochs,
         max_steps=plan.max_steps,
@@ -285,6 +290,7 @@ def training_settings(plan: TrainingPlan, device_type: str, *, forest: bool) -> 
         learning_rate=plan.learning_rate,
         schedule=plan.schedule,
         warmup_ratio=plan.warmup_ratio,
+        optimizer=plan.optimizer,
         weight_decay=plan.weight_decay,
         betas=(plan.adam_beta1, plan.adam_beta2),
         eps=plan.adam_epsilon,

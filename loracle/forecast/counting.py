@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import dataclasses
 from contextlib import nullcontext
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -65,14 +65,29 @@ def counted_shape(
             kept = _kept_bytes(model, adapted, dtype)
     except (RuntimeError, TypeError, ValueError, AttributeError, NotImplementedError):
         return shape
-    return dataclasses.replace(shape, kept_token_bytes=kept / _COUNTED_TOKENS)
+    return dataclasses.replace(
+        shape, kept_token_bytes=kept.of_token, kept_target_bytes=kept.of_target
+    )
 
 
-def _kept_bytes(model: Any, adapted: Any, dtype: torch.dtype) -> int:
+class _Kept(NamedTuple):
+    """Bytes that the backward keeps of a token, and besides of a target."""
+
+    of_token: float
+    of_target: float
+
+
+def _kept_bytes(model: Any, adapted: Any, dtype: torch.dtype) -> _Kept:
     from torch._subclasses.fake_tensor import FakeTensorMode
 
     mode = FakeTensorMode(allow_non_fake_inputs=True)
     _without_content(model, mode)
+    many, one = (_kept_in_pass(model, adapted, dtype, mode, n) for n in (_COUNTED_TOKENS, 1))
+    of_target = (many - one) / (_COUNTED_TOKENS - 1)
+    return _Kept(many / _COUNTED_TOKENS - of_target, of_target)
+
+
+def _kept_in_pass(model: Any, adapted: Any, dtype: torch.dtype, mode: Any, num_targets: int) -> int:
     weights = {parameter.untyped_storage()._cdata for parameter in model.parameters()}
     kept: dict[int, Any] = {}
 
@@ -82,7 +97,7 @@ def _kept_bytes(model: Any, adapted: Any, dtype: torch.dtype) -> int:
             kept[storage._cdata] = storage
         return tensor
 
-    device = torch.device("cpu")
+    device, wanted = torch.device("cpu"), torch.arange(num_targets)
     keys = np.arange(_COUNTED_TOKENS, dtype=np.uint64)
     adapted.train()
     with (
@@ -93,7 +108,7 @@ def _kept_bytes(model: Any, adapted: Any, dtype: torch.dtype) -> int:
         keyed(token_dropouts(adapted), keys),
     ):
         places = torch.zeros(_COUNTED_TOKENS, dtype=torch.long)
-        packed_hidden_states(model, places, places, _KeptAttention())
+        packed_hidden_states(model, places, places, _KeptAttention(), wanted)
     return sum(storage.nbytes() for storage in kept.values())
 
 
@@ -103,11 +118,11 @@ class _KeptAttention:
     def attend(
         self, layer: int, query: Tensor, key: Tensor, value: Tensor, scale: float, window: int
     ) -> Tensor:
-        kept: Tensor = _Kept.apply(query, key, value)  # type: ignore[no-untyped-call]
+        kept: Tensor = _KeptQueries.apply(query, key, value)  # type: ignore[no-untyped-call]
         return kept
 
 
-class _Kept(torch.autograd.Function):
+class _KeptQueries(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, query_HND: Tensor, key_KND: Tensor, value_KND: Tensor) -> Tensor:
         ctx.save_for_backward(query_HND, key_KND.contiguous(), value_KND.contiguous())

@@ -92,9 +92,7 @@ def _fits(x: Tensor, shape: torch.Size) -> bool:
 
 class _Rotary(torch.autograd.Function):
     @staticmethod
-    def forward(
-        ctx: Any, x_1HND: Tensor, cos_ND: Tensor, sin_ND: Tensor, found: Kernels
-    ) -> Tensor:
+    def forward(ctx: Any, x_1HND: Tensor, cos_ND: Tensor, sin_ND: Tensor, found: Kernels) -> Tensor:
         ctx.save_for_backward(cos_ND, sin_ND)
         ctx.kernels = found
         rotated = x_1HND.new_empty(x_1HND.shape)

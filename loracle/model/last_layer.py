@@ -16,6 +16,7 @@ from types import SimpleNamespace
 from typing import Any, cast
 
 from torch import Tensor, nn
+from torch._subclasses.fake_tensor import unset_fake_temporarily
 
 from loracle.model.fused_layers import gives_the_same, is_checkpointing
 from loracle.model.token_dropout import TokenKeys, token_dropouts
@@ -73,8 +74,8 @@ def _forward(
 ) -> Tensor:
     normed = layer.input_layernorm(hidden_states)
     attended = layer.self_attn(normed, *arguments, **options)[0]
-    wanted_W = wanted_W.to(hidden_states.device)
-    hidden_1WE = hidden_states.index_select(1, wanted_W) + attended.index_select(1, wanted_W)
+    places_W = wanted_W.to(hidden_states.device)
+    hidden_1WE = hidden_states.index_select(1, places_W) + attended.index_select(1, places_W)
     with _keys_of(layer.mlp, wanted_W):
         output: Tensor = hidden_1WE + layer.mlp(layer.post_attention_layernorm(hidden_1WE))
     return output
@@ -86,7 +87,8 @@ def _keys_of(module: nn.Module, wanted_W: Tensor) -> Iterator[None]:
     keyed = [dropout for dropout in token_dropouts(module) if dropout.keys is not None]
     all_keys = [dropout.keys for dropout in keyed]
     selected: dict[int, TokenKeys] = {}
-    wanted = wanted_W.cpu().numpy() if keyed else None
+    with unset_fake_temporarily():
+        wanted = wanted_W.cpu().numpy() if keyed else None
     for dropout in keyed:
         keys = dropout.keys
         assert keys is not None

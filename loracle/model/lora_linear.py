@@ -20,8 +20,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from loracle.native import KERNEL_TYPES, Draws, Kernels, LoraWeights, kernels
 from loracle.model.token_dropout import Drop, TokenDropout
+from loracle.native import KERNEL_TYPES, Draws, Kernels, LoraWeights, kernels
 
 
 def use_fused_layers(adapted: Any) -> int:

@@ -19,6 +19,7 @@ from dataclasses import asdict, dataclass
 from typing import NamedTuple, Self
 
 from loracle.forest.limits import MAX_EXPLICIT_TOKENS
+from loracle.native import kernels
 
 _ACTIVATION_FACTOR = {"cpu": 2.0, "cuda": 4.0}
 """Without a count: activations kept for the backward, over the widths of the linear layers (inputs
@@ -26,6 +27,8 @@ and outputs) in the model's precision. Measured on a CPU: 1.55 to 1.9. On a GPU,
 layers are peft's own and keep more, it is not measured yet."""
 _LOGIT_TARGETS, _LOGIT_BYTES = 512, 12
 """Targets whose logits exist at once, in float32 and three copies (losses.py)."""
+_LOGIT_COPIES = 2
+"""With kernels, whose gradient stands in the logits' place: them, and a copy to fill up rows."""
 _ATTENTION_COPIES = 3
 """One layer's scores, gradients and their products during its attention's backward pass."""
 _ADAPTER_BYTES = 16
@@ -82,7 +85,8 @@ class ModelShape:
     the widest layer. value_bytes: of one number in the model's precision.
     num_linear_parameters: of all linear layers but the head; they are what a quantised base packs.
     kept_token_bytes: what the backward keeps of one token in all layers, attention's probabilities
-    aside; None: not counted, and a careful factor stands for it.
+    aside; None: not counted, and a careful factor stands for it. kept_target_bytes: what it keeps
+    besides of a target, in the last layer (last_layer.py).
     """
 
     num_parameters: int
@@ -97,6 +101,7 @@ class ModelShape:
     num_linear_parameters: int = 0
     num_adapter_parameters: int = 0
     kept_token_bytes: float | None = None
+    kept_target_bytes: float = 0.0
     cached_token_bytes: int = 0
     """Keys and values of one token in all layers."""
     quantization: str = "none"
@@ -122,19 +127,27 @@ class ModelShape:
         kept = self.kept_token_bytes
         if kept is None:
             kept = _ACTIVATION_FACTOR[self.device_type] * width * self.value_bytes
-        everything = kept * batch.num_tokens
+        of_targets = self.kept_target_bytes * batch.num_targets
+        everything = kept * batch.num_tokens + of_targets
         if gradient_checkpointing:
+            # The last layer is then computed at every token.
+            kept, of_targets = kept + self.kept_target_bytes, 0.0
             # Each layer's input is kept, and one layer at a time is recomputed.
             inputs = self.num_layers * self.hidden_size * self.value_bytes
             kept, num_kept_layers = kept * self.layer_width / max(1.0, width) + inputs, 1
         return StepMemory(
             weights=self.weight_bytes,
             adapter=self.adapter_bytes,
-            activations=int(kept * batch.num_tokens),
+            activations=int(kept * batch.num_tokens + of_targets),
             attention=self._attention_bytes(batch, num_kept_layers),
-            logits=min(batch.num_targets, _LOGIT_TARGETS) * self.vocabulary_size * _LOGIT_BYTES,
+            logits=self._logit_bytes(batch.num_targets),
             pieces=self._pieces(everything, gradient_checkpointing),
         )
+
+    def _logit_bytes(self, num_targets: int) -> int:
+        has_kernel = self.device_type == "cpu" and kernels() is not None
+        each = _LOGIT_COPIES * self.value_bytes if has_kernel else _LOGIT_BYTES
+        return min(num_targets, _LOGIT_TARGETS) * self.vocabulary_size * each
 
     def _attention_bytes(self, batch: MicroBatch, num_kept_layers: int) -> int:
         explicit = 0

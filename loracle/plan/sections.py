@@ -246,6 +246,10 @@ class TrainingPlan(Section):
     constant."""
     warmup_ratio: Share = 0.03
     """Share of the steps over which the learning rate rises from 0."""
+    optimizer: Literal["adamw", "adamw_8bit"] = "adamw"
+    """adamw: moments in float32; adamw_8bit: moments in 8 bits by bitsandbytes, a quarter of the
+    memory, for adapters with many weights. Weights of fewer than 4,096 numbers keep theirs in
+    float32."""
     weight_decay: NonNegative = 0.0
     """AdamW's decoupled weight decay."""
     adam_beta1: ShareBelowOne = 0.9

@@ -68,6 +68,10 @@ class Checkpoint:
         for place, tensor in self.optimizer.items():
             name, _, key = place.rpartition("/")
             parameter = parameters[name]
+            if tensor.dim() == 0 and tensor.dtype == torch.int64:
+                # bitsandbytes counts its steps without a tensor.
+                optimizer.state[parameter][key] = int(tensor)
+                continue
             # A fused optimizer counts its steps on the device, others on the CPU.
             stays = tensor.dim() == 0 and not optimizer.defaults.get("fused")
             optimizer.state[parameter][key] = tensor if stays else tensor.to(parameter.device)
@@ -87,10 +91,18 @@ class _Content:
     def moments(self) -> dict[str, Tensor]:
         """The optimizer's state, as "PARAMETER/KEY"."""
         return {
-            f"{name}/{key}": value
+            f"{name}/{key}": _as_tensor(value)
             for name, parameter in self.parameters.items()
             for key, value in self.optimizer.state.get(parameter, {}).items()
         }
+
+
+def _as_tensor(value: Tensor | int) -> Tensor:
+    """A number of the optimizer's state, or a tensor that shares no memory with another one's."""
+    if isinstance(value, int):
+        return torch.tensor(value)
+    # bitsandbytes gives all weights one table of 256 numbers.
+    return value.clone() if value.shape == (256,) else value
 
 
 class CheckpointFolder:

@@ -24,16 +24,17 @@ from loracle.errors import NonFiniteError
 from loracle.forest.attention.rows import RowAttention
 from loracle.forest.attention.uploading import on_device
 from loracle.forest.limits import MAX_ROW_TOKENS
-from loracle.model.losses import padded_loss, target_loss
 from loracle.forest.ordering import Ordering
 from loracle.forest.trie import Forest, IntArray, Sequences, build_forest
 from loracle.model import adapter
 from loracle.model.base import BaseModel, computing, forest_hidden_states
+from loracle.model.losses import padded_loss, target_loss
 from loracle.model.token_dropout import KeyArray, keyed, token_dropouts, token_keys
 from loracle.run_folder import signals
 from loracle.training.budget import MemoryEvent, TokenBudget
 from loracle.training.checkpoint import Checkpoint, CheckpointFolder
 from loracle.training.mode import training_mode
+from loracle.training.optimizers import AdamSettings, OptimizerName, make_optimizer
 from loracle.training.replicas import Replicas
 from loracle.training.saving import BY_COST, CheckpointInterval, Saving
 from loracle.training.team import ALONE, Part, PartDone, Team
@@ -66,6 +67,7 @@ class TrainingSettings:
     gradient_checkpointing: bool
     seed: int
     checkpoint_every: CheckpointInterval = BY_COST
+    optimizer: OptimizerName = "adamw"
 
 
 @dataclass(frozen=True)
@@ -127,7 +129,7 @@ def train(
     ordering = _ordering(rows.groups, settings)
     num_steps = num_training_steps(ordering, rows.sequences.lengths, settings)
     parameters = dict(adapter.trainable(adapted))
-    optimizer = _optimizer(parameters.values(), settings)
+    optimizer = make_optimizer(settings.optimizer, parameters.values(), _adam(settings))
     budget = TokenBudget(settings.budget_tokens, following.on_memory)
     saving = Saving(following.checkpoints, settings.checkpoint_every, parameters, optimizer)
     first_step = 0
@@ -197,17 +199,8 @@ def _clipped(parameters: Iterable[Tensor], max_norm: float) -> Tensor:
     return torch.nn.utils.clip_grad_norm_(parameters, max_norm)
 
 
-def _optimizer(parameters: Iterable[Tensor], settings: TrainingSettings) -> torch.optim.AdamW:
-    learned = list(parameters)
-    return torch.optim.AdamW(
-        learned,
-        lr=settings.learning_rate,
-        betas=settings.betas,
-        eps=settings.eps,
-        weight_decay=settings.weight_decay,
-        # One kernel for all weights, which counts its steps on the device.
-        fused=True if all(parameter.device.type == "cuda" for parameter in learned) else None,
-    )
+def _adam(settings: TrainingSettings) -> AdamSettings:
+    return AdamSettings(settings.learning_rate, settings.betas, settings.eps, settings.weight_decay)
 
 
 def step_gradient(

@@ -117,6 +117,7 @@ def test_what_is_counted_without_memory_is_what_the_backward_keeps(dtype: torch.
     batch = measured(forest)
     probabilities = batch.num_pairs * shape.num_heads * shape.num_layers * dtype.itemsize
     expected = shape.kept_token_bytes * forest.num_nodes + probabilities
+    expected += shape.kept_target_bytes * batch.num_targets
     # The head's gradient at the targets, and the targets' places.
     head = batch.num_targets * (2 * shape.hidden_size * dtype.itemsize + 32)
     assert loss.requires_grad

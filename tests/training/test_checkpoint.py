@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import errno
+import functools
 import itertools
 import os
 import signal
@@ -18,6 +19,7 @@ from loracle.model import adapter
 from loracle.run_folder import signals
 from loracle.training import checkpoint as checkpoint_module
 from loracle.training import loop as training
+from loracle.training import optimizers
 from loracle.training.budget import MemoryEvent
 from loracle.training.checkpoint import CheckpointFolder
 from loracle.training.loop import Following, StepRecord, train
@@ -419,3 +421,24 @@ def test_nothing_unfinished_is_left_by_a_checkpoint_that_failed(killed, monkeypa
     killed.run()
     assert len(killed.problems) == NUM_STEPS
     assert not list(killed.folder.root.glob(f"{UNFINISHED_PREFIX}*"))
+
+
+def test_moments_in_8_bits_resume_to_the_same_adapter(tmp_path, monkeypatch):
+    bnb = pytest.importorskip("bitsandbytes")
+    # The tiny adapter's weights are below the size that is kept in 8 bits.
+    small = functools.partial(bnb.optim.AdamW8bit, min_8bit_size=1)
+    monkeypatch.setattr(optimizers, "_eight_bit_adamw", lambda: small)
+    settings = dataclasses.replace(EVERY_STEP, optimizer="adamw_8bit")
+    expected = Training(tmp_path / "undisturbed", settings).run()
+    stopped = Training(tmp_path / "killed", settings)
+
+    def kill(step: int) -> None:
+        if step == 3:
+            raise Killed
+
+    with pytest.raises(Killed):
+        stopped.run(kill)
+    resumed = Training(tmp_path / "killed", settings)
+    assert resumed.run() == expected
+    assert resumed.steps[0] in (3, 4)
+    assert not resumed.problems
