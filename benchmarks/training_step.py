@@ -37,7 +37,8 @@ from loracle.model import adapter
 from loracle.model.base import BaseModel, input_casting_off, load_base, load_tokenizer
 from loracle.model.embedded import embedded_model_folder
 from loracle.model.loaded_form import LoadedForm
-from loracle.training.loop import AUTO_BUDGET_TOKENS, accumulate_gradient, take
+from loracle.training.loop import AUTO_BUDGET_TOKENS, accumulate_gradient
+from loracle.training.micro_batches import take
 
 LORA = {"r": 8, "alpha": 16, "dropout": 0.05, "target_modules": "all-linear"}
 

@@ -14,7 +14,8 @@ from loracle.forest.ordering import Ordering
 from loracle.forest.spans import cut_into_spans
 from loracle.forest.trie import Forest, IntArray, Sequences, build_forest, num_forest_nodes
 from loracle.model.step_memory import MicroBatch
-from loracle.training.loop import TrainingSettings, num_training_steps, take
+from loracle.training.loop import TrainingSettings, num_training_steps
+from loracle.training.micro_batches import take
 
 _MAX_COUNTED_STEPS = 64
 """For a longer training, this many evenly spread steps are counted, and represent the others."""

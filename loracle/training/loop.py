@@ -11,7 +11,7 @@ from __future__ import annotations
 import dataclasses
 import math
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Any, Literal, Protocol
@@ -23,16 +23,16 @@ from torch import Tensor
 from loracle.errors import NonFiniteError
 from loracle.forest.attention.rows import RowAttention
 from loracle.forest.attention.uploading import on_device
-from loracle.forest.limits import MAX_ROW_TOKENS
 from loracle.forest.ordering import Ordering
-from loracle.forest.trie import Forest, IntArray, Sequences, build_forest
+from loracle.forest.trie import Forest, IntArray, Sequences
 from loracle.model import adapter
 from loracle.model.base import BaseModel, computing, forest_hidden_states
 from loracle.model.losses import padded_loss, target_loss
-from loracle.model.token_dropout import KeyArray, keyed, token_dropouts, token_keys
+from loracle.model.token_dropout import keyed, token_dropouts
 from loracle.run_folder import signals
 from loracle.training.budget import MemoryEvent, TokenBudget
 from loracle.training.checkpoint import Checkpoint, CheckpointFolder
+from loracle.training.micro_batches import CutStep, MicroBatch, cut, take
 from loracle.training.mode import training_mode
 from loracle.training.optimizers import AdamSettings, OptimizerName, make_optimizer
 from loracle.training.replicas import Replicas
@@ -133,6 +133,7 @@ def train(
     budget = TokenBudget(settings.budget_tokens, following.on_memory)
     saving = Saving(following.checkpoints, settings.checkpoint_every, parameters, optimizer)
     first_step = 0
+    next_step: CutStep | None = None
     if following.resume_from is not None:
         first_step, budget.budget_tokens = saving.resume(following.resume_from)
     with (
@@ -146,10 +147,12 @@ def train(
             _set_rate(optimizer, learning_rate := learning_rate_at(step, num_steps, settings))
             with saving.if_stopped(step, budget.budget_tokens):
                 own_rows = team.begin(step, ordering.batch(step), batch, budget.budget_tokens)
-                part = Part(take(rows.sequences, own_rows), total_weight(batch))
+                part = Part(take(rows.sequences, own_rows), total_weight(batch), next_step)
                 own = step_gradient(base, adapted, part, step, settings, budget)
                 done = team.add_up(own, step, budget)
             norm = _clipped(parameters.values(), settings.max_grad_norm or math.inf)
+            if team is ALONE and step + 1 < num_steps and is_asynchronous(base.device):
+                next_step = _cut_ahead(rows.sequences, ordering, step + 1, settings, budget)
             # The only place where a step waits for its device.
             loss, gradient_norm = torch.stack([done.loss, norm.to(done.loss.device)]).tolist()
             _require_finite(step, loss, gradient_norm)
@@ -168,6 +171,23 @@ def train(
             )
             ends_epoch = (step + 1) % ordering.steps_per_epoch == 0
             saving.after_step(step + 1, budget.budget_tokens, ends_epoch=ends_epoch)
+
+
+def is_asynchronous(device: torch.device) -> bool:
+    """Whether the host has time to spare while the device computes."""
+    return device.type != "cpu"
+
+
+def _cut_ahead(
+    sequences: Sequences,
+    ordering: Ordering,
+    step: int,
+    settings: TrainingSettings,
+    budget: TokenBudget,
+) -> CutStep:
+    batch, seed = take(sequences, ordering.batch(step)), step_seed(settings.seed, step)
+    pieces = cut(batch, budget.budget_tokens, seed, forest=settings.forest)
+    return CutStep(step, budget.budget_tokens, tuple(pieces))
 
 
 def _team(
@@ -220,6 +240,8 @@ def step_gradient(
         seed = step_seed(settings.seed, step)
         # LoRA's dropout has keys of its own; this is for a base with random parts.
         torch.manual_seed(seed)
+        ahead = part.cut_ahead
+        is_cut = ahead is not None and ahead[:2] == (step, budget.budget_tokens)
         try:
             return accumulate_gradient(
                 base,
@@ -229,6 +251,7 @@ def step_gradient(
                 forest=settings.forest,
                 seed=seed,
                 weight_of_all=part.total_weight,
+                micro_batches=ahead.micro_batches if ahead is not None and is_cut else None,
             )
         except (RuntimeError, MemoryError) as error:
             budget.halve(error, step, part.sequences)
@@ -283,15 +306,6 @@ def step_seed(seed: int, step: int) -> int:
     return int(np.random.SeedSequence([seed, step]).generate_state(1, np.uint64)[0] >> 1)
 
 
-def take(sequences: Sequences, rows: IntArray) -> Sequences:
-    """The sequences `rows`, in that order."""
-    starts, lengths = sequences.offsets[:-1][rows], sequences.lengths[rows]
-    offsets = np.concatenate(([0], np.cumsum(lengths)))
-    places = np.arange(offsets[-1]) + np.repeat(starts - offsets[:-1], lengths)
-    weights = None if sequences.weights is None else sequences.weights[places]
-    return Sequences(sequences.token_ids[places], offsets, weights)
-
-
 def accumulate_gradient(
     base: BaseModel,
     adapted: Any,
@@ -301,18 +315,20 @@ def accumulate_gradient(
     forest: bool,
     seed: int,
     weight_of_all: float | None = None,
+    micro_batches: Iterable[MicroBatch] | None = None,
 ) -> PartDone:
     """Add the gradient of the batch's mean loss; return that loss and the tokens computed.
 
     seed: of the dropout, whatever the budget is.
     weight_of_all: what the sum is divided by; None: the weight of the batch's own targets.
+    micro_batches: of the batch, cut by this budget with this seed; None cuts it here.
     """
     weight = total_weight(batch) if weight_of_all is None else weight_of_all
     losses, tokens_computed = [], 0
     dropouts = token_dropouts(adapted)
-    for micro_batch in _micro_batches(batch, budget_tokens, forest):
+    for micro_batch, keys in micro_batches or cut(batch, budget_tokens, seed, forest=forest):
         signals.stop_if_urgent()
-        with keyed(dropouts, _dropout_keys(micro_batch, seed)):
+        with keyed(dropouts, keys):
             with computing(base.dtype, base.device, adapted):
                 if isinstance(micro_batch, Forest):
                     loss, num_tokens = forest_loss(base, micro_batch), micro_batch.num_nodes
@@ -342,28 +358,6 @@ def total_weight(batch: Sequences) -> float:
     return float(batch.weights.sum(dtype=np.float64))
 
 
-def _micro_batches(
-    batch: Sequences, budget_tokens: int, forest: bool
-) -> Iterator[Forest] | Iterator[Sequences]:
-    if forest:
-        rows_tokens = min(MAX_ROW_TOKENS, budget_tokens)
-        return build_forest(batch, max_row_tokens=rows_tokens).micro_batches(budget_tokens)
-    return (take(batch, rows) for rows in _padded_rows(batch.lengths, budget_tokens))
-
-
-def _dropout_keys(micro_batch: Forest | Sequences, seed: int) -> KeyArray:
-    """The dropout key of every token as it stands in the computation, flat; 0 for padding."""
-    if isinstance(micro_batch, Forest):
-        return token_keys(micro_batch.token_ids, micro_batch.depths, seed)
-    lengths = micro_batch.lengths
-    places = np.arange(int(lengths.max()))
-    is_token = places < lengths[:, None]
-    keys = np.zeros(is_token.shape, np.uint64)
-    depths = np.broadcast_to(places, is_token.shape)[is_token]
-    keys[is_token] = token_keys(micro_batch.token_ids, depths, seed)
-    return keys.reshape(-1)
-
-
 def forest_loss(base: BaseModel, micro_batch: Forest) -> Tensor:
     """The weighted sum of the targets' cross entropies, with its graph."""
     context = RowAttention.of(micro_batch, base.device, backend=base.attention)
@@ -371,14 +365,3 @@ def forest_loss(base: BaseModel, micro_batch: Forest) -> Tensor:
     token_ids = on_device(micro_batch.target_token_ids, base.device)
     weights = on_device(micro_batch.target_weights, base.device)
     return target_loss(hidden, base.model.get_output_embeddings(), token_ids, weights)
-
-
-def _padded_rows(lengths: IntArray, budget_tokens: int) -> Iterator[IntArray]:
-    """Sequences of similar length together, at most `budget_tokens` with their padding."""
-    rows: list[int] = []
-    for row in np.argsort(lengths, kind="stable").tolist():
-        if rows and (len(rows) + 1) * lengths[row] > budget_tokens:
-            yield np.array(rows)
-            rows = []
-        rows.append(row)
-    yield np.array(rows)

@@ -44,7 +44,8 @@ from loracle.model.base import (
 from loracle.model.loaded_form import BaseSource, LoadedForm
 from loracle.training.budget import TokenBudget
 from loracle.training.exchange import Exchange, FlatAdapter
-from loracle.training.loop import TrainingSettings, step_gradient, take
+from loracle.training.loop import TrainingSettings, step_gradient
+from loracle.training.micro_batches import take
 from loracle.training.mode import training_mode
 from loracle.training.saving import BY_COST
 from loracle.training.team import Part

@@ -13,13 +13,16 @@ from torch import Tensor
 
 from loracle.forest.trie import IntArray, Sequences
 from loracle.training.budget import TokenBudget
+from loracle.training.micro_batches import CutStep
 
 
 class Part(NamedTuple):
-    """What one process computes of a step. total_weight: of the targets of the whole step."""
+    """What one process computes of a step. total_weight: of the targets of the whole step.
+    cut_ahead: the same in pieces, if they were made before."""
 
     sequences: Sequences
     total_weight: float
+    cut_ahead: CutStep | None = None
 
 
 class PartDone(NamedTuple):

@@ -14,7 +14,7 @@ from safetensors.torch import load_file
 
 from loracle.data.rendering.renderer import RenderedPrompt
 from loracle.errors import PlanError
-from loracle.experiment import attempt, foreseeing, setup
+from loracle.experiment import attempt, foreseeing, planning, setup
 from loracle.files import read_json_lines
 from loracle.forecast.foresee import REPLICA_EFFICIENCY
 from loracle.forecast.machines import Machine
@@ -22,7 +22,7 @@ from loracle.forecast.wording import forecast_lines
 from loracle.forecast.work import Rows
 from loracle.forest.trie import Sequences
 from loracle.model.loaded_form import BaseSource, LoadedForm
-from loracle.plan import fingerprint, freeze, load_plan
+from loracle.plan import Plan, fingerprint, freeze, load_plan
 from loracle.training import replica_process, replicas
 from loracle.training.replicas import Replicas
 from tests.forecast.test_forecast import SEVEN_B
@@ -105,6 +105,37 @@ def test_the_number_of_replicas_is_a_whole_number_or_auto(world, value):
             evaluations=[world.root / "test.jsonl"],
             overrides=[f"training.data_parallel={value}"],
         )
+
+
+def test_devices_of_a_trial_that_would_not_all_work_are_refused(world):
+    def plan(*overrides: str) -> Plan:
+        return load_plan(
+            candidates=[world.root / "a.jsonl"],
+            evaluations=[world.root / "test.jsonl"],
+            overrides=["ray.devices_per_trial=2", *overrides],
+        )
+
+    for refused in ([], ["training.data_parallel=4"]):
+        with pytest.raises(PlanError, match=r"ray\.devices_per_trial: found 2 without model\.devi"):
+            plan(*refused)
+    for taken in (
+        "training.data_parallel=2",
+        "training.data_parallel=auto",
+        "model.device_map=auto",
+    ):
+        assert plan(taken).ray.devices_per_trial == 2
+
+
+def test_a_plan_settles_auto_for_the_machine_that_it_is_made_for(world):
+    plan = load_plan(
+        candidates=[world.root / "a.jsonl"],
+        evaluations=[world.root / "test.jsonl"],
+        overrides=["training.data_parallel=auto"],
+    )
+    for device_type, num_devices, expected in (("cuda", 4, 4), ("cuda", 1, 1), ("cpu", 1, 1)):
+        machine = Machine("one", device_type, num_devices, 1, 1e14, 1e12, is_here=False)
+        assert planning._settled(plan, machine, 1).training.data_parallel == expected
+        assert planning._settled(plan, machine, 4).training.data_parallel == 1
 
 
 def test_replicas_use_the_cores_of_their_slot_and_no_others(monkeypatch):

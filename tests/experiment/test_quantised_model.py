@@ -19,7 +19,7 @@ from loracle.model import adapter
 from loracle.model.base import BaseModel, base_fingerprint, load_base, load_tokenizer, wrap_base
 from loracle.model.embedded import embedded_model_folder
 from loracle.model.loaded_form import LoadedForm
-from loracle.training.loop import take
+from loracle.training.micro_batches import take
 from tests import tiny
 from tests.command import loracle
 from tests.experiment.test_real_model import (

@@ -27,7 +27,7 @@ from loracle.model.base import BaseModel, load_base, load_tokenizer
 from loracle.model.embedded import embedded_model_folder
 from loracle.model.loaded_form import LoadedForm
 from loracle.model.self_test import run_self_test
-from loracle.training.loop import take
+from loracle.training.micro_batches import take
 from tests.generation.test_generate import by_transformers
 from tests.training.test_loop import awake, fail_when, gradient_of, one_by_one, relative_error
 

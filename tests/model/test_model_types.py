@@ -15,7 +15,8 @@ from loracle.generation.types import Question
 from loracle.model import adapter
 from loracle.model.base import BaseModel
 from loracle.model.self_test import run_self_test
-from loracle.training.loop import accumulate_gradient, take
+from loracle.training.loop import accumulate_gradient
+from loracle.training.micro_batches import take
 from tests.generation.test_generate import SETTINGS, by_transformers, prompts
 from tests.model import zoo
 from tests.training.test_loop import attached, awake, one_by_one, relative_error, rows

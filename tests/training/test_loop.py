@@ -32,9 +32,9 @@ from loracle.training.loop import (
     TrainingSettings,
     accumulate_gradient,
     learning_rate_at,
-    take,
     train,
 )
+from loracle.training.micro_batches import take
 from tests import tiny
 
 SETTINGS = TrainingSettings(

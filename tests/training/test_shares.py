@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from loracle.forest.ordering import prefix_groups
 from loracle.forest.trie import Sequences, num_forest_nodes
-from loracle.training.loop import take
+from loracle.training.micro_batches import take
 from loracle.training.shares import shares_of
 
 
