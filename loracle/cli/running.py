@@ -100,11 +100,7 @@ def run(
     import loracle
     from loracle.cli.reading_bar import reading_bar
 
-    settings: dict[str, Any] = {}
-    if devices is not None:
-        settings["devices"] = devices_of(devices)
-    if ray_address is not None:
-        settings["ray"] = {"address": ray_address}
+    settings = _devices(devices, ray_address)
     if dry_run:
         given = given_plan(plan, candidates, evaluation, model, overrides, settings)
         show_forecast(given, out, as_json=as_json)
@@ -125,6 +121,16 @@ def run(
     show_finished(finished, as_json=as_json)
     if strict and finished.results["read_first"]:
         raise typer.Exit(EXIT_FAILED)
+
+
+def _devices(devices: str | None, ray_address: str | None) -> dict[str, Any]:
+    """The plan's keys that two options stand for."""
+    settings: dict[str, Any] = {}
+    if devices is not None:
+        settings["devices"] = devices_of(devices)
+    if ray_address is not None:
+        settings["ray"] = {"address": ray_address}
+    return settings
 
 
 def show_finished(finished: Run, *, as_json: bool) -> None:

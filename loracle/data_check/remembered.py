@@ -3,7 +3,7 @@
     [FittedSet], Renderer --key_of--> CACHE/checks/KEY.json of then, or examine
 
 The key is the hash of all that `examine` looks at: every row to the letter and to the token, what
-was said of each dataset when it was read, how rows are rendered, and Loracle's own source. Where a
+was said of every dataset when it was read, how rows are rendered, and Loracle's own source. Where a
 run lies, what it trains and under which settings does not count.
 """
 

@@ -38,7 +38,7 @@ _ENVIRONMENT = {
 
 
 class Resources(NamedTuple):
-    """What every node of a cluster has, added up; and the GPUs and processors of each."""
+    """What every node of a cluster has, added up; and each node's GPUs and processors."""
 
     num_gpus: int
     num_cpus: int

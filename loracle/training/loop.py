@@ -132,10 +132,8 @@ def train(
     optimizer = make_optimizer(settings.optimizer, parameters.values(), _adam(settings))
     budget = TokenBudget(settings.budget_tokens, following.on_memory)
     saving = Saving(following.checkpoints, settings.checkpoint_every, parameters, optimizer)
-    first_step = 0
+    first_step = _first_step(saving, following, budget)
     next_step: CutStep | None = None
-    if following.resume_from is not None:
-        first_step, budget.budget_tokens = saving.resume(following.resume_from)
     with (
         _team(replicas, adapted, rows, settings) as team,
         _mode(base, adapted, settings),
@@ -171,6 +169,14 @@ def train(
             )
             ends_epoch = (step + 1) % ordering.steps_per_epoch == 0
             saving.after_step(step + 1, budget.budget_tokens, ends_epoch=ends_epoch)
+
+
+def _first_step(saving: Saving, following: Following, budget: TokenBudget) -> int:
+    """Where the training starts, with the checkpoint's state and budget if it is resumed."""
+    if following.resume_from is None:
+        return 0
+    first_step, budget.budget_tokens = saving.resume(following.resume_from)
+    return first_step
 
 
 def is_asynchronous(device: torch.device) -> bool:
