@@ -128,12 +128,12 @@ def train(
     """
     ordering = _ordering(rows.groups, settings)
     num_steps = num_training_steps(ordering, rows.sequences.lengths, settings)
+    next_step: CutStep | None = None
     parameters = dict(adapter.trainable(adapted))
     optimizer = make_optimizer(settings.optimizer, parameters.values(), _adam(settings))
     budget = TokenBudget(settings.budget_tokens, following.on_memory)
     saving = Saving(following.checkpoints, settings.checkpoint_every, parameters, optimizer)
     first_step = _first_step(saving, following, budget)
-    next_step: CutStep | None = None
     with (
         _team(replicas, adapted, rows, settings) as team,
         _mode(base, adapted, settings),
@@ -151,8 +151,7 @@ def train(
             norm = _clipped(parameters.values(), settings.max_grad_norm or math.inf)
             if team is ALONE and step + 1 < num_steps and is_asynchronous(base.device):
                 next_step = _cut_ahead(rows.sequences, ordering, step + 1, settings, budget)
-            # The only place where a step waits for its device.
-            loss, gradient_norm = torch.stack([done.loss, norm.to(done.loss.device)]).tolist()
+            loss, gradient_norm = _waited_for(done.loss, norm)
             _require_finite(step, loss, gradient_norm)
             optimizer.step()
             following.on_step(
@@ -167,8 +166,14 @@ def train(
                     seconds=time.perf_counter() - started,
                 )
             )
-            ends_epoch = (step + 1) % ordering.steps_per_epoch == 0
-            saving.after_step(step + 1, budget.budget_tokens, ends_epoch=ends_epoch)
+            at_end = (step + 1) % ordering.steps_per_epoch == 0
+            saving.after_step(step + 1, budget.budget_tokens, ends_epoch=at_end)
+
+
+def _waited_for(loss: Tensor, norm: Tensor) -> tuple[float, float]:
+    """Both as numbers. This is the only place where a step waits for its device."""
+    loss_value, norm_value = torch.stack([loss, norm.to(loss.device)]).tolist()
+    return loss_value, norm_value
 
 
 def _first_step(saving: Saving, following: Following, budget: TokenBudget) -> int:

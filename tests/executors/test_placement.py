@@ -139,7 +139,7 @@ def test_a_forecast_counts_the_devices_that_a_run_would_use():
 @pytest.mark.parametrize(
     ("asked", "found", "num_trials", "expected"),
     [
-        # (slots, GPUs of each slot, processes of each training)
+        # (slots, GPUs a slot, processes a training)
         (wish(replicas=2), FOUR_GPUS, 9, (2, 2, 2)),
         (wish(4, replicas=2), Found("cuda", 8, 64), 9, (2, 2, 2)),
         (wish(replicas="auto"), FOUR_GPUS, 9, (4, 1, 1)),
