@@ -32,7 +32,7 @@ from loracle.model.token_dropout import keyed, token_dropouts
 from loracle.run_folder import signals
 from loracle.training.budget import MemoryEvent, TokenBudget
 from loracle.training.checkpoint import Checkpoint, CheckpointFolder
-from loracle.training.micro_batches import CutStep, MicroBatch, cut, take
+from loracle.training.micro_batches import NOT_CUT, CutStep, MicroBatch, cut, take
 from loracle.training.mode import training_mode
 from loracle.training.replicas import Replicas
 from loracle.training.saving import BY_COST, CheckpointInterval, Saving
@@ -130,8 +130,7 @@ def train(
     optimizer = _optimizer(parameters.values(), settings)
     budget = TokenBudget(settings.budget_tokens, following.on_memory)
     saving = Saving(following.checkpoints, settings.checkpoint_every, parameters, optimizer)
-    first_step = 0
-    next_step: CutStep | None = None
+    first_step, next_step = 0, NOT_CUT
     if following.resume_from is not None:
         first_step, budget.budget_tokens = saving.resume(following.resume_from)
     with (
@@ -151,9 +150,7 @@ def train(
             norm = _clipped(parameters.values(), settings.max_grad_norm or math.inf)
             if team is ALONE and step + 1 < num_steps and is_asynchronous(base.device):
                 next_step = _cut_ahead(rows.sequences, ordering, step + 1, settings, budget)
-            # The only place where a step waits for its device.
-            loss, gradient_norm = torch.stack([done.loss, norm.to(done.loss.device)]).tolist()
-            _require_finite(step, loss, gradient_norm)
+            loss, gradient_norm = _waited_for(step, done.loss, norm)
             optimizer.step()
             following.on_step(
                 StepRecord(
@@ -248,7 +245,7 @@ def step_gradient(
         # LoRA's dropout has keys of its own; this is for a base with random parts.
         torch.manual_seed(seed)
         ahead = part.cut_ahead
-        is_cut = ahead is not None and ahead[:2] == (step, budget.budget_tokens)
+        is_cut = (ahead.step, ahead.budget_tokens) == (step, budget.budget_tokens)
         try:
             return accumulate_gradient(
                 base,
@@ -258,18 +255,21 @@ def step_gradient(
                 forest=settings.forest,
                 seed=seed,
                 weight_of_all=part.total_weight,
-                micro_batches=ahead.micro_batches if ahead is not None and is_cut else None,
+                micro_batches=ahead.micro_batches if is_cut else None,
             )
         except (RuntimeError, MemoryError) as error:
             budget.halve(error, step, part.sequences)
 
 
-def _require_finite(step: int, loss: float, gradient_norm: float) -> None:
+def _waited_for(step: int, of_loss: Tensor, of_norm: Tensor) -> tuple[float, float]:
+    """The loss and the gradient's norm: the only place where a step waits for its device."""
+    loss, gradient_norm = torch.stack([of_loss, of_norm.to(of_loss.device)]).tolist()
     if not (math.isfinite(loss) and math.isfinite(gradient_norm)):
         raise NonFiniteError(
             f"step {step + 1}: loss {loss}, gradient norm {gradient_norm}; "
             "lower training.learning_rate, or set model.dtype to float32"
         )
+    return loss, gradient_norm
 
 
 def num_steps_planned(sequences: Sequences, groups: IntArray, settings: TrainingSettings) -> int:
