@@ -11,7 +11,7 @@ from turns import argument_parser
 
 from loracle.data.reading.dataset import read_examples
 from loracle.data.rendering.renderer import RenderedPrompt, Renderer
-from loracle.generation.generate import generate
+from loracle.generation.generate import Account, generate
 from loracle.generation.types import (
     REFERENCE_SOURCE,
     Answer,
@@ -76,5 +76,6 @@ def answers(
         )
         for prompt in prompts
     ]
-    batches = generate(base, adapted, questions, settings, statistics=statistics)
+    account = Account(statistics) if statistics is not None else None
+    batches = generate(base, adapted, questions, settings, account=account)
     return [answer for batch in batches for answer in batch]

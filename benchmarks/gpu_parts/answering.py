@@ -10,7 +10,7 @@ import torch
 from gpu_parts.measuring import Bench, Case, peak_memory, seconds_of
 from gpu_parts.models import make_base, make_rows
 from loracle.generation.generate import generate
-from loracle.generation.types import GenerationSettings, GenerationStatistics, Question
+from loracle.generation.types import GenerationSettings, Question
 from loracle.model.attention_choice import choose_attention
 from loracle.model.base import BaseModel
 
@@ -47,7 +47,7 @@ def _num_new(bench: Bench) -> int:
 def by_loracle(bench: Bench, base: BaseModel, prompts: list[list[int]]) -> None:
     settings = GenerationSettings(_num_new(bench), 1.0, False, False, BATCH_SIZE, 16384)
     questions = [Question(ids) for ids in prompts]
-    for _ in generate(base, None, questions, settings, statistics=GenerationStatistics()):
+    for _ in generate(base, None, questions, settings):
         pass
 
 

@@ -32,7 +32,7 @@ from loracle.model.token_dropout import keyed, token_dropouts
 from loracle.run_folder import signals
 from loracle.training.budget import MemoryEvent, TokenBudget
 from loracle.training.checkpoint import Checkpoint, CheckpointFolder
-from loracle.training.micro_batches import CutStep, MicroBatch, cut, take
+from loracle.training.micro_batches import NOT_CUT, CutStep, MicroBatch, cut, take
 from loracle.training.mode import training_mode
 from loracle.training.optimizers import AdamSettings, OptimizerName, make_optimizer
 from loracle.training.replicas import Replicas
@@ -128,7 +128,7 @@ def train(
     """
     ordering = _ordering(rows.groups, settings)
     num_steps = num_training_steps(ordering, rows.sequences.lengths, settings)
-    next_step: CutStep | None = None
+    next_step = NOT_CUT
     parameters = dict(adapter.trainable(adapted))
     optimizer = make_optimizer(settings.optimizer, parameters.values(), _adam(settings))
     budget = TokenBudget(settings.budget_tokens, following.on_memory)
@@ -151,8 +151,7 @@ def train(
             norm = _clipped(parameters.values(), settings.max_grad_norm or math.inf)
             if team is ALONE and step + 1 < num_steps and is_asynchronous(base.device):
                 next_step = _cut_ahead(rows.sequences, ordering, step + 1, settings, budget)
-            loss, gradient_norm = _waited_for(done.loss, norm)
-            _require_finite(step, loss, gradient_norm)
+            loss, gradient_norm = _waited_for(step, done.loss, norm)
             optimizer.step()
             following.on_step(
                 StepRecord(
@@ -168,12 +167,6 @@ def train(
             )
             at_end = (step + 1) % ordering.steps_per_epoch == 0
             saving.after_step(step + 1, budget.budget_tokens, ends_epoch=at_end)
-
-
-def _waited_for(loss: Tensor, norm: Tensor) -> tuple[float, float]:
-    """Both as numbers. This is the only place where a step waits for its device."""
-    loss_value, norm_value = torch.stack([loss, norm.to(loss.device)]).tolist()
-    return loss_value, norm_value
 
 
 def _first_step(saving: Saving, following: Following, budget: TokenBudget) -> int:
@@ -252,7 +245,7 @@ def step_gradient(
         # LoRA's dropout has keys of its own; this is for a base with random parts.
         torch.manual_seed(seed)
         ahead = part.cut_ahead
-        is_cut = ahead is not None and ahead[:2] == (step, budget.budget_tokens)
+        is_cut = (ahead.step, ahead.budget_tokens) == (step, budget.budget_tokens)
         try:
             return accumulate_gradient(
                 base,
@@ -262,18 +255,21 @@ def step_gradient(
                 forest=settings.forest,
                 seed=seed,
                 weight_of_all=part.total_weight,
-                micro_batches=ahead.micro_batches if ahead is not None and is_cut else None,
+                micro_batches=ahead.micro_batches if is_cut else None,
             )
         except (RuntimeError, MemoryError) as error:
             budget.halve(error, step, part.sequences)
 
 
-def _require_finite(step: int, loss: float, gradient_norm: float) -> None:
+def _waited_for(step: int, of_loss: Tensor, of_norm: Tensor) -> tuple[float, float]:
+    """The loss and the gradient's norm: the only place where a step waits for its device."""
+    loss, gradient_norm = torch.stack([of_loss, of_norm.to(of_loss.device)]).tolist()
     if not (math.isfinite(loss) and math.isfinite(gradient_norm)):
         raise NonFiniteError(
             f"step {step + 1}: loss {loss}, gradient norm {gradient_norm}; "
             "lower training.learning_rate, or set model.dtype to float32"
         )
+    return loss, gradient_norm
 
 
 def num_steps_planned(sequences: Sequences, groups: IntArray, settings: TrainingSettings) -> int:

@@ -34,6 +34,10 @@ class CutStep(NamedTuple):
     micro_batches: tuple[MicroBatch, ...]
 
 
+NOT_CUT = CutStep(-1, 0, ())
+"""In place of a step that was not cut ahead."""
+
+
 def cut(batch: Sequences, budget_tokens: int, seed: int, *, forest: bool) -> Iterator[MicroBatch]:
     """Cut a step's sequences. seed: of the dropout, whatever the budget is."""
     for content in _contents(batch, budget_tokens, forest):

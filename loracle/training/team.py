@@ -13,7 +13,7 @@ from torch import Tensor
 
 from loracle.forest.trie import IntArray, Sequences
 from loracle.training.budget import TokenBudget
-from loracle.training.micro_batches import CutStep
+from loracle.training.micro_batches import NOT_CUT, CutStep
 
 
 class Part(NamedTuple):
@@ -22,7 +22,7 @@ class Part(NamedTuple):
 
     sequences: Sequences
     total_weight: float
-    cut_ahead: CutStep | None = None
+    cut_ahead: CutStep = NOT_CUT
 
 
 class PartDone(NamedTuple):

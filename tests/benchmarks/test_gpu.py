@@ -93,6 +93,15 @@ def test_all_ways_to_train_learn_the_same(tmp_path):
     assert shared["computed"] < 0.6 * plain["computed"]
 
 
+def test_all_ways_to_answer_give_their_figures(tmp_path):
+    part = tiny(tmp_path / "gpu.json", "--only", "answering-7b")["parts"]["answering-7b"]
+    assert part["status"] == "done"
+    assert not errors({name: c for name, c in part["cases"].items() if isinstance(c, dict)})
+    for words in ("sharing", "separate"):
+        for way in ("loracle", "generate", "continuous_batching"):
+            assert part["cases"][f"{words}/{way}"]["rows_per_second"] > 0
+
+
 @pytest.mark.slow
 def test_every_part_gives_its_figures(tmp_path):
     result = tiny(tmp_path / "gpu.json")
