@@ -127,6 +127,10 @@ def run(
         raise typer.Exit(EXIT_FAILED)
 
 
+def _chosen_progress(*, as_json: bool) -> Progress:
+    return "plain" if as_json and session.progress == "auto" else session.progress
+
+
 def show_finished(finished: Run, *, as_json: bool) -> None:
     """Print a finished run; ends with exit code 1 if a candidate failed."""
     if as_json:
