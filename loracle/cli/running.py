@@ -6,6 +6,7 @@ import re
 import shlex
 import sys
 from collections.abc import Mapping
+from contextlib import AbstractContextManager
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -98,7 +99,6 @@ def run(
     again to resume: finished trials are not run again.
     """
     import loracle
-    from loracle.cli.reading_bar import reading_bar
 
     settings: dict[str, Any] = {}
     if devices is not None:
@@ -125,6 +125,12 @@ def run(
     show_finished(finished, as_json=as_json)
     if strict and finished.results["read_first"]:
         raise typer.Exit(EXIT_FAILED)
+
+
+def _reading_shown(progress: Progress) -> AbstractContextManager[None]:
+    from loracle.cli.reading_bar import reading_bar
+
+    return reading_bar(session.language, progress)
 
 
 def _chosen_progress(*, as_json: bool) -> Progress:
