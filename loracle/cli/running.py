@@ -109,8 +109,8 @@ def run(
         given = given_plan(plan, candidates, evaluation, model, overrides, settings)
         show_forecast(given, out, as_json=as_json)
         return
-    progress: Progress = "plain" if as_json and session.progress == "auto" else session.progress
-    with reading_bar(session.language, progress):
+    progress = _chosen_progress(as_json=as_json)
+    with _reading_shown(progress):
         finished = loracle.run(
             candidates or (),
             evaluation or (),
