@@ -6,6 +6,7 @@ import re
 import shlex
 import sys
 from collections.abc import Mapping
+from contextlib import AbstractContextManager
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -98,15 +99,14 @@ def run(
     again to resume: finished trials are not run again.
     """
     import loracle
-    from loracle.cli.reading_bar import reading_bar
 
     settings = _devices(devices, ray_address)
     if dry_run:
         given = given_plan(plan, candidates, evaluation, model, overrides, settings)
         show_forecast(given, out, as_json=as_json)
         return
-    progress: Progress = "plain" if as_json and session.progress == "auto" else session.progress
-    with reading_bar(session.language, progress):
+    progress = _chosen_progress(as_json=as_json)
+    with _reading_shown(progress):
         finished = loracle.run(
             candidates or (),
             evaluation or (),
@@ -131,6 +131,16 @@ def _devices(devices: str | None, ray_address: str | None) -> dict[str, Any]:
     if ray_address is not None:
         settings["ray"] = {"address": ray_address}
     return settings
+
+
+def _reading_shown(progress: Progress) -> AbstractContextManager[None]:
+    from loracle.cli.reading_bar import reading_bar
+
+    return reading_bar(session.language, progress)
+
+
+def _chosen_progress(*, as_json: bool) -> Progress:
+    return "plain" if as_json and session.progress == "auto" else session.progress
 
 
 def show_finished(finished: Run, *, as_json: bool) -> None:
