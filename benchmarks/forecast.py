@@ -1,8 +1,8 @@
 """Foreseen against measured: peak memory and time of training, each in a process of its own.
 
-    .venv/bin/python benchmarks/forecast.py [--sizes small middle 135M] [--lengths 256 512 1024]
+    .venv/bin/python benchmarks/forecast.py [--sizes small middle 135M] [--lengths 256 1024]
 
-Random models of three sizes, three row lengths, with and without gradient checkpointing, in the
+Random models of three sizes, two row lengths, with and without gradient checkpointing, in the
 precision that the processor takes. The first step warms up; the second one is timed. Other work
 slows the steps and not the memory: the file's head tells the load.
 """
@@ -38,7 +38,7 @@ _TOKENS = 1024
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--sizes", nargs="*", default=list(SIZES), choices=list(SIZES))
-    parser.add_argument("--lengths", nargs="*", type=int, default=[256, 512, 1024])
+    parser.add_argument("--lengths", nargs="*", type=int, default=[256, 1024])
     parser.add_argument("--name", default="forecast")
     arguments = parser.parse_args()
     dtype = str(preferred_dtype(torch.device("cpu"))).removeprefix("torch.")

@@ -16,7 +16,7 @@ from typing import NamedTuple
 from loracle.errors import PlanError
 from loracle.plan import nearest
 
-_USED_SHARES = {("cpu", 2): 0.43, ("cpu", 4): 0.7}
+_USED_SHARES = {("cpu", 2): 0.53, ("cpu", 4): 0.75}
 _GPU_USED_SHARE = 0.4
 _PROCESS_BYTES, _GPU_PROCESS_BYTES = 525_000_000, 900_000_000
 
@@ -32,8 +32,9 @@ def process_bytes(device_type: str) -> int:
 def used_share(device_type: str, value_bytes: int) -> float:
     """The share of the products' rate that a training step reaches.
 
-    Measured on CPUs by processor time: 0.42 to 0.46 in bfloat16; in float32 0.45 on one with AVX2
-    and 1.05 on one with AVX512, whose small products are slower than its large ones. Not yet
+    Measured by processor time on one CPU with AVX512-BF16, with the kernels of native/: 0.49 to
+    0.59 in bfloat16 for models as wide as 384 and 576 (0.19 for one as wide as 128, whose
+    elementwise work outweighs its products), about 0.74 in float32. Not yet
     measured on a GPU: LoRA trainings report 0.35 to 0.5. A probe replaces all of them.
     """
     if device_type != "cpu":

@@ -1,4 +1,4 @@
-"""Own kernels for a CPU, the C files here: built once by the machine's C compiler and cached.
+"""Own kernels for a CPU (the C files here), built once by its C compiler, kept in the cache.
 
 They are optional: without a compiler, or with LORACLE_NATIVE=off, torch's own operations do the
 same in more passes over memory. `why_off` says why they are not used.

@@ -59,4 +59,5 @@ def _eight_bit_adamw() -> Any:
             "training.optimizer: adamw_8bit: bitsandbytes is not installed; run: "
             "pip install 'loracle[quant]', or set training.optimizer to adamw"
         ) from error
-    return optim.AdamW8bit
+    found: Any = optim
+    return found.AdamW8bit
