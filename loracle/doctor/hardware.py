@@ -48,7 +48,8 @@ def memory_finding() -> Finding:
         return Finding(_AREA, "memory", "note", "this system does not report free memory")
     if free.num_bytes < _LITTLE_MEMORY_BYTES:
         fix = (
-            "end other programs, or raise the container's limit: even the embedded model needs 3 GB"
+            "close other programs, or raise the container's limit: "
+            "even the embedded model needs 3 GB"
         )
         return Finding(
             _AREA, "memory", "attention", f"{size(free.num_bytes)} of free {free.place}", fix

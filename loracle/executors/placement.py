@@ -194,7 +194,7 @@ def _gpus(wish: Wish, found: Found) -> tuple[int, ...]:
     missing = [index for index in asked if index >= found.num_gpus]
     if missing:
         raise PlanError(
-            f"devices: found {_shown(wish.devices)}, and {found.num_gpus} GPUs are visible "
+            f"devices: found {_shown(wish.devices)}, but only {found.num_gpus} GPUs are visible "
             "(numbered from 0); give fewer, or make more visible (CUDA_VISIBLE_DEVICES)"
         )
     return tuple(asked)

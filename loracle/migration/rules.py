@@ -218,7 +218,8 @@ def optimizer(draft: Draft, key: str, value: Any) -> None:
         draft.note_change(
             written(key, value),
             "AdamW",
-            "the same rule with its state in float32; an adapter's state is small",
+            "the same rule with its state in float32, which is small for an adapter; "
+            "training.optimizer: adamw_8bit keeps it in 8 bits",
         )
     else:
         draft.refuse(written(key, value), "every candidate is trained with AdamW")

@@ -55,7 +55,9 @@ class TrainingArguments(Section):
     training is taken from there. None: nowhere."""
     max_length: Count | None = None
     overlong: Literal["shorten", "drop", "error"] | None = None
-    optim: Literal["adamw_torch", "adamw_torch_fused"] = "adamw_torch"
+    optim: Literal["adamw_torch", "adamw_torch_fused", "adamw_8bit", "adamw_bnb_8bit"] = (
+        "adamw_torch"
+    )
     report_to: str | list[str] | None = None
     """Experiment trackers that follow the run, as the plan's `trackers`. "none": none."""
 
@@ -67,6 +69,8 @@ class TrainingArguments(Section):
             given["batch_size"] = math.prod(factor or 1 for factor in factors)
         if self.max_grad_norm == 0:
             given["max_grad_norm"] = None
+        if self.optim in ("adamw_8bit", "adamw_bnb_8bit"):
+            given["optimizer"] = "adamw_8bit"
         known = given.keys() & TrainingPlan.model_fields.keys()
         return TrainingPlan.model_validate({key: given[key] for key in known})
 

@@ -116,7 +116,7 @@ class ReplicaProcess:
         else:
             how = f"ended with code {code}"
         log = self._log.read_text(encoding="utf-8", errors="replace")[-_LOG_CHARACTERS:].strip()
-        said = f"; its last words: {log}" if log else ""
+        said = f"; its last output: {log}" if log else ""
         return f"{self.name} {how}; run the same command again to resume{said}"
 
     def kill(self) -> None:

@@ -88,8 +88,8 @@ def test_several_gpus_without_ray_are_a_warning_unless_they_were_asked_for():
 @pytest.mark.parametrize(
     ("asked", "found", "message"),
     [
-        (wish(8), FOUR_GPUS, "devices: found 8, and 4 GPUs are visible"),
-        (wish([0, 7]), FOUR_GPUS, r"devices: found \[0, 7\], and 4 GPUs are visible"),
+        (wish(8), FOUR_GPUS, "devices: found 8, but only 4 GPUs are visible"),
+        (wish([0, 7]), FOUR_GPUS, r"devices: found \[0, 7\], but only 4 GPUs are visible"),
         (wish([0]), CPU, r"devices: found \[0\], numbers of GPUs, and this run is on cpu"),
         (wish(9), CPU, "devices: found 9, and this machine has 8 processor cores"),
         (wish(3, cpus_per_trial=4), CPU, "give at most 2"),

@@ -44,6 +44,8 @@ def test_save_steps_are_the_steps_between_checkpoints() -> None:
 def test_adamw_by_either_name_and_no_tracker_are_accepted() -> None:
     for optim in ("adamw_torch", "adamw_torch_fused"):
         assert plan(optim=optim, report_to="none", logging_steps=10) == plan()
+    for optim in ("adamw_8bit", "adamw_bnb_8bit"):
+        assert plan(optim=optim) == plan().model_copy(update={"optimizer": "adamw_8bit"})
     assert training_arguments({"report_to": ["tensorboard"]}).trackers == ["tensorboard"]
 
 

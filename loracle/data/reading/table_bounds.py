@@ -92,8 +92,9 @@ def _require(path: Path, num_bytes: float, times: int) -> None:
     size = path.stat().st_size
     if num_bytes > max(MAX_UNPACKED_BYTES, times * size):
         raise DataError(
-            f"{path} unpacks to more than {times} times its {size:,} bytes, as no data does; if it "
-            "is meant, write it again without compression and dictionaries, or as JSONL"
+            f"{path} unpacks to more than {times} times its {size:,} bytes, which is not plausible "
+            "for data; if it is intended, write it again without compression and dictionaries, "
+            "or as JSONL"
         )
 
 

@@ -284,7 +284,7 @@ class Renderer:
         )
         if not turn.through.startswith(turn.before):
             raise _RowError(
-                "the chat template renders the prompt differently when it is answered; "
+                "the chat template renders the prompt differently once an answer follows; "
                 f"the prompt ends in {turn.before[-40:]!r}"
             )
         return turn

@@ -94,7 +94,7 @@ def test_a_reply_that_melts_into_the_template_is_cut_where_the_model_starts():
         ),
         (
             "{{ messages | length }}{% for m in messages %}{{ m.content }}<|im_end|>{% endfor %}",
-            "renders the prompt differently when it is answered",
+            "renders the prompt differently once an answer follows",
         ),
         (
             "{{ raise_exception('roles must alternate') }}",

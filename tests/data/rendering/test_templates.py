@@ -284,7 +284,7 @@ def test_evaluation_asks_what_training_saw_before_the_last_reply(
             "qwen3",
             example(USER, Message("assistant", "Denver", reasoning="Hm.")),
             {"enable_thinking": False},
-            "renders the prompt differently when it is answered",
+            "renders the prompt differently once an answer follows",
         ),
         ("gemma", WITH_SYSTEM, {}, "rejects this row: System role not supported"),
         ("gemma", WITH_TOOLS, {}, "leaves out tools; use a model whose template has a place"),
