@@ -197,6 +197,17 @@ class JsonLinesWriter(AppendedFile):
         self.append(_json_bytes(row, indent=None) + b"\n")
 
 
+def cache_folder() -> Path:
+    """Where Loracle keeps files that it can create again."""
+    own = os.environ.get("LORACLE_CACHE")
+    if own:
+        return Path(own).expanduser().absolute()
+    shared = os.environ.get("XDG_CACHE_HOME", "")
+    # The XDG specification: a path that is not absolute must be ignored.
+    parent = Path(shared) if Path(shared).is_absolute() else Path.home() / ".cache"
+    return parent / "loracle"
+
+
 class Seal(NamedTuple):
     """A file's state when it was written: its hash in hex, and its size."""
 

@@ -27,7 +27,7 @@ from loracle.data.sharing import Sharing
 from loracle.data_check.result import CHECK_VERSION, Check, DatasetReport, Problem
 from loracle.errors import LoracleError
 from loracle.files import read_json, sha256, write_json
-from loracle.model.embedded import cache_folder
+from loracle.files import cache_folder
 from loracle.plan import CandidatePlan, EvaluationPlan
 
 FOLDER_NAME = "checks"

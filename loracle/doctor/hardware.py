@@ -10,7 +10,7 @@ import subprocess
 from pathlib import Path
 
 from loracle.doctor.result import Finding
-from loracle.model.embedded import cache_folder
+from loracle.files import cache_folder
 from loracle.model.memory import free_memory
 from loracle.text import counted, size
 

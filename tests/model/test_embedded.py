@@ -13,7 +13,8 @@ import pytest
 from loracle.errors import MissingExtraError, ModelError
 from loracle.files import sha256
 from loracle.model import embedded
-from loracle.model.embedded import MANIFEST_NAME, cache_folder, embedded_model_folder
+from loracle.files import cache_folder
+from loracle.model.embedded import MANIFEST_NAME, embedded_model_folder
 
 QUESTION = [{"role": "user", "content": "What is the capital of France?"}]
 

@@ -22,7 +22,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from loracle.model.embedded import cache_folder
+from loracle.files import cache_folder
 
 _SOURCE = Path(__file__).with_name("kernels.c")
 _FLAGS = (
