@@ -138,9 +138,10 @@ def serve(
 
     Only this machine can reach the page.
     """
+    from loracle.run_folder.mirror import local_copy
     from loracle.server.serving import serve as serve_folder
 
-    serve_folder(folder, port, lambda line: print(line, flush=True))
+    serve_folder(local_copy(folder), port, lambda line: print(line, flush=True))
 
 
 @app.command(rich_help_panel=RESULTS, epilog="loracle score predictions.jsonl --metrics em,f1")

@@ -26,8 +26,7 @@ from loracle.data.reading.options import options_of
 from loracle.data.sharing import Sharing
 from loracle.data_check.result import CHECK_VERSION, Check, DatasetReport, Problem
 from loracle.errors import LoracleError
-from loracle.files import read_json, sha256, write_json
-from loracle.files import cache_folder
+from loracle.files import cache_folder, read_json, sha256, write_json
 from loracle.plan import CandidatePlan, EvaluationPlan
 
 FOLDER_NAME = "checks"

@@ -18,7 +18,7 @@ import os
 import secrets
 import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
 from queue import Empty, SimpleQueue
@@ -39,8 +39,9 @@ from loracle.files import (
 from loracle.run_folder.lock import HOLDER_NAME, LOCK_NAME, FolderLock
 from loracle.run_folder.manifest import MANIFEST_NAME
 from loracle.run_folder.remote import RemoteFolder, url_of
-from loracle.run_folder.remote_lock import BEAT_SECONDS, REMOTE_LOCK_NAME, RemoteLock
+from loracle.run_folder.remote_lock import BEAT_SECONDS, REMOTE_LOCK_NAME, RemoteLock, holder_of
 from loracle.run_folder.reporter import View
+from loracle.safety.secrecy import without_secrets
 from loracle.safety.storage_errors import writing
 from loracle.text import first_few
 
@@ -99,9 +100,20 @@ def local_copy(folder: str | os.PathLike[str]) -> Path:
         # While a process here works in it, it is newer than what is at the URL.
         if not FolderLock(copy.root).is_held():
             pull(copy, remote)
+            _note_holder(copy, remote)
     if not (copy.root / "plan.json").is_file():
         raise RunFolderError(f"{remote.shown} is not a run folder: it has no plan.json")
     return copy.root
+
+
+def _note_holder(copy: LocalCopy, remote: RemoteFolder) -> None:
+    """Let the copy say who works on the run, as a folder here does."""
+    holder = holder_of(remote)
+    if holder is None or not copy.root.is_dir():
+        (copy.root / HOLDER_NAME).unlink(missing_ok=True)
+        return
+    (copy.root / LOCK_NAME).touch()
+    write_json(copy.root / HOLDER_NAME, holder._asdict())
 
 
 def copy_up(folder: str | os.PathLike[str], path: Path) -> None:
@@ -193,15 +205,17 @@ def _set_aside(copy: LocalCopy, remote: RemoteFolder, state: Mapping[str, Any]) 
 class Mirror:
     """Copies a run folder to its URL while a run works in it. Use it as a context manager.
 
+    notes: gets what the user should know, in sentences. tell: given one at once, if it takes a
+    while to start.
+
     Raises:
         UserError: another process works on the run, or the URL cannot be read.
     """
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, notes: SimpleQueue[str], tell: Callable[[str], None]) -> None:
         self._copy, self._remote = LocalCopy.of(url), RemoteFolder(url)
-        self.notes: SimpleQueue[str] = SimpleQueue()
-        """What the user should know, in sentences."""
-        self._lock = RemoteLock(self._remote, self.notes.put)
+        self.notes = notes
+        self._lock = RemoteLock(self._remote, tell)
         self._files: dict[str, Seal] = {}
         self._seen: dict[str, tuple[int, int]] = {}
         self._tokens: list[str] = []
@@ -243,6 +257,7 @@ class Mirror:
     def sync(self) -> None:
         """Copy what changed since the last time. Raises StorageError."""
         here = _local_files(self.root)
+        self._drop_restarted(here)
         changed = sorted((n for n, stamp in here.items() if self._seen.get(n) != stamp), key=_rank)
         gone = {name for name in self._files if name not in here}
         later = sorted(name for name in gone if "/checkpoint/" in name)
@@ -258,6 +273,17 @@ class Mirror:
             index = {"version": _VERSION, "token": token, "files": files}
             self._remote.write(INDEX_NAME, json_bytes(index))
 
+    def _drop_restarted(self, here: Mapping[str, tuple[int, int]]) -> None:
+        """Remove at the URL what trials that start over had there: nothing of the last attempt may
+        stay beside a new attempt.json."""
+        for attempt in [name for name in self._files if name.endswith("/attempt.json")]:
+            if attempt not in here or here[attempt] == self._seen.get(attempt):
+                continue
+            if seal(self.root / attempt) != self._files[attempt]:
+                trial = attempt.removesuffix("attempt.json")
+                names = [name for name in self._files if name.startswith(trial)]
+                self._remove(sorted(names, key=_rank, reverse=True))
+
     def _copied(self, name: str, stamp: tuple[int, int]) -> bool:
         path = self.root / name
         try:
@@ -268,11 +294,6 @@ class Mirror:
             return False
         is_new = self._files.get(name) != found
         if is_new:
-            if name.endswith("/attempt.json"):
-                # The trial starts over: nothing of its last attempt may stay beside this.
-                trial = name.removesuffix("attempt.json")
-                self._remove(sorted(n for n in self._files if n.startswith(trial)))
-                self._seen = {n: s for n, s in self._seen.items() if not n.startswith(trial)}
             if content is None:
                 self._remote.upload(name, path)
             else:
@@ -343,7 +364,10 @@ class _MirroredView:
                 message = self._notes.get_nowait()
             except Empty:
                 return
-            self._view.show("warning", {"message": message}, f"warning: {message}")
+            self.warn(message)
+
+    def warn(self, message: str) -> None:
+        self._view.show("warning", {"message": message}, f"warning: {message}")
 
     def close(self) -> None:
         self.show_notes()
@@ -351,8 +375,12 @@ class _MirroredView:
 
 
 @contextmanager
-def mirrored(out: Path | None, view: View) -> Iterator[tuple[Path | None, View]]:
+def mirrored(
+    out: Path | None, view: View, *, must_exist: bool = False
+) -> Iterator[tuple[Path | None, View]]:
     """The folder that a run works in, and its view: those given, unless `out` is a URL.
+
+    must_exist: there has to be a run at the URL.
 
     Raises:
         UserError: another process works on the run, or not everything could be copied.
@@ -361,10 +389,13 @@ def mirrored(out: Path | None, view: View) -> Iterator[tuple[Path | None, View]]
     if url is None:
         yield out, view
         return
-    mirror = Mirror(url)
-    shown = _MirroredView(view, mirror.notes)
+    notes: SimpleQueue[str] = SimpleQueue()
+    shown = _MirroredView(view, notes)
+    mirror = Mirror(url, notes, shown.warn)
     try:
         with mirror:
+            if must_exist and not (mirror.root / "plan.json").is_file():
+                raise RunFolderError(f"{without_secrets(url)} is not a run folder: no plan.json")
             yield mirror.root, shown
     finally:
         shown.show_notes()

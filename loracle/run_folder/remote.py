@@ -12,6 +12,7 @@ import re
 import secrets
 import time
 from collections.abc import Callable, Iterable
+from functools import partial
 from os import fspath
 from pathlib import Path, PurePath
 from typing import Any, TypeVar
@@ -126,7 +127,7 @@ class RemoteFolder:
             self._make_parent(place)
             try:
                 if self.protocol in _FILE_PROTOCOLS:
-                    with open(place, "xb") as file:
+                    with Path(place).open("xb") as file:
                         file.write(content)
                 else:
                     self._fs.pipe_file(place, content, mode="create")
@@ -144,7 +145,7 @@ class RemoteFolder:
     def remove(self, names: Iterable[str]) -> None:
         """Remove files; those that are gone already count as removed."""
         for name in names:
-            self._tried(f"removed ({name})", lambda path=self._path(name): self._fs.rm_file(path))
+            self._tried(f"removed ({name})", partial(self._fs.rm_file, self._path(name)))
 
     def _put(self, name: str, put: Callable[[str], object]) -> None:
         place = self._path(name)

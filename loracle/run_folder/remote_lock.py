@@ -1,6 +1,7 @@
 """Which process works on a run folder at a URL: it holds URL/.loracle-lock.json.
 
-    {"host": "node7", "pid": 4711, "since": "2026-01-02T10:00:00+00:00", "token": "ab..", "beat": 12}
+    {"host": "node7", "pid": 4711, "since": "2026-01-02T10:00:00+00:00", "token": "ab..",
+     "beat": 12}
 
 The holder counts `beat` up as long as it lives. A lock whose beat stands still, or whose process
 was one of this machine and is gone, is taken over. The file is created in one act where the

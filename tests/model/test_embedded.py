@@ -11,9 +11,8 @@ from typing import Any
 import pytest
 
 from loracle.errors import MissingExtraError, ModelError
-from loracle.files import sha256
+from loracle.files import cache_folder, sha256
 from loracle.model import embedded
-from loracle.files import cache_folder
 from loracle.model.embedded import MANIFEST_NAME, embedded_model_folder
 
 QUESTION = [{"role": "user", "content": "What is the capital of France?"}]
