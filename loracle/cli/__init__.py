@@ -10,7 +10,7 @@
     results.py    decide, compare, report, serve, score, export
 
 Starts without torch. Results go to standard output, everything else to standard error. Exit
-codes: 0 done, 1 ran but something failed, 2 bad plan or data, 130 and 143 for signals.
+codes: 0 done, 1 ran but something failed, 2 bad plan or data, 129, 130 and 143 for signals.
 """
 
 from __future__ import annotations
@@ -34,6 +34,7 @@ from loracle.cli.shell import (
     EXIT_FAILED,
     app,
     asked_language,
+    prepare_streams,
     print_problems,
     start_session,
 )
@@ -45,12 +46,24 @@ from loracle.safety.storage_errors import storage_error
 __all__ = ["app", "data", "init", "main", "planning", "results", "running", "runs"]
 
 
+_WITHOUT_DOCSTRINGS = (
+    "Python was started with -OO or PYTHONOPTIMIZE=2, which removes the docstrings that "
+    "transformers reads; start it without, or with -O"
+)
+
+
 def main() -> None:
     """The entry point: user errors become messages and exit code 2."""
+    prepare_streams()
+    if sys.flags.optimize > 1:
+        print_problems((_WITHOUT_DOCSTRINGS,))
+        sys.exit(EXIT_BAD_INPUT)
     signals.install(stopped=say(asked_language(sys.argv[1:]), "stopped"))
     try:
         program = start_session(sys.argv[1:])
-        sys.exit(program(prog_name="loracle"))
+        code = program(prog_name="loracle")
+        signals.finish()
+        sys.exit(code)
     except StorageError as error:
         print_problems(error.problems)
         sys.exit(EXIT_FAILED)

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from importlib.metadata import version
 from itertools import pairwise
+from pathlib import Path
 from typing import Annotated, Any, get_args
 
 import typer
@@ -163,9 +164,34 @@ def start_session(arguments: Sequence[str]) -> Any:
     return command_tree(session.language)
 
 
+def prepare_streams() -> None:
+    """Make the standard streams usable, whatever this process was started with.
+
+    A closed one would let the next file that is opened take its number, and messages go into that
+    file. An encoding that lacks a character must not end the program: it is escaped.
+    """
+    for number in range(3):
+        try:
+            os.fstat(number)
+        except OSError:
+            # It takes the lowest free number, which is this one.
+            os.open(os.devnull, os.O_RDWR)
+    for name in ("stdout", "stderr"):
+        stream = getattr(sys, name)
+        if stream is None:
+            nowhere = Path(os.devnull).open("w", encoding="utf-8")  # noqa: SIM115 -- for good
+            setattr(sys, name, nowhere)
+        elif not _is_unicode(stream) and hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="backslashreplace")
+
+
+def _is_unicode(stream: Any) -> bool:
+    return (stream.encoding or "").lower().replace("-", "").startswith("utf")
+
+
 def print_json(value: Any) -> None:
     """Print JSON to standard output, indented."""
-    print(json.dumps(value, ensure_ascii=False, indent=2))
+    print(json.dumps(value, ensure_ascii=not _is_unicode(sys.stdout), indent=2))
 
 
 def print_problems(problems: tuple[str, ...], label: str = "error") -> None:

@@ -156,7 +156,10 @@ def _attempt_all(
     """The base's outcome, then that of every trial."""
     names = [candidate.name for candidate in planned.data.plan.candidates]
     wanted = [p.trial for _, _, p in planned.trials if p.trial not in left]
-    reasons = dict(place.run([BASE_NAME, *wanted]))
+    reasons = {}
+    for ended in place.run([BASE_NAME, *wanted]):
+        folder.require_own()
+        reasons[ended.trial] = ended.reason
 
     def outcome(index: int, seed: int, trial: str) -> Outcome:
         if trial in left:

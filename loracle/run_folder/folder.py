@@ -104,7 +104,16 @@ class RunFolder:
 
     def write(self, path: Path, content: bytes) -> None:
         """Write a file of the run itself, not of a trial, so that later damage is detected."""
+        self.require_own()
         self._manifest.write(path, content)
+
+    def require_own(self) -> None:
+        """Raise RunFolderError if the folder that this process opened is no longer there."""
+        if self._lock.is_lost():
+            raise RunFolderError(
+                f"{self.root} was removed, moved or replaced while this run worked in it; run the "
+                "same command again: it resumes with what the folder then has"
+            )
 
     def write_json(self, path: Path, value: Any) -> None:
         """Like `write`, for a JSON value."""

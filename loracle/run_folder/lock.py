@@ -53,6 +53,7 @@ class FolderLock:
         self._path = root / LOCK_NAME
         self._holder_path = root / HOLDER_NAME
         self._lock: Any = None
+        self._file: tuple[int, int] | None = None
 
     def take(self) -> None:
         """Take the lock. Raises RunFolderError, naming the holder, if another process has it."""
@@ -68,16 +69,24 @@ class FolderLock:
         since = datetime.now(UTC).isoformat(timespec="seconds")
         holder = Holder(platform.node(), os.getpid(), since)
         write_json(self._holder_path, holder._asdict())
+        self._file = _identity(self._holder_path)
+
+    def is_lost(self) -> bool:
+        """Whether the folder of a lock that was taken has been removed or moved since: what is
+        there now is another one, which another process may lock."""
+        return self._lock is not None and _identity(self._holder_path) != self._file
 
     def release(self) -> None:
         """Release the folder for other processes. A second call does nothing."""
         if self._lock is None:
             return
-        # A name left behind belongs to a process that no longer holds the lock.
-        with suppress(OSError):
-            self._holder_path.unlink(missing_ok=True)
+        # A name left behind belongs to a process that no longer holds the lock. In a folder that
+        # took this one's place, it is another process's.
+        if not self.is_lost():
+            with suppress(OSError):
+                self._holder_path.unlink(missing_ok=True)
         self._lock.release(force=True)
-        self._lock = None
+        self._lock = self._file = None
 
     def holder(self) -> Holder | None:
         """Who took the lock last and did not release it properly."""
@@ -103,6 +112,15 @@ class FolderLock:
         holder = self.holder()
         lock.release(force=True)
         return False if holder is None or holder.is_here else None
+
+
+def _identity(path: Path) -> tuple[int, int] | None:
+    """Which file is at a path, whatever its name was before; None if there is none."""
+    try:
+        status = path.stat()
+    except OSError:
+        return None
+    return status.st_dev, status.st_ino
 
 
 def _file_lock(path: Path) -> Any:

@@ -1,8 +1,10 @@
-"""What SIGINT and SIGTERM do: end the process immediately, or at a point where nothing is lost.
+"""What SIGINT, SIGTERM and SIGHUP do: end the process at once, or where nothing is lost.
 
-    anywhere                        at once: exit code 130 or 143
+    anywhere                        at once: exit code 130, 143 or 129
     inside `held` (training,        SIGINT: after the current step or batch; twice: at once
     answering)                      SIGTERM: the same, or sooner if that takes long
+                                    SIGHUP (the terminal was closed): as SIGTERM, unless the
+                                    process was started to ignore it (nohup)
 
 Code inside `held` calls `stop_if_asked` where stopping loses nothing, and `stop_if_urgent` where
 it costs only the current work. The process exits through SystemExit, so that every `with` and
@@ -21,6 +23,8 @@ from types import FrameType
 
 # SIGTERM is often followed by SIGKILL 10 seconds later. The rest of that time is for a checkpoint.
 _PATIENCE_SECONDS = 4.0
+# How long a process that is ending may take to clean up before a further signal ends it at once.
+_ENDING_SECONDS = 5.0
 _STANDARD_ERROR = 2
 
 
@@ -43,6 +47,7 @@ class _Request:
         self.what = ""
         self.number: int | None = None
         self.since = 0.0
+        self.ending_since: float | None = None
         self.stopped = "{signal}: stopped. Run the same command again to resume."
 
 
@@ -50,13 +55,21 @@ _request = _Request()
 
 
 def install(stopped: str | None = None) -> None:
-    """Take over SIGINT and SIGTERM. Only a program's main thread may do that.
+    """Take over SIGINT, SIGTERM and SIGHUP. Only a program's main thread may do that.
 
     stopped: the final message, with {signal} in it; None means the English one.
     """
-    _request.stopped = stopped or _Request().stopped
+    _request.stopped, _request.ending_since = stopped or _Request().stopped, None
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, _receive)
+    # nohup starts a program with SIGHUP ignored, so that it outlives the terminal.
+    if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:
+        signal.signal(signal.SIGHUP, _receive)
+
+
+def finish() -> None:
+    """Note that the process has done its work: a signal while it ends interrupts nothing."""
+    _request.ending_since = time.monotonic()
 
 
 @contextmanager
@@ -98,13 +111,21 @@ def stop_if_asked() -> None:
 
 
 def stop_if_urgent() -> None:
-    """Raises Stopped if SIGTERM has been pending for so long that the current work must be
-    dropped."""
-    if _request.number == signal.SIGTERM and time.monotonic() - _request.since > _PATIENCE_SECONDS:
-        raise _stopped(_request.number, at_once=False)
+    """Raises Stopped if SIGTERM or SIGHUP has been pending for so long that the current work must
+    be dropped."""
+    number = _request.number
+    if number is None or number == signal.SIGINT:
+        return
+    if time.monotonic() - _request.since > _PATIENCE_SECONDS:
+        raise _stopped(number, at_once=False)
 
 
 def _receive(number: int, frame: FrameType | None) -> None:
+    if _request.ending_since is not None:
+        # Raised again here, it would break off the cleaning up, or show as a traceback.
+        if time.monotonic() - _request.ending_since > _ENDING_SECONDS:
+            os._exit(128 + number)
+        return
     if not _request.holding or (_request.number == number == signal.SIGINT):
         raise _stopped(number, at_once=True)
     if _request.number != number:
@@ -115,6 +136,7 @@ def _receive(number: int, frame: FrameType | None) -> None:
 
 
 def _stopped(number: int, *, at_once: bool) -> Stopped:
+    _request.ending_since = time.monotonic()
     name = signal.Signals(number).name
     _say(_request.stopped.format(signal=name))
     return Stopped(number, at_once=at_once)

@@ -202,7 +202,7 @@ def main() -> None:
     """Serve until the parent closes the pipe or is gone."""
     parent, folder = int(sys.argv[1]), Path(sys.argv[2])
     # They are the parent's to answer: a terminal sends them to all of its processes.
-    for number in (signal.SIGINT, signal.SIGTERM):
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)
     threading.Thread(target=_end_with, args=(parent, folder), daemon=True).start()
     channel = _Channel()

@@ -314,3 +314,16 @@ def test_a_refused_start_does_not_keep_the_folder_locked(tmp_path: Path) -> None
         # The traceback would keep an unclosed file alive, and with it the lock.
         refused.append(caught)
     assert all("another plan" in str(error.value) for error in refused)
+
+
+@pytest.mark.parametrize("replaced", [False, True])
+def test_a_run_folder_that_was_removed_or_moved_is_noticed(tmp_path, replaced):
+    with RunFolder.open(tmp_path / "run", {"a": 1}, "f") as run:
+        run.write_json(run.results, {})
+        (tmp_path / "run").rename(tmp_path / "elsewhere")
+        other = RunFolder.open(tmp_path / "run", {"a": 1}, "f") if replaced else None
+        with pytest.raises(RunFolderError, match=r"run was removed, moved or replaced while"):
+            run.write_json(run.results, {})
+    if other is not None:
+        assert other.holder() is not None
+        other.close()
