@@ -19,7 +19,7 @@ from typing import Any, NamedTuple
 
 import pytest
 
-from loracle.files import UNFINISHED_PREFIX
+from loracle.files import UNFINISHED_PREFIX, cache_folder
 from tests import tiny
 
 REPOSITORY = Path(__file__).resolve().parents[2]
@@ -66,11 +66,20 @@ class Ended(NamedTuple):
     left_running: bool
 
 
+def cache_with_kernels(folder: Path) -> Path:
+    """A cache folder of a test's own, in which nothing has to be compiled."""
+    folder.mkdir(parents=True)
+    kernels = cache_folder() / "native"
+    kernels.mkdir(parents=True, exist_ok=True)
+    (folder / "native").symlink_to(kernels)
+    return folder
+
+
 class Children:
     """Runs `loracle` in child processes, through killing.py."""
 
     def __init__(self, folder: Path) -> None:
-        self.folder, self.cache = folder, folder / "cache"
+        self.folder, self.cache = folder, cache_with_kernels(folder / "cache")
         self._program = subprocess.Popen(
             [sys.executable, "-m", "tests.experiment.killing"],
             cwd=REPOSITORY,

@@ -10,12 +10,13 @@ from pathlib import Path
 import pytest
 
 import loracle
-from loracle.errors import PlanError
+from loracle.errors import PlanError, UserError
 from loracle.files import UNFINISHED_PREFIX
 from loracle.run_folder.mirror import LocalCopy
 from tests.experiment.test_kills import (  # noqa: F401
     Children,
     Ended,
+    cache_with_kernels,
     children,
     made,
     results_of,
@@ -81,7 +82,7 @@ def test_any_kill_of_a_run_at_a_url_loses_nothing(children, cache, undisturbed, 
 
 
 def test_every_command_reads_a_run_at_a_url(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setenv("LORACLE_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setenv("LORACLE_CACHE", str(cache_with_kernels(tmp_path / "cache")))
     world = make_world(tmp_path / "world")
     url = "memory://runs/every-command"
     data = [world.root / "a.jsonl", world.root / "b.jsonl"]
@@ -100,7 +101,7 @@ def test_every_command_reads_a_run_at_a_url(tmp_path: Path, monkeypatch: pytest.
 
 
 def test_a_cluster_is_refused_with_a_run_at_a_url(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setenv("LORACLE_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setenv("LORACLE_CACHE", str(cache_with_kernels(tmp_path / "cache")))
     world = make_world(tmp_path / "world")
     with pytest.raises(PlanError, match=r"memory://runs/cluster: .* one machine.*node1:6379"):
         loracle.run(
@@ -110,7 +111,7 @@ def test_a_cluster_is_refused_with_a_run_at_a_url(tmp_path: Path, monkeypatch: p
 
 
 def test_a_url_without_a_run_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setenv("LORACLE_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setenv("LORACLE_CACHE", str(cache_with_kernels(tmp_path / "cache")))
     for command in (loracle.resume, loracle.open_run, loracle.decide):
-        with pytest.raises(loracle.UserError, match=r"memory://runs/nothing is not a run folder"):
+        with pytest.raises(UserError, match=r"memory://runs/nothing is not a run folder"):
             command("memory://runs/nothing")

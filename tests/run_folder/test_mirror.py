@@ -82,7 +82,7 @@ def test_a_path_with_a_protocol_is_a_url() -> None:
 
 
 def test_an_unknown_protocol_and_a_missing_package_are_named() -> None:
-    with pytest.raises(RunFolderError, match="nosuch://a/b: .*give a folder"):
+    with pytest.raises(RunFolderError, match=r"nosuch://a/b: .*give a folder"):
         RemoteFolder("nosuch://a/b")
     if shutil.which("gcsfs") is None:
         with pytest.raises(MissingExtraError, match=r"gs://bucket/run: .*gcs"):
@@ -191,10 +191,11 @@ def test_who_lost_the_lock_copies_nothing_more(url: str) -> None:
         other = {"host": "node7", "pid": 1, "since": "2026-01-01", "token": "other", "beat": 0}
         RemoteFolder(url).write(REMOTE_LOCK_NAME, json.dumps(other).encode())
 
-    with pytest.raises(StorageError, match="another process has taken the run over"):  # noqa: SIM117
-        with opened(url) as running:
-            write_run(running.root)
-            steal()
+    running = opened(url).__enter__()
+    write_run(running.root)
+    steal()
+    with pytest.raises(StorageError, match="another process has taken the run over"):
+        running.__exit__(None)
     assert set(RemoteFolder(url).sizes()) <= {REMOTE_LOCK_NAME, "plan.json", INDEX_NAME}
 
 
@@ -226,9 +227,10 @@ def test_what_could_not_be_copied_is_named_and_copied_by_the_next_start(
 ) -> None:
     write = RemoteFolder.write
     monkeypatch.setattr(RemoteFolder, "write", failing(10**6))
-    with pytest.raises(StorageError, match=r"no route to host.*loracle resume") as raised:  # noqa: SIM117
-        with opened(url) as running:
-            write_run(running.root)
+    running = opened(url).__enter__()
+    write_run(running.root)
+    with pytest.raises(StorageError, match=r"no route to host.*loracle resume") as raised:
+        running.__exit__(None)
     assert str(running.root) in str(raised.value)
     monkeypatch.setattr(RemoteFolder, "write", write)
     with opened(url):
