@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from loracle.api.frames import Records, frame
 from loracle.language import Language
-from loracle.run_folder.mirror import local_copy
+from loracle.run_folder.local_copies import local_copy
 
 if TYPE_CHECKING:
     from loracle.decision.compare import RunComparison

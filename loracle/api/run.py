@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 from loracle.api.frames import Records, frame
 from loracle.api.judging import Decision
 from loracle.errors import RunFolderError
-from loracle.run_folder.mirror import copy_up, local_copy
+from loracle.run_folder.local_copies import copy_up, local_copy
 from loracle.text import shown_score
 
 if TYPE_CHECKING:

@@ -149,7 +149,6 @@ _PARAMETERS = {
     "Use this metric instead of the plan's.": "改用方案之外的指标。",
     "Use this confidence instead of the plan's: 0.9.": "改用方案之外的置信度：0.9。",
     "Another run with the same questions.": "另一次问题相同的运行。",
-    "The folder of a run.": "运行目录。",
     "The folder of a run, or its URL.": "运行目录，或其 URL。",
     "Open it in the browser.": "在浏览器中打开。",
     "A run's folder, or a folder of runs.": "某次运行的目录，或包含多次运行的目录。",

@@ -140,7 +140,7 @@ def serve(
 
     Only this machine can reach the page.
     """
-    from loracle.run_folder.mirror import local_copy
+    from loracle.run_folder.local_copies import local_copy
     from loracle.server.serving import serve as serve_folder
 
     serve_folder(local_copy(folder), port, lambda line: print(line, flush=True))

@@ -36,7 +36,7 @@ from loracle.plan import BASE_NAME, Plan
 from loracle.report.page import write_report
 from loracle.report.results import EvaluationFacts, ModelFacts, ResultRow, RunFacts, build_results
 from loracle.run_folder.folder import RunFolder
-from loracle.run_folder.mirror import url_of_copy
+from loracle.run_folder.local_copies import url_of_copy
 from loracle.run_folder.questions import keep_questions
 from loracle.run_folder.reporter import Reporter, View
 from loracle.run_folder.trial_record import TrialSummary

@@ -14,7 +14,7 @@ import time
 from collections.abc import Callable, Iterable
 from functools import partial
 from os import fspath
-from pathlib import Path, PurePath
+from pathlib import Path, PurePath, PurePosixPath
 from typing import Any, TypeVar
 
 from loracle.errors import LoracleError, MissingExtraError, RunFolderError, StorageError
@@ -146,6 +146,16 @@ class RemoteFolder:
         """Remove files; those that are gone already count as removed."""
         for name in names:
             self._tried(f"removed ({name})", partial(self._fs.rm_file, self._path(name)))
+            if self.protocol in _FILE_PROTOCOLS:
+                self._remove_empty_folders(name)
+
+    def _remove_empty_folders(self, name: str) -> None:
+        """Remove the folders that the removal of a file left empty: a store of objects has none."""
+        for folder in list(PurePosixPath(name).parents)[:-1]:
+            try:
+                Path(self._root, folder).rmdir()
+            except OSError:
+                return
 
     def _put(self, name: str, put: Callable[[str], object]) -> None:
         place = self._path(name)

@@ -12,7 +12,7 @@ import pytest
 import loracle
 from loracle.errors import PlanError, UserError
 from loracle.files import UNFINISHED_PREFIX
-from loracle.run_folder.mirror import LocalCopy
+from loracle.run_folder.local_copies import LocalCopy
 from tests.experiment.test_kills import (  # noqa: F401
     Children,
     Ended,

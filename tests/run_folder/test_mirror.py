@@ -14,8 +14,9 @@ import pytest
 
 from loracle.errors import MissingExtraError, RunFolderError, StorageError
 from loracle.files import write_atomically, write_json
-from loracle.run_folder import mirror, remote, remote_lock
-from loracle.run_folder.mirror import INDEX_NAME, LocalCopy, Mirror, local_copy
+from loracle.run_folder import local_copies, remote, remote_lock
+from loracle.run_folder.local_copies import INDEX_NAME, LocalCopy, local_copy
+from loracle.run_folder.mirror import Mirror
 from loracle.run_folder.remote import RemoteFolder, url_of
 from loracle.run_folder.remote_lock import REMOTE_LOCK_NAME, RemoteLock
 
@@ -297,4 +298,4 @@ def test_a_copy_that_a_run_here_works_in_is_not_replaced(url: str) -> None:
 def test_a_file_name_that_leads_elsewhere_is_refused(tmp_path: Path) -> None:
     copy = LocalCopy.of("memory://escaping")
     with pytest.raises(RunFolderError, match="has a file with the name"):
-        mirror._fetched(copy, RemoteFolder("memory://escaping"), "../../x", 1, {})
+        local_copies._fetched(copy, RemoteFolder("memory://escaping"), "../../x", 1, {})
