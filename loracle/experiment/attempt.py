@@ -62,8 +62,7 @@ def attempt_trial(
         known = isinstance(error, LoracleError)
         # An error from a client or library may contain an address with its password.
         reason = without_secrets(str(error) if known else f"{type(error).__name__}: {error}")
-        folder.fail(reason)
-        setup.reporter.emit("trial_failed", **asdict(place), reason=reason)
+        _record_failure(setup, folder, place, reason)
         return Outcome(training_set.name, seed, None, reason)
     seconds = time.perf_counter() - started
     setup.reporter.emit("trial_finished", **asdict(place), seconds=seconds)
@@ -89,6 +88,16 @@ def _tried(
     return run_trial(setup, training_set, seed, folder, place)
 
 
+def _record_failure(setup: ExperimentSetup, folder: TrialFolder, place: Place, reason: str) -> None:
+    """Record why the trial failed. A disk that refuses even this is the matter of this trial."""
+    try:
+        folder.fail(reason)
+    except StorageError as error:
+        message = f"{place.trial}: its failure is in the logs and the results only: {error}"
+        setup.reporter.emit("warning", message=message)
+    setup.reporter.emit("trial_failed", **asdict(place), reason=reason)
+
+
 def refuse_trial(
     setup: ExperimentSetup,
     candidate: str,
@@ -99,8 +108,7 @@ def refuse_trial(
 ) -> Outcome:
     """Record that a candidate must not be used for training, and why. The others still run."""
     _clear(setup, folder, place.trial)
-    folder.fail(reason)
-    setup.reporter.emit("trial_failed", **asdict(place), reason=reason)
+    _record_failure(setup, folder, place, reason)
     return Outcome(candidate, seed, None, reason)
 
 
