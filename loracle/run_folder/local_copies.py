@@ -22,6 +22,7 @@ from filelock import FileLock
 from loracle.errors import RunFolderError
 from loracle.files import UNFINISHED_PREFIX, Seal, cache_folder, json_object_at, seal, write_json
 from loracle.run_folder.lock import HOLDER_NAME, LOCK_NAME, FolderLock
+from loracle.run_folder.manifest import MANIFEST_NAME
 from loracle.run_folder.remote import RemoteFolder, url_of
 from loracle.run_folder.remote_lock import REMOTE_LOCK_NAME, holder_of
 from loracle.safety.storage_errors import writing
@@ -113,7 +114,8 @@ def pull(copy: LocalCopy, remote: RemoteFolder) -> list[str]:
     if is_ours and copy.root.is_dir():
         return []
     there = {name: size for name, size in remote.sizes().items() if name not in _OWN_NAMES}
-    if index is None and there and "plan.json" not in there:
+    # A run that is killed while it is copied for the first time leaves MANIFEST.json alone.
+    if index is None and there.keys() - {MANIFEST_NAME} and "plan.json" not in there:
         raise RunFolderError(
             f"{remote.shown} is not a run folder, and is not empty (it has "
             f"{first_few(sorted(there), 1)}); choose another folder with --out"

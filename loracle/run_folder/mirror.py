@@ -259,9 +259,10 @@ def _taken_over(url: str, root: Path) -> str:
 def _rank(name: str) -> tuple[int, str]:
     """Where a file comes in a pass: a record after the files it lists."""
     last = PurePosixPath(name).name
-    if name == MANIFEST_NAME or last == "attempt.json":
-        # MANIFEST.json knows a file's content before the file has it.
-        return 0, name
+    # MANIFEST.json knows a file's content before the file has it. With a plan it is a run.
+    first = {MANIFEST_NAME: -3, "plan.json": -2}
+    if name in first or last == "attempt.json":
+        return first.get(name, -1), name
     order = {"state.json": 3, "training.json": 4, "DONE": 5, "FAILED.json": 5}
     if last in order:
         return order[last], name

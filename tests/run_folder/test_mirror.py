@@ -140,8 +140,8 @@ def test_records_follow_the_files_they_list(url: str, monkeypatch: pytest.Monkey
         running.sync()
     order = [name for name in written if name != REMOTE_LOCK_NAME]
     assert order == [
-        *("MANIFEST.json", f"{trial}/attempt.json"),
-        *("plan.json", f"{trial}/predictions/test.jsonl", f"{trial}/steps.jsonl"),
+        *("MANIFEST.json", "plan.json", f"{trial}/attempt.json"),
+        *(f"{trial}/predictions/test.jsonl", f"{trial}/steps.jsonl"),
         f"{trial}/checkpoint/step-2/optimizer.safetensors",
         *(f"{trial}/checkpoint/step-2/state.json", f"{trial}/training.json", f"{trial}/DONE"),
         INDEX_NAME,
@@ -237,6 +237,33 @@ def test_what_could_not_be_copied_is_named_and_copied_by_the_next_start(
     with opened(url):
         pass
     assert "trials/a--s0/DONE" in RemoteFolder(url).sizes()
+
+
+@pytest.mark.parametrize("num_written", range(5))
+def test_a_first_copy_that_is_broken_off_anywhere_can_be_continued_elsewhere(
+    num_written: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    url, written, write = f"memory://{uuid.uuid4().hex}", [0], RemoteFolder.write
+
+    def broken_off(self: RemoteFolder, name: str, content: bytes) -> None:
+        if name != REMOTE_LOCK_NAME:
+            if written[0] == num_written:
+                raise self._error("written", ConnectionError("gone"))
+            written[0] += 1
+        write(self, name, content)
+
+    monkeypatch.setattr(RemoteFolder, "write", broken_off)
+    first = opened(url).__enter__()
+    write_json(first.root / "MANIFEST.json", {})
+    write_json(first.root / "base" / "attempt.json", {})
+    write_json(first.root / "check.json", {})
+    write_json(first.root / "plan.json", {})
+    with pytest.raises(StorageError, match="gone"):
+        first.__exit__(None)
+    monkeypatch.setattr(RemoteFolder, "write", write)
+    monkeypatch.setenv("LORACLE_CACHE", str(tmp_path / "another-machine"))
+    with opened(url) as other:
+        assert len(list(other.root.rglob("*.json"))) == min(num_written, 4)
 
 
 def test_work_that_another_machine_continued_replaces_the_copy_here(
