@@ -68,7 +68,7 @@ class Mirror:
         self._tokens: list[str] = []
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._follow, name="loracle-mirror", daemon=True)
-        self._has_failed = self._was_taken = False
+        self._has_failed = self._was_taken = self._is_index_due = False
 
     @property
     def root(self) -> Path:
@@ -108,10 +108,13 @@ class Mirror:
         changed = sorted((n for n, stamp in here.items() if self._seen.get(n) != stamp), key=_rank)
         gone = {name for name in self._files if name not in here}
         later = sorted(name for name in gone if "/checkpoint/" in name)
+        # Until an index is written, also if a request in between fails.
+        self._is_index_due |= bool(gone)
         self._remove(sorted(gone.difference(later), key=_rank, reverse=True))
-        num_copied = sum(self._copied(name, here[name]) for name in changed)
+        for name in changed:
+            self._is_index_due |= self._copied(name, here[name])
         self._remove(later)
-        if num_copied or gone:
+        if self._is_index_due:
             token = secrets.token_hex(16)
             # Before it is at the URL: a kill in between must not make this copy look outdated.
             self._tokens = [*self._tokens[-1:], token]
@@ -119,6 +122,7 @@ class Mirror:
             files = {name: known._asdict() for name, known in sorted(self._files.items())}
             index = {"version": _VERSION, "token": token, "files": files}
             self._remote.write(INDEX_NAME, json_bytes(index))
+            self._is_index_due = False
 
     def _drop_restarted(self, here: Mapping[str, tuple[int, int]]) -> None:
         """Remove at the URL what trials that start over had there: nothing of the last attempt may
