@@ -58,6 +58,7 @@ class RunFolder:
         self.check = self.root / "check.json"
         self.results = self.root / "results.json"
         self.inputs = self.root / "inputs.json"
+        self.forecast = self.root / "forecast.json"
         self.base = TrialFolder(self.root / "base")
         self.replaced: Sequence[str] = ()
         """How the plan differs from that of an unfinished run that this one replaced."""
@@ -90,6 +91,7 @@ class RunFolder:
                 run.root.mkdir(parents=True, exist_ok=True)
                 run._lock.take()
             run._repair_manifest()
+            run._remove_damaged_forecast()
             run._take_plan(frozen_plan, fingerprint)
             run._record_environment()
         except OSError as error:
@@ -221,6 +223,12 @@ class RunFolder:
             known = {}
         if not known and self.environment.exists():
             self._manifest.take(self.environment)
+
+    def _remove_damaged_forecast(self) -> None:
+        """It is predicted again; the measurements of earlier starts are lost."""
+        if problem := self.damage(self.forecast):
+            self.repairs.append(f"{self.forecast.name} was damaged ({problem}); it is made again")
+            self.forecast.unlink()
 
     def _take_plan(self, frozen_plan: Mapping[str, Any], fingerprint: str) -> None:
         record = {"version": PLAN_VERSION, "fingerprint": fingerprint, "plan": dict(frozen_plan)}

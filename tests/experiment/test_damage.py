@@ -30,6 +30,7 @@ from tests.small_run import World, make_world, numbers
 UNGUARDED = ("report.html", "events.jsonl", "pipeline.log", "training.log", "evaluation.log")
 KINDS = ("truncated", "emptied", "bit flipped")
 SAMPLE = (
+    ("forecast.json", "truncated"),
     ("plan.json", "bit flipped"),
     ("plan.json", "emptied"),
     ("MANIFEST.json", "bit flipped"),
@@ -171,6 +172,7 @@ def check_mending(world: World, run: Path, name: str, kind: str) -> None:
     ("name", "kind"),
     [
         ("MANIFEST.json", "bit flipped"),
+        ("forecast.json", "truncated"),
         ("plan.json", "bit flipped"),
         ("environment.json", "emptied"),
         ("trials/a--s0/scores/test.jsonl", "bit flipped"),
