@@ -156,7 +156,7 @@ def read_run(root: Path | str, *, unfinished: bool = False) -> RunRecord:
     folder = RunFolder(root)
     plan = folder.frozen_plan()
     has_results = folder.results.is_file()
-    for path in (folder.results, folder.check, folder.forecast):
+    for path in (folder.results, folder.check, folder.forecast_file):
         folder.require_whole(path)
     if not has_results and not unfinished:
         raise RunFolderError(

@@ -58,7 +58,7 @@ class RunFolder:
         self.check = self.root / "check.json"
         self.results = self.root / "results.json"
         self.inputs = self.root / "inputs.json"
-        self.forecast = self.root / "forecast.json"
+        self.forecast_file = self.root / "forecast.json"
         self.base = TrialFolder(self.root / "base")
         self.replaced: Sequence[str] = ()
         """How the plan differs from that of an unfinished run that this one replaced."""
@@ -226,9 +226,11 @@ class RunFolder:
 
     def _remove_damaged_forecast(self) -> None:
         """It is predicted again; the measurements of earlier starts are lost."""
-        if problem := self.damage(self.forecast):
-            self.repairs.append(f"{self.forecast.name} was damaged ({problem}); it is made again")
-            self.forecast.unlink()
+        if problem := self.damage(self.forecast_file):
+            self.repairs.append(
+                f"{self.forecast_file.name} was damaged ({problem}); it is made again"
+            )
+            self.forecast_file.unlink()
 
     def _take_plan(self, frozen_plan: Mapping[str, Any], fingerprint: str) -> None:
         record = {"version": PLAN_VERSION, "fingerprint": fingerprint, "plan": dict(frozen_plan)}
