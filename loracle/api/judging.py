@@ -9,12 +9,13 @@ from typing import TYPE_CHECKING, Any
 
 from loracle.api.frames import Records, frame
 from loracle.language import Language
+from loracle.run_folder.local_copies import local_copy
 
 if TYPE_CHECKING:
     from loracle.decision.compare import RunComparison
 
 Folder = str | os.PathLike[str]
-"""The path of a run folder. A `Run` also works."""
+"""The path or URL of a run folder. A `Run` also works."""
 
 
 @dataclass(frozen=True)
@@ -114,7 +115,7 @@ def decide(run: Folder, *, metric: str | None = None, confidence: float | None =
     from loracle.decision.judge import frozen_rule, judge, judgement_record, other_rule
     from loracle.report.decision_text import other_rule_note
 
-    evidence = read_evidence(os.fspath(run))
+    evidence = read_evidence(local_copy(run))
     frozen = frozen_rule(evidence)
     rule = other_rule(frozen, metric=metric, confidence=confidence)
     return Judged(
@@ -140,6 +141,6 @@ def compare(
     from loracle.decision.evidence import read_evidence
     from loracle.decision.judge import frozen_rule, other_rule
 
-    a, b = read_evidence(os.fspath(run_a)), read_evidence(os.fspath(run_b))
+    a, b = read_evidence(local_copy(run_a)), read_evidence(local_copy(run_b))
     rule = other_rule(frozen_rule(a), metric=metric, confidence=confidence)
     return compare_runs(a, b, rule.metric, rule.confidence)

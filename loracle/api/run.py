@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 from loracle.api.frames import Records, frame
 from loracle.api.judging import Decision
 from loracle.errors import RunFolderError
+from loracle.run_folder.local_copies import copy_up, local_copy
 from loracle.text import shown_score
 
 if TYPE_CHECKING:
@@ -42,7 +43,9 @@ class Run(os.PathLike[str]):
         was_finished: bool = True,
         notes: Sequence[str] = (),
     ) -> None:
-        self.folder = Path(folder)
+        self.folder = local_copy(folder)
+        """The run folder; of one at a URL, the copy here."""
+        self._given = folder
         self.was_finished = was_finished
         """Whether it was finished before this call, so that nothing had to be done."""
         self.notes = tuple(notes)
@@ -122,7 +125,9 @@ class Run(os.PathLike[str]):
         """Rebuild report.html and return its path."""
         from loracle.report.page import write_report
 
-        return write_report(self.folder)
+        path = write_report(self.folder)
+        copy_up(self._given, path)
+        return path
 
     def export(
         self,

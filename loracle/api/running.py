@@ -51,7 +51,8 @@ def run(
             reports show for it.
         base: A (model, tokenizer) that is already loaded, instead of the plan's model. The same
             call with the same weights resumes; `resume` cannot.
-        out: The run folder. None: a folder in `runs/` named by date and candidates.
+        out: The run folder, or a URL such as s3://bucket/run. None: a folder in `runs/` named by
+            date and candidates.
         plan_file: A plan in YAML; everything given here overrides it.
         overrides: Single keys, such as "training.epochs=2"; these override everything else.
         progress: On standard error: `auto` is bars on a terminal, else lines; `plain` is lines;
@@ -66,6 +67,7 @@ def run(
         UserError: The plan, the data, the model or the run folder cannot be used.
     """
     from loracle.plan import load_plan
+    from loracle.run_folder.mirror import mirrored
 
     name = None if model is None else os.fspath(model)
     loaded = load_plan(
@@ -81,7 +83,8 @@ def run(
         from loracle.experiment.run import run as run_experiment
 
         given = None if base is None else _wrapped(loaded.model.name, base)
-        results = run_experiment(loaded, None if out is None else Path(out), view, given)
+        with mirrored(None if out is None else Path(out), view) as (root, shown):
+            results = run_experiment(loaded, root, shown, given)
     return Run(results["run"], was_finished=False)
 
 
@@ -101,7 +104,7 @@ def resume(
     say what one should know.
 
     Args:
-        folder: The run folder.
+        folder: The run folder, or its URL.
         candidate: Run only this candidate's trials; None means all.
         retry_failed: Also run failed trials again.
         devices: As of a plan, in place of the run's. None: the run's.
@@ -115,6 +118,7 @@ def resume(
         UserError: It is not a run folder, is damaged, or its inputs have changed.
     """
     from loracle.experiment.resuming import resume as resume_run
+    from loracle.run_folder.mirror import mirrored
 
     with ExitStack() as stack:
 
@@ -122,16 +126,19 @@ def resume(
             if progress != "verbose":
                 stack.enter_context(quiet_libraries())
 
+        view = choose_view(progress, chosen_language(language))
+        root, shown = stack.enter_context(mirrored(Path(folder), view, must_exist=True))
+        assert root is not None, "a folder was given"
         resumed = resume_run(
-            Path(folder),
-            choose_view(progress, chosen_language(language)),
+            root,
+            shown,
             candidate=candidate,
             retry_failed=retry_failed,
             devices=devices,
             ray_address=ray_address,
             before_loading=before_loading,
         )
-    return Run(folder, was_finished=resumed.was_finished, notes=resumed.notes)
+    return Run(root, was_finished=resumed.was_finished, notes=resumed.notes)
 
 
 def _name_of(base: LoadedBase | tuple[Any, Any]) -> str:

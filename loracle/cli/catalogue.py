@@ -111,7 +111,9 @@ _PARAMETERS = {
     "A training file of LLaMA-Factory or axolotl (YAML), or a script that runs `swift sft`.": "LLaMA-Factory 或 axolotl 的训练配置（YAML），或运行 `swift sft` 的脚本。",
     "The plan to write.": "要写出的方案文件。",
     "A model folder, a hub id, or `embedded` (the default).": "模型目录、hub 上的模型名，或 `embedded`（默认）。",
-    "The run folder. Default: runs/, then date and candidates.": "运行目录。默认：runs/ 下以日期和候选命名。",
+    "The run folder, or its URL (s3://...). Default: runs/, then date and candidates.": (
+        "运行目录，或其 URL（s3://...）。默认：runs/ 下以日期和候选命名。"
+    ),
     "A plan in YAML.": "YAML 格式的实验方案。",
     "How many devices, or which GPUs: 4, or 0,2. Default: all visible GPUs.": "用几个设备，或用哪些 GPU：4 或 0,2。默认：所有可见的 GPU。",
     "A running Ray cluster, HOST:PORT. Default: this machine alone.": "已运行的 Ray 集群，HOST:PORT。默认：仅本机。",
@@ -147,7 +149,7 @@ _PARAMETERS = {
     "Use this metric instead of the plan's.": "改用方案之外的指标。",
     "Use this confidence instead of the plan's: 0.9.": "改用方案之外的置信度：0.9。",
     "Another run with the same questions.": "另一次问题相同的运行。",
-    "The folder of a run.": "运行目录。",
+    "The folder of a run, or its URL.": "运行目录，或其 URL。",
     "Open it in the browser.": "在浏览器中打开。",
     "A run's folder, or a folder of runs.": "某次运行的目录，或包含多次运行的目录。",
     "Default: 8642, or a free one if that is taken.": "默认 8642；被占用时取空闲端口。",

@@ -109,7 +109,9 @@ def compare(
 
 @app.command(rich_help_panel=RESULTS, epilog="loracle report runs/demo --open")
 def report(
-    run_folder: Annotated[Path, typer.Argument(metavar="RUN", help="The folder of a run.")],
+    run_folder: Annotated[
+        Path, typer.Argument(metavar="RUN", help="The folder of a run, or its URL.")
+    ],
     show: Annotated[bool, typer.Option("--open", help="Open it in the browser.")] = False,
 ) -> None:
     """Rebuild a run's report.html and print its path."""
@@ -138,9 +140,10 @@ def serve(
 
     Only this machine can reach the page.
     """
+    from loracle.run_folder.local_copies import local_copy
     from loracle.server.serving import serve as serve_folder
 
-    serve_folder(folder, port, lambda line: print(line, flush=True))
+    serve_folder(local_copy(folder), port, lambda line: print(line, flush=True))
 
 
 @app.command(rich_help_panel=RESULTS, epilog="loracle score predictions.jsonl --metrics em,f1")
@@ -171,7 +174,9 @@ def score(
 
 @app.command(rich_help_panel=SHARE, epilog="loracle export runs/demo clean --to merged --out model")
 def export(
-    run_folder: Annotated[Path, typer.Argument(metavar="RUN", help="The folder of a run.")],
+    run_folder: Annotated[
+        Path, typer.Argument(metavar="RUN", help="The folder of a run, or its URL.")
+    ],
     name: Annotated[
         str | None, typer.Argument(help="The candidate to export as a model, or NAME--sSEED.")
     ] = None,

@@ -78,7 +78,9 @@ def run(
     ] = None,
     out: Annotated[
         Path | None,
-        typer.Option(help="The run folder. Default: runs/, then date and candidates."),
+        typer.Option(
+            help="The run folder, or its URL (s3://...). Default: runs/, then date and candidates."
+        ),
     ] = None,
     plan: Annotated[Path | None, typer.Option(help="A plan in YAML.")] = None,
     overrides: Annotated[

@@ -22,7 +22,7 @@ from loracle.cli.shell import (
 if TYPE_CHECKING:
     from loracle.report.status import RunStatus
 
-_Run = Annotated[Path, typer.Argument(metavar="RUN", help="The folder of a run.")]
+_Run = Annotated[Path, typer.Argument(metavar="RUN", help="The folder of a run, or its URL.")]
 
 
 @app.command(rich_help_panel=START, epilog="loracle resume runs/demo --retry-failed")
@@ -46,6 +46,7 @@ def resume(
     A finished run loads no model. Plan, data and model must not have changed since the run started.
     """
     import loracle
+    from loracle.run_folder.remote import url_of
 
     found = loracle.resume(
         run_folder,
@@ -59,7 +60,8 @@ def resume(
     for note in found.notes:
         print_note(note)
     if found.was_finished:
-        print_note(f"{run_folder} is finished; all its files are intact")
+        shown = url_of(run_folder) or run_folder
+        print_note(f"{shown} is finished; all its files are intact")
     show_finished(found, as_json=as_json)
 
 
@@ -76,8 +78,9 @@ def status(
     """
     from loracle.report.status import run_status
     from loracle.run_folder.folder import run_folders
+    from loracle.run_folder.local_copies import local_copy
 
-    found = [run_status(path) for path in run_folders(folder)]
+    found = [run_status(path) for path in run_folders(local_copy(folder))]
     if as_json:
         print_json([run.record() for run in found])
         return
@@ -94,9 +97,10 @@ def verify(
 
     Exit code 1 if something is damaged.
     """
+    from loracle.run_folder.local_copies import local_copy
     from loracle.run_folder.verifying import verify_run
 
-    found = verify_run(run_folder)
+    found = verify_run(local_copy(run_folder))
     if as_json:
         print_json(found._asdict())
     else:

@@ -55,7 +55,7 @@ def end_former_workers(root: Path) -> None:
         if not _wait_for_end(folder, name, _PATIENCE_SECONDS):
             raise RunFolderError(
                 f"{root} is in use by the worker {name} of an earlier start, which is still "
-                "running; end its process (a `ray::` process on one of the machines), then try again"
+                "running; end its process (a `ray::` process on one of the machines), and try again"
             )
     shutil.rmtree(folder, ignore_errors=True)
 

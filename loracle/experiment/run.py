@@ -6,6 +6,7 @@ shown together.
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -16,7 +17,8 @@ from loracle.data.clusters import kinds_of
 from loracle.data.holdout import HELD_OUT_FILE, Holdout
 from loracle.decision.evidence import read_evidence
 from loracle.decision.judge import judge, judgement_record
-from loracle.executors.placement import Left
+from loracle.errors import PlanError
+from loracle.executors.placement import Left, address_of
 from loracle.experiment.attempt import Outcome
 from loracle.experiment.executing import Ahead, Workplace, started_ahead, workplace
 from loracle.experiment.foreseeing import note_measured
@@ -34,9 +36,11 @@ from loracle.plan import BASE_NAME, Plan
 from loracle.report.page import write_report
 from loracle.report.results import EvaluationFacts, ModelFacts, ResultRow, RunFacts, build_results
 from loracle.run_folder.folder import RunFolder
+from loracle.run_folder.local_copies import url_of_copy
 from loracle.run_folder.questions import keep_questions
 from loracle.run_folder.reporter import Reporter, View
 from loracle.run_folder.trial_record import TrialSummary
+from loracle.safety.secrecy import without_secrets
 from loracle.trackers import listen
 from loracle.trackers.client import Experiment
 
@@ -72,6 +76,7 @@ def _run(
     ahead: Ahead,
 ) -> dict[str, Any]:
     planned = read_planned(plan, out, base)
+    _refuse_cluster(plan, planned.root)
     root, plan_fingerprint = planned.root, planned.data.plan_fingerprint
     tracked = Experiment(root.absolute().name, root.absolute(), plan_fingerprint)
     listeners = listen(plan.trackers, tracked, planned.frozen)
@@ -112,6 +117,17 @@ def _run(
             report=report_path and str(root / report_path.name),
         )
     return results
+
+
+def _refuse_cluster(plan: Plan, root: Path) -> None:
+    """Raise PlanError if machines of a cluster would have to see a copy that only this one has."""
+    address = address_of(plan.ray.address, os.environ.get("RAY_ADDRESS"))
+    if address is not None and (url := url_of_copy(root)) is not None:
+        raise PlanError(
+            f"{without_secrets(url)}: a run folder at a URL works with the devices of one machine, "
+            f"and ray.address is {address}; give a folder that all machines share, or "
+            "`ray.address: local`"
+        )
 
 
 def _keep_held_out(holdout: Holdout | None, folder: RunFolder) -> None:

@@ -4,10 +4,11 @@ Started by test_kills.py. It imports everything once and forks for every run, so
 within milliseconds. Reads a JSON object a line from standard input:
 
     {"arguments": ["run", ...], "folder": "/where/to/stand", "log": "/where/output/goes",
-     "moment": "mid-step", "delay": null, "signal": 9}
+     "moment": "mid-step", "delay": null, "signal": 9, "beat_seconds": null}
 
 and answers {"code": -9, "left_running": false} when the child has ended. moment: a key of MOMENTS,
-or null; delay: seconds after which the signal is sent from outside, or null.
+or null; delay: seconds after which the signal is sent from outside, or null; beat_seconds: between
+two copies of a run folder at a URL, or null.
 """
 
 from __future__ import annotations
@@ -31,6 +32,7 @@ from loracle.experiment import answering, learning, preparing
 from loracle.experiment import run as experiment
 from loracle.generation import prefill
 from loracle.model import adapter
+from loracle.run_folder import mirror
 from loracle.training import checkpoint, saving
 from loracle.training import loop as training
 
@@ -119,6 +121,8 @@ def be_child(asked: dict[str, Any]) -> None:
         nothing = os.open(os.devnull, os.O_RDONLY)
         for descriptor, stream in ((nothing, 0), (log, 1), (log, 2)):
             os.dup2(descriptor, stream)
+        if asked["beat_seconds"] is not None:
+            mirror.BEAT_SECONDS = asked["beat_seconds"]
         if asked["moment"] is not None:
             MOMENTS[asked["moment"]](lambda: os.kill(os.getpid(), asked["signal"]))
         sys.argv = ["loracle", *asked["arguments"]]

@@ -19,7 +19,7 @@ from typing import Any, NamedTuple
 
 import pytest
 
-from loracle.files import UNFINISHED_PREFIX
+from loracle.files import UNFINISHED_PREFIX, cache_folder
 from tests import tiny
 
 REPOSITORY = Path(__file__).resolve().parents[2]
@@ -66,15 +66,24 @@ class Ended(NamedTuple):
     left_running: bool
 
 
+def cache_with_kernels(folder: Path) -> Path:
+    """A cache folder of a test's own, in which nothing has to be compiled."""
+    folder.mkdir(parents=True)
+    kernels = cache_folder() / "native"
+    kernels.mkdir(parents=True, exist_ok=True)
+    (folder / "native").symlink_to(kernels)
+    return folder
+
+
 class Children:
     """Runs `loracle` in child processes, through killing.py."""
 
     def __init__(self, folder: Path) -> None:
-        self.folder = folder
+        self.folder, self.cache = folder, cache_with_kernels(folder / "cache")
         self._program = subprocess.Popen(
             [sys.executable, "-m", "tests.experiment.killing"],
             cwd=REPOSITORY,
-            env={**os.environ, "OMP_NUM_THREADS": "1"},
+            env={**os.environ, "OMP_NUM_THREADS": "1", "LORACLE_CACHE": str(self.cache)},
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
@@ -87,8 +96,13 @@ class Children:
         *,
         moment: str | None = None,
         delay: float | None = None,
+        log: str | None = None,
+        beat_seconds: float | None = None,
     ) -> Ended:
-        """Run the experiment into the folder `out`, or resume it there."""
+        """Run the experiment into the folder or URL `out`, or resume it there.
+
+        log: the output's file, without its ending; None: as `out`.
+        """
         settings = [part for key, value in SETTINGS.items() for part in ("--set", f"{key}={value}")]
         asked = {
             "arguments": [
@@ -96,10 +110,11 @@ class Children:
                 *("--out", out, *settings),
             ],
             "folder": str(self.folder),
-            "log": str(self.folder / f"{out}.log"),
+            "log": str(self.folder / f"{log or out}.log"),
             "moment": moment,
             "delay": delay,
             "signal": number,
+            "beat_seconds": beat_seconds,
         }
         assert self._program.stdin is not None
         assert self._program.stdout is not None
