@@ -104,7 +104,11 @@ class RemoteFolder:
 
     def download(self, name: str, path: Path) -> bool:
         """Copy a file here; whether it was there."""
-        fetched = lambda: self._fs.get_file(self._path(name), str(path)) or True  # noqa: E731
+
+        def fetched() -> bool:
+            self._fs.get_file(self._path(name), str(path))
+            return True
+
         return bool(self._tried(f"read ({name})", fetched, missing=False))
 
     def write(self, name: str, content: bytes) -> None:
