@@ -74,7 +74,10 @@ def _loss_with_gradient(
     logits_TV: Tensor, token_ids_T: Tensor, weights_T: Tensor
 ) -> tuple[Tensor, Tensor]:
     """The weighted loss, and its gradient with respect to the logits, which may be overwritten."""
-    found = kernels() if takes(logits_TV) else None
+    # In float32 torch's own: its rounding is that of the model's own loss, to which the forest's
+    # gradients are held; the kernel's, though smaller, is another one (docs/log.md).
+    in_half = logits_TV.dtype == torch.bfloat16
+    found = kernels() if in_half and takes(logits_TV) else None
     if found is not None:
         return found.cross_entropy(logits_TV, token_ids_T, weights_T).sum(), logits_TV
     token_ids_T1, weights_T1 = token_ids_T[:, None], weights_T[:, None]

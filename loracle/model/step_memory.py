@@ -19,7 +19,6 @@ from dataclasses import asdict, dataclass
 from typing import NamedTuple, Self
 
 from loracle.forest.limits import MAX_EXPLICIT_TOKENS
-from loracle.native import kernels
 
 _ACTIVATION_FACTOR = {"cpu": 2.0, "cuda": 4.0}
 """Without a count: activations kept for the backward, over the widths of the linear layers (inputs
@@ -28,7 +27,8 @@ layers are peft's own and keep more, it is not measured yet."""
 _LOGIT_TARGETS, _LOGIT_BYTES = 512, 12
 """Targets whose logits exist at once, in float32 and three copies (losses.py)."""
 _LOGIT_COPIES = 2
-"""With kernels, whose gradient stands in the logits' place: them, and a copy to fill up rows."""
+"""With kernels, in bfloat16: the logits, which their gradient replaces, and a copy that fills up
+rows."""
 _ATTENTION_COPIES = 3
 """One layer's scores, gradients and their products during its attention's backward pass."""
 _ADAPTER_BYTES = 16
@@ -145,7 +145,7 @@ class ModelShape:
         )
 
     def _logit_bytes(self, num_targets: int) -> int:
-        has_kernel = self.device_type == "cpu" and kernels() is not None
+        has_kernel = self.device_type == "cpu" and self.value_bytes == 2 and _has_kernels()
         each = _LOGIT_COPIES * self.value_bytes if has_kernel else _LOGIT_BYTES
         return min(num_targets, _LOGIT_TARGETS) * self.vocabulary_size * each
 
@@ -167,3 +167,10 @@ class ModelShape:
         shares = _PIECES if self.quantization == "none" else _QUANTISED_PIECES
         share = shares[min(4, max(2, self.value_bytes)), gradient_checkpointing]
         return int(share * activation_bytes)
+
+
+def _has_kernels() -> bool:
+    # Imported here: a check of data without a model needs no torch.
+    from loracle.native import kernels
+
+    return kernels() is not None

@@ -140,7 +140,7 @@ def test_the_check_of_a_run_is_not_repeated_while_nothing_changed(
     results = read("run/results.json")
     capsys.readouterr()
     with monkeypatch.context() as patched:
-        patched.setattr(run_check, "examine", forbid)
+        patched.setattr(run_check, "examined", forbid)
         assert run(model_folder, patched, *HOLDOUT) == 0
     told = [line for line in capsys.readouterr().err.splitlines() if "already checked" in line]
     assert len(told) == 1
@@ -177,7 +177,7 @@ def test_candidates_that_were_refused_are_refused_again(model_folder, data, monk
     assert run(model_folder, monkeypatch, "--eval", "a.jsonl") == 1
     capsys.readouterr()
     with monkeypatch.context() as patched:
-        patched.setattr(run_check, "examine", forbid)
+        patched.setattr(run_check, "examined", forbid)
         assert run(model_folder, patched, "--eval", "a.jsonl") == 1
     shown = capsys.readouterr()
     assert "already checked" in shown.err
