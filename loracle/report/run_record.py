@@ -90,7 +90,7 @@ class TrialRecord:
 
     def require_whole_end(self) -> None:
         """Raise RunFolderError if what tells of the trial's end (DONE, FAILED.json) is damaged."""
-        self.folder.vouches_for(self.folder.steps)
+        self.folder.is_sealed(self.folder.steps)
 
     def _rows(self, path: Path) -> list[dict[str, Any]] | None:
         """An unfinished trial may be in the middle of writing a row: that row is left out."""
@@ -99,7 +99,7 @@ class TrialRecord:
         return read_json_lines(path, allow_torn_end=not self.is_done).rows
 
     def _is_there(self, path: Path) -> bool:
-        if self.folder.vouches_for(path):
+        if self.folder.is_sealed(path):
             self.folder.require_unchanged([path])
         return path.is_file()
 

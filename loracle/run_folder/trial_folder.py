@@ -142,7 +142,7 @@ class TrialFolder:
         if problems:
             raise RunFolderError(problems)
 
-    def vouches_for(self, path: Path) -> bool:
+    def is_sealed(self, path: Path) -> bool:
         """Whether the trial ended, and the record of its end lists the file.
 
         Raises RunFolderError if that record is damaged.

@@ -104,7 +104,7 @@ def test_a_package_without_its_file_is_named_with_the_path(cache: Path, package:
         embedded_model_folder()
 
 
-def test_the_second_use_takes_the_copy_and_its_manifest_vouches_for_every_file(
+def test_the_second_use_takes_the_copy_and_its_manifest_lists_every_file(
     cache: Path, package: Path
 ) -> None:
     folder = embedded_model_folder()
