@@ -37,6 +37,7 @@ from loracle.training import checkpoint, saving
 from loracle.training import loop as training
 
 STEPS_PER_EPOCH = 3
+ENDING_SECONDS = 5.0
 
 
 def before(module: Any, name: str, call: int, action: Callable[[], None]) -> None:
@@ -104,12 +105,21 @@ def run_child(asked: dict[str, Any]) -> dict[str, Any]:
         with contextlib.suppress(ProcessLookupError):
             os.kill(child, asked["signal"])
     _, status = os.waitpid(child, 0)
-    try:
-        os.killpg(child, 0)
-        left_running = True
-    except ProcessLookupError:
-        left_running = False
-    return {"code": os.waitstatus_to_exitcode(status), "left_running": left_running}
+    code = os.waitstatus_to_exitcode(status)
+    return {"code": code, "left_running": not all_end(child, ENDING_SECONDS)}
+
+
+def all_end(group: int, seconds: float) -> bool:
+    """Whether every process of a group ends: those that follow their parent need a moment."""
+    until = time.monotonic() + seconds
+    while True:
+        try:
+            os.killpg(group, 0)
+        except ProcessLookupError:
+            return True
+        if time.monotonic() > until:
+            return False
+        time.sleep(0.02)
 
 
 def be_child(asked: dict[str, Any]) -> None:
