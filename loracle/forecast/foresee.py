@@ -25,8 +25,8 @@ _GATHERED = 2
 """While answers are decoded, the keys of their prompts are there a second time (decoding.py)."""
 _GUESS_TOKENS = 9
 REPLICA_EFFICIENCY = 0.92
-"""The share of a device that a step gains with every GPU. Measured on a CPU only: two processes of
-one core take 0.54 of one's time (benchmarks/results/data_parallel.json)."""
+"""The share of a device that a step gains with every GPU. Measured on a CPU only, and rounded down:
+two processes of one core take 0.52 of one's time (benchmarks/results/data_parallel.json)."""
 MAX_BATCH_SIZE = 256
 
 
