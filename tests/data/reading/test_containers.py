@@ -250,3 +250,10 @@ def test_more_rows_than_one_buffer_come_back_from_an_array() -> None:
 
     assert [value.question for value in dataset.examples] == [value["question"] for value in rows]
     assert [value.line for value in dataset.examples] == list(range(2, 2 + 4 * 3000, 4))
+
+
+def test_damage_at_which_arrow_aborts_the_process_is_an_error_of_the_file() -> None:
+    # Two bits of the size statistics, found by fuzzing.py; `column()` of this metadata aborts.
+    damaged = Path(__file__).with_name("damaged_sizes.parquet")
+    with pytest.raises(DataError, match=r"damaged_sizes.parquet: what it says of its columns is"):
+        read_dataset(damaged)
