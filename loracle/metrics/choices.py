@@ -188,7 +188,11 @@ def reads_reference(text: str) -> bool:
 def reference_letters(text: str) -> Letters | None:
     """The letters of a reference; None if it is another kind of text, such as "Vitamin C"."""
     plain = _plain(text)
-    return _bare(plain) or _announced(plain) or _first(_begun(plain))
+    if found := _bare(plain):
+        return found
+    found = _announced(plain) or _first(_begun(plain))
+    # As in an answer, a letter that has the first line to itself comes before what is announced.
+    return (_bare(plain.lstrip().partition("\n")[0]) or found) if found else None
 
 
 def is_bare(text: str) -> bool:

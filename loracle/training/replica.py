@@ -51,6 +51,7 @@ from loracle.training.saving import BY_COST
 from loracle.training.team import Part
 
 _LOOKS_SECONDS = 0.5
+_REMOVALS, _PAUSE_SECONDS = 5, 0.1
 
 
 class _Channel:
@@ -191,11 +192,20 @@ def _require_same(adapted: Any, parameters: list[list[Any]]) -> None:
         )
 
 
+def _remove(folder: Path) -> None:
+    """Remove the replicas' folder, also if torch writes to its meeting file meanwhile."""
+    for _ in range(_REMOVALS):
+        shutil.rmtree(folder, ignore_errors=True)
+        if not folder.exists():
+            return
+        time.sleep(_PAUSE_SECONDS)
+
+
 def _end_with(parent: int, folder: Path) -> None:
     """End, whatever the main thread is at, once the parent is gone; what it left goes, too."""
     while os.getppid() == parent:
         time.sleep(_LOOKS_SECONDS)
-    shutil.rmtree(folder, ignore_errors=True)
+    _remove(folder)
     os._exit(1)
 
 
@@ -226,10 +236,16 @@ def main() -> None:
             channel.answer(error=text, kind=type(error).__name__)
         except OSError:
             # Nobody listens any more.
-            shutil.rmtree(folder, ignore_errors=True)
+            _remove(folder)
+        # A parent that is ending loses the connection first, and its end of the pipe after that.
+        for _ in range(_REMOVALS):
+            if os.getppid() != parent:
+                _remove(folder)
+                break
+            time.sleep(_PAUSE_SECONDS)
         sys.exit(1)
     # The pipe's end is the parent's.
-    shutil.rmtree(folder, ignore_errors=True)
+    _remove(folder)
 
 
 if __name__ == "__main__":

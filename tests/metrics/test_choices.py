@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from loracle.errors import DataError
@@ -436,6 +436,7 @@ def test_any_text_scores_0_or_1_and_equally_again(text: str, reference: str) -> 
 
 
 @given(text=mixtures)
+@example(text="B\n答案A")
 def test_a_readable_reference_is_right_as_its_own_prediction(text: str) -> None:
     if letters := reference_letters(text):
         assert chosen(text, several=len(letters) > 1) == letters
