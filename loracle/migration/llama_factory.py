@@ -16,39 +16,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from loracle.migration import rules
 from loracle.migration.draft import Draft
 from loracle.migration.not_needed import NOT_NEEDED
 from loracle.migration.places import Places
-from loracle.migration.rules import (
-    ONLY_LORA,
-    Rule,
-    apply_rules,
-    as_bool,
-    as_list,
-    as_number,
-    batch_size,
-    carry_model,
-    default,
-    each_a_candidate,
-    gradient_norm,
-    hold_rows_out,
-    list_unknown,
-    number,
-    optimizer,
-    own_template,
-    passed_to_peft,
-    precision,
-    quantization_bits,
-    refused_if_on,
-    refused_unless,
-    schedule,
-    seed,
-    switch,
-    text,
-    trackers,
-    training_length,
-    whole,
-)
+from loracle.migration.shared_rules import SHARED_RULES
 from loracle.migration.source import TheirFile
 from loracle.plan import nearest
 from loracle.plan.foreign import Tool
@@ -58,100 +30,88 @@ _REGISTRY = "dataset_info.json"
 
 
 def _thinking(draft: Draft, key: str, value: Any) -> None:
-    draft.keep(key, "model.chat_template_kwargs", {"enable_thinking": bool(as_bool(value))})
+    draft.keep(key, "model.chat_template_kwargs", {"enable_thinking": bool(rules.as_bool(value))})
 
 
 def _cutoff(draft: Draft, key: str, value: Any) -> None:
-    whole("training.max_length")(draft, key, value)
+    rules.whole("training.max_length")(draft, key, value)
     reason = "the middle of the longest passage is cut, not the end of the row"
     draft.change(f"rows above {key}", "training.overlong", "shorten", reason)
 
 
 def _history(draft: Draft, key: str, value: Any) -> None:
-    draft.keep(key, "training.train_on", "last" if as_bool(value) else "assistant")
+    draft.keep(key, "training.train_on", "last" if rules.as_bool(value) else "assistant")
 
 
 def _checkpointing(draft: Draft, key: str, value: Any) -> None:
-    switch("training.gradient_checkpointing")(draft, key, value)
+    rules.switch("training.gradient_checkpointing")(draft, key, value)
 
 
 def _target(draft: Draft, key: str, value: Any) -> None:
-    names = as_list(value)
+    names = rules.as_list(value)
     everything = names in (["all"], ["all-linear"])
     draft.keep(key, "lora.target_modules", "all-linear" if everything else names)
 
 
-_RULES: Mapping[str, Rule] = {
-    "trust_remote_code": switch("model.trust_remote_code"),
-    "model_revision": text("model.revision"),
+_RULES: Mapping[str, rules.Rule] = {
+    **SHARED_RULES,
+    "trust_remote_code": rules.switch("model.trust_remote_code"),
     "enable_thinking": _thinking,
-    "template": own_template,
-    "stage": refused_unless(["sft"], "a plan trains by supervised fine-tuning (sft)"),
-    "finetuning_type": refused_unless(["lora"], f"{ONLY_LORA}; the plan uses LoRA"),
-    "quantization_bit": quantization_bits,
-    "quantization_method": refused_unless(
+    "template": rules.own_template,
+    "stage": rules.refused_unless(["sft"], "a plan trains by supervised fine-tuning (sft)"),
+    "finetuning_type": rules.refused_unless(["lora"], f"{rules.ONLY_LORA}; the plan uses LoRA"),
+    "quantization_bit": rules.quantization_bits,
+    "quantization_method": rules.refused_unless(
         ["bnb", "bitsandbytes"], "only bitsandbytes is supported"
     ),
-    "bf16": precision,
-    "fp16": precision,
-    "pure_bf16": precision,
-    "lora_rank": whole("lora.r"),
-    "lora_alpha": whole("lora.alpha"),
-    "lora_dropout": number("lora.dropout"),
+    "pure_bf16": rules.precision,
+    "lora_rank": rules.whole("lora.r"),
     "lora_target": _target,
-    "use_rslora": passed_to_peft("use_rslora"),
-    "use_dora": passed_to_peft("use_dora"),
-    "additional_target": refused_if_on(ONLY_LORA),
-    "loraplus_lr_ratio": refused_if_on("one learning rate for the whole adapter"),
-    "pissa_init": refused_if_on("adapters always start at zero"),
-    "adapter_name_or_path": refused_if_on(
+    "use_rslora": rules.passed_to_peft("use_rslora"),
+    "use_dora": rules.passed_to_peft("use_dora"),
+    "additional_target": rules.refused_if_on(rules.ONLY_LORA),
+    "loraplus_lr_ratio": rules.refused_if_on("one learning rate for the whole adapter"),
+    "pissa_init": rules.refused_if_on("adapters always start at zero"),
+    "adapter_name_or_path": rules.refused_if_on(
         "training starts from a new adapter; merge this adapter into the base first"
     ),
-    "create_new_adapter": refused_if_on("training always starts from a new adapter"),
-    "neftune_noise_alpha": refused_if_on("noise on the embeddings is not available"),
-    "use_galore": refused_if_on(ONLY_LORA),
-    "use_badam": refused_if_on(ONLY_LORA),
-    "rope_scaling": refused_if_on("set it in the model's config.json"),
+    "create_new_adapter": rules.refused_if_on("training always starts from a new adapter"),
+    "use_galore": rules.refused_if_on(rules.ONLY_LORA),
+    "use_badam": rules.refused_if_on(rules.ONLY_LORA),
+    "rope_scaling": rules.refused_if_on("set it in the model's config.json"),
     "cutoff_len": _cutoff,
     "mask_history": _history,
-    "train_on_prompt": refused_if_on("only answers are used for training"),
-    "streaming": refused_if_on("datasets are read as a whole; use max_samples"),
-    "mix_strategy": refused_unless(["concat"], "each dataset is a separate candidate"),
-    "interleave_probs": refused_if_on("each dataset is a separate candidate"),
-    "disable_shuffling": refused_if_on("rows are shuffled by the seed"),
-    "early_stopping_steps": refused_if_on("every candidate is trained to the end"),
-    "learning_rate": number("training.learning_rate"),
-    "weight_decay": number("training.weight_decay"),
-    "adam_beta1": number("training.adam_beta1"),
-    "adam_beta2": number("training.adam_beta2"),
-    "adam_epsilon": number("training.adam_epsilon"),
-    "max_grad_norm": gradient_norm,
-    "lr_scheduler_type": schedule,
-    "lr_scheduler_kwargs": refused_if_on("schedules have no settings besides the warm-up"),
-    "optim": optimizer,
+    "train_on_prompt": rules.refused_if_on("only answers are used for training"),
+    "streaming": rules.refused_if_on("datasets are read as a whole; use max_samples"),
+    "mix_strategy": rules.refused_unless(["concat"], "each dataset is a separate candidate"),
+    "interleave_probs": rules.refused_if_on("each dataset is a separate candidate"),
+    "disable_shuffling": rules.refused_if_on("rows are shuffled by the seed"),
+    "early_stopping_steps": rules.refused_if_on("every candidate is trained to the end"),
+    "lr_scheduler_type": rules.schedule,
+    "lr_scheduler_kwargs": rules.refused_if_on("schedules have no settings besides the warm-up"),
+    "optim": rules.optimizer,
     "gradient_checkpointing": _checkpointing,
-    "seed": seed,
-    "report_to": trackers,
-    "max_new_tokens": whole("generation.max_new_tokens"),
+    "report_to": rules.trackers,
+    "max_new_tokens": rules.whole("generation.max_new_tokens"),
 }
 
 
 def migrate(theirs: TheirFile, places: Places) -> Draft:
     """The plan for a LLaMA-Factory file, and the account of the migration."""
     draft = Draft(theirs.settings)
-    hub = "ms" if as_bool(theirs.environment.get("USE_MODELSCOPE_HUB", "0")) else "hf"
-    carry_model(draft, places, "model_name_or_path", on_modelscope=hub == "ms")
+    hub = "ms" if rules.as_bool(theirs.environment.get("USE_MODELSCOPE_HUB", "0")) else "hf"
+    rules.carry_model(draft, places, "model_name_or_path", on_modelscope=hub == "ms")
     _datasets(draft, places, "dataset", "candidates", hub)
     _datasets(draft, places, "eval_dataset", "evaluation", hub)
-    each_a_candidate(draft, "dataset", _TOOL)
+    rules.each_a_candidate(draft, "dataset", _TOOL)
     if (folder := draft.take("dataset_dir")) is not None:
         draft.keep_as("dataset_dir", "the folder of every dataset", folder)
     if (limit := draft.take("max_samples")) is not None:
         draft.keep_as("max_samples", "limit of every dataset", limit)
-    apply_rules(draft, _RULES)
-    training_length(draft, "num_train_epochs", 3.0, _TOOL)
-    processes = as_number(theirs.environment.get("NPROC_PER_NODE", "1")) or 1
-    batch_size(
+    rules.apply_rules(draft, _RULES)
+    rules.training_length(draft, "num_train_epochs", 3.0, _TOOL)
+    processes = rules.as_number(theirs.environment.get("NPROC_PER_NODE", "1")) or 1
+    rules.batch_size(
         draft,
         "per_device_train_batch_size",
         "gradient_accumulation_steps",
@@ -159,9 +119,9 @@ def migrate(theirs: TheirFile, places: Places) -> Draft:
         int(processes),
     )
     _defaults(draft)
-    hold_rows_out(draft, "val_size", _TOOL)
+    rules.hold_rows_out(draft, "val_size", _TOOL)
     draft.skip(NOT_NEEDED[_TOOL])
-    list_unknown(draft, _TOOL)
+    rules.list_unknown(draft, _TOOL)
     return draft
 
 
@@ -170,8 +130,8 @@ def _datasets(draft: Draft, places: Places, key: str, section: str, hub: str) ->
     value = draft.take(key)
     if value in (None, ""):
         return
-    names = as_list(value)
-    limit = as_number(draft.settings.get("max_samples"))
+    names = rules.as_list(value)
+    limit = rules.as_number(draft.settings.get("max_samples"))
     for name in names:
         entry = _entry(draft, places, key, name, hub)
         if limit and limit > 0:
@@ -222,4 +182,4 @@ def _defaults(draft: Draft) -> None:
         ("max_grad_norm", "training.max_grad_norm", 1.0),
         ("cutoff_len", "training.max_length", 2048),
     ):
-        default(draft, key, ours, value, _TOOL)
+        rules.default(draft, key, ours, value, _TOOL)

@@ -16,40 +16,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from loracle.migration import rules
 from loracle.migration.draft import Draft, written
 from loracle.migration.not_needed import NOT_NEEDED
 from loracle.migration.places import Places, first_row, is_hub_id
-from loracle.migration.rules import (
-    ONLY_LORA,
-    Rule,
-    apply_rules,
-    as_bool,
-    as_list,
-    as_number,
-    batch_size,
-    carry_model,
-    default,
-    each_a_candidate,
-    gradient_norm,
-    hold_rows_out,
-    list_unknown,
-    number,
-    optimizer,
-    own_template,
-    passed_to_peft,
-    precision,
-    quantization_bits,
-    refused_if_on,
-    refused_unless,
-    schedule,
-    seed,
-    switch,
-    text,
-    trackers,
-    training_length,
-    weights_precision,
-    whole,
-)
+from loracle.migration.shared_rules import SHARED_RULES
 from loracle.migration.source import TheirFile
 from loracle.plan.foreign import Tool
 
@@ -76,13 +47,13 @@ def _target(draft: Draft, key: str, value: Any) -> None:
     if draft.settings.get("target_regex"):
         draft.not_needed.append(key)
         return
-    names = as_list(value)
+    names = rules.as_list(value)
     everything = [name.lower() for name in names] in (["all-linear"], ["all"], ["auto"])
     draft.keep(key, "lora.target_modules", "all-linear" if everything else names)
 
 
 def _initial_weights(draft: Draft, key: str, value: Any) -> None:
-    if as_bool(value):
+    if rules.as_bool(value):
         draft.not_needed.append(key)
     else:
         draft.refuse(written(key, value), "adapters always start at zero")
@@ -106,52 +77,44 @@ def _loss(draft: Draft, key: str, value: Any) -> None:
         draft.refuse(written(key, value), "all tokens of an answer have the same weight")
 
 
-_RULES: Mapping[str, Rule] = {
-    "model_revision": text("model.revision"),
-    "template": own_template,
-    "system": refused_unless([], "write it into the rows, as their system message"),
-    "train_type": refused_unless(["lora"], f"{ONLY_LORA}; the plan uses LoRA"),
-    "torch_dtype": weights_precision,
-    "bf16": precision,
-    "fp16": precision,
-    "quant_bits": quantization_bits,
-    "lora_rank": whole("lora.r"),
-    "lora_alpha": whole("lora.alpha"),
-    "lora_dropout": number("lora.dropout"),
-    "lora_bias": refused_unless(["none"], "biases are not trained"),
+_RULES: Mapping[str, rules.Rule] = {
+    **SHARED_RULES,
+    "template": rules.own_template,
+    "system": rules.refused_unless([], "write it into the rows, as their system message"),
+    "train_type": rules.refused_unless(["lora"], f"{rules.ONLY_LORA}; the plan uses LoRA"),
+    "torch_dtype": rules.weights_precision,
+    "quant_bits": rules.quantization_bits,
+    "lora_rank": rules.whole("lora.r"),
+    "lora_bias": rules.refused_unless(["none"], "biases are not trained"),
     "target_modules": _target,
-    "target_regex": text("lora.target_modules"),
-    "modules_to_save": refused_if_on(ONLY_LORA),
+    "target_regex": rules.text("lora.target_modules"),
+    "modules_to_save": rules.refused_if_on(rules.ONLY_LORA),
     "init_weights": _initial_weights,
-    "use_rslora": passed_to_peft("use_rslora"),
-    "use_dora": passed_to_peft("use_dora"),
-    "lorap_lr_ratio": refused_if_on("one learning rate for the whole adapter"),
-    "adapters": refused_unless(
+    "use_rslora": rules.passed_to_peft("use_rslora"),
+    "use_dora": rules.passed_to_peft("use_dora"),
+    "lorap_lr_ratio": rules.refused_if_on("one learning rate for the whole adapter"),
+    "adapters": rules.refused_unless(
         [], "training starts from a new adapter; merge this adapter into the base first"
     ),
-    "neftune_noise_alpha": refused_if_on("noise on the embeddings is not available"),
-    "max_length": whole("training.max_length"),
+    "max_length": rules.whole("training.max_length"),
     "truncation_strategy": _overlong,
     "loss_scale": _loss,
-    "streaming": refused_if_on("datasets are read as a whole; use limit in the plan"),
-    "interleave_prob": refused_unless([], "each dataset is a separate candidate"),
-    "model_author": refused_unless([], "fill in {{AUTHOR}} of the self-cognition rows yourself"),
-    "model_name": refused_unless([], "fill in {{NAME}} of the self-cognition rows yourself"),
-    "learning_rate": number("training.learning_rate"),
-    "lr_scheduler_type": schedule,
-    "lr_scheduler_kwargs": refused_unless([], "schedules have no settings besides the warm-up"),
-    "optim": optimizer,
-    "weight_decay": number("training.weight_decay"),
-    "adam_beta1": number("training.adam_beta1"),
-    "adam_beta2": number("training.adam_beta2"),
-    "adam_epsilon": number("training.adam_epsilon"),
-    "max_grad_norm": gradient_norm,
-    "gradient_checkpointing": switch("training.gradient_checkpointing"),
-    "seed": seed,
-    "report_to": trackers,
-    "max_new_tokens": whole("generation.max_new_tokens"),
-    "num_beams": whole("generation.num_beams"),
-    "repetition_penalty": number("generation.repetition_penalty"),
+    "streaming": rules.refused_if_on("datasets are read as a whole; use limit in the plan"),
+    "interleave_prob": rules.refused_unless([], "each dataset is a separate candidate"),
+    "model_author": rules.refused_unless(
+        [], "fill in {{AUTHOR}} of the self-cognition rows yourself"
+    ),
+    "model_name": rules.refused_unless([], "fill in {{NAME}} of the self-cognition rows yourself"),
+    "lr_scheduler_type": rules.schedule,
+    "lr_scheduler_kwargs": rules.refused_unless(
+        [], "schedules have no settings besides the warm-up"
+    ),
+    "optim": rules.optimizer,
+    "gradient_checkpointing": rules.switch("training.gradient_checkpointing"),
+    "report_to": rules.trackers,
+    "max_new_tokens": rules.whole("generation.max_new_tokens"),
+    "num_beams": rules.whole("generation.num_beams"),
+    "repetition_penalty": rules.number("generation.repetition_penalty"),
 }
 
 
@@ -176,8 +139,8 @@ def migrate(theirs: TheirFile, places: Places) -> Draft:
         use_hf = theirs.environment.get("USE_HF", "false")
     else:
         draft.keep_as("use_hf", "the hub of every id", use_hf)
-    reading = _Reading(places, "hf" if as_bool(use_hf) else "ms", _columns(draft))
-    carry_model(
+    reading = _Reading(places, "hf" if rules.as_bool(use_hf) else "ms", _columns(draft))
+    rules.carry_model(
         draft,
         places,
         "model",
@@ -186,14 +149,14 @@ def migrate(theirs: TheirFile, places: Places) -> Draft:
     )
     _datasets(draft, reading, "dataset", "candidates")
     _datasets(draft, reading, "val_dataset", "evaluation")
-    each_a_candidate(draft, "dataset", _TOOL)
-    apply_rules(draft, _RULES)
-    training_length(draft, "num_train_epochs", 3.0, _TOOL)
+    rules.each_a_candidate(draft, "dataset", _TOOL)
+    rules.apply_rules(draft, _RULES)
+    rules.training_length(draft, "num_train_epochs", 3.0, _TOOL)
     _batch(draft, theirs.environment)
     _defaults(draft)
-    hold_rows_out(draft, "split_dataset_ratio", _TOOL)
+    rules.hold_rows_out(draft, "split_dataset_ratio", _TOOL)
     draft.skip(NOT_NEEDED[_TOOL])
-    list_unknown(draft, _TOOL)
+    rules.list_unknown(draft, _TOOL)
     return draft
 
 
@@ -273,12 +236,12 @@ def _form(reading: _Reading, path: Path) -> dict[str, Any]:
 
 
 def _batch(draft: Draft, environment: Mapping[str, str]) -> None:
-    processes = int(as_number(environment.get("NPROC_PER_NODE", "1")) or 1)
-    per_device = as_number(draft.settings.get("per_device_train_batch_size")) or 1
+    processes = int(rules.as_number(environment.get("NPROC_PER_NODE", "1")) or 1)
+    per_device = rules.as_number(draft.settings.get("per_device_train_batch_size")) or 1
     # Without accumulation steps, ms-swift fills the batch up to 16.
     filling = max(1, -(-_LEAST_BATCH // (int(per_device) * processes)))
     keys = ("per_device_train_batch_size", "gradient_accumulation_steps")
-    batch_size(draft, *keys, (1, filling), processes)
+    rules.batch_size(draft, *keys, (1, filling), processes)
 
 
 def _defaults(draft: Draft) -> None:
@@ -295,4 +258,4 @@ def _defaults(draft: Draft) -> None:
         ("max_grad_norm", "training.max_grad_norm", 1.0),
         ("truncation_strategy", "training.overlong", "drop"),
     ):
-        default(draft, key, ours, value, _TOOL)
+        rules.default(draft, key, ours, value, _TOOL)
