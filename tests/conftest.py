@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -43,6 +44,16 @@ def _has_cuda() -> bool:
     import torch
 
     return torch.cuda.is_available()
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _one_renderer() -> Iterator[None]:
+    """One process draws the charts of all reports: its start costs more than a report."""
+    # Here and not above: most test modules draw nothing.
+    from loracle.report.drawing import drawing
+
+    with drawing():
+        yield
 
 
 def pytest_make_parametrize_id(config: pytest.Config, val: object, argname: str) -> str | None:
