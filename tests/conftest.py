@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -23,12 +24,25 @@ if not Path("/dev/nvidiactl").exists():
     os.environ.setdefault("TRITON_INTERPRET", "1")
 
 
+# With tests of half a minute and more: one of them at the end is waited for by one worker alone.
+LONG = (
+    "test_real_model.py",
+    "test_replicas.py",
+    "test_description.py",
+    "test_attention_choice.py",
+    "test_triton_rows.py",
+    "test_kills.py",
+)
+
+
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--slow", action="store_true", help="also run the tests marked slow")
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Skip what cannot or should not run here, with the reason."""
+    """Long tests first; skip what cannot or should not run here, with the reason."""
+    # Stable: all others keep their order, which is the same in all workers.
+    items.sort(key=lambda item: item.path.name not in LONG)
     if not config.getoption("--slow"):
         for item in items:
             if item.get_closest_marker("slow"):
@@ -37,6 +51,12 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     if gpu_items and not _has_cuda():
         for item in gpu_items:
             item.add_marker(pytest.mark.skip(reason="needs a CUDA device"))
+
+
+def pytest_collection_finish(session: pytest.Session) -> None:
+    """What was imported stays for good: no collection of garbage has to look at it again."""
+    gc.collect()
+    gc.freeze()
 
 
 def _has_cuda() -> bool:
