@@ -108,7 +108,7 @@ _PARAMETERS = {
     "便于复制或自行安装。",
     "Training sets to compare: files or hub addresses.": "要比较的训练集：文件或 hub 地址。",
     "An evaluation set; may be repeated.": "评测集，可重复给出。",
-    "A training file of LLaMA-Factory or axolotl (YAML), or a script that runs `swift sft`.": "LLaMA-Factory 或 axolotl 的训练配置（YAML），或运行 `swift sft` 的脚本。",
+    "A training file of LLaMA-Factory, axolotl or ms-swift (YAML), or a script that starts one of them.": "LLaMA-Factory、axolotl 或 ms-swift 的训练配置（YAML），或启动其中之一的脚本。",
     "The plan to write.": "要写出的方案文件。",
     "A model folder, a hub id, or `embedded` (the default).": "模型目录、hub 上的模型名，或 `embedded`（默认）。",
     "The run folder, or its URL (s3://...). Default: runs/, then date and candidates.": (
@@ -145,7 +145,6 @@ _PARAMETERS = {
     "A file, a folder, or an entry: dataset_info.json#name.": "文件、目录，或条目：dataset_info.json#name。",
     "The JSONL file to write.": "要写出的 JSONL 文件。",
     "How many rows to write, from the first.": "从第一行起取多少行。",
-    "A run folder.": "运行目录。",
     "Use this metric instead of the plan's.": "改用方案之外的指标。",
     "Use this confidence instead of the plan's: 0.9.": "改用方案之外的置信度：0.9。",
     "Another run with the same questions.": "另一次问题相同的运行。",

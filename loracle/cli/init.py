@@ -22,8 +22,8 @@ def init(
         Path | None,
         typer.Option(
             "--from",
-            help="A training file of LLaMA-Factory or axolotl (YAML), or a script that runs "
-            "`swift sft`.",
+            help="A training file of LLaMA-Factory, axolotl or ms-swift (YAML), or a script that "
+            "starts one of them.",
         ),
     ] = None,
     out: Annotated[Path, typer.Option(help="The plan to write.")] = Path("plan.yaml"),

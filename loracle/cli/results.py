@@ -31,7 +31,9 @@ _ConfidenceOption = Annotated[
 
 @app.command(rich_help_panel=RESULTS, epilog="loracle decide runs/demo --confidence 0.9")
 def decide(
-    run_folder: Annotated[Path, typer.Argument(metavar="RUN", help="A run folder.")],
+    run_folder: Annotated[
+        Path, typer.Argument(metavar="RUN", help="The folder of a run, or its URL.")
+    ],
     metric: _MetricOption = None,
     confidence: _ConfidenceOption = None,
     why: Annotated[
@@ -82,7 +84,7 @@ def _print_decision(record: Mapping[str, Any], language: Language, *, why: bool)
 
 @app.command(rich_help_panel=RESULTS, epilog="loracle compare runs/rank-8 runs/rank-16")
 def compare(
-    run_a: Annotated[Path, typer.Argument(help="A run folder.")],
+    run_a: Annotated[Path, typer.Argument(help="The folder of a run, or its URL.")],
     run_b: Annotated[Path, typer.Argument(help="Another run with the same questions.")],
     metric: _MetricOption = None,
     confidence: _ConfidenceOption = None,

@@ -1,6 +1,7 @@
 """Charts as SVG, drawn in a process of its own: a renderer that fails takes no run with it.
 
-    with drawing():              one child for all charts inside, started by the first one
+    with drawing():              one child for all charts inside, started by the first one;
+                                 inside another `drawing()`, the child of that one
         svg = draw(vega_lite)    SVG text; raises UndrawnError where the child failed
 
 The child runs this same file. It reads one chart per line (Vega-Lite as JSON) and answers each with
@@ -84,7 +85,10 @@ _child: ContextVar[_Child | None] = ContextVar("child", default=None)
 
 @contextmanager
 def drawing() -> Iterator[None]:
-    """Draw all charts inside in one child process."""
+    """Draw all charts inside in one child process: that of the outermost `drawing()`."""
+    if _child.get() is not None:
+        yield
+        return
     child = _Child()
     token = _child.set(child)
     try:

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 from loracle.language import Language
-from loracle.text import NOTHING, duration, shown_score, visible
+from loracle.text import NOTHING, counted, duration, shown_score, visible
 
 _PIPELINE, _TRAINING, _EVALUATION = "pipeline", "training", "evaluation"
 EVERY_LOG = (_PIPELINE, _TRAINING, _EVALUATION)
@@ -60,8 +60,8 @@ EVENTS: Mapping[str, Event] = {
     "work_planned": Event(
         ("num_steps", "num_questions"),
         (_PIPELINE,),
-        "planned: {total_steps:,} training steps, {total_answers:,} answers",
-        "计划：共 {total_steps:,} 个训练步，{total_answers:,} 个回答",
+        "planned: {total_steps:,} training steps, {total_answers:,} answers{few_steps}",
+        "计划：共 {total_steps:,} 个训练步，{total_answers:,} 个回答{few_steps}",
     ),
     "base_started": Event(
         (), (_PIPELINE,), "[base] the untrained model", "[base] 评测未训练的基座模型"
@@ -183,9 +183,20 @@ class Narrator:
             steps = fields["num_steps"]
             known["total_steps"] = sum(steps.values())
             known["total_answers"] = fields["num_questions"] * (len(steps) + 1)
+            known["few_steps"] = self._few(steps)
         elif kind == "run_finished":
             known |= self._end(fields)
         return known
+
+    def _few(self, num_steps: Mapping[str, int]) -> str:
+        """Said before the training, and not only after it, if it is too short to teach much."""
+        least = min(num_steps.values(), default=_FEW_STEPS)
+        if least >= _FEW_STEPS:
+            return ""
+        trials = ", ".join(trial for trial, steps in num_steps.items() if steps == least)
+        return _FEW_WORDS[self._language].format(
+            steps=counted(least, "step"), num=least, trials=trials
+        )
 
     def _end(self, fields: Mapping[str, Any]) -> dict[str, str]:
         num_failed, report = fields["num_failed"], fields["report"]
@@ -210,6 +221,12 @@ class Narrator:
         return duration(seconds / num_timed * num_steps, self._language)
 
 
+_FEW_STEPS = 10
+"""In fewer optimizer steps an adapter learns hardly anything at the default learning rate."""
+_FEW_WORDS: Mapping[Language, str] = {
+    "en": "; only {steps} for {trials}: a smaller training.batch_size gives more",
+    "zh": "；{trials} 只训练 {num} 步，调小 training.batch_size 可增加步数",
+}
 _END_WORDS: Mapping[Language, tuple[str, str, str]] = {
     "en": ("; ", "{} failed", "report: {}"),
     "zh": ("；", "{} 次失败", "报告 {}"),

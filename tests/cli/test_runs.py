@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
 import json
 import os
 import signal
@@ -15,6 +17,7 @@ import pytest
 from loracle import cli
 from loracle.files import read_json
 from loracle.run_folder.folder import RunFolder
+from tests import command, forked
 from tests.small_run import SETTINGS, World, make_world, numbers
 
 ROOT = Path(__file__).parents[2]
@@ -37,17 +40,6 @@ def loracle(monkeypatch: pytest.MonkeyPatch, *arguments: object) -> int:
     with pytest.raises(SystemExit) as ended:
         cli.main()
     return int(ended.value.code or 0)
-
-
-def child(*arguments: object, folder: Path) -> subprocess.Popen[str]:
-    return subprocess.Popen(
-        [sys.executable, "-c", "from loracle.cli import main; main()", *map(str, arguments)],
-        cwd=folder,
-        env={**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
 
 
 def test_resuming_a_finished_run_imports_no_torch_and_takes_a_moment(world: World) -> None:
@@ -111,30 +103,30 @@ def test_status_of_a_run_at_work_and_of_a_killed_one(tmp_path: Path) -> None:
     world = make_world(tmp_path / "world")
     settings = [part for setting in SETTINGS[1:] for part in ("--set", setting)]
     files = [world.root / name for name in ("a.jsonl", "b.jsonl")]
-    command = ["run", *files, "--eval", world.root / "test.jsonl", "--model", world.model]
-    process = child(
-        *command, "--out", world.run, *settings, "--set", "training.epochs=400", folder=tmp_path
-    )
+    arguments = ["run", *files, "--eval", world.root / "test.jsonl", "--model", world.model]
+    arguments += ["--out", world.run, *settings, "--set", "training.epochs=400"]
     steps = world.run / "trials/a--s0/steps.jsonl"
-    while not (steps.is_file() and steps.read_bytes().count(b"\n") > 3):
-        assert process.poll() is None, process.stderr and process.stderr.read()
-        time.sleep(0.05)
-    running = status_of(world.run)
+    deadline = time.monotonic() + 120
+    with forked.started(forked.LORACLE, *arguments, folder=tmp_path) as process:
+        while not (steps.is_file() and steps.read_bytes().count(b"\n") > 3):
+            assert time.monotonic() < deadline, process.errors()
+            time.sleep(0.05)
+        running = status_of(world.run)
+        os.kill(process.pid, signal.SIGKILL)
+        assert process.wait().returncode == -signal.SIGKILL
     assert running["state"] == "running"
     assert f"process {process.pid} on " in running["holder"]
     assert running["trials"][1]["state"] == "training"
     assert 0 < running["trials"][1]["percent"] < 100
-    process.send_signal(signal.SIGKILL)
-    process.communicate()
     killed = status_of(world.run)
     assert killed["state"] == "interrupted"
     assert [trial["state"] for trial in killed["trials"]] == ["done", "interrupted", "waiting"]
 
 
 def status_of(run: Path) -> dict[str, object]:
-    found = child("status", run, "--json", folder=run)
-    out, err = found.communicate()
-    assert found.returncode == 0, err
+    with contextlib.redirect_stdout(io.StringIO()) as written:
+        assert command.loracle("status", run, "--json") == 0
+    out = written.getvalue()
     (record,) = json.loads(out)
     return dict(record)
 

@@ -121,19 +121,29 @@ def test_the_file_reads_back_as_what_is_asked(tmp_path: Path) -> None:
 
 
 _PROGRAM = """
-from tests.data.test_holdout import rows
 from loracle.data.holdout import hold_out
-print(hold_out({"a": rows(range(30), "a"), "b": rows(range(9, 50), "b")}, 0.2, 3).file.sha256)
+from loracle.data.reading.dataset import read_examples
+print(hold_out({name: read_examples(f"{name}.jsonl") for name in "ab"}, 0.2, 3).file.sha256)
 """
 
 
-def test_another_process_holds_the_same_out() -> None:
+def test_another_process_holds_the_same_out(tmp_path: Path) -> None:
     """Whatever Python's own hashes of texts are in it."""
+    for name, passages in (("a", range(30)), ("b", range(9, 50))):
+        lines = []
+        for example in rows(passages, name):
+            question, answer = (turn.content for turn in example.conversation.messages)
+            lines.append(json.dumps({"prompt": question, "completion": answer}))
+        (tmp_path / f"{name}.jsonl").write_text("\n".join(lines))
     found = {
         subprocess.run(
             [sys.executable, "-c", _PROGRAM],
-            cwd=Path(__file__).parents[2],
-            env={**os.environ, "PYTHONHASHSEED": seed},
+            cwd=tmp_path,
+            env={
+                **os.environ,
+                "PYTHONPATH": str(Path(__file__).parents[2]),
+                "PYTHONHASHSEED": seed,
+            },
             capture_output=True,
             text=True,
             check=True,

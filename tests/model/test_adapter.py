@@ -29,6 +29,8 @@ NAMES = ["q_proj", "k_proj", "v_proj", "o_proj", "up_proj", "down_proj", "gate_p
 
 SAVING = """
 import sys
+# peft imports it if it is installed, which takes longer than the rest of this program.
+sys.modules["bitsandbytes"] = None
 from pathlib import Path
 from loracle.model import adapter
 from tests import tiny

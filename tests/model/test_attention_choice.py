@@ -12,6 +12,7 @@ import torch
 from loracle.forest.attention import triton_rows
 from loracle.forest.attention.backends import backends_to_try
 from loracle.model.attention_choice import choose_attention, choose_for_answering
+from loracle.model.base import wrap_base
 from loracle.report.table import summary_lines
 from tests import tiny
 from tests.model import zoo
@@ -156,7 +157,6 @@ def test_a_model_without_a_forest_is_told_once():
 
 
 def tiny_base(kind):
-    from tests.generation.test_generate import tiny_base
-
-    assert kind in tiny.CONFIGS
-    return tiny_base(kind)
+    """A model small enough for interpreted kernels, with a window in one of its layers."""
+    sizes = {"hidden_size": 32, "num_attention_heads": 2, "num_key_value_heads": 1}
+    return wrap_base(kind, tiny.model(kind, num_hidden_layers=2, **sizes), tiny.tokenizer())

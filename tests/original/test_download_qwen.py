@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
+from tests import forked
 from tests.data.hubs.conftest import Served, hub, modelscope  # noqa: F401 - fixtures
 from training.download_qwen import MODEL
 
@@ -23,14 +23,11 @@ def publish(served: Served, branch: str) -> str:
 
 
 def download(served: Served, *arguments: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, str(SCRIPT), *arguments],
-        cwd=served.user.home,
-        env=served.user.environment,
-        capture_output=True,
-        text=True,
-        timeout=1500,
-        check=False,
+    return forked.run(
+        forked.script(SCRIPT),
+        *arguments,
+        folder=served.user.home,
+        environment=served.user.environment,
     )
 
 

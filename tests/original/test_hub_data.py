@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 from pathlib import Path
 
+from tests import forked
 from tests.data.hubs.conftest import Served, boxes, hub  # noqa: F401 - a fixture
 
 SCRIPT = """
@@ -26,15 +25,7 @@ def test_a_dataset_of_a_hub_is_trained_on_by_its_address(
 ) -> None:
     commit = boxes(hub.state.repo("dataset", "org/boxes"), "main")
     script = SCRIPT.format(model=str(model_folder), configs=str(config_dir))
-    outcome = subprocess.run(
-        [sys.executable, "-c", script],
-        cwd=hub.user.home,
-        env=hub.user.environment,
-        capture_output=True,
-        text=True,
-        timeout=300,
-        check=False,
-    )
+    outcome = forked.run(script, folder=hub.user.home, environment=hub.user.environment)
     assert outcome.returncode == 0, outcome.stderr
     (entry,) = json.loads((hub.user.home / "results.json").read_text())["datasets"]
     assert entry["dataset"] == "boxes"

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import inspect
 import json
-import os
 import shutil
 import subprocess
 import sys
@@ -18,7 +17,7 @@ from peft import PeftModel
 from loracle.errors import DataError, ModelError, PlanError
 from loracle.experiment import attempt, preparing
 from loracle.report.run_record import read_run
-from tests import tiny
+from tests import forked, tiny
 from tests.data.audit.test_leakage import unlike
 from tests.original.conftest import GENERATION_KWARGS, TRAINING_ARGS, question_rows, write_rows
 from training import pipeline
@@ -308,15 +307,11 @@ def test_both_functions_give_the_same_results(
 
 
 def smoke_test(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, REPOSITORY / "training" / "test_pipeline.py", *arguments],
+    return forked.run(
+        forked.script(REPOSITORY / "training" / "test_pipeline.py"),
+        *arguments,
         # From anywhere, as long as loracle's own requirements are installed.
-        cwd=Path(sys.executable).parent,
-        env={**os.environ, "OMP_NUM_THREADS": "1"},
-        capture_output=True,
-        text=True,
-        timeout=300,
-        check=False,
+        folder=Path(sys.executable).parent,
     )
 
 

@@ -5,8 +5,6 @@ from __future__ import annotations
 import json
 import os
 import signal
-import subprocess
-import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -16,10 +14,10 @@ import pytest
 
 from loracle.errors import PlanError, RunFolderError
 from loracle.experiment import attempt
+from tests import forked
 from tests.original.conftest import GENERATION_KWARGS, TRAINING_ARGS, question_rows, write_rows
 from training.pipeline_module import run_training_evaluation_pipeline
 
-REPOSITORY = Path(__file__).resolve().parents[2]
 TIMES = ("seconds", "_seconds", "_per_second")
 
 
@@ -70,20 +68,16 @@ def test_after_kill_9_in_dataset_2_the_same_script_ends_as_if_undisturbed(
     given: dict[str, Any], tmp_path: Path
 ) -> None:
     many = {**given, "training_args": {**TRAINING_ARGS, "num_train_epochs": 40, "save_steps": 3}}
-    script = tmp_path / "script.py"
     imported = "from training.pipeline_module import run_training_evaluation_pipeline as run"
-    script.write_text(f"{imported}\nrun(**{many!r})\n")
-    environment = {**os.environ, "PYTHONPATH": str(REPOSITORY), "OMP_NUM_THREADS": "1"}
-    process = subprocess.Popen([sys.executable, script], env=environment, stderr=subprocess.PIPE)
     trials = Path(given["result_output_path"]).with_name("results_run") / "trials"
     steps = trials / "second--s0" / "steps.jsonl"
     deadline = time.monotonic() + 120
-    while not (steps.is_file() and steps.read_bytes().count(b"\n") > 5):
-        assert process.poll() is None, process.communicate()
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
-    process.send_signal(signal.SIGKILL)
-    process.communicate()
+    with forked.started(f"{imported}\nrun(**{many!r})\n", folder=tmp_path) as process:
+        while not (steps.is_file() and steps.read_bytes().count(b"\n") > 5):
+            assert time.monotonic() < deadline, process.errors()
+            time.sleep(0.01)
+        os.kill(process.pid, signal.SIGKILL)
+        assert process.wait().returncode == -signal.SIGKILL
     assert state(given)["status"] == "running"
     assert [entry["dataset"] for entry in state(given)["datasets"]] == ["boxes"]
     adapter = trials / "boxes--s0" / "adapter" / "adapter_model.safetensors"

@@ -303,6 +303,15 @@ def test_thinned_points_are_means_of_neighbours() -> None:
     assert thinned([1, 2], [4.0, 5.0]) == ([1, 2], [4.0, 5.0])
 
 
+@pytest.fixture
+def own_renderer() -> Iterator[None]:
+    """The charts of this test are drawn by no process that other tests use."""
+    token = drawing._child.set(None)
+    yield
+    drawing._child.reset(token)
+
+
+@pytest.mark.usefixtures("own_renderer")
 def test_a_renderer_that_dies_leaves_a_sentence_and_the_rest_of_the_report(
     run: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
@@ -317,6 +326,7 @@ def test_a_renderer_that_dies_leaves_a_sentence_and_the_rest_of_the_report(
     assert 'id="cost"' in page
 
 
+@pytest.mark.usefixtures("own_renderer")
 def test_a_renderer_that_hangs_is_ended(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     hanging = tmp_path / "hanging.py"
     hanging.write_text("import time\ntime.sleep(600)\n")
@@ -327,6 +337,7 @@ def test_a_renderer_that_hangs_is_ended(monkeypatch: pytest.MonkeyPatch, tmp_pat
     assert "signal 9" in found.reason
 
 
+@pytest.mark.usefixtures("own_renderer")
 def test_all_charts_of_a_page_are_drawn_by_one_process(
     run: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -336,6 +347,20 @@ def test_all_charts_of_a_page_are_drawn_by_one_process(
     assert build_page(read_run(run)).text.count("<figure") >= 2
     (process,) = started
     assert process.returncode == 0
+
+
+@pytest.mark.usefixtures("own_renderer")
+def test_pages_built_inside_one_drawing_share_its_process(
+    run: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    started = []
+    start = drawing._started
+    monkeypatch.setattr(drawing, "_started", lambda: started.append(start()) or started[-1])
+    with drawing.drawing():
+        pages = [build_page(read_run(run)).text for _ in range(2)]
+        assert [process.returncode for process in started] == [None]
+    assert [process.returncode for process in started] == [0]
+    assert pages[0] == pages[1]
 
 
 # Figures

@@ -16,7 +16,7 @@ from loracle.files import read_json_lines
 from loracle.language import Language
 from loracle.run_folder import bars
 from loracle.run_folder.bars import RichView, SafeConsole
-from loracle.run_folder.events import EVENTS
+from loracle.run_folder.events import EVENTS, Narrator
 from loracle.run_folder.folder import RunFolder
 from loracle.run_folder.reporter import Reporter
 from loracle.run_folder.views import PlainView, Progress, QuietView, TranslatedView, choose_view
@@ -177,6 +177,23 @@ def test_answering_shows_questions_and_tokens() -> None:
 
     output = rich_output(events, 120, clock)
     assert "test: 301/301 questions · 1,980 tokens · 198 tokens/s · 10 s" in output
+
+
+@pytest.mark.parametrize(
+    ("language", "few"),
+    [
+        ("en", "; only 3 steps for b, c: a smaller training.batch_size gives more"),
+        ("zh", "；b, c 只训练 3 步，调小 training.batch_size 可增加步数"),
+    ],
+)
+def test_a_training_of_few_steps_is_told_before_it_starts(language: Language, few: str) -> None:
+    narrator = Narrator(language)
+    short = narrator.line(
+        "work_planned", {"num_steps": {"a": 12, "b": 3, "c": 3}, "num_questions": 8}
+    )
+    assert short.endswith(few)
+    enough = narrator.line("work_planned", {"num_steps": {"a": 12, "b": 10}, "num_questions": 8})
+    assert "training.batch_size" not in enough
 
 
 def test_the_bars_tell_how_long_the_whole_run_will_take() -> None:

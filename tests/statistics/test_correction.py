@@ -2,12 +2,24 @@
 
 from __future__ import annotations
 
+import gc
+from collections.abc import Iterator
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from statsmodels.stats.multitest import multipletests
 
 from loracle.statistics.correction import holm, holm_levels
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _no_collections() -> Iterator[None]:
+    """statsmodels collects all garbage in each call: half a second with torch in memory."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(gc, "collect", lambda: 0)
+        yield
+
 
 P_VALUES = st.lists(st.floats(1e-9, 1.0), min_size=1, max_size=12)
 

@@ -21,7 +21,7 @@ from loracle.files import read_json_lines
 from loracle.run_folder.reporter import Reporter
 from loracle.run_folder.views import QuietView
 from loracle.trackers.client import Experiment
-from tests import tiny
+from tests import forked, tiny
 from tests.command import loracle
 from tests.trackers.test_listening import PLAN, scored, started, step, trial
 
@@ -188,9 +188,7 @@ def test_without_trackers_no_client_is_imported_and_no_connection_is_tried(
         "sys.exit(f'imported: {found}' if found else 0)\n"
     )
     arguments = [str(part) for part in run_arguments(data, tmp_path / "run")]
-    done = subprocess.run(
-        [sys.executable, "-c", program, *arguments], capture_output=True, text=True, check=False
-    )
+    done = forked.run(program, *arguments, folder=tmp_path)
     assert (done.returncode, done.stderr if done.returncode else "") == (0, "")
     assert not (tmp_path / "run" / "tensorboard").exists()
 

@@ -15,6 +15,7 @@ import pyarrow
 import pyarrow.parquet
 import pytest
 
+from tests import forked
 from tests.data.hubs.huggingface_server import HuggingFaceHandler
 from tests.data.hubs.modelscope_server import ModelScopeHandler
 from tests.data.hubs.served import Repo, State, serving
@@ -31,7 +32,6 @@ def forbid(event, arguments):
 
 sys.addaudithook(forbid)
 """
-RUN_LORACLE = "from loracle.cli import main; main()"
 
 
 @dataclass
@@ -45,15 +45,12 @@ class User:
         self, *arguments: object, sockets: bool = True, **environment: str
     ) -> subprocess.CompletedProcess[str]:
         """`loracle ARGUMENTS` in the user's home."""
-        program = RUN_LORACLE if sockets else WITHOUT_SOCKETS + RUN_LORACLE
-        return subprocess.run(
-            [sys.executable, "-c", program, *map(str, arguments)],
-            cwd=self.home,
-            env={**self.environment, **environment},
-            capture_output=True,
-            text=True,
-            timeout=1500,
-            check=False,
+        program = forked.LORACLE if sockets else WITHOUT_SOCKETS + forked.LORACLE
+        return forked.run(
+            program,
+            *arguments,
+            folder=self.home,
+            environment={**self.environment, **environment},
         )
 
 

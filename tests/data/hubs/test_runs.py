@@ -20,7 +20,8 @@ SHORT = [
         "evaluation.0.split=test",
     )
 ]
-RUN = ("run", "hf://org/boxes", "--eval", "hf://org/boxes", "--model", "org/tiny", *SHORT)
+TINY = ("--model", "org/tiny")
+RUN = ("run", "hf://org/boxes", "--eval", "hf://org/boxes", *TINY, *SHORT)
 
 
 @pytest.fixture(scope="module")
@@ -76,15 +77,15 @@ def test_a_run_from_a_hub_is_frozen_at_its_commits_and_repeats_offline(
 
 FAULTS = {
     "an evaluation among several splits": (
-        ["hf://org/boxes", "--eval", "hf://org/boxes"],
+        ["hf://org/boxes", "--eval", "hf://org/boxes", *TINY],
         "evaluation.0: hf://org/boxes: has the splits train, test, and none was chosen",
     ),
     "no such split": (
-        ["hf://org/boxes", "--eval", "hf://org/boxes", "--set", "evaluation.0.split=tset"],
+        ["hf://org/boxes", "--eval", "hf://org/boxes", "--set", "evaluation.0.split=tset", *TINY],
         "has no split tset; it has train, test; did you mean test?",
     ),
     "rows that cannot be used": (
-        ["hf://org/broken", "--eval", "hf://org/boxes/test.jsonl"],
+        ["hf://org/broken", "--eval", "hf://org/boxes/test.jsonl", *TINY],
         ":data/train.jsonl:2: the file ends inside this row",
     ),
     "a model that is nowhere": (
@@ -95,8 +96,11 @@ FAULTS = {
 
 
 @pytest.mark.parametrize("fault", FAULTS)
-def test_what_is_wrong_ends_the_run_before_training(hub: Served, fault: str) -> None:
+def test_what_is_wrong_ends_the_run_before_training(
+    hub: Served, model_files: dict[str, bytes], fault: str
+) -> None:
     arguments, expected = FAULTS[fault]
+    hub.state.repo("model", "org/tiny").commit({**GITATTRIBUTES, **model_files}, "main")
     boxes(hub.state.repo("dataset", "org/boxes"), "main")
     broken = hub.state.repo("dataset", "org/broken").commit(
         {**GITATTRIBUTES, "data/train.jsonl": jsonl(0, 1) + b"{\n"}, "main"
