@@ -50,10 +50,10 @@ class World(NamedTuple):
         return World(self.root, run)
 
 
-def make_world(root: Path) -> World:
+def make_world(root: Path, *, num_layers: int = 3) -> World:
     """The files of a run that has not been started."""
     root.mkdir(parents=True, exist_ok=True)
-    tiny.save_model(root / "model")
+    tiny.save_model(root / "model", num_hidden_layers=num_layers)
     examples = tiny.passage_examples(3, 4)
     for name, chosen in (("a", examples), ("b", examples[:6]), ("test", examples[8:])):
         rows = [

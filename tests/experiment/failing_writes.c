@@ -45,7 +45,8 @@ static int fails_on(int fd) {
 FD_CALL(ssize_t, write, (int fd, const void *data, size_t size), fd, data, size)
 FD_CALL(ssize_t, pwrite64, (int fd, const void *data, size_t size, off64_t at), fd, data, size, at)
 FD_CALL(ssize_t, writev, (int fd, const struct iovec *parts, int count), fd, parts, count)
-FD_CALL(int, fsync, (int fd), fd)
+/* No process is killed here, so that nothing needs to wait for the disk. */
+int fsync(int fd) { return fails_on(fd) ? -1 : 0; }
 FD_CALL(int, ftruncate64, (int fd, off64_t size), fd, size)
 
 int rename(const char *from, const char *to) {

@@ -7,14 +7,12 @@ and so is what Python takes for a row, before its objects are made.
 
 from __future__ import annotations
 
-import faulthandler
-import os
 import struct
-import warnings
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
+from loracle.data.reading.parquet_footer import BOOLEAN, DOUBLE, INT64, ColumnPart
 from loracle.data.reading.text_files import MAX_UNPACKED_BYTES, MAX_UNPACKED_TIMES
 from loracle.errors import DataError
 
@@ -26,7 +24,7 @@ _BATCH_BYTES = 64 * 2**20
 _FEWEST_ROWS = 8
 
 # The least that a value of a Parquet file takes in memory.
-_WIDTHS = {"BOOLEAN": 1 / 8, "INT64": 8, "DOUBLE": 8}
+_WIDTHS = {BOOLEAN: 1 / 8, INT64: 8, DOUBLE: 8}
 _OTHER_WIDTH = 4
 
 MAX_OBJECT_BYTES = 256 * 2**20
@@ -41,60 +39,19 @@ _DICTIONARY_DATA = 1
 _DICTIONARY_BATCH, _RECORD_BATCH = 2, 3
 
 
-def require_bounded_parquet(path: Path, metadata: Any) -> None:
+def require_bounded_parquet(path: Path, metadata: Any, parts: Sequence[ColumnPart]) -> None:
     """Raise DataError if a Parquet file unpacks to more than data does: its pages, or the values
     that a few bytes of them repeat."""
-    require_whole(path, metadata)
     groups = [metadata.row_group(i) for i in range(metadata.num_row_groups)]
     _require(path, sum(group.total_byte_size for group in groups), MAX_UNPACKED_TIMES)
-    columns = (group.column(i) for group in groups for i in range(group.num_columns))
-    least = sum(_WIDTHS.get(c.physical_type, _OTHER_WIDTH) * c.num_values for c in columns)
+    least = sum(_WIDTHS.get(part.physical_type, _OTHER_WIDTH) * part.num_values for part in parts)
     _require(path, least, _MAX_REPEATED_TIMES)
 
 
-def require_whole(path: Path, metadata: Any) -> None:
-    """Raise DataError if what a Parquet file says of its columns is damaged.
-
-    Arrow aborts the whole process on some of it (size statistics, Arrow 26), so that a copy of
-    this process looks first. Where processes cannot be copied, nobody does.
-    """
-    if not hasattr(os, "fork"):
-        return
-    with warnings.catch_warnings():
-        # The copy does nothing but read memory, which is safe beside threads.
-        warnings.simplefilter("ignore", DeprecationWarning)
-        child = os.fork()
-    if child == 0:
-        _look_and_end(metadata)
-    _, status = os.waitpid(child, 0)
-    if status != 0:
-        raise DataError(
-            f"{path}: what it says of its columns is damaged; write or download it again"
-        )
-
-
-def _look_and_end(metadata: Any) -> NoReturn:
-    """Look at every column, without a word, and end this process."""
-    try:
-        faulthandler.disable()
-        silence = os.open(os.devnull, os.O_WRONLY)
-        os.dup2(silence, 1)
-        os.dup2(silence, 2)
-        for i in range(metadata.num_row_groups):
-            group = metadata.row_group(i)
-            for k in range(group.num_columns):
-                group.column(k)
-        os._exit(0)
-    finally:
-        os._exit(1)
-
-
-def batch_rows(metadata: Any, most: int) -> int:
+def batch_rows(parts: Iterable[ColumnPart], most: int) -> int:
     """How many rows of a Parquet file to read at once: no value is larger than its column's part
     of a row group, and only a dictionary repeats it."""
-    groups = (metadata.row_group(i) for i in range(metadata.num_row_groups))
-    columns = (group.column(i) for group in groups for i in range(group.num_columns))
-    sizes = (c.total_uncompressed_size for c in columns if c.has_dictionary_page)
+    sizes = (part.uncompressed_bytes for part in parts if part.has_dictionary)
     return max(_FEWEST_ROWS, min(most, _BATCH_BYTES // max(1, max(sizes, default=1))))
 
 

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from loracle.data.faults import Fault, Reason, show
+from loracle.data.reading.parquet_footer import column_parts
 from loracle.data.reading.rows import MAX_ROW_BYTES, Row
 from loracle.data.reading.table_bounds import (
     MAX_OBJECT_BYTES,
@@ -134,8 +135,9 @@ def rows_of_parquet(path: Path) -> Iterator[Row]:
     import pyarrow.parquet as parquet
 
     with _readable_by_arrow(path), parquet.ParquetFile(path) as file:
-        require_bounded_parquet(path, file.metadata)
-        num_rows = batch_rows(file.metadata, _BATCH_ROWS)
+        parts = column_parts(path)
+        require_bounded_parquet(path, file.metadata, parts)
+        num_rows = batch_rows(parts, _BATCH_ROWS)
         yield from _rows_of_batches(path, file.iter_batches(batch_size=num_rows))
 
 
