@@ -21,7 +21,7 @@ from dataclasses import replace
 from typing import cast
 
 from loracle.data.conversation import ROLES, Message, Role, ToolCall
-from loracle.data.faults import Faults, Reason, checked_text, kind_of, show
+from loracle.data.faults import Faults, Reason, checked_text, kind_of, listed, show
 from loracle.data.reading.marks import TURN_MARKS, turn_weight
 from loracle.data.reading.names import likely_meant
 from loracle.data.reading.options import ReadOptions, TurnKeys
@@ -184,7 +184,7 @@ def _turns(
         calls = any(turn.get(key) for key in ("tool_calls", "function_call"))
         needed = [role] if calls else [role, content]
         if missing := [key for key in needed if key not in turn]:
-            found = ", ".join(show(key) for key in turn) or "no keys"
+            found = listed(map(show, turn)) or "no keys"
             faults.add(
                 Reason.MISSING, f"{place} has no {' and no '.join(missing)} (found {found}); add it"
             )

@@ -29,7 +29,7 @@ from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 from loracle.data.conversation import Message
-from loracle.data.faults import Faults, Reason, checked_text, kind_of, show
+from loracle.data.faults import Faults, Reason, checked_text, kind_of, named, show
 from loracle.data.reading.json_reasons import python_literal
 from loracle.data.reading.options import ReadOptions
 from loracle.data.reading.passages import passage_of
@@ -133,7 +133,7 @@ def _choices(row: RowValue, faults: Faults) -> list[Choice]:
     if len(faults) > before:
         return []
     texts = [(label, as_text(text)) for label, text in pairs if not is_blank(text)]
-    found = [(label, checked_text(text, f"choice {label}", faults)) for label, text in texts]
+    found = [(label, checked_text(text, f"choice {named(label)}", faults)) for label, text in texts]
     if len(faults) > before:
         return []
     if not 2 <= len(found) <= len(string.ascii_uppercase):

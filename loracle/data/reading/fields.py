@@ -11,9 +11,10 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from typing import NamedTuple
 
-from loracle.data.faults import Faults, Reason
+from loracle.data.faults import Faults, Reason, listed, named
 from loracle.data.reading import field_words
 from loracle.data.reading.chat_rows import MESSAGE_KEYS, PAIR_KEYS, TURN_COLUMNS
 from loracle.data.reading.choice_rows import ANSWER_COLUMNS, CHOICE_COLUMNS
@@ -26,6 +27,8 @@ from loracle.data.reading.row_content import RowContent, RowValue, as_text, is_b
 from loracle.data.reading.squad_nesting import NESTING_KEYS
 
 _MAX_SHAPES = 4096
+_NUM_SHOWN_COLUMNS = 20
+_NUM_SHOWN_LOST = 12
 _MAX_LABEL_WORDS, _MAX_LABEL_BYTES = 2, 40
 _NOT_USED, _IGNORED = "", "ignored"
 _ROLES: Mapping[str, tuple[str, ...]] = {
@@ -70,8 +73,10 @@ def columns_line(uses: Sequence[FieldUse]) -> str:
             rows = f" ({use.num_rows:,} row{'' if use.num_rows == 1 else 's'})"
         else:
             rows = ""
-        by_role.setdefault(use.used_as or "not used", []).append(f"{use.column}{rows}")
-    return " · ".join(f"{role}: {', '.join(columns)}" for role, columns in by_role.items())
+        by_role.setdefault(use.used_as or "not used", []).append(f"{named(use.column)}{rows}")
+    return " · ".join(
+        f"{role}: {listed(columns, _NUM_SHOWN_COLUMNS)}" for role, columns in by_role.items()
+    )
 
 
 class _Shape:
@@ -273,8 +278,13 @@ class FieldAccount:
             + field_words.lost(
                 column, self._num_lost[column], lost.meaning, lost.form, lost.row_keys
             )
-            for column, lost in self._lost.items()
+            for column, lost in islice(self._lost.items(), _NUM_SHOWN_LOST)
         ]
+        if len(self._lost) > _NUM_SHOWN_LOST:
+            more = list(self._lost)[_NUM_SHOWN_LOST:]
+            lost.append(
+                f"{location}: so are {len(more):,} more columns: {listed(map(named, more))}"
+            )
         return [*absent, *lost]
 
     def _shape(self, row: RowValue, form: Format | None, found: Mapping[str, str]) -> _Shape:

@@ -15,7 +15,7 @@ from itertools import chain
 from pathlib import Path
 from typing import Any
 
-from loracle.data.faults import Fault, Reason, show
+from loracle.data.faults import Fault, Reason, shortened, show
 from loracle.data.reading.rows import MAX_ROW_BYTES, Row
 from loracle.data.reading.table_bounds import (
     MAX_OBJECT_BYTES,
@@ -210,6 +210,8 @@ def _validated(batch: Any) -> Any:
 
 
 _BAD = "\0bad"
+# Arrow's own words quote the names and bytes that it found.
+_MAX_REASON = 300
 
 
 def _is_valid(column: Any) -> bool:
@@ -259,6 +261,7 @@ def _readable_by_arrow(path: Path) -> Iterator[None]:
         raise
     except (pa.ArrowException, OSError, ValueError, OverflowError) as error:
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        reason = shortened(reason, _MAX_REASON)
         raise DataError(
             f"{path} is damaged, or Arrow cannot read it: {reason}; write it again"
         ) from error

@@ -219,6 +219,7 @@ def check(name: str, content: bytes, folder: Path, options: ReadOptions = _PLAIN
 def _check_messages(problems: tuple[str, ...], path: Path) -> None:
     assert all(str(path) in problem for problem in problems), problems
     assert all(len(problem) < 2000 for problem in problems), "a message of a page"
+    assert "".join(problems).encode(), "a message that cannot be printed"
 
 
 def case(files: list[tuple[str, bytes]], seed: int, number: int) -> tuple[str, bytes]:
