@@ -16,8 +16,10 @@ from typing import NamedTuple
 
 from loracle.data.faults import Faults, Reason, listed, named
 from loracle.data.reading import field_words
+from loracle.data.reading.answer_places import AnswerPlaces
 from loracle.data.reading.chat_rows import MESSAGE_KEYS, PAIR_KEYS, TURN_COLUMNS
-from loracle.data.reading.choice_rows import ANSWER_COLUMNS, CHOICE_COLUMNS
+from loracle.data.reading.choice_answers import ANSWER_COLUMNS
+from loracle.data.reading.choice_rows import CHOICE_COLUMNS
 from loracle.data.reading.formats import Format
 from loracle.data.reading.marks import KTO_MARKS, ROW_MARKS, TURN_MARKS, is_mark
 from loracle.data.reading.meanings import Meaning, is_chosen, meaning_of
@@ -136,6 +138,7 @@ class FieldAccount:
         self._seen: dict[str, None] = {}
         self._lost: dict[str, _Lost] = {}
         self._num_lost: Counter[str] = Counter()
+        self.places = AnswerPlaces()
         keys = options.turn_keys
         self._turn_keys = {
             "messages": MESSAGE_KEYS | PAIR_KEYS,
@@ -240,6 +243,7 @@ class FieldAccount:
         for column, lost in later._lost.items():
             self._lost.setdefault(column, lost)
         self._num_lost.update(later._num_lost)
+        self.places.take(later.places)
 
     @property
     def has_many_shapes(self) -> bool:
@@ -285,7 +289,7 @@ class FieldAccount:
             lost.append(
                 f"{location}: so are {len(more):,} more columns: {listed(map(named, more))}"
             )
-        return [*absent, *lost]
+        return [*absent, *lost, *(self.places.problems if is_whole else ())]
 
     def _shape(self, row: RowValue, form: Format | None, found: Mapping[str, str]) -> _Shape:
         key = (tuple(row), None if form is None else form.name, tuple(found.items()))

@@ -23,8 +23,8 @@ from types import MappingProxyType
 
 from loracle.data.faults import Faults, Reason, show
 from loracle.data.reading.chat_rows import TURN_COLUMNS, parse_messages, parse_sharegpt, turns_of
+from loracle.data.reading.choice_answers import ANSWER_COLUMNS
 from loracle.data.reading.choice_rows import (
-    ANSWER_COLUMNS,
     CHOICE_COLUMNS,
     LIST_COLUMNS,
     SECOND_COLUMNS,

@@ -236,7 +236,7 @@ class Reading:
             files=self.source.files,
             ignored=self.source.ignored,
             fields=self.fields.uses,
-            notes=tuple(self.notes),
+            notes=(*self.notes, *self.fields.places.notes),
         )
 
     def opened(self, path: Path) -> Container:
@@ -333,6 +333,7 @@ class Reading:
         if faults:
             return None
         content = self.format.parse(named, faults, self.options)
+        self.fields.places.add(content.answer_place, where)
         if faults:
             return None
         content = content._replace(messages=marked(content.messages, marks, faults))

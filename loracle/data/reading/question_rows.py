@@ -78,8 +78,10 @@ def _history(value: object, faults: Faults) -> list[Message]:
 
 
 def parse_prompt_completion(row: RowValue, faults: Faults, options: ReadOptions) -> RowContent:
-    """Two texts, or two lists of messages, as TRL has them."""
+    """Two texts, or two lists of messages, as TRL has them, or such a list and a text."""
     prompt, completion = row.get("prompt"), row.get("completion")
+    if isinstance(prompt, list) and not isinstance(completion, list) and not is_blank(completion):
+        completion = [{"role": "assistant", "content": completion}]
     if isinstance(prompt, list) and isinstance(completion, list):
         others = {key: value for key, value in row.items() if key not in ("prompt", "completion")}
         return parse_messages({**others, "messages": [*prompt, *completion]}, faults, options)
@@ -160,6 +162,10 @@ def _answers(row: RowValue, key: str, faults: Faults) -> tuple[str, ...]:
         return ()
     if isinstance(value, dict) and "text" in value:
         value = value["text"]
+    elif isinstance(value, dict) and isinstance(value.get("aliases"), list):
+        # TriviaQA: an answer, and what else it is called.
+        value = [value.get("value"), *value["aliases"]]
+        value = [text for text in value if not is_blank(text)]
     elif isinstance(value, list) and value and all(isinstance(item, dict) for item in value):
         value = [item.get("text") for item in value]
     return tuple(dict.fromkeys(answers_of({key: value}, key, faults)))

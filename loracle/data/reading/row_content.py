@@ -19,6 +19,13 @@ _MAX_WHOLE = 2.0**53
 RowValue = Mapping[str, object]
 
 
+class AnswerPlace(NamedTuple):
+    """A number given as the answer, to be read as the place of one of so many choices."""
+
+    number: int
+    num_choices: int
+
+
 class RowContent(NamedTuple):
     """What a format takes from a row. context, question: where the row keeps the two apart."""
 
@@ -28,6 +35,7 @@ class RowContent(NamedTuple):
     context: str | None = None
     question: str | None = None
     is_unanswerable: bool = False
+    answer_place: AnswerPlace | None = None
 
 
 def is_blank(value: object) -> bool:
