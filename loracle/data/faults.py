@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import reprlib
+import string
 from collections.abc import Iterable
 from enum import StrEnum
 from typing import NamedTuple
@@ -12,6 +13,7 @@ MAX_SHOWN_CHARACTERS = 60
 MAX_MESSAGE_CHARACTERS = 1500
 """The longest message about a row; what is longer is cut in the middle."""
 _NUM_SHOWN_NAMES = 12
+_MAX_UNSEEN = 16
 MAX_NESTING = 64
 """The deepest nesting of a JSON value that is accepted: chat templates walk it recursively."""
 
@@ -72,10 +74,19 @@ def checked_text(value: object, place: str, faults: Faults) -> str | None:
     return value
 
 
+_UNSEEN = string.whitespace + "".join(map(chr, (0x200B, 0x200C, 0x200D, 0x2060, 0xFEFF, 0xAD)))
+
+
+def is_seen(text: str) -> bool:
+    """Whether a text has more than white space and characters of no width."""
+    stripped = text.strip()
+    return bool(stripped) and (len(stripped) > _MAX_UNSEEN or bool(stripped.strip(_UNSEEN)))
+
+
 def filled_text(value: object, place: str, faults: Faults) -> str | None:
     """Like checked_text, but text of only white space is also a fault."""
     text = checked_text(value, place, faults)
-    if text is not None and not text.strip():
+    if text is not None and not is_seen(text):
         faults.add(Reason.EMPTY, f"{place} is empty; fill it or leave the row out")
         return None
     return text

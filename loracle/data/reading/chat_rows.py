@@ -21,9 +21,9 @@ from dataclasses import replace
 from typing import cast
 
 from loracle.data.conversation import ROLES, Message, Role, ToolCall
-from loracle.data.faults import Faults, Reason, checked_text, kind_of, listed, show
+from loracle.data.faults import Faults, Reason, checked_text, is_seen, kind_of, listed, show
 from loracle.data.reading.content_parts import content_text
-from loracle.data.reading.marks import TURN_MARKS, turn_weight
+from loracle.data.reading.marks import READ_MARKS, turn_weight
 from loracle.data.reading.names import likely_meant
 from loracle.data.reading.options import ReadOptions, TurnKeys
 from loracle.data.reading.row_content import (
@@ -43,7 +43,7 @@ TURN_COLUMNS = ("messages", "conversations", "conversation")
 # What a turn has thought before its content: of vLLM and others, OpenRouter, OpenAI's gpt-oss.
 REASONING_KEYS = ("reasoning_content", "reasoning", "thinking")
 # What is read of a turn; every other key with a value is accounted for as unused.
-MESSAGE_KEYS = TURN_MARKS | {
+MESSAGE_KEYS = READ_MARKS | {
     *("role", "content", "tool_calls", "function_call", "tool_call_id", "name"),
     *REASONING_KEYS,
 }
@@ -120,8 +120,12 @@ def parse_messages(row: RowValue, faults: Faults, options: ReadOptions) -> RowCo
 
 def _how_to_add(missing: Sequence[str], turn: Mapping[str, object]) -> str:
     """What to do where a turn lacks a key, which another program may call otherwise."""
-    known = {key: name for name, keys in _OTHER_TURN_KEYS.items() for key in keys if key in turn}
-    renamed = [f"{key!r} to {name!r}" for key, name in known.items() if name in missing]
+    renamed = [
+        f"{key!r} to {name!r}"
+        for name in missing
+        for key in _OTHER_TURN_KEYS.get(name, ())
+        if key in turn
+    ]
     return f"rename {' and '.join(renamed)}" if renamed else "add it"
 
 
@@ -317,7 +321,7 @@ def _is_empty(
 ) -> bool:
     """Whether a turn says nothing, which only a call may do, a tool that has nothing to say, and a
     system turn, which is left out then."""
-    if content.strip() or has_calls or role in ("tool", "system"):
+    if is_seen(content) or has_calls or role in ("tool", "system"):
         return False
     what = "an empty assistant reply" if role == "assistant" else f"an empty {role} turn"
     faults.add(Reason.EMPTY, f"{place} is {what}; fill it or leave the row out")

@@ -42,7 +42,7 @@ from loracle.data.reading.row_content import RowContent, RowValue, as_text, is_b
 from loracle.data.reading.rows import Row
 from loracle.data.reading.tool_calls import tools_of
 
-LETTERS = string.ascii_uppercase[:10]
+LETTERS: str = string.ascii_uppercase[:10]
 LIST_COLUMNS = ("options", "choices", "Options", "Choices", "endings", "选项")
 _NUMBERED = tuple(map(str, range(1, 11)))
 _FROM_ZERO = tuple(map(str, range(10)))

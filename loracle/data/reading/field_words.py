@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import unicodedata
 from collections.abc import Collection, Sequence
 from collections.abc import Set as AbstractSet
 
@@ -41,6 +42,10 @@ _FIELDS: dict[Meaning, dict[str, str]] = {
         "choice": "history",
     },
 }
+_REPLIES = {
+    "alpaca": ("output", "response"),
+    "prompt_completion": ("completion", "response", "output"),
+}
 _REPLY_OF = {
     "prompt": "completion",
     "query": "response",
@@ -71,6 +76,11 @@ def _use(column: str, meaning: Meaning, form: Format, row_keys: AbstractSet[str]
     """How a column can be used, where the form has a place for it."""
     if "[]." in column or form.name == "squad":
         return "To leave it out: "
+    if meaning == "choices" and unicodedata.normalize("NFKC", column) != column:
+        return "For multiple choice, rename such columns to A, B, ... To leave it out: "
+    if meaning == "choices" and form.name in _REPLIES:
+        reply = next(name for name in _REPLIES[form.name] if name in (*row_keys, "output"))
+        return f"For multiple choice: --format choice --column answer={reply}. To leave it out: "
     if meaning == "choices" and form.name in ("question_answer", "choice"):
         if form.name == "question_answer":
             return (

@@ -21,7 +21,7 @@ from loracle.data.reading.chat_rows import MESSAGE_KEYS, PAIR_KEYS, TURN_COLUMNS
 from loracle.data.reading.choice_answers import ANSWER_COLUMNS
 from loracle.data.reading.choice_rows import CHOICE_COLUMNS
 from loracle.data.reading.formats import Format
-from loracle.data.reading.marks import KTO_MARKS, ROW_MARKS, TURN_MARKS, is_mark
+from loracle.data.reading.marks import KTO_MARKS, READ_MARKS, ROW_MARKS, is_mark
 from loracle.data.reading.meanings import Meaning, is_chosen, meaning_of
 from loracle.data.reading.options import ReadOptions
 from loracle.data.reading.passages import PASSAGE_FIELDS
@@ -142,7 +142,7 @@ class FieldAccount:
         keys = options.turn_keys
         self._turn_keys = {
             "messages": MESSAGE_KEYS | PAIR_KEYS,
-            "sharegpt": TURN_MARKS | {keys.role, keys.content},
+            "sharegpt": READ_MARKS | {keys.role, keys.content},
         }
 
     def kept(self, row: RowValue) -> RowValue:

@@ -51,6 +51,7 @@ _AMBIGUOUS = _spelled("mask", "masked")
 # True may leave the turn out of the loss, or of the conversation.
 _AMBIGUOUS_IF_TRUE = _spelled("ignore", "ignored", "skip", "skipped", "exclude", "excluded")
 _RARE_MARKS = _UNFOLLOWED | _AMBIGUOUS | _AMBIGUOUS_IF_TRUE | _OPPOSITES
+READ_MARKS = TURN_MARKS | _OPPOSITES
 PART_MARKS = TURN_MARKS | _OPPOSITES | _AMBIGUOUS
 _ALL_ROW_MARKS = ROW_MARKS | KTO_MARKS | _OPPOSITES | {"weight", "loss"}
 _WORDS = {"true": 1.0, "false": 0.0, "yes": 1.0, "no": 0.0}

@@ -14,7 +14,7 @@ before the question, so that questions about one passage share a prefix.
 from __future__ import annotations
 
 from loracle.data.conversation import Message
-from loracle.data.faults import Faults, Reason, filled_text, kind_of
+from loracle.data.faults import Faults, Reason, filled_text, is_seen, kind_of
 from loracle.data.reading.chat_rows import add_order_faults, parse_messages
 from loracle.data.reading.options import ReadOptions
 from loracle.data.reading.passages import passage_of
@@ -23,6 +23,7 @@ from loracle.data.reading.row_content import (
     RowValue,
     answers_of,
     as_text,
+    columns_for_rows,
     is_blank,
     keys_found,
     list_of,
@@ -112,7 +113,7 @@ def parse_question(row: RowValue, faults: Faults, options: ReadOptions) -> RowCo
     else:
         replies = _answers(row, "answer", faults)
         answers = _answers(row, "answers", faults) or (replies if len(replies) > 1 else ())
-        if answers and not any(reply.strip() for reply in replies):
+        if answers and not any(map(is_seen, replies)):
             replies = ()
         reply = _first_reply((*replies, *answers), row, faults)
     prompt = f"Context: {context}\nQuestion: {question}" if context else f"{question}"
@@ -150,7 +151,7 @@ def _first_reply(texts: tuple[str, ...], row: RowValue, faults: Faults) -> str:
                 "name its column, columns: {answer: ...}",
             )
         return ""
-    if not reply.strip():
+    if not is_seen(reply):
         faults.add(Reason.EMPTY, "answer is empty; fill it or leave the row out")
     return reply
 
@@ -179,5 +180,9 @@ def required_text(row: RowValue, key: str, faults: Faults) -> str | None:
             f"no {key} (keys found: {keys_found(row)}); add it, or name its column, "
             f"columns: {{{key}: ...}}",
         )
+        return None
+    if isinstance(value, list | dict) and columns_for_rows(row):
+        text = f"{key} is {kind_of(value)}, as are the other columns; expected rows, not columns: "
+        faults.add(Reason.WRONG_KIND, f"{text}with pandas, to_json(orient='records', lines=True)")
         return None
     return filled_text(as_text(value), key, faults)

@@ -102,6 +102,14 @@ def list_of(value: object, place: str, what: str, faults: Faults) -> list[object
     return value
 
 
+def columns_for_rows(row: RowValue) -> bool:
+    """Whether a row is a table by its columns: every value a list, or an object, of one length."""
+    values = list(row.values())
+    sizes = {len(value) for value in values if isinstance(value, list | dict)}
+    kinds = {type(value) for value in values}
+    return len(values) > 1 and len(sizes) == 1 and len(kinds) == 1 and kinds <= {list, dict}
+
+
 def keys_found(row: RowValue) -> str:
     """The first keys of a row that have a value, as messages name them."""
     return ", ".join(show(key) for key in islice(filled(row), NUM_SHOWN_KEYS)) or "none"
