@@ -74,11 +74,17 @@ _TURNED_DOWN_BEFORE = re.compile(
 # What rejects the letter before it, directly after it.
 _TURNED_DOWN_AFTER = re.compile(
     r"[)\]】}]?\s*(?:选?项)?\s*[:：]?\s*[×✗✘❌]"
-    r"|[)\]】}]?\s*(?:选?项)?\s*[(（]?(?:是|显然|明显|也|就|说法|的说法|叙述|表述|都|均)*\s*"
+    r"|[)\]】}]?\s*(?:选?项)?\s*[:(]?\s*(?:是|显然|明显|也|就|说法|的说法|叙述|表述|都|均)*\s*"
     r"(?:错|不对|不正确|不符|不成立|不选|不是正确|不是答案|有误|不合|排除|不恰当|不准确)"
     r"|[)\]】}]?\s+(?:is|are|was|were|seems?|can|could|would|must|should)?\s*"
     r"(?:also |clearly |both |be )*(?:not\b|n't|isn't|aren't|wasn't|cannot|can't|incorrect"
     r"|wrong|false|ruled out|eliminated|invalid|inaccurate|excluded)",
+    re.IGNORECASE,
+)
+# What only supposes the letter after it.
+_SUPPOSED = re.compile(
+    r"(?:如果|若|假如|假设|倘若)\s*(?:答案|正确答案)?\s*(?:选择?|是|为)?\s*(?:选项)?\s*$"
+    r"|\bif\s+(?:it|(?:the\s+)?(?:correct\s+)?(?:answer|option|choice))\s*(?:is|were|was)?\s*$",
     re.IGNORECASE,
 )
 _RETRACTED = re.compile(
@@ -123,7 +129,7 @@ _ANNOUNCEMENTS = tuple(
 _JUDGEMENTS = tuple(
     re.compile(pattern, re.IGNORECASE)
     for pattern in (
-        rf"(?:选项|option|choice|answer)?\s*{_LETTERS}\s*(?:选?项)?\s*[(（]?(?:说法|的说法|叙述|表述)?\s*"
+        rf"(?:选项|option|choice|answer)?\s*{_LETTERS}\s*(?:选?项)?\s*[:(]?\s*(?:说法|的说法|叙述|表述)?\s*"
         r"(?:是|为|才是|都|均|也|最)*\s*(?:正确|对的|对(?=\s*(?:$|[,.;，。；]))|符合|成立|答案|恰当|合适|准确"
         r"|无误|选)",
         rf"{_LETTERS}\s*(?:选?项)?\s*[:：]?\s*[√✓✔]",
@@ -135,7 +141,7 @@ _JUDGEMENTS = tuple(
 _MENTIONS = tuple(
     re.compile(pattern, re.IGNORECASE)
     for pattern in (
-        rf"(?:而是|就是|应是|应为)\s*(?:选项)?\s*{_LETTERS}",
+        rf"(?:而是|就是|应是|应为|只有)\s*(?:选项)?\s*{_LETTERS}",
         r"\b(?:it|that|this|which)(?:'s| is| must be| has to be| should be| would be)\s+"
         rf"{_NOUN}?\s*{_LETTERS}",
         rf"(?:\boptions?|\bchoices?|选项)\s*(?:是|为|is)?\s*[:：]?\s*{_LETTERS}",
@@ -157,9 +163,13 @@ _BEGINNING = re.compile(
 _ENDING = re.compile(rf"(?:[\s，：:,是为。故即]){_LETTERS}\s*(?:选?项)?\s*[。，,.!！\s]*$")
 _BRACKETED = re.compile(r"[(\[【]\s*(?P<letters>[A-Z])\s*[)\]】]")
 _ALONE = re.compile(rf"(?P<letters>{_LETTER})")
+# What names the options before it lists them.
 _OPENS_LIST = re.compile(
-    r"(?:options?|choices|statements?|选项)[^.。\n]{0,40}\n\W*$", re.IGNORECASE
+    r"\b(?:choices|options|statements|(?:possible|candidate) answers)\s*(?:are|is|were|given|:|=)"
+    r"[^.。\n]{0,40}\W*$|\b(?:each|every|the) (?:option|choice|statement)\s*:?\s*\n\W*$|选项(?:如下|有|包括|分别|分析)[^.。\n]{0,20}\W*$",
+    re.IGNORECASE,
 )
+_SINGLED_OUT = re.compile(r"\b(?:correct|right|best|true|final|my)\b|正确|错误", re.IGNORECASE)
 _LISTED = re.compile(r"^[ \t>-]*[(\[]?(?P<letters>[A-Z])[)\].、:：](?![A-Za-z]\.)", re.MULTILINE)
 _AFTER_A_NOUN = re.compile(
     r"\b(?:vitamin|hepatitis|plan|type|group|team|grade|class|figure|fig\.?|table|appendix|part"
@@ -226,8 +236,10 @@ def chosen(text: str, *, several: bool = False) -> Letters | None:
         return found
     if found := _bare(plain) or _bare(lines[0]) or _announced(plain):
         return found
-    if found := _first(_begun(plain)):
-        return found
+    begun = next(_begun(plain), None)
+    judged = begun is not None and begun["loose"] and next(_matches(_JUDGEMENTS, plain), None)
+    if begun is not None and not judged:
+        return _of(begun)
     for patterns in (_JUDGEMENTS, _MENTIONS):
         matches = list(_matches(patterns, plain))
         if several and matches:
@@ -290,13 +302,7 @@ def _bare(line: str) -> Letters | None:
 
 def _announced(text: str) -> Letters | None:
     """The first announcement, or the next one if it is taken back."""
-    listed = _listed_starts(text)
-    matches = [
-        match
-        for match in _matches(_ANNOUNCEMENTS, text)
-        if match.start("letters") not in listed
-        or not _OPENS_LIST.search(text, match.start(), match.start("letters"))
-    ]
+    matches = [*_matches(_ANNOUNCEMENTS, text)]
     if not matches:
         return None
     kept = matches[0]
@@ -308,16 +314,11 @@ def _announced(text: str) -> Letters | None:
     return _of(kept)
 
 
-def _listed_starts(text: str) -> frozenset[int]:
-    """Where the letters of a list of options are, of which "the options:" announces none."""
-    found = [*_LISTED.finditer(text)]
-    is_list = len({match["letters"] for match in found}) > 1
-    return frozenset(match.start("letters") for match in found) if is_list else frozenset()
-
-
 def _begun(text: str) -> Iterator[re.Match[str]]:
     """The letter that the text starts with, unless it lists several options by line."""
-    if len({match["letters"] for match in _LISTED.finditer(text)}) > 1:
+    listed = [match["letters"] for match in _LISTED.finditer(text)]
+    # A list of the options is in order; after a choice, they may be discussed.
+    if len(set(listed)) > 1 and listed[0] == min(listed):
         return
     match = _BEGINNING.match(text)
     if match is None or not _is_meant(match, text):
@@ -351,7 +352,10 @@ def _matches(patterns: Sequence[re.Pattern[str]], text: str) -> Iterator[re.Matc
 def _is_meant(match: re.Match[str], text: str) -> bool:
     """Whether the letter is neither rejected nor a word ("a", "I")."""
     start, end = match.span("letters")
-    if _TURNED_DOWN_BEFORE.search(text[max(0, start - 40) : start]):
+    before = text[max(0, start - 60) : start]
+    if _OPENS_LIST.search(before) and not _SINGLED_OUT.search(before):
+        return False
+    if _TURNED_DOWN_BEFORE.search(before[-40:]) or _SUPPOSED.search(before[-40:]):
         return False
     if "despite" not in match.re.groupindex and _TURNED_DOWN_AFTER.match(text, end):
         return False

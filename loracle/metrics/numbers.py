@@ -177,6 +177,7 @@ _BEHIND = r"(?![\d])(?!\s*[π√])(?!\^)"
 
 _TOKEN = re.compile(
     rf"(?P<date>{_START}\d+(?P<mark>[-/.])\d+(?P=mark)\d+(?:(?P=mark)\d+)*(?!\d))"
+    rf"|(?P<day>{_START}(?:\d{{4}}年\d{{1,2}}月(?:\d{{1,2}}[日号])?|\d{{1,2}}月\d{{1,2}}[日号]))"
     rf"|(?P<clock>{_START}\d{{1,2}}:\d{{2}}(?::\d{{2}})?(?![\d:])(?:\s?(?P<half>[AaPp])\.?[Mm]\b\.?)?)"
     rf"|(?P<ratio>{_START}{_CORE}(?:\s?:\s?{_CORE})+(?![\d:]))"
     rf"|(?P<oclock>{_START}\d{{1,2}}[点时](?:\d{{1,2}}分|半)(?!之))"
@@ -243,7 +244,7 @@ def _reading(token: re.Match[str]) -> Reading | None:
     written = token[0]
     if len(written) > _MAX_DIGITS:
         return None
-    if token["date"]:
+    if token["date"] or token["day"]:
         return Reading("date", _whole_numbers(written))
     if token["clock"]:
         return Reading("time", _clock(_whole_numbers(written), token["half"]))
