@@ -4,10 +4,16 @@ from __future__ import annotations
 
 import json
 import reprlib
+import string
+from collections.abc import Iterable
 from enum import StrEnum
 from typing import NamedTuple
 
 MAX_SHOWN_CHARACTERS = 60
+MAX_MESSAGE_CHARACTERS = 1500
+"""The longest message about a row; what is longer is cut in the middle."""
+_NUM_SHOWN_NAMES = 12
+_MAX_UNSEEN = 16
 MAX_NESTING = 64
 """The deepest nesting of a JSON value that is accepted: chat templates walk it recursively."""
 
@@ -46,7 +52,7 @@ class Faults(list[Fault]):
     """Everything that is wrong with one row."""
 
     def add(self, reason: Reason, text: str) -> None:
-        self.append(Fault(reason, text))
+        self.append(Fault(reason, shortened(text, MAX_MESSAGE_CHARACTERS)))
 
 
 def checked_text(value: object, place: str, faults: Faults) -> str | None:
@@ -68,10 +74,19 @@ def checked_text(value: object, place: str, faults: Faults) -> str | None:
     return value
 
 
+_UNSEEN = string.whitespace + "".join(map(chr, (0x200B, 0x200C, 0x200D, 0x2060, 0xFEFF, 0xAD)))
+
+
+def is_seen(text: str) -> bool:
+    """Whether a text has more than white space and characters of no width."""
+    stripped = text.strip()
+    return bool(stripped) and (len(stripped) > _MAX_UNSEEN or bool(stripped.strip(_UNSEEN)))
+
+
 def filled_text(value: object, place: str, faults: Faults) -> str | None:
     """Like checked_text, but text of only white space is also a fault."""
     text = checked_text(value, place, faults)
-    if text is not None and not text.strip():
+    if text is not None and not is_seen(text):
         faults.add(Reason.EMPTY, f"{place} is empty; fill it or leave the row out")
         return None
     return text
@@ -91,7 +106,7 @@ def _check_json(value: object, place: str, faults: Faults, depth: int) -> None:
     elif isinstance(value, dict):
         for key, item in value.items():
             checked_text(key, f"a key of {place}", faults)
-            _check_json(item, f"{place}.{key}"[:MAX_SHOWN_CHARACTERS], faults, depth + 1)
+            _check_json(item, f"{place}.{named(key)}"[:MAX_SHOWN_CHARACTERS], faults, depth + 1)
     elif isinstance(value, list):
         for index, item in enumerate(value):
             _check_json(item, f"{place}[{index}]"[:MAX_SHOWN_CHARACTERS], faults, depth + 1)
@@ -116,6 +131,28 @@ def kind_of(value: object) -> str:
     if type(value).__name__ == "Undecoded":
         return "a value that cannot be decoded"
     return f"a value of type {type(value).__name__}"
+
+
+def shortened(text: str, max_characters: int) -> str:
+    """A text cut in the middle if it is longer: names that differ at their ends stay different."""
+    if len(text) <= max_characters:
+        return text
+    num_before = (max_characters - 3) // 2
+    return f"{text[:num_before]}...{text[num_before + 3 - max_characters :]}"
+
+
+def named(name: str) -> str:
+    """The name of a column or a key as messages say it: on one line, and of readable length."""
+    if not name.isprintable():
+        name = repr(name)
+    return shortened(name, MAX_SHOWN_CHARACTERS)
+
+
+def listed(names: Iterable[str], max_names: int = _NUM_SHOWN_NAMES) -> str:
+    """The first of some names, and how many more there are."""
+    known = list(names)
+    more = [f"and {len(known) - max_names:,} more"] if len(known) > max_names else []
+    return ", ".join([*known[:max_names], *more])
 
 
 _SHORT = reprlib.Repr()

@@ -28,6 +28,8 @@ from loracle.metrics.references import check_references
 
 Letters = frozenset[str]
 
+_MIN_ENUMERATED = 3
+"""So many letters together, where one is asked for, name the options and choose none."""
 _MAX_BARE = 60
 """Maximum length, in characters, of a text that may be only letters."""
 
@@ -57,6 +59,7 @@ _LETTERS = (
 _WRAPPERS = re.compile(
     r"\\(?:text|textbf|textit|mathrm|mathbf|mathit|mathsf|operatorname)\s*\{([^{}]*)\}"
 )
+_QUOTED = re.compile(r"(?<![\w'])'([A-Za-z])'(?![\w'])")
 _DECORATION = re.compile(r"[*`$~]|\\[()\[\]]|(?<!\w)_+|_+(?!\w)|</?[a-z]+>")
 
 # What rejects the letter after it, directly before it.
@@ -70,11 +73,18 @@ _TURNED_DOWN_BEFORE = re.compile(
 )
 # What rejects the letter before it, directly after it.
 _TURNED_DOWN_AFTER = re.compile(
-    r"[)\]】}]?\s*(?:选?项)?\s*(?:是|显然|明显|也|就|说法|的说法|叙述|表述|都|均)*\s*"
+    r"[)\]】}]?\s*(?:选?项)?\s*[:：]?\s*[×✗✘❌]"
+    r"|[)\]】}]?\s*(?:选?项)?\s*[:(]?\s*(?:是|显然|明显|也|就|说法|的说法|叙述|表述|都|均)*\s*"
     r"(?:错|不对|不正确|不符|不成立|不选|不是正确|不是答案|有误|不合|排除|不恰当|不准确)"
     r"|[)\]】}]?\s+(?:is|are|was|were|seems?|can|could|would|must|should)?\s*"
     r"(?:also |clearly |both |be )*(?:not\b|n't|isn't|aren't|wasn't|cannot|can't|incorrect"
     r"|wrong|false|ruled out|eliminated|invalid|inaccurate|excluded)",
+    re.IGNORECASE,
+)
+# What only supposes the letter after it.
+_SUPPOSED = re.compile(
+    r"(?:如果|若|假如|假设|倘若)\s*(?:答案|正确答案)?\s*(?:选择?|是|为)?\s*(?:选项)?\s*$"
+    r"|\bif\s+(?:it|(?:the\s+)?(?:correct\s+)?(?:answer|option|choice))\s*(?:is|were|was)?\s*$",
     re.IGNORECASE,
 )
 _RETRACTED = re.compile(
@@ -103,7 +113,7 @@ _ANNOUNCEMENTS = tuple(
         rf"(?:the\s+)?{_NOUN}?\s*[:：]?\s*{_LETTERS}",
         r"\b(?:therefore|thus|hence|so)\b[,:]?\s*(?:it(?:'s| is| must be)\s+)?"
         rf"{_NOUN}?\s*{_LETTERS}(?=\s*(?:$|[.。!;\n]|\s(?:is|are)\s))",
-        r"(?:答案|所以答|解答|故答)\s*(?:选项|选择)?\s*(?:应该|应当|应|就|只能|只有|可能|显然|当然|最终|因此"
+        r"(?:答案|所以答|解答|故答)\s*[】\]]?\s*(?:选项|选择)?\s*(?:应该|应当|应|就|只能|只有|可能|显然|当然|最终|因此"
         r"|分别|依次|该|可以)*\s*(?:是|为|选择?|填|包括|有)*\s*(?:选项|字母)?\s*[:：]*\s*"
         rf"{_LETTERS}",
         rf"(?<!不)(?<!候)(?<!备)(?<!可)选(?!项|手)(?:择|取)?\s*(?:的?是|为|了|出)?\s*(?:答案|选项)?"
@@ -119,9 +129,10 @@ _ANNOUNCEMENTS = tuple(
 _JUDGEMENTS = tuple(
     re.compile(pattern, re.IGNORECASE)
     for pattern in (
-        rf"(?:选项|option|choice|answer)?\s*{_LETTERS}\s*(?:选?项)?\s*(?:说法|的说法|叙述|表述)?\s*"
+        rf"(?:选项|option|choice|answer)?\s*{_LETTERS}\s*(?:选?项)?\s*[:(]?\s*(?:说法|的说法|叙述|表述)?\s*"
         r"(?:是|为|才是|都|均|也|最)*\s*(?:正确|对的|对(?=\s*(?:$|[,.;，。；]))|符合|成立|答案|恰当|合适|准确"
         r"|无误|选)",
+        rf"{_LETTERS}\s*(?:选?项)?\s*[:：]?\s*[√✓✔]",
         rf"{_LETTERS}\s+(?:is|are|was|would be|seems?|must be)\s+"
         r"(?:also\s+|both\s+|all\s+|clearly\s+)*(?:the\s+|an?\s+)?(?:\w+ly\s+)?(?:most\s+)?"
         r"(?:correct|right|true|best|accurate|appropriate|answer|valid|one\b)",
@@ -130,7 +141,7 @@ _JUDGEMENTS = tuple(
 _MENTIONS = tuple(
     re.compile(pattern, re.IGNORECASE)
     for pattern in (
-        rf"(?:而是|就是|应是|应为)\s*(?:选项)?\s*{_LETTERS}",
+        rf"(?:而是|就是|应是|应为|只有)\s*(?:选项)?\s*{_LETTERS}",
         r"\b(?:it|that|this|which)(?:'s| is| must be| has to be| should be| would be)\s+"
         rf"{_NOUN}?\s*{_LETTERS}",
         rf"(?:\boptions?|\bchoices?|选项)\s*(?:是|为|is)?\s*[:：]?\s*{_LETTERS}",
@@ -152,6 +163,13 @@ _BEGINNING = re.compile(
 _ENDING = re.compile(rf"(?:[\s，：:,是为。故即]){_LETTERS}\s*(?:选?项)?\s*[。，,.!！\s]*$")
 _BRACKETED = re.compile(r"[(\[【]\s*(?P<letters>[A-Z])\s*[)\]】]")
 _ALONE = re.compile(rf"(?P<letters>{_LETTER})")
+# What names the options before it lists them.
+_OPENS_LIST = re.compile(
+    r"\b(?:choices|options|statements|(?:possible|candidate) answers)\s*(?:are|is|were|given|:|=)"
+    r"[^.。\n]{0,40}\W*$|\b(?:each|every|the) (?:option|choice|statement)\s*:?\s*\n\W*$|选项(?:如下|有|包括|分别|分析)[^.。\n]{0,20}\W*$",
+    re.IGNORECASE,
+)
+_SINGLED_OUT = re.compile(r"\b(?:correct|right|best|true|final|my)\b|正确|错误", re.IGNORECASE)
 _LISTED = re.compile(r"^[ \t>-]*[(\[]?(?P<letters>[A-Z])[)\].、:：](?![A-Za-z]\.)", re.MULTILINE)
 _AFTER_A_NOUN = re.compile(
     r"\b(?:vitamin|hepatitis|plan|type|group|team|grade|class|figure|fig\.?|table|appendix|part"
@@ -214,14 +232,21 @@ def chosen(text: str, *, several: bool = False) -> Letters | None:
     lines = [line for line in plain.splitlines() if line.strip()]
     if not lines:
         return None
+    if several and (found := _all_bare(lines)):
+        return found
     if found := _bare(plain) or _bare(lines[0]) or _announced(plain):
         return found
-    if found := _first(_begun(plain)):
-        return found
+    begun = next(_begun(plain), None)
+    judged = begun is not None and begun["loose"] and next(_matches(_JUDGEMENTS, plain), None)
+    if begun is not None and not judged:
+        return _of(begun)
     for patterns in (_JUDGEMENTS, _MENTIONS):
         matches = list(_matches(patterns, plain))
-        if matches:
-            return _joined(matches) if several else _of(matches[0])
+        if several and matches:
+            return _joined(matches)
+        # "Of the options A, B, C and D" chooses none.
+        if few := [match for match in matches if len(_of(match)) < _MIN_ENUMERATED]:
+            return _of(few[0])
     if found := _bare(lines[-1]) or _ended(plain):
         return found
     for pattern in (_BRACKETED, _ALONE, _LISTED):
@@ -237,7 +262,7 @@ def _plain(text: str) -> str:
     previous = ""
     while previous != text:
         previous, text = text, _WRAPPERS.sub(r"\1", text)
-    return _DECORATION.sub("", text)
+    return _QUOTED.sub(r"\1", _DECORATION.sub("", text))
 
 
 def _of(match: re.Match[str]) -> Letters:
@@ -252,6 +277,12 @@ def _joined(matches: Sequence[re.Match[str]]) -> Letters:
 def _first(matches: Iterator[re.Match[str]]) -> Letters | None:
     match = next(matches, None)
     return None if match is None else _of(match)
+
+
+def _all_bare(lines: Sequence[str]) -> Letters | None:
+    """The letters of lines that hold nothing else: a list with one letter a line."""
+    found = [_bare(line.lstrip("-*• ")) for line in lines]
+    return frozenset().union(*filter(None, found)) if all(found) else None
 
 
 def _bare(line: str) -> Letters | None:
@@ -285,7 +316,9 @@ def _announced(text: str) -> Letters | None:
 
 def _begun(text: str) -> Iterator[re.Match[str]]:
     """The letter that the text starts with, unless it lists several options by line."""
-    if len({match["letters"] for match in _LISTED.finditer(text)}) > 1:
+    listed = [match["letters"] for match in _LISTED.finditer(text)]
+    # A list of the options is in order; after a choice, they may be discussed.
+    if len(set(listed)) > 1 and listed[0] == min(listed):
         return
     match = _BEGINNING.match(text)
     if match is None or not _is_meant(match, text):
@@ -319,7 +352,10 @@ def _matches(patterns: Sequence[re.Pattern[str]], text: str) -> Iterator[re.Matc
 def _is_meant(match: re.Match[str], text: str) -> bool:
     """Whether the letter is neither rejected nor a word ("a", "I")."""
     start, end = match.span("letters")
-    if _TURNED_DOWN_BEFORE.search(text[max(0, start - 40) : start]):
+    before = text[max(0, start - 60) : start]
+    if _OPENS_LIST.search(before) and not _SINGLED_OUT.search(before):
+        return False
+    if _TURNED_DOWN_BEFORE.search(before[-40:]) or _SUPPOSED.search(before[-40:]):
         return False
     if "despite" not in match.re.groupindex and _TURNED_DOWN_AFTER.match(text, end):
         return False

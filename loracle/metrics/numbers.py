@@ -76,6 +76,10 @@ def read_number(text: str) -> Reading | None:
     for region in _regions(text):
         if found := _readings(region):
             return found[-1]
+    first, _, rest = text.lstrip().partition("\n\n")
+    if rest.strip() and is_bare(first):
+        # The answer first, and then what is said about it.
+        return _last_number(first)
     return _last_number(text)
 
 
@@ -173,10 +177,11 @@ _BEHIND = r"(?![\d])(?!\s*[π√])(?!\^)"
 
 _TOKEN = re.compile(
     rf"(?P<date>{_START}\d+(?P<mark>[-/.])\d+(?P=mark)\d+(?:(?P=mark)\d+)*(?!\d))"
+    rf"|(?P<day>{_START}(?:\d{{4}}年\d{{1,2}}月(?:\d{{1,2}}[日号])?|\d{{1,2}}月\d{{1,2}}[日号]))"
     rf"|(?P<clock>{_START}\d{{1,2}}:\d{{2}}(?::\d{{2}})?(?![\d:])(?:\s?(?P<half>[AaPp])\.?[Mm]\b\.?)?)"
     rf"|(?P<ratio>{_START}{_CORE}(?:\s?:\s?{_CORE})+(?![\d:]))"
     rf"|(?P<oclock>{_START}\d{{1,2}}[点时](?:\d{{1,2}}分|半)(?!之))"
-    rf"|(?P<mixed>{_START}{_SIGN}\d+(?:\s+|\s*-\s*|\s+and\s+|又)\d+\s?/\s?\d+)(?![\d/]|\.\d)"
+    rf"|(?P<mixed>{_START}{_SIGN}\d+(?:\s+|\s*-\s*|\s+and\s+|又\s*)\d+\s?/\s?\d+)(?![\d/]|\.\d)"
     rf"|(?P<quotient>{_START}{_SIGN}{_CORE}\s?/\s?-?{_CORE}){_BEHIND}(?!/)"
     rf"|(?P<power>{_START}{_SIGN}{_NUMBER}(?:{_TEN}|{_POWER}))(?!\d)(?!\.\d)(?!\s*[π√])"
     rf"|(?P<number>{_START}{_SIGN}{_NUMBER}){_BEHIND}"
@@ -239,7 +244,7 @@ def _reading(token: re.Match[str]) -> Reading | None:
     written = token[0]
     if len(written) > _MAX_DIGITS:
         return None
-    if token["date"]:
+    if token["date"] or token["day"]:
         return Reading("date", _whole_numbers(written))
     if token["clock"]:
         return Reading("time", _clock(_whole_numbers(written), token["half"]))

@@ -109,8 +109,8 @@ _MIXED = re.compile(
 
 
 def with_mixed_numerals(text: str) -> str:
-    """3.5万 -> 35000, 1亿2000万 -> 120000000, 3分之1 -> 1/3."""
-    text = _PART_OF.sub(_part_of, text)
+    """3.5万 -> 35000, 1亿2000万 -> 120000000, 3分之1 -> 1/3, 三又二分之一 -> 3 1/2."""
+    text = _PART_OF.sub(_part_of, _WHOLE_AND_PART_OF.sub(_whole_and_part_of, text))
     return _MIXED.sub(lambda m: _mixed_value(m[0]), text)
 
 
@@ -154,18 +154,14 @@ _ONE_CHARACTER = re.compile(
 _WORDS = re.compile(
     r"千万(?=别|不|要)|万一|(?<![一二两三四五六七八九百])十分(?!之|钟)|百分(?!之)|百度|一一|千百|成千上万|三三两两|七八"
 )
+_WHOLE_AND_PART_OF = re.compile(rf"([{_ALL}\d]+)又([{_ALL}\d]+)分之([{_ALL}\d]+)")
 _PART_OF = re.compile(rf"(-?)([{_ALL}\d]+)分之([{_ALL}\d.]+)")
 
 
 def with_chinese_numerals(text: str) -> str:
-    """三十五 -> 35, 百分之五 -> 5%, 三分之一 -> 1/3, 三又二分之一 -> 3 1/2."""
-    text = _WORDS.sub(" ", text)
-    text = re.sub(r"(?<=[\d])又(?=\d+/)", " ", CHINESE_NUMERAL.sub(_chinese_digits, text))
-    return re.sub(rf"[{''.join(_DIGITS)}](?= \d+/\d)", _single, text)
-
-
-def _single(match: re.Match[str]) -> str:
-    return str(_DIGITS[match[0]])
+    """三十五 -> 35, 百分之五 -> 5%, 三分之一 -> 1/3."""
+    text = _WORDS.sub(" ", _CLOCK.sub(_clock, text))
+    return CHINESE_NUMERAL.sub(_chinese_digits, text)
 
 
 def _part_of(match: re.Match[str]) -> str:
@@ -176,10 +172,26 @@ def _part_of(match: re.Match[str]) -> str:
     return f" {sign}{part}%" if whole == "100" else f" {sign}{part}/{whole} "
 
 
+def _whole_and_part_of(match: re.Match[str]) -> str:
+    whole, below, above = (_of_numeral(match[group]) for group in (1, 2, 3))
+    if whole is None or above is None or below is None or not whole or below == "0":
+        return match[0]
+    return f" {whole} {above}/{below} "
+
+
 def _of_numeral(written: str) -> str | None:
     if re.fullmatch(r"\d+(?:\.\d+)?", written):
         return written
     return None if re.search(r"[\d.]", written) else chinese_value(written)
+
+
+_CLOCK = re.compile(rf"([{_ALL}]+)点([{_ALL}]+)分(?!之)")
+
+
+def _clock(match: re.Match[str]) -> str:
+    """六点三十分 -> 6点30分."""
+    hours, minutes = chinese_value(match[1]), chinese_value(match[2])
+    return match[0] if hours is None or minutes is None else f"{hours}点{minutes}分"
 
 
 def _chinese_digits(match: re.Match[str]) -> str:

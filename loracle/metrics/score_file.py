@@ -18,6 +18,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import NamedTuple
 
+from loracle.data.faults import listed, named, shortened
 from loracle.data.reading.prediction_files import (
     likelihood_fault,
     numbered_rows,
@@ -235,9 +236,10 @@ def _read_lines(
         tally.rows.append(row)
     filters = sorted({str(row.content["filter"]) for row in tally.rows if "filter" in row.content})
     if len(filters) > 1:
+        names = listed(map(named, filters))
         tally.add_problem(
-            f"{path}: the rows belong to several filters ({', '.join(filters)}), so questions "
-            "would count more than once; keep the rows of one filter"
+            f"{path}: the rows belong to several filters ({names}), so questions would count "
+            "more than once; keep the rows of one filter"
         )
 
 
@@ -299,8 +301,7 @@ def _answers_faults(content: dict[str, object]) -> Iterator[str]:
 
 
 def _keys(content: dict[str, object]) -> str:
-    text = ", ".join(content) or "none"
-    return text if len(text) <= 80 else f"{text[:77]}..."
+    return shortened(", ".join(map(named, content)) or "none", 80)
 
 
 def _kind(value: object) -> str:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 
-from loracle.data.faults import Faults, Reason, show
+from loracle.data.faults import Faults, Reason, named, show
 from loracle.data.reading.json_reasons import python_literal
 from loracle.data.reading.notes import Notes
 from loracle.data.reading.row_content import RowValue
@@ -62,4 +62,4 @@ def note_words(row: RowValue, notes: Notes, where: str) -> None:
     for key, cell in row.items():
         if isinstance(cell, str) and cell in _NOTHING:
             outcome = "leave a cell empty if there is no value"
-            notes.add(_WORDS, where, f"{key} is {cell}", outcome, is_warning=True)
+            notes.add(_WORDS, where, f"{named(key)} is {cell}", outcome, is_warning=True)

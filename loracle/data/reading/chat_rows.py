@@ -21,8 +21,9 @@ from dataclasses import replace
 from typing import cast
 
 from loracle.data.conversation import ROLES, Message, Role, ToolCall
-from loracle.data.faults import Faults, Reason, checked_text, kind_of, show
-from loracle.data.reading.marks import TURN_MARKS, turn_weight
+from loracle.data.faults import Faults, Reason, checked_text, is_seen, kind_of, listed, show
+from loracle.data.reading.content_parts import content_text
+from loracle.data.reading.marks import READ_MARKS, turn_weight
 from loracle.data.reading.names import likely_meant
 from loracle.data.reading.options import ReadOptions, TurnKeys
 from loracle.data.reading.row_content import (
@@ -39,34 +40,54 @@ from loracle.data.reading.row_content import (
 from loracle.data.reading.tool_calls import calls_of, tools_of
 
 TURN_COLUMNS = ("messages", "conversations", "conversation")
+# What a turn has thought before its content: of vLLM and others, OpenRouter, OpenAI's gpt-oss.
+REASONING_KEYS = ("reasoning_content", "reasoning", "thinking")
 # What is read of a turn; every other key with a value is accounted for as unused.
-MESSAGE_KEYS = TURN_MARKS | {
-    *("role", "content", "tool_calls", "function_call", "reasoning_content", "tool_call_id", "name")
+MESSAGE_KEYS = READ_MARKS | {
+    *("role", "content", "tool_calls", "function_call", "tool_call_id", "name"),
+    *REASONING_KEYS,
 }
 # A question and its answer in one object: ms-swift's `conversation`, and XTuner's.
 _PAIR_QUESTIONS = ("human", "user", "input")
 _PAIR_ANSWERS = ("assistant", "gpt", "output")
 PAIR_KEYS = frozenset({"system", *_PAIR_QUESTIONS, *_PAIR_ANSWERS})
 
-_TEXT_PARTS = frozenset({None, "text", "input_text", "output_text"})
-_PART_KEYS = ("text", "value", "content")
-_MEDIA_PARTS = ("image", "audio", "video", "file")
-
-# OpenAI's own further names: `developer` for newer models, `function` in its older calls.
-_OPENAI_ROLES: dict[str, Role] = {"developer": "system", "function": "tool"}
 
 FUNCTION_CALL = "function_call"
+# `developer` and `function` are OpenAI's, `tool_call` and `tool_response` ms-swift's.
+_MESSAGE_ROLES: dict[str, str] = {
+    "developer": "system",
+    "function": "tool",
+    "tool_response": "tool",
+    "observation": "tool",
+    "tool_call": FUNCTION_CALL,
+    FUNCTION_CALL: FUNCTION_CALL,
+}
 _SHAREGPT_ROLES: dict[str, str] = {
     "human": "user",
     "user": "user",
     "gpt": "assistant",
     "chatgpt": "assistant",
     "assistant": "assistant",
+    "model": "assistant",
+    "bot": "assistant",
     "system": "system",
+    "tool_call": FUNCTION_CALL,
     FUNCTION_CALL: FUNCTION_CALL,
     "observation": "tool",
     "tool": "tool",
+    "tool_response": "tool",
+    "function_response": "tool",
 }
+
+
+_OTHER_TURN_KEYS = {
+    "role": ("from", "speaker", "author"),
+    "from": ("role", "speaker", "author"),
+    "content": ("value", "text", "message"),
+    "value": ("content", "text", "message"),
+}
+_CALL_ROLES = frozenset({"tool_call", FUNCTION_CALL})
 
 
 def turns_of(row: RowValue) -> object:
@@ -87,10 +108,38 @@ def parse_messages(row: RowValue, faults: Faults, options: ReadOptions) -> RowCo
     turns = turns_of(row)
     if isinstance(turns, list) and turns and is_pair(turns[0]):
         return _content(row, list(_paired(turns, faults)), faults)
-    messages = [
-        _message(turn, place, faults) for turn, place in _turns(row, "role", "content", faults)
-    ]
+    messages: list[Message | None] = []
+    for turn, place in _turns(row, "role", "content", faults):
+        message = _message(turn, place, faults)
+        if isinstance(turn["role"], str) and turn["role"] in _CALL_ROLES:
+            _add_calls(messages, message)
+        else:
+            messages.append(message)
     return _content(row, messages, faults)
+
+
+def _how_to_add(missing: Sequence[str], turn: Mapping[str, object]) -> str:
+    """What to do where a turn lacks a key, which another program may call otherwise."""
+    renamed = [
+        f"{key!r} to {name!r}"
+        for name in missing
+        for key in _OTHER_TURN_KEYS.get(name, ())
+        if key in turn
+    ]
+    return f"rename {' and '.join(renamed)}" if renamed else "add it"
+
+
+def _add_calls(messages: list[Message | None], message: Message | None) -> None:
+    """Add a turn that only calls tools; right after a reply it is part of the same turn."""
+    last = messages[-1] if messages else None
+    if message and last and last.role == "assistant":
+        messages[-1] = replace(
+            last,
+            tool_calls=last.tool_calls + message.tool_calls,
+            weight=min(last.weight, message.weight),
+        )
+    else:
+        messages.append(message)
 
 
 def _paired(turns: Sequence[object], faults: Faults) -> Iterator[Message | None]:
@@ -129,13 +178,8 @@ def parse_sharegpt(row: RowValue, faults: Faults, options: ReadOptions) -> RowCo
     messages: list[Message | None] = []
     for turn, place in _turns(row, keys.role, keys.content, faults):
         message = _sharegpt_message(turn, place, keys, faults)
-        last = messages[-1] if messages else None
-        if message and message.tool_calls and last and last.role == "assistant":
-            messages[-1] = replace(
-                last,
-                tool_calls=last.tool_calls + message.tool_calls,
-                weight=min(last.weight, message.weight),
-            )
+        if message and message.tool_calls:
+            _add_calls(messages, message)
         else:
             messages.append(message)
     return _content(row, messages, faults)
@@ -184,9 +228,11 @@ def _turns(
         calls = any(turn.get(key) for key in ("tool_calls", "function_call"))
         needed = [role] if calls else [role, content]
         if missing := [key for key in needed if key not in turn]:
-            found = ", ".join(show(key) for key in turn) or "no keys"
+            found = listed(map(show, turn)) or "no keys"
             faults.add(
-                Reason.MISSING, f"{place} has no {' and no '.join(missing)} (found {found}); add it"
+                Reason.MISSING,
+                f"{place} has no {' and no '.join(missing)} (found {found}); "
+                f"{_how_to_add(missing, turn)}",
             )
             continue
         turns.append((turn, place))
@@ -195,7 +241,9 @@ def _turns(
 
 def _message(turn: dict[str, object], place: str, faults: Faults) -> Message | None:
     role = turn["role"]
-    role = _OPENAI_ROLES.get(role, role) if isinstance(role, str) else role
+    if isinstance(role, str) and role in _CALL_ROLES:
+        return _call_turn(turn.get("content"), turn, f"{place}.content", place, faults)
+    role = _MESSAGE_ROLES.get(role, role) if isinstance(role, str) else role
     calls: tuple[ToolCall, ...] = ()
     for key in ("tool_calls", "function_call"):
         if turn.get(key):
@@ -203,7 +251,7 @@ def _message(turn: dict[str, object], place: str, faults: Faults) -> Message | N
     has_calls = any(turn.get(key) for key in ("tool_calls", "function_call"))
     value = turn.get("content")
     value = as_text(value) if role == "assistant" else value
-    content = _content_text(value, f"{place}.content", has_calls, faults)
+    content = content_text(value, f"{place}.content", has_calls, faults)
     weight = turn_weight(turn, place, faults)
     if role not in ROLES:
         near = likely_meant(role, ROLES) if isinstance(role, str) else None
@@ -218,11 +266,26 @@ def _message(turn: dict[str, object], place: str, faults: Faults) -> Message | N
         cast(Role, role),
         content,
         calls,
-        reasoning=optional_text_of(turn, "reasoning_content", place, faults),
+        reasoning=_reasoning_of(turn, place, faults),
         tool_call_id=optional_text_of(turn, "tool_call_id", place, faults),
         name=optional_text_of(turn, "name", place, faults),
         weight=weight if role == "assistant" else 1.0,
     )
+
+
+def _call_turn(
+    value: object, turn: Mapping[str, object], value_place: str, place: str, faults: Faults
+) -> Message | None:
+    """A turn of a role of its own for calls, whose content is the call as JSON."""
+    calls = calls_of(value, value_place, faults)
+    weight = turn_weight(turn, place, faults)
+    return Message("assistant", "", calls, weight=weight) if calls else None
+
+
+def _reasoning_of(turn: Mapping[str, object], place: str, faults: Faults) -> str | None:
+    """What the turn has thought: under the first of the names that has it."""
+    key = next((key for key in REASONING_KEYS if not is_blank(turn.get(key))), REASONING_KEYS[0])
+    return optional_text_of(turn, key, place, faults)
 
 
 def optional_text_of(
@@ -230,35 +293,6 @@ def optional_text_of(
 ) -> str | None:
     value = turn.get(key)
     return None if value is None else checked_text(value, f"{place}.{key}", faults)
-
-
-def _content_text(value: object, place: str, has_calls: bool, faults: Faults) -> str | None:
-    """A text, or the texts of OpenAI's list of parts, joined."""
-    if value is None and has_calls:
-        return ""
-    if not isinstance(value, list):
-        return checked_text(value, place, faults)
-    texts = [_part_text(part, f"{place}[{index}]", faults) for index, part in enumerate(value)]
-    return None if None in texts else "".join(text for text in texts if text is not None)
-
-
-def _part_text(part: object, place: str, faults: Faults) -> str | None:
-    """The text of one part, which is under `text`, or under `value` as LLaMA-Factory has it."""
-    if isinstance(part, str):
-        return checked_text(part, place, faults)
-    kind = part.get("type") if isinstance(part, dict) else None
-    if isinstance(part, dict) and (kind is None or kind in _TEXT_PARTS):
-        key = next((key for key in _PART_KEYS if part.get(key) is not None), None)
-        if kind is not None or key is not None:
-            return checked_text(part.get(key or "text"), f"{place}.{key or 'text'}", faults)
-    found = show(kind) if kind is not None else kind_of(part)
-    keys = (kind,) if isinstance(kind, str) else tuple(part) if isinstance(part, dict) else ()
-    is_media = any(str(key).startswith(_MEDIA_PARTS) for key in keys)
-    faults.add(
-        Reason.MEDIA if is_media else Reason.WRONG_KIND,
-        f"{place} is {found}; only parts of type 'text' can be read",
-    )
-    return None
 
 
 def _sharegpt_message(
@@ -274,10 +308,9 @@ def _sharegpt_message(
         return None
     weight = turn_weight(turn, place, faults)
     if role == FUNCTION_CALL:
-        calls = calls_of(value, f"{place}.{keys.content}", faults)
-        return Message("assistant", "", calls, weight=weight) if calls else None
+        return _call_turn(value, turn, f"{place}.{keys.content}", place, faults)
     value = as_text(value) if role == "assistant" else value
-    content = _content_text(value, f"{place}.{keys.content}", has_calls=False, faults=faults)
+    content = content_text(value, f"{place}.{keys.content}", has_calls=False, faults=faults)
     if content is None or _is_empty(cast(Role, role), content, place, faults):
         return None
     return Message(cast(Role, role), content, weight=weight if role == "assistant" else 1.0)
@@ -288,7 +321,7 @@ def _is_empty(
 ) -> bool:
     """Whether a turn says nothing, which only a call may do, a tool that has nothing to say, and a
     system turn, which is left out then."""
-    if content.strip() or has_calls or role in ("tool", "system"):
+    if is_seen(content) or has_calls or role in ("tool", "system"):
         return False
     what = "an empty assistant reply" if role == "assistant" else f"an empty {role} turn"
     faults.add(Reason.EMPTY, f"{place} is {what}; fill it or leave the row out")

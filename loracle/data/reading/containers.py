@@ -91,6 +91,7 @@ def open_file(path: Path, encoding: str | None) -> Container:
         return Container(path, "Arrow", None, table_rows.rows_of_arrow(path))
     if path.name.lower().endswith(TABLE_ENDINGS):
         ending = path.suffix.lower()
+        _refuse_foreign(path, start)
         raise DataError(
             f"{path}: found {start[:4]!r} instead of the signature of a {ending} file; it is "
             "damaged, empty, or another kind of file: write it again, or give it the right ending"

@@ -11,14 +11,17 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from typing import NamedTuple
 
-from loracle.data.faults import Faults, Reason
+from loracle.data.faults import Faults, Reason, listed, named
 from loracle.data.reading import field_words
+from loracle.data.reading.answer_places import AnswerPlaces
 from loracle.data.reading.chat_rows import MESSAGE_KEYS, PAIR_KEYS, TURN_COLUMNS
-from loracle.data.reading.choice_rows import ANSWER_COLUMNS, CHOICE_COLUMNS
+from loracle.data.reading.choice_answers import ANSWER_COLUMNS
+from loracle.data.reading.choice_rows import CHOICE_COLUMNS
 from loracle.data.reading.formats import Format
-from loracle.data.reading.marks import KTO_MARKS, ROW_MARKS, TURN_MARKS, is_mark
+from loracle.data.reading.marks import KTO_MARKS, READ_MARKS, ROW_MARKS, is_mark
 from loracle.data.reading.meanings import Meaning, is_chosen, meaning_of
 from loracle.data.reading.options import ReadOptions
 from loracle.data.reading.passages import PASSAGE_FIELDS
@@ -26,6 +29,8 @@ from loracle.data.reading.row_content import RowContent, RowValue, as_text, is_b
 from loracle.data.reading.squad_nesting import NESTING_KEYS
 
 _MAX_SHAPES = 4096
+_NUM_SHOWN_COLUMNS = 20
+_NUM_SHOWN_LOST = 12
 _MAX_LABEL_WORDS, _MAX_LABEL_BYTES = 2, 40
 _NOT_USED, _IGNORED = "", "ignored"
 _ROLES: Mapping[str, tuple[str, ...]] = {
@@ -70,8 +75,10 @@ def columns_line(uses: Sequence[FieldUse]) -> str:
             rows = f" ({use.num_rows:,} row{'' if use.num_rows == 1 else 's'})"
         else:
             rows = ""
-        by_role.setdefault(use.used_as or "not used", []).append(f"{use.column}{rows}")
-    return " · ".join(f"{role}: {', '.join(columns)}" for role, columns in by_role.items())
+        by_role.setdefault(use.used_as or "not used", []).append(f"{named(use.column)}{rows}")
+    return " · ".join(
+        f"{role}: {listed(columns, _NUM_SHOWN_COLUMNS)}" for role, columns in by_role.items()
+    )
 
 
 class _Shape:
@@ -131,10 +138,11 @@ class FieldAccount:
         self._seen: dict[str, None] = {}
         self._lost: dict[str, _Lost] = {}
         self._num_lost: Counter[str] = Counter()
+        self.places = AnswerPlaces()
         keys = options.turn_keys
         self._turn_keys = {
             "messages": MESSAGE_KEYS | PAIR_KEYS,
-            "sharegpt": TURN_MARKS | {keys.role, keys.content},
+            "sharegpt": READ_MARKS | {keys.role, keys.content},
         }
 
     def kept(self, row: RowValue) -> RowValue:
@@ -235,6 +243,7 @@ class FieldAccount:
         for column, lost in later._lost.items():
             self._lost.setdefault(column, lost)
         self._num_lost.update(later._num_lost)
+        self.places.take(later.places)
 
     @property
     def has_many_shapes(self) -> bool:
@@ -273,9 +282,14 @@ class FieldAccount:
             + field_words.lost(
                 column, self._num_lost[column], lost.meaning, lost.form, lost.row_keys
             )
-            for column, lost in self._lost.items()
+            for column, lost in islice(self._lost.items(), _NUM_SHOWN_LOST)
         ]
-        return [*absent, *lost]
+        if len(self._lost) > _NUM_SHOWN_LOST:
+            more = list(self._lost)[_NUM_SHOWN_LOST:]
+            lost.append(
+                f"{location}: so are {len(more):,} more columns: {listed(map(named, more))}"
+            )
+        return [*absent, *lost, *(self.places.problems if is_whole else ())]
 
     def _shape(self, row: RowValue, form: Format | None, found: Mapping[str, str]) -> _Shape:
         key = (tuple(row), None if form is None else form.name, tuple(found.items()))

@@ -23,8 +23,8 @@ from types import MappingProxyType
 
 from loracle.data.faults import Faults, Reason, show
 from loracle.data.reading.chat_rows import TURN_COLUMNS, parse_messages, parse_sharegpt, turns_of
+from loracle.data.reading.choice_answers import ANSWER_COLUMNS
 from loracle.data.reading.choice_rows import (
-    ANSWER_COLUMNS,
     CHOICE_COLUMNS,
     LIST_COLUMNS,
     SECOND_COLUMNS,
@@ -33,6 +33,7 @@ from loracle.data.reading.choice_rows import (
 )
 from loracle.data.reading.names import likely_meant
 from loracle.data.reading.options import ReadOptions
+from loracle.data.reading.other_shapes import other_shape
 from loracle.data.reading.passages import PASSAGE_FIELDS
 from loracle.data.reading.question_rows import parse_alpaca, parse_prompt_completion, parse_question
 from loracle.data.reading.row_content import RowContent, RowValue, filled, is_blank, keys_found
@@ -253,6 +254,9 @@ def _has_sharegpt_turns(row: RowValue) -> bool:
 def no_format(row: RowValue, faults: Faults, options: ReadOptions) -> None:
     """Say why a row has no known form: what is missing of the one it is nearest to."""
     keys = set(filled(row))
+    if shape := other_shape(row):
+        faults.add(Reason.MISSING, f"no known format (keys found: {keys_found(row)}); {shape}")
+        return
     nearest_form = max(FORMATS, key=lambda known: _nearness(known, keys))
     if _nearness(nearest_form, keys) > 0:
         # It has a key of this form: the form's own parser says what is missing.
@@ -293,12 +297,30 @@ def ambiguous(found: Sequence[Format]) -> str:
     return f"the row has the keys of {names}; name the one to use, format: {found[0].name}"
 
 
+# Columns of objects as pandas flattens them.
+_FLATTENED = ("choices", "options", "answers", "answer", "question")
+
+
+def _nested(row: RowValue) -> RowValue:
+    """`choices.text` and `choices.label` as the object that they were."""
+    found: dict[str, dict[str, object]] = {}
+    for key, value in row.items():
+        column, _, name = key.partition(".")
+        if column in _FLATTENED and name in ("text", "label", "answer_start", "stem"):
+            found.setdefault(column, {})[name] = value
+    objects = {column: value for column, value in found.items() if column not in row}
+    taken = {f"{column}.{name}" for column, value in objects.items() for name in value}
+    return {**{key: row[key] for key in row if key not in taken}, **objects} if objects else row
+
+
 def renamed(row: RowValue, columns: Mapping[str, str]) -> RowValue:
     """The row with the fields of its form in place of the columns that hold them, and the question
     of ARC's nested form (`{"question": {"stem": ..., "choices": [...]}}`) beside its choices."""
     question = row.get("question")
     if isinstance(question, dict) and "stem" in question and "choices" in question:
         row = {**row, "question": question["stem"], "choices": question["choices"]}
+    if any("." in key for key in row):
+        row = _nested(row)
     if not columns:
         return row
     replaced = {*columns, *columns.values()}

@@ -16,7 +16,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
-from loracle.data.faults import kind_of, show
+from loracle.data.faults import kind_of, listed, named, show
 from loracle.data.reading.chat_rows import FUNCTION_CALL
 from loracle.data.reading.json_object import read_json_object
 from loracle.data.reading.options import ReadOptions, TurnKeys
@@ -76,10 +76,12 @@ def registry_entry(registry: Path, name: str, options: ReadOptions) -> RegistryE
     entries = read_json_object(registry, of=" of datasets")
     if name not in entries:
         near = nearest(name, entries)
-        hint = f"did you mean {near}?" if near else f"it has {', '.join(list(entries)[:8])}"
+        hint = (
+            f"did you mean {named(near)}?" if near else f"it has {listed(map(named, entries), 8)}"
+        )
         raise DataError(f"{registry} has no dataset {show(name)}; {hint}")
     entry = entries[name]
-    where = f"{registry}#{name}"
+    where = f"{registry}#{named(name)}"
     if not isinstance(entry, dict):
         raise DataError(f"{where} is {kind_of(entry)}; expected an object")
     problems = _problems(entry)
@@ -117,7 +119,7 @@ def _problems(entry: Mapping[str, object]) -> list[str]:
             problems.append(f"{key} is {kind_of(value)}; expected an object of texts")
             continue
         problems += [
-            f"{key}.{name} is not supported; known here: {', '.join(known)}"
+            f"{key}.{named(name)} is not supported; known here: {', '.join(known)}"
             for name in value
             if name not in known
         ]
@@ -128,7 +130,7 @@ def _problems(entry: Mapping[str, object]) -> list[str]:
             if name in _OPENAI_TAGS and value != _OPENAI_TAGS[name]
         ]
     problems += [
-        f"{key} is not supported; remove it, or give the data's own path"
+        f"{named(key)} is not supported; remove it, or give the data's own path"
         for key in entry
         if key not in _KNOWN
     ]

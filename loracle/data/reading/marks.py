@@ -12,6 +12,7 @@ change nothing.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import NamedTuple
@@ -20,23 +21,39 @@ from loracle.data.conversation import Message
 from loracle.data.faults import Faults, Reason, kind_of
 from loracle.data.reading.row_content import RowValue, is_blank
 
-TURN_MARKS = frozenset(
-    {
-        *("weight", "loss", "loss_weight", "loss_scale", "loss_mask", "train", "training"),
-        *("trainable", "train_on", "train_on_turn", "trained", "learn", "supervised"),
-        *("compute_loss", "calculate_loss"),
-    }
+
+def _spelled(*names: str) -> frozenset[str]:
+    """The names as data has them: train_on_turn, Train_on_turn, trainOnTurn."""
+    camel = (re.sub("_([a-z])", lambda found: found[1].upper(), name) for name in names)
+    return frozenset({*names, *(name.capitalize() for name in names), *camel})
+
+
+TURN_MARKS = _spelled(
+    *("weight", "loss", "loss_weight", "loss_scale", "loss_mask", "train", "training"),
+    *("trainable", "is_trainable", "train_on", "train_on_turn", "trained", "learn", "supervised"),
+    *("compute_loss", "calculate_loss", "has_loss", "use_loss", "train_mask", "do_train"),
 )
 # Of a whole row, a weight may be the weight of anything, and a loss what a model was measured at.
-ROW_MARKS = frozenset(
-    {"loss_weight", "loss_scale", "loss_mask", "sample_weight", "train", "training", "trainable"}
+_LIST_MARKS = _spelled("loss_masks", "loss_weights", "train_mask", "train_masks", "turn_weights")
+ROW_MARKS = _LIST_MARKS | _spelled(
+    *("loss_weight", "loss_scale", "loss_mask", "sample_weight", "train", "training"),
+    *("trainable", "is_trainable", "do_train"),
 )
-KTO_MARKS = frozenset({"label", "kto_tag"})
-_UNFOLLOWED = frozenset({"train_detail", "training_detail"})
+KTO_MARKS = frozenset({"label", "kto_tag", "desirable", "is_desirable"})
+_UNFOLLOWED = _spelled("train_detail", "training_detail")
+# True leaves the turn out.
+_OPPOSITES = _spelled(
+    *("no_loss", "ignore_loss", "skip_loss", "no_train", "no_training", "skip_train"),
+    *("skip_training", "ignore_training", "exclude_from_loss", "exclude_from_training"),
+)
 # 1 hides in some programs what it shows in others.
-_AMBIGUOUS = frozenset({"mask", "masked"})
-_REFUSED_MARKS = _UNFOLLOWED | _AMBIGUOUS
-_ALL_ROW_MARKS = ROW_MARKS | KTO_MARKS | {"weight", "weights", "loss"}
+_AMBIGUOUS = _spelled("mask", "masked")
+# True may leave the turn out of the loss, or of the conversation.
+_AMBIGUOUS_IF_TRUE = _spelled("ignore", "ignored", "skip", "skipped", "exclude", "excluded")
+_RARE_MARKS = _UNFOLLOWED | _AMBIGUOUS | _AMBIGUOUS_IF_TRUE | _OPPOSITES
+READ_MARKS = TURN_MARKS | _OPPOSITES
+PART_MARKS = TURN_MARKS | _OPPOSITES | _AMBIGUOUS
+_ALL_ROW_MARKS = ROW_MARKS | KTO_MARKS | _OPPOSITES | {"weight", "loss"}
 _WORDS = {"true": 1.0, "false": 0.0, "yes": 1.0, "no": 0.0}
 _MAX_WEIGHT = 1000.0
 
@@ -55,16 +72,20 @@ _NO_MARKS = RowMarks()
 
 def turn_weight(turn: RowValue, place: str, faults: Faults) -> float:
     """The loss weight of one turn: 1 where it has no mark, 0 where any says so."""
-    if TURN_MARKS.isdisjoint(turn) and _REFUSED_MARKS.isdisjoint(turn):
+    if TURN_MARKS.isdisjoint(turn) and _RARE_MARKS.isdisjoint(turn):
         return 1.0
     weight = 1.0
     for key in sorted(TURN_MARKS & turn.keys()):
         weight *= _weight(turn[key], f"{place}.{key}", faults)
+    for key in sorted(_OPPOSITES & turn.keys()):
+        weight *= _opposite(turn[key], f"{place}.{key}", faults)
     for key in sorted(_UNFOLLOWED & turn.keys()):
         if not is_blank(turn[key]):
             text = f"{place}.{key} marks parts of a turn; only whole turns can be marked"
             faults.add(Reason.MARK, f"{text}: split the turn, or remove the key")
-    for key in sorted(_AMBIGUOUS & turn.keys()):
+    ambiguous = {key for key in _AMBIGUOUS & turn.keys() if not is_blank(turn[key])}
+    ambiguous |= {key for key in _AMBIGUOUS_IF_TRUE & turn.keys() if _is_true(turn[key])}
+    for key in sorted(ambiguous):
         if not is_blank(turn[key]):
             text = f"{place}.{key} may mean that the turn is used for training or hidden"
             faults.add(Reason.MARK, f"{text}; write weight: 1 to train on it, weight: 0 not to")
@@ -84,8 +105,10 @@ def row_marks(row: RowValue, faults: Faults, *, kto: bool) -> RowMarks:
             weight *= _weight(value, key, faults)
     if _is_zero(row.get("weight")) or row.get("loss") is False:
         weight = 0.0
+    for key in sorted(_OPPOSITES & row.keys()):
+        weight *= _opposite(row[key], key, faults)
     for key in KTO_MARKS & row.keys() if kto else ():
-        if _is_false(row[key]):
+        if _is_false(key, row[key]):
             text = f"{key} is false, KTO's mark for a rejected reply"
             advice = (
                 f"leave the row out, or, if it means something else, set ignore_columns: [{key}]"
@@ -132,8 +155,26 @@ def _weight(value: object, place: str, faults: Faults) -> float:
     return 1.0
 
 
+def _opposite(value: object, place: str, faults: Faults) -> float:
+    """The weight that a mark gives which says what is not to be learned."""
+    if is_blank(value):
+        return 1.0
+    weight = _weight(value, place, faults)
+    if weight not in (0.0, 1.0):
+        faults.add(Reason.MARK, f"{place} is {kind_of(value)}; expected true or false")
+    return 1.0 - min(weight, 1.0)
+
+
+def _is_true(value: object) -> bool:
+    if isinstance(value, str):
+        return value.strip().lower() in ("true", "yes", "1")
+    return isinstance(value, bool | int | float) and value == 1
+
+
 def is_mark(column: str, value: object) -> bool:
     """Whether a column that is a mark with some values only is one with this value."""
+    if column in _OPPOSITES:
+        return True
     if column in KTO_MARKS:
         return isinstance(value, bool)
     return (column == "weight" and _is_zero(value)) or (column == "loss" and value is False)
@@ -145,5 +186,7 @@ def _is_zero(value: object) -> bool:
     return isinstance(value, bool | int | float) and value == 0
 
 
-def _is_false(value: object) -> bool:
+def _is_false(key: str, value: object) -> bool:
+    if key != "label" and _is_zero(value):
+        return True
     return value is False or (isinstance(value, str) and value.strip().lower() == "false")

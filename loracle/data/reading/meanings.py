@@ -9,6 +9,7 @@ chosen, rejected                   preference   two replies, of which one is not
 from __future__ import annotations
 
 import re
+import unicodedata
 from typing import Literal
 
 from loracle.data.reading.choice_rows import CHOICE_COLUMNS, LETTERS
@@ -38,7 +39,7 @@ _MEDIA = re.compile(
 )
 _CHOICES = re.compile(
     r"^(?:option|choice|candidate|candidate_answer|answer_choice|answer_option|ending|distractor|"
-    r"alternative|incorrect_answer|wrong_answer|opt|sol|mc[0-9]_target|选项|候选)s?"
+    r"alternative|answer_?[a-d]|incorrect_answer|wrong_answer|opt|sol|mc[0-9]_target|选项|候选)s?"
     r"(?:_?(?:[a-j]|[0-9]+|text|list))?$"
 )
 _REJECTED = re.compile(
@@ -65,6 +66,7 @@ _SINGLE_LETTERS = frozenset({*LETTERS[:5], *LETTERS[:5].lower()})
 
 def meaning_of(column: str) -> Meaning | None:
     """What a column tells of what is asked, or None where its name does not say that it does."""
+    column = unicodedata.normalize("NFKC", column)
     name = plain_name(column)
     if name in _BY_NAME:
         return _BY_NAME[name]

@@ -18,6 +18,7 @@ from loracle.data.conversation import Conversation, Example
 from loracle.data.faults import Fault, Faults, Reason, kind_of
 from loracle.data.reading import cells
 from loracle.data.reading.containers import Container, open_file
+from loracle.data.reading.doubtful_text import note_doubtful_label, note_doubtful_text
 from loracle.data.reading.fields import FieldAccount, FieldUse
 from loracle.data.reading.formats import (
     Format,
@@ -236,7 +237,7 @@ class Reading:
             files=self.source.files,
             ignored=self.source.ignored,
             fields=self.fields.uses,
-            notes=tuple(self.notes),
+            notes=(*self.notes, *self.fields.places.notes),
         )
 
     def opened(self, path: Path) -> Container:
@@ -316,7 +317,10 @@ class Reading:
     def _content(self, row: Row, faults: Faults) -> RowContent | None:
         value = row.value
         if not isinstance(value, dict):
-            faults.add(Reason.WRONG_KIND, f"found {kind_of(value)}; expected {expected_forms()}")
+            text = f"found {kind_of(value)}"
+            if isinstance(value, str) and value.lstrip().startswith("{"):
+                text += " that is JSON itself, which was encoded twice: write it once"
+            faults.add(Reason.WRONG_KIND, f"{text}; expected {expected_forms()}")
             return None
         if self.format is None:
             self.fields.check(value, None, {}, faults)
@@ -333,9 +337,13 @@ class Reading:
         if faults:
             return None
         content = self.format.parse(named, faults, self.options)
+        self.fields.places.add(content.answer_place, where)
         if faults:
             return None
         content = content._replace(messages=marked(content.messages, marks, faults))
+        note_doubtful_text(content.messages, self.notes, where)
+        if self.format.name == "prompt_completion":
+            note_doubtful_label(value, self.notes, where)
         self.fields.add(value, self.format, found, content, where)
         return content
 

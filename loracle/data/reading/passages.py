@@ -6,6 +6,7 @@
 {"title": ["Oslo"], "sentences": [["Oslo is ..."]]}              HotpotQA
 [["Oslo", ["Oslo is ..."]]]                                      HotpotQA, as published
 {"passage_text": ["Oslo is ..."], "is_selected": [1]}            MS MARCO
+[["City", "People"], ["Oslo", 717710]]                           a table
 """
 
 from __future__ import annotations
@@ -26,6 +27,7 @@ _BODIES = (
 _SPEAKERS = ("speaker", "role", "from", "name")
 _TABLE_KEYS = frozenset({"header", "headers", "columns", "rows", "cells"})
 _MAX_DEPTH = 8
+_MIN_TABLE, _MAX_CELL = 2, 60
 
 
 def passage_of(row: RowValue, faults: Faults) -> str | None:
@@ -65,6 +67,9 @@ def _collect(value: object, texts: list[str], depth: int) -> bool:
     if isinstance(value, str):
         texts.append(value)
         return True
+    if isinstance(value, list) and _is_table(value):
+        texts += (" | ".join(str(as_text(cell) or "") for cell in row) for row in value)
+        return True
     if isinstance(value, list):
         return all(_collect(item, texts, depth + 1) for item in value)
     if not isinstance(value, dict):
@@ -84,6 +89,23 @@ def _collect(value: object, texts: list[str], depth: int) -> bool:
         pairs = [part for pair in zip(title, bodies[0], strict=True) for part in pair]
         return _collect(pairs, texts, depth + 1)
     return bool(bodies) and _collect([title, *bodies], texts, depth + 1)
+
+
+def _is_table(rows: list[object]) -> bool:
+    """Whether lists are the rows of a table: of one length, with short cells, numbers among them
+    or a header."""
+    if len(rows) < _MIN_TABLE or not all(isinstance(row, list) for row in rows):
+        return False
+    lists = [row for row in rows if isinstance(row, list)]
+    if len({len(row) for row in lists}) != 1 or len(lists[0]) < _MIN_TABLE:
+        return False
+    return all(_is_cell(cell) for row in lists for cell in row)
+
+
+def _is_cell(value: object) -> bool:
+    if isinstance(value, str):
+        return len(value) <= _MAX_CELL and "\n" not in value
+    return value is None or isinstance(value, bool | int | float)
 
 
 def _collect_json(value: object, texts: list[str]) -> bool:

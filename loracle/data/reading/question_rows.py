@@ -14,7 +14,7 @@ before the question, so that questions about one passage share a prefix.
 from __future__ import annotations
 
 from loracle.data.conversation import Message
-from loracle.data.faults import Faults, Reason, filled_text, kind_of
+from loracle.data.faults import Faults, Reason, filled_text, is_seen, kind_of
 from loracle.data.reading.chat_rows import add_order_faults, parse_messages
 from loracle.data.reading.options import ReadOptions
 from loracle.data.reading.passages import passage_of
@@ -23,6 +23,7 @@ from loracle.data.reading.row_content import (
     RowValue,
     answers_of,
     as_text,
+    columns_for_rows,
     is_blank,
     keys_found,
     list_of,
@@ -78,8 +79,10 @@ def _history(value: object, faults: Faults) -> list[Message]:
 
 
 def parse_prompt_completion(row: RowValue, faults: Faults, options: ReadOptions) -> RowContent:
-    """Two texts, or two lists of messages, as TRL has them."""
+    """Two texts, or two lists of messages, as TRL has them, or such a list and a text."""
     prompt, completion = row.get("prompt"), row.get("completion")
+    if isinstance(prompt, list) and not isinstance(completion, list) and not is_blank(completion):
+        completion = [{"role": "assistant", "content": completion}]
     if isinstance(prompt, list) and isinstance(completion, list):
         others = {key: value for key, value in row.items() if key not in ("prompt", "completion")}
         return parse_messages({**others, "messages": [*prompt, *completion]}, faults, options)
@@ -110,7 +113,7 @@ def parse_question(row: RowValue, faults: Faults, options: ReadOptions) -> RowCo
     else:
         replies = _answers(row, "answer", faults)
         answers = _answers(row, "answers", faults) or (replies if len(replies) > 1 else ())
-        if answers and not any(reply.strip() for reply in replies):
+        if answers and not any(map(is_seen, replies)):
             replies = ()
         reply = _first_reply((*replies, *answers), row, faults)
     prompt = f"Context: {context}\nQuestion: {question}" if context else f"{question}"
@@ -148,7 +151,7 @@ def _first_reply(texts: tuple[str, ...], row: RowValue, faults: Faults) -> str:
                 "name its column, columns: {answer: ...}",
             )
         return ""
-    if not reply.strip():
+    if not is_seen(reply):
         faults.add(Reason.EMPTY, "answer is empty; fill it or leave the row out")
     return reply
 
@@ -160,6 +163,10 @@ def _answers(row: RowValue, key: str, faults: Faults) -> tuple[str, ...]:
         return ()
     if isinstance(value, dict) and "text" in value:
         value = value["text"]
+    elif isinstance(value, dict) and isinstance(value.get("aliases"), list):
+        # TriviaQA: an answer, and what else it is called.
+        value = [value.get("value"), *value["aliases"]]
+        value = [text for text in value if not is_blank(text)]
     elif isinstance(value, list) and value and all(isinstance(item, dict) for item in value):
         value = [item.get("text") for item in value]
     return tuple(dict.fromkeys(answers_of({key: value}, key, faults)))
@@ -173,5 +180,9 @@ def required_text(row: RowValue, key: str, faults: Faults) -> str | None:
             f"no {key} (keys found: {keys_found(row)}); add it, or name its column, "
             f"columns: {{{key}: ...}}",
         )
+        return None
+    if isinstance(value, list | dict) and columns_for_rows(row):
+        text = f"{key} is {kind_of(value)}, as are the other columns; expected rows, not columns: "
+        faults.add(Reason.WRONG_KIND, f"{text}with pandas, to_json(orient='records', lines=True)")
         return None
     return filled_text(as_text(value), key, faults)

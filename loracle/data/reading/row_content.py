@@ -19,6 +19,13 @@ _MAX_WHOLE = 2.0**53
 RowValue = Mapping[str, object]
 
 
+class AnswerPlace(NamedTuple):
+    """A number given as the answer, to be read as the place of one of so many choices."""
+
+    number: int
+    num_choices: int
+
+
 class RowContent(NamedTuple):
     """What a format takes from a row. context, question: where the row keeps the two apart."""
 
@@ -28,6 +35,7 @@ class RowContent(NamedTuple):
     context: str | None = None
     question: str | None = None
     is_unanswerable: bool = False
+    answer_place: AnswerPlace | None = None
 
 
 def is_blank(value: object) -> bool:
@@ -92,6 +100,14 @@ def list_of(value: object, place: str, what: str, faults: Faults) -> list[object
         faults.add(Reason.WRONG_KIND, f"{place} is {kind_of(value)}; expected {what}")
         return None
     return value
+
+
+def columns_for_rows(row: RowValue) -> bool:
+    """Whether a row is a table by its columns: every value a list, or an object, of one length."""
+    values = list(row.values())
+    sizes = {len(value) for value in values if isinstance(value, list | dict)}
+    kinds = {type(value) for value in values}
+    return len(values) > 1 and len(sizes) == 1 and len(kinds) == 1 and kinds <= {list, dict}
 
 
 def keys_found(row: RowValue) -> str:

@@ -120,6 +120,9 @@ def object_bytes(column: Any) -> int:
         return num * (_VALUE_BYTES + object_bytes(texts) // max(1, len(texts)))
     if pa.types.is_struct(kind):
         return num * _STRUCT_BYTES + sum(map(object_bytes, column.flatten()))
+    if pa.types.is_map(kind):
+        entries = object_bytes(column.keys) + object_bytes(column.items)
+        return num * _LIST_BYTES + len(column.keys) * _STRUCT_BYTES + entries
     if pa.types.is_nested(kind) and hasattr(column, "flatten"):
         values = column.flatten()
         return num * _LIST_BYTES + len(values) * _POINTER_BYTES + object_bytes(values)

@@ -15,7 +15,7 @@ from itertools import chain
 from pathlib import Path
 from typing import Any
 
-from loracle.data.faults import Fault, Reason, show
+from loracle.data.faults import Fault, Reason, shortened, show
 from loracle.data.reading.parquet_footer import column_parts
 from loracle.data.reading.rows import MAX_ROW_BYTES, Row
 from loracle.data.reading.table_bounds import (
@@ -78,10 +78,7 @@ def rows_of_csv(source: TextFile, delimiter: str) -> Iterator[Row]:
         except _BadLine as error:
             raise DataError(f"{file}:{error.line}: {error.fault.text}") from error
         except csv.Error as error:
-            raise DataError(
-                f"{file}:{line}: the row that starts here is not CSV ({error}); look for a quote "
-                'that is not closed: a quote inside a text is written twice, ""'
-            ) from error
+            raise DataError(f"{file}:{line}: {_why_no_csv(error)}") from error
         if cells is None:
             return
         if not any(cell and not cell.isspace() for cell in cells):
@@ -90,6 +87,19 @@ def rows_of_csv(source: TextFile, delimiter: str) -> Iterator[Row]:
             header = _header(cells, f"{file}:{line}")
         else:
             yield _row_of_cells(file, line, header, cells)
+
+
+def _why_no_csv(error: csv.Error) -> str:
+    if "new-line character" in str(error):
+        return (
+            "the row that starts here has line ends of CR alone, as old Mac programs write them; "
+            "save the file with line ends of LF or CRLF, or put quotes around texts of several "
+            "lines"
+        )
+    return (
+        f"the row that starts here is not CSV ({error}); look for a quote that is not closed: a "
+        'quote inside a text is written twice, ""'
+    )
 
 
 def _csv_lines(source: TextFile) -> Iterator[str]:
@@ -105,6 +115,13 @@ def _header(cells: list[str], where: str) -> list[str]:
     names = [cell.strip() for cell in cells]
     while names and not names[-1]:
         names.pop()
+    if any("\0" in name for name in names):
+        raise DataError(
+            f"{where}: found NUL bytes in the header; the file is damaged, or UTF-16 without a "
+            "byte-order mark: save it as UTF-8, or name its encoding (encoding: utf-16)"
+        )
+    if len(names) == 1 and names[0].startswith("sep="):
+        raise DataError(f"{where}: remove the line {show(names[0])}; the header must come first")
     names = [name or f"column {number}" for number, name in enumerate(names, 1)]
     if twice := repeated(names):
         raise DataError(f"{where}: the header names {show(twice[0])} twice; rename one")
@@ -119,6 +136,8 @@ def _row_of_cells(file: str, line: int, header: list[str], cells: list[str]) -> 
             f"found {len(cells)} cells, but the header has {len(header)}; put quotes around text "
             "that contains the delimiter"
         )
+        if len(header) == 1:
+            text = f"{text}, or, if {show(header[0])} is a title, remove it: the header comes first"
         return Row(file, line, None, (Fault(Reason.CELLS, text),))
     value: dict[str, object] = {
         name: cell for name, cell in zip(header, cells, strict=True) if cell != ""
@@ -212,6 +231,8 @@ def _validated(batch: Any) -> Any:
 
 
 _BAD = "\0bad"
+# Arrow's own words quote the names and bytes that it found.
+_MAX_REASON = 300
 
 
 def _is_valid(column: Any) -> bool:
@@ -226,6 +247,7 @@ def _is_valid(column: Any) -> bool:
 
 def _values(part: Any) -> list[dict[str, object]]:
     """The rows of a few hundred as objects."""
+    part = _with_short_decimals(part)
     if not any(name.endswith(_BAD) for name in part.schema.names):
         try:
             values: list[dict[str, object]] = part.to_pylist()
@@ -241,6 +263,26 @@ def _values(part: Any) -> list[dict[str, object]]:
         else:
             columns[name] = [_value(cell) for cell in column]
     return [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]
+
+
+def _with_short_decimals(part: Any) -> Any:
+    """Columns of 16 and 32 bits as the shortest decimals that mean them: 0.1, which as a number of
+    64 bits would be 0.10000000149011612."""
+    import numpy as np
+    import pyarrow as pa
+
+    columns, names = list(part.columns), part.schema.names
+    narrow = (pa.float16(), pa.float32())
+    if not any(column.type in narrow for column in columns):
+        return part
+    for index, column in enumerate(columns):
+        if column.type in narrow:
+            kind = np.float16 if column.type == pa.float16() else np.float32
+            columns[index] = pa.array(
+                [None if v is None else float(str(kind(v))) for v in column.to_pylist()],
+                pa.float64(),
+            )
+    return pa.RecordBatch.from_arrays(columns, names=names)
 
 
 def _value(cell: Any) -> object:
@@ -261,6 +303,7 @@ def _readable_by_arrow(path: Path) -> Iterator[None]:
         raise
     except (pa.ArrowException, OSError, ValueError, OverflowError) as error:
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        reason = shortened(reason, _MAX_REASON)
         raise DataError(
             f"{path} is damaged, or Arrow cannot read it: {reason}; write it again"
         ) from error

@@ -26,6 +26,7 @@ from loracle.data.reading.dataset import read_dataset
 from loracle.data.reading.fields import columns_line
 from loracle.data.reading.options import ReadOptions
 from loracle.errors import DataError
+from loracle.metrics.score_file import format_scores, score_file
 from tests.data.files import lines, row, turn
 
 QUESTIONS = [
@@ -63,6 +64,9 @@ CHOICES = [
     {"article": "P.", "question": "Q?", "options": ["x", "y"], "answer": 1},
     {"question": "Q?", "choices": {"text": ["x", "y"], "label": ["1", "2"]}, "answerKey": "2"},
     {"question": "Q?", "options": {"A": "x", "B": "y"}, "answer": "y", "answer_idx": "B"},
+    {"question": "Q?", "options": [{"key": "A", "text": "x", "correct": True}, "y"], "gold": "A"},
+    {"question": "Q?", "choices.text": ["x", "y"], "choices.label": ["A", "B"], "label": 1},
+    {"question": "Q?", "options": {"choices": ["x", "y"], "labels": [1, 0]}, "answer": "A|B"},
 ]
 RACE = [{"article": "P.", "questions": ["Q?"], "options": [["x", "y"]], "answers": ["B"], "id": 1}]
 MARKED = [
@@ -76,6 +80,29 @@ MARKED = [
         ],
         "system": "",
     },
+]
+CALLS = [
+    {
+        "messages": [
+            turn("user", "<image>a"),
+            turn("tool_call", '{"name": "f", "arguments": {}}', no_loss=True),
+            turn("tool_response", "r"),
+            turn("assistant", "<think>x", reasoning="r", ignore=False),
+        ]
+    }
+]
+TURNS_AND_TEXT = [{"prompt": [turn("user", "a")], "completion": "b", "label": 0}]
+ALIASES = [
+    {
+        "question": "q",
+        "answer": {"value": "x", "aliases": ["y", 5]},
+        "context": [["a", 1], ["b", 2]],
+    }
+]
+SHAPES = [
+    {"question": ["q"], "answer": ["a"]},
+    {"train": [{"question": "q"}]},
+    row()["messages"][0],
 ]
 PAIRS = [{"system": "S", "conversation": [{"human": "a", "assistant": "b"}] * 2}]
 PREFERENCES = [{"prompt": "p", "chosen": "c", "rejected": "r"}, {"query": "p", "response": 1.5}]
@@ -139,11 +166,36 @@ def _parquet(rows: list[dict[str, object]]) -> bytes:
     return sink.getvalue()
 
 
+def _narrow_parquet() -> bytes:
+    """A table with numbers of few bits, a dictionary, and a column of maps."""
+    sink = io.BytesIO()
+    columns = {
+        "question": pa.array(["q", "r", None]).dictionary_encode(),
+        "answer": pa.array([0.1, None, 3], pa.float32()),
+        "meta": pa.array([[("k", "v")], None, []], pa.map_(pa.string(), pa.string())),
+    }
+    pyarrow.parquet.write_table(pa.table(columns), sink)
+    return sink.getvalue()
+
+
+# Files of predictions, as programs of evaluation write them.
+PREDICTED = "predictions"
+PREDICTIONS = (
+    lines({"prediction": "B", "answers": ["B", "C"], "finish_reason": "length"}, {"prediction": 5}),
+    lines({"prompt": "p", "predict": "<think>x</think>B", "label": "B"}),
+    lines({"response": "B", "labels": "B", "messages": [turn("user", "a")]}),
+    lines({"doc": {"a": 1}, "target": 5, "filtered_resps": ["B"]}, {"filtered_resps": [[0.5]]}),
+    json.dumps({"0": {"origin_prompt": [{}], "prediction": "B", "gold": "B"}}, indent=1),
+    json.dumps([{"prediction": ["B"], "references": ["B", 2.5]}]),
+)
+
+
 def good_files() -> list[tuple[str, bytes]]:
     """A file of every form and container, to be damaged."""
     chats = [row(), row("a", "b")]
     forms = (QUESTIONS, CHATS, SHAREGPT, ALPACA, CHOICES, RACE, MARKED, PAIRS, PREFERENCES)
-    texts = [lines(*values).encode() for values in (*forms, PASSAGES)]
+    more = (PASSAGES, CALLS, TURNS_AND_TEXT, ALIASES)
+    texts = [lines(*values).encode() for values in (*forms, *more)]
     squads = [json.dumps(SQUAD, indent=indent).encode() for indent in (None, 1)]
     arrays = [json.dumps(values, indent=1).encode() for values in (CHATS, SHAREGPT)]
     questions = [{**value, "id": str(value["id"])} for value in QUESTIONS]
@@ -158,9 +210,18 @@ def good_files() -> list[tuple[str, bytes]]:
         ("a.tsv", CSV.replace(",", "\t").encode()),
         ("a.parquet", _parquet(questions)),
         ("a.parquet", _parquet(chats)),
+        ("a.parquet", _narrow_parquet()),
+        ("a.csv.gz", gzip.compress(CSV.encode(), mtime=0)),
+        ("a.csv", CSV.encode("utf-16")),
         ("a.arrow", _arrow(questions)),
         ("a.arrow", _arrow_file(chats)),
     ]
+
+
+def files_of_all_kinds() -> list[tuple[str, bytes]]:
+    """Those, and files that are refused whole as they are."""
+    shapes = (("a.jsonl", lines(shape).encode()) for shape in SHAPES)
+    return [*good_files(), *shapes, ("a.xlsx", b"PK\x03\x04" + CSV.encode())]
 
 
 def damaged(data: bytes, chance: random.Random) -> bytes:
@@ -186,6 +247,7 @@ def damaged(data: bytes, chance: random.Random) -> bytes:
 
 
 _PLAIN = ReadOptions()
+_CHOICE = ReadOptions(format="choice", columns={"answer": "completion", "context": "x"})
 _NAMED = ReadOptions(
     columns={"answer": "answers", "context": "passage"}, ignore_columns=("images", "options")
 )
@@ -210,22 +272,47 @@ def check(name: str, content: bytes, folder: Path, options: ReadOptions = _PLAIN
     for drop in dataset.drops:
         assert drop.problems
     assert len({example.id for example in dataset.examples}) == len(dataset.examples)
-    assert columns_line(dataset.fields) or not dataset.examples
+    assert columns_line(dataset.fields).encode() or not dataset.examples
     for note in dataset.notes:
         assert str(path) in str(note)
     return len(dataset.examples)
 
 
+def check_predictions(content: bytes, folder: Path) -> int:
+    """Score a file of predictions; how many rows it has. Raises as `check` does."""
+    path = folder / "predictions.jsonl"
+    path.write_bytes(content)
+    try:
+        scores = score_file(path, ["em", "f1", "choice", "numeric"], folder / "rows.jsonl")
+    except DataError as error:
+        _check_messages(error.problems, path)
+        return 0
+    assert all(0 <= mean <= 1 for mean in scores.means.values())
+    assert format_scores(scores).encode()
+    return scores.num_rows
+
+
 def _check_messages(problems: tuple[str, ...], path: Path) -> None:
     assert all(str(path) in problem for problem in problems), problems
     assert all(len(problem) < 2000 for problem in problems), "a message of a page"
+    assert "".join(problems).encode(), "a message that cannot be printed"
 
 
 def case(files: list[tuple[str, bytes]], seed: int, number: int) -> tuple[str, bytes]:
     """The name and content of a case."""
     chance = random.Random(f"{seed}-{number}")
+    if number % 7 == 6:
+        return PREDICTED, damaged(chance.choice(PREDICTIONS).encode(), chance)
     name, data = chance.choice(files)
     return name, damaged(data, chance)
+
+
+def run_case(name: str, content: bytes, folder: Path, number: int) -> int:
+    """How many rows a case gave. Raises where the promise is broken."""
+    if name == PREDICTED:
+        return check_predictions(content, folder)
+    options = {4: _NAMED, 9: _CHOICE}.get(number % 10, _PLAIN)
+    return check(name, content, folder, options)
 
 
 def main() -> None:
@@ -236,15 +323,14 @@ def main() -> None:
     parser.add_argument("--first", type=int, default=0)
     arguments = parser.parse_args()
     faulthandler.enable()
-    files, number, num_read, slowest = good_files(), arguments.first, 0, (0.0, 0)
+    files, number, num_read, slowest = files_of_all_kinds(), arguments.first, 0, (0.0, 0)
     started = time.perf_counter()
     with tempfile.TemporaryDirectory() as folder:
         while time.perf_counter() - started < arguments.seconds:
             name, content = case(files, arguments.seed, number)
             before = time.process_time()
             try:
-                options = _NAMED if number % 5 == 4 else _PLAIN
-                num_read += check(name, content, Path(folder), options) > 0
+                num_read += run_case(name, content, Path(folder), number) > 0
             except Exception:
                 sys.stderr.write(f"case {number} of seed {arguments.seed}: {name}, {content!r}\n")
                 raise
