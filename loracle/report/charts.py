@@ -151,7 +151,7 @@ def sizes_chart(rows: Sequence[SizeRow], base: float | None, width: int = WIDE) 
         "num_rows:Q",
         title=None,
         scale=alt.Scale(zero=False, padding=24, nice=False),
-        axis=alt.Axis(tickCount=8 if width == WIDE else 3, tickMinStep=1, format=",d", grid=False),
+        axis=alt.Axis(tickCount=8 if width == WIDE else 4, tickMinStep=1, format=",d", grid=False),
     )
     y = alt.Y("mean:Q", title=None, scale=alt.Scale(zero=False, padding=14))
     fill = alt.Color("colour:N", scale=None)

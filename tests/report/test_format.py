@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from loracle.report.page import asset
-from loracle.text import NOTHING, count, duration, metric_name, shown_score
+from loracle.text import NOTHING, count, duration, metric_name, shortened, shown_score
 from tests.browser import chromium_program, open_page
 
 RANDOM = random.Random(0)
@@ -21,6 +21,14 @@ NUMBERS = [0.0, 1.0, 0.0625, 0.1875, 0.0005, 0.9995, 0.5, 1.5, 2.5, 1.45, 0.1235
 NUMBERS += [RANDOM.random() for _ in range(200)] + [RANDOM.uniform(0, 9) for _ in range(50)]
 COUNTS = [0, 5, 999, 1000, 12345, 1234567, 0.5, 1.5, 999.5, 1234.4999]
 TIMES = [0.4, 1, 59, 59.5, 60, 61, 119.5, 3599, 3599.6, 3600, 3659, 7325, 86399, 1.5, 2.5, 5430]
+NAMES = (
+    "clean",
+    "customer-service-mixed-train-v3",
+    "客服对话数据-2024年第三季度-GPT4o-rewritten-v2.1-最终版",
+    "ＦＡＱ（全角）とカタカナ、한국어 데이터",
+    "données-réécrites-e\u0301te\u0301",
+)
+WIDTHS = (8, 16, 28, 29)
 METRICS = ("em", "f1", "answer_nll", "rouge_l", "my_own")
 
 CASES: list[tuple[str, list[Any], str]] = [
@@ -30,6 +38,7 @@ CASES: list[tuple[str, list[Any], str]] = [
     *(("metricName", [metric], metric_name(metric)) for metric in METRICS),
     *(("duration", [t, "en"], duration(t, "en", tenths=False)) for t in TIMES),
     *(("duration", [t, "zh"], duration(t, "zh", tenths=False)) for t in TIMES),
+    *(("shortened", [name, width], shortened(name, width)) for name in NAMES for width in WIDTHS),
     ("count", [None], NOTHING),
     ("shownLoss", [None], NOTHING),
 ]

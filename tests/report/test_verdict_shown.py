@@ -24,56 +24,14 @@ from loracle.report.decision_table import Language, decision_tables
 from loracle.report.page import build_page
 from loracle.report.run_record import read_run
 from loracle.report.sections import all_sections
+from loracle.report.sections.audited import by_candidate
+from tests.report.large import CANDIDATES, make_large_run
 from tests.report.runs import Shape, make_run
-
-CANDIDATES = (
-    "客服对话数据-2024年第三季度-人工清洗去重-第二版",
-    "客服对话数据-2024年第三季度-自动清洗-第一版",
-    "电商售后问答-真实工单脱敏-多轮合并-最终版",
-    "合成数据-由大模型生成的售后问答-未经人工审核",
-    "混合数据-客服与电商售后按一比一混合-训练用",
-)
-SETS = ("客服评测集", "售后政策问答评测集-2025", "通用能力回归评测")
-
-
-def dataset(name: str, num_lost: int) -> dict[str, Any]:
-    return {
-        "name": name,
-        "kind": "candidate",
-        "description": "JSONL, messages",
-        "accounting": {
-            "num_read": 500,
-            "num_kept": 500 - num_lost,
-            "shortened": [],
-            "dropped_by_reason": {"no answer": num_lost} if num_lost else {},
-            "languages": {"zh": 1.0},
-        },
-        "findings": [{"kind": "duplicates", "num_rows": 7, "groups": []}] if num_lost else [],
-        "problems": [],
-    }
-
-
-CHECK = {
-    "datasets": [dataset(CANDIDATES[0], 0), dataset(CANDIDATES[1], 31)],
-    "leakage": [
-        {
-            "candidate": CANDIDATES[0],
-            "evaluation": SETS[0],
-            "leaks": [],
-            "leaked_ids": [f"{SETS[0]}-{number}" for number in range(10)],
-            "clean_ids": [f"{SETS[0]}-{number}" for number in range(10, 60)],
-        }
-    ],
-}
 
 
 @pytest.fixture(scope="module")
 def large(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Five candidates with long names, three sets, two seeds."""
-    quality = {"base": 0.3, **dict(zip(CANDIDATES, (0.8, 0.75, 0.5, 0.3, 0.1), strict=True))}
-    num_rows = dict(zip(CANDIDATES, (1200, 1869, 640, 8588, 3000), strict=True))
-    shape = Shape(quality, evaluations=SETS, seeds=(0, 1), num_rows=num_rows, check=CHECK)
-    return make_run(tmp_path_factory.mktemp("runs") / "large", shape)
+    return make_large_run(tmp_path_factory.mktemp("runs") / "large")
 
 
 @pytest.fixture(scope="module")
@@ -104,8 +62,13 @@ def test_what_could_overturn_the_verdict_stands_above_its_reasons(page: str) -> 
     assert below.index("Rule: F1") > below.index("What the data check found")
 
 
-def test_findings_stand_by_candidate_beside_the_verdict(values: dict[str, Any]) -> None:
-    first, second = values["decision"]["data"]
+def test_findings_stand_by_candidate_beside_the_verdict_and_no_fact_stands_twice(
+    values: dict[str, Any], large: Path
+) -> None:
+    (found,) = values["decision"]["data"]
+    assert found["name"] == CANDIDATES[1]
+    assert found["words"][0] == "7 rows repeated except for case, spaces or punctuation"
+    first, second = by_candidate(read_run(large), told=())
     assert first["words"] == (
         "shares text with 10 questions of 客服评测集",
         "与 客服评测集 的 10 题有重合内容",

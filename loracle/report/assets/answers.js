@@ -2,7 +2,7 @@
 // The list is virtual: only the rows in sight are elements, however many questions there are.
 "use strict";
 (() => {
-  const { NOTHING, count, metricName, shownScore } = loracleText;
+  const { NOTHING, count, metricName, shortTrial, shortened, shownScore } = loracleText;
   const NUM_PRINTED = 12;
   const NUM_SPARE_ROWS = 6;
   const MOST_LEADS = 3;
@@ -95,10 +95,8 @@
       button.querySelector("b").textContent = count(counts[button.dataset.outcome]);
     }
     for (const [name, trial] of [["a", state.a], ["b", state.b]]) {
-      parts[`head-${name}`].textContent = data.trials[trial];
-      for (const place of section.querySelectorAll(`[data-name="${name}"]`)) {
-        place.textContent = data.trials[trial];
-      }
+      const places = section.querySelectorAll(`[data-name="${name}"]`);
+      for (const place of [parts[`head-${name}`], ...places]) showTrial(place, trial);
     }
     parts.list.scrollTop = 0;
     if (!shown.includes(selected)) selected = shown[0] ?? -1;
@@ -106,6 +104,15 @@
     drawDetail();
   };
 
+  const shortNames = (names) => {
+    const short = names.map((name) => shortTrial(name));
+    return new Set(short).size === short.length ? short : names;
+  };
+  const showTrial = (place, trial) => {
+    place.textContent = data.short[trial];
+    place.title = data.trials[trial];
+    return place;
+  };
   const scoreMark = (value) => {
     if (value === null) return element("span", "score part", NOTHING);
     const lower = table().lower_is_better.includes(state.metric);
@@ -195,7 +202,7 @@
   const answerItem = (trial, index) => {
     const item = element("li");
     const who = element("div", "who");
-    who.append(element("span", "soft", data.trials[trial]));
+    who.append(showTrial(element("span", "soft"), trial));
     const facts = element("span", "soft");
     if (answersOf(trial).cut.includes(index)) {
       facts.append(inBoth("span", "bad", "cut off · ", "被截断 · "));
@@ -325,12 +332,13 @@
 
   const start = async () => {
     data = await unpack(packed.textContent);
+    data.short = shortNames(data.trials);
     if (!data.evaluations.length) return;
     state.a = Math.max(0, data.trials.indexOf(section.dataset.first));
     state.b = Math.max(0, data.trials.indexOf(section.dataset.second));
-    fill(parts.evaluation, data.evaluations.map((evaluation) => evaluation.name), 0);
-    fill(parts.a, data.trials, state.a);
-    fill(parts.b, data.trials, state.b);
+    fill(parts.evaluation, data.evaluations.map((evaluation) => shortened(evaluation.name, 28)), 0);
+    fill(parts.a, data.short, state.a);
+    fill(parts.b, data.short, state.b);
     parts.evaluation.closest("label").hidden = data.evaluations.length < 2;
     listen();
     startEvaluation();

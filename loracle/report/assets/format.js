@@ -30,5 +30,26 @@ const loracleText = (() => {
     const minutes = Number(fixed(seconds / 60, 0));
     return `${Math.floor(minutes / 60)} ${hour} ${two(minutes % 60)} ${minute}`;
   };
-  return { NOTHING, count, duration, metricName, shownLoss, shownScore };
+  const WIDE = /[\u1100-\u115f\u2e80-\u303e\u3041-\ua4cf\uac00-\ud7a3\uf900-\ufaff\ufe30-\ufe6f\uff01-\uff60\uffe0-\uffe6\u{1f300}-\u{1f64f}\u{20000}-\u{3fffd}]/u;
+  const NO_WIDTH = /\p{Mn}/u;
+  const widthOf = (character) => NO_WIDTH.test(character) ? 0 : WIDE.test(character) ? 2 : 1;
+  const firstCells = (characters, width) => {
+    let taken = 0;
+    const past = characters.findIndex((character) => (taken += widthOf(character)) > width);
+    return past < 0 ? characters : characters.slice(0, past);
+  };
+  // A long name loses its middle, since related names differ at their ends.
+  const shortened = (text, width) => {
+    const characters = [...text];
+    if (characters.reduce((sum, character) => sum + widthOf(character), 0) <= width) return text;
+    const headWidth = Math.floor(width / 2);
+    const tail = firstCells(characters.reverse(), width - 1 - headWidth).reverse();
+    return `${firstCells([...text], headWidth).join("")}…${tail.join("")}`;
+  };
+  // A trial's name without its middle, and its seed.
+  const shortTrial = (name, width = 28) => {
+    const [, candidate, seed] = name.match(/^(.*?)( · seed \d+)?$/s);
+    return `${shortened(candidate, width)}${seed ?? ""}`;
+  };
+  return { NOTHING, count, duration, metricName, shortened, shortTrial, shownLoss, shownScore };
 })();

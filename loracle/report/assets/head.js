@@ -31,7 +31,7 @@
   dark.addEventListener("change", show);
   // Paper cannot be unfolded.
   addEventListener("beforeprint", () => {
-    for (const folded of document.querySelectorAll(".decision details")) folded.open = true;
+    for (const folded of document.querySelectorAll(".decision details, #settings details")) folded.open = true;
   });
   document.addEventListener("DOMContentLoaded", () => {
     show();

@@ -2,7 +2,7 @@
 // Every message holds the whole state, so a broken connection loses nothing.
 "use strict";
 (() => {
-  const { NOTHING, count, duration, metricName, shownLoss, shownScore } = loracleText;
+  const { NOTHING, count, duration, metricName, shortTrial, shortened, shownLoss, shownScore } = loracleText;
   const panel = document.getElementById("live");
   if (!panel) return;
   const part = (name) => panel.querySelector(`[data-part="${name}"]`);
@@ -67,12 +67,13 @@
   const scoresOf = (means) => Object.entries(means).map(([evaluation, scores]) => {
     const shown = Object.entries(scores).map(([metric, mean]) =>
       `${metricName(metric)} ${shownScore(metric, mean)}`);
-    return Object.keys(means).length > 1 ? `${evaluation}: ${shown.join(" · ")}` : shown.join(" · ");
+    return Object.keys(means).length > 1 ? `${shortened(evaluation, 16)}: ${shown.join(" · ")}` : shown.join(" · ");
   }).join("; ");
   const rowOf = (trial) => {
     const row = element("tr");
     row.dataset.trial = trial.name;
-    const name = element("th", "", trial.name);
+    const name = element("th", "", shortTrial(trial.name));
+    name.title = trial.name;
     name.scope = "row";
     if (trial.device) name.append(element("span", "reason", trial.device));
     if (trial.stage === "failed") name.append(element("span", "reason bad", trial.detail));

@@ -17,7 +17,7 @@ from loracle.report.answers import pack_answers
 from loracle.report.run_record import RunRecord
 from loracle.report.sections import audited, foreseen, judged, measured, pairs, provenance
 from loracle.report.sections.lookup import Findings
-from loracle.report.sections.words import Said
+from loracle.report.sections.words import Said, short_names
 
 CONTENTS = (
     ("ranking", "Ranking", "排名"),
@@ -42,18 +42,23 @@ def all_sections(record: RunRecord) -> dict[str, Any]:
     """The values of every section by name; without results, only of sections that need none."""
     results = record.results
     findings = None if results is None else Findings(results)
+    predicted = foreseen.foreseen(record)
     return {
         "run": record.root.name,
+        "short_names": short_names(record),
         "model": None if results is None else _model_name(results["model"]["name"]),
         "created": None if results is None else results["created"][:10],
         "contents": [
-            entry for entry in CONTENTS if findings is not None or entry[0] not in _NEED_RESULTS
+            entry
+            for entry in CONTENTS
+            if (findings is not None or entry[0] not in _NEED_RESULTS)
+            and (predicted["rows"] or entry[0] != "foreseen")
         ],
         "warnings": [] if findings is None else list(_warnings(record, findings)),
         **({} if findings is None else _judged(record, findings)),
         "training": measured.training(record),
         "cost": measured.cost(record),
-        "foreseen": foreseen.foreseen(record),
+        "foreseen": predicted,
         "data": measured.data(record) | {"audit": audited.audit(record)},
         "answers": _answers(record, findings),
         "length": measured.length(record),

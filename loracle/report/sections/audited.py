@@ -11,14 +11,14 @@ Runs of a version without the check have no such file; the page says so.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Container, Iterator, Mapping, Sequence
 from typing import Any
 
 from loracle.plan import BASE_NAME
 from loracle.report.run_record import RunRecord
 from loracle.report.sections.lookup import score
 from loracle.report.sections.words import Said, places_of, series_of
-from loracle.text import NOTHING, count, percent
+from loracle.text import NOTHING, count, counted, percent
 
 _NUM_EXAMPLES = 3
 _FAILING = ("error", "gated")
@@ -66,8 +66,11 @@ def audit(record: RunRecord) -> dict[str, Any] | None:
     }
 
 
-def by_candidate(record: RunRecord) -> Iterator[dict[str, Any]]:
-    """For each candidate with a finding: what the check found in it, in a few words."""
+def by_candidate(record: RunRecord, told: Container[str]) -> Iterator[dict[str, Any]]:
+    """For each candidate with a finding: what the check found in it, in a few words.
+
+    told: the kinds of facts that stand above it already.
+    """
     check = record.check
     if check is None:
         return
@@ -75,7 +78,9 @@ def by_candidate(record: RunRecord) -> Iterator[dict[str, Any]]:
     for dataset in check["datasets"]:
         if dataset["kind"] != "candidate":
             continue
-        words = [*_rows_in_words(dataset), *_leaks_in_words(dataset["name"], check["leakage"])]
+        words = list(_rows_in_words(dataset, with_dropped="rows_lost" not in told))
+        if "leakage" not in told:
+            words += _leaks_in_words(dataset["name"], check["leakage"])
         if words:
             yield {
                 "name": dataset["name"],
@@ -84,10 +89,11 @@ def by_candidate(record: RunRecord) -> Iterator[dict[str, Any]]:
             }
 
 
-def _rows_in_words(dataset: Mapping[str, Any]) -> Iterator[Said]:
+def _rows_in_words(dataset: Mapping[str, Any], *, with_dropped: bool) -> Iterator[Said]:
     accounting = dataset["accounting"] or {"dropped_by_reason": {}, "shortened": []}
-    if num_dropped := sum(accounting["dropped_by_reason"].values()):
-        yield f"{num_dropped:,} rows dropped", f"丢弃 {num_dropped:,} 行"
+    num_dropped = sum(accounting["dropped_by_reason"].values())
+    if num_dropped and with_dropped:
+        yield f"{counted(num_dropped, 'row')} dropped", f"丢弃 {num_dropped:,} 行"
     if num_shortened := len(accounting["shortened"]):
         yield f"{num_shortened:,} shortened", f"缩短 {num_shortened:,} 行"
     for found in dataset["findings"]:
@@ -101,7 +107,7 @@ def _leaks_in_words(candidate: str, leakage: Sequence[Mapping[str, Any]]) -> Ite
         num, name = len(found["leaked_ids"]), found["evaluation"]
         if found["candidate"] == candidate and num:
             yield (
-                f"shares text with {num:,} questions of {name}",
+                f"shares text with {counted(num, 'question')} of {name}",
                 f"与 {name} 的 {num:,} 题有重合内容",
             )
 

@@ -55,7 +55,7 @@ def decision(record: RunRecord, findings: Findings) -> dict[str, Any]:
         "reasons": [_said(reason) for reason in first["reasons"]],
         "facts": list(_facts(record, findings)),
         "read_first": [_said(fact["text"]) for fact in findings.read_first],
-        "data": list(audited.by_candidate(record)),
+        "data": list(audited.by_candidate(record, {fact["kind"] for fact in findings.read_first})),
     }
 
 
