@@ -2,10 +2,12 @@
 
     {"benchmark": "training_step", "commit": "3544c60", "dtype": "bfloat16",
      "processor": {"model": "AMD EPYC", "family": 26, "flags": ["avx2", ..., "avx512_bf16"], ...},
+     "switches": {"OMP_NUM_THREADS": "1"},
      "load": {"before": 0.1, "after": 2.0, "share_of_others": 0.01, "quiet": true}, ...}
 
 Other work shows in two ways: the system's load before the measurement, and the share of the cores'
 time that processes other than the benchmark's own took until its end (Linux; None elsewhere).
+"switches" are the variables, if any, that make a processor compute as another one would.
 """
 
 from __future__ import annotations
@@ -24,6 +26,10 @@ ROOT = Path(__file__).resolve().parent.parent
 PACKAGES = ("loracle", "torch", "transformers", "peft", "trl", "numpy")
 # What decides how fast float32 and bfloat16 products are.
 FLAGS = ("avx2", "fma", "avx512f", "avx512_bf16", "amx_bf16", "asimd", "bf16")
+SWITCHES = (
+    *("OMP_NUM_THREADS", "ATEN_CPU_CAPABILITY", "ONEDNN_MAX_CPU_ISA", "MKL_ENABLE_INSTRUCTIONS"),
+    *("LORACLE_NATIVE", "LORACLE_NATIVE_ARCH"),
+)
 FIELDS = ("benchmark", "time", "commit", "dtype", "processor", "memory_bytes", "load", "packages")
 
 _CPU_INFO, _STAT = Path("/proc/cpuinfo"), Path("/proc/stat")
@@ -49,7 +55,11 @@ class Start:
 
 
 def header(benchmark: str, dtype: str, started: Start) -> dict[str, Any]:
-    """FIELDS, for a measurement that ends now. dtype: the precision of both sides."""
+    """FIELDS, for a measurement that ends now, and "switches" if any is set.
+
+    dtype: the precision of both sides.
+    """
+    switches = {name: os.environ[name] for name in SWITCHES if os.environ.get(name)}
     return {
         "benchmark": benchmark,
         "time": started.time.isoformat(timespec="seconds"),
@@ -59,6 +69,7 @@ def header(benchmark: str, dtype: str, started: Start) -> dict[str, Any]:
         "memory_bytes": _memory_bytes(),
         "load": load_since(started, Start.now()),
         "packages": {name: found for name in PACKAGES if (found := _version(name))},
+        **({"switches": switches} if switches else {}),
     }
 
 

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import platform
+import shutil
+import subprocess
 from types import SimpleNamespace
 from typing import Any
 
@@ -180,6 +183,39 @@ def test_the_kernels_can_be_switched_off(fresh):
     fresh.setenv("LORACLE_NATIVE", "off")
     assert native.kernels() is None
     assert native.why_off() == "switched off by LORACLE_NATIVE=off"
+
+
+@needs_kernels
+@pytest.mark.skipif(platform.machine() != "x86_64", reason="names processors of x86-64")
+def test_the_kernels_can_be_built_for_a_processor_without_avx512(fresh, tmp_path):
+    fresh.setenv("LORACLE_NATIVE_ARCH", "x86-64-v3")
+    found = native.kernels()
+    assert found is not None
+    x = torch.randn(4, 32)
+    normed, _ = found.rms_norm(x, torch.ones(32), 1e-6)
+    expected = x * torch.rsqrt(x.pow(2).mean(-1, keepdim=True) + 1e-6)
+    torch.testing.assert_close(normed, expected)
+    [library] = (tmp_path / "native").iterdir()
+    if shutil.which("objdump"):
+        code = subprocess.run(
+            ["objdump", "-d", str(library)], capture_output=True, text=True, check=True
+        )
+        assert "%ymm" in code.stdout
+        assert "%zmm" not in code.stdout
+    # Another architecture is another library in the same cache.
+    fresh.delenv("LORACLE_NATIVE_ARCH")
+    assert native.kernels() is not None
+    assert len(list((tmp_path / "native").iterdir())) == 2
+
+
+def test_a_processor_that_the_compiler_does_not_know_is_named(fresh):
+    if native.shutil.which("cc") is None:
+        pytest.skip("needs a compiler")
+    fresh.setenv("LORACLE_NATIVE_ARCH", "abacus")
+    assert native.kernels() is None
+    reason = native.why_off()
+    assert reason is not None
+    assert "LORACLE_NATIVE_ARCH=abacus" in reason
 
 
 @needs_kernels

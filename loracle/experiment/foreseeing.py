@@ -76,6 +76,7 @@ def settled(
         base.dtype,
         base.device.type,
         quantization=plan.model.quantization,
+        optimizer=plan.training.optimizer,
         trust_remote_code=plan.model.trust_remote_code,
     )
     if shape is None:

@@ -120,6 +120,7 @@ def _shape_and_machine(
         dtype,
         machine.device_type,
         quantization=plan.model.quantization,
+        optimizer=plan.training.optimizer,
         trust_remote_code=plan.model.trust_remote_code,
     )
     if shape is None:

@@ -23,6 +23,7 @@ from loracle.model.fused_layers import left_alone
 from loracle.model.max_length import shape_of_model
 from loracle.model.step_memory import ModelShape
 from loracle.model.token_dropout import keyed, token_dropouts
+from loracle.training.optimizers import OptimizerName, moment_bytes
 
 _COUNTED_TOKENS = 64
 
@@ -34,6 +35,7 @@ def counted_shape(
     device_type: str,
     *,
     quantization: str = "none",
+    optimizer: OptimizerName = "adamw",
     trust_remote_code: bool = False,
 ) -> ModelShape | None:
     """The shape of the model that a config describes, with what its layers keep for a token.
@@ -53,10 +55,12 @@ def counted_shape(
             adapted = adapter.attach(model, lora, 0)
     except (ValueError, TypeError, AttributeError, ImportError, RuntimeError):
         return None
+    trained = [parameter.numel() for _, parameter in adapter.trainable(adapted)]
     shape = dataclasses.replace(
         shape,
-        num_adapter_parameters=sum(p.numel() for _, p in adapter.trainable(adapted)),
+        num_adapter_parameters=sum(trained),
         quantization=quantization,
+        moment_bytes=moment_bytes(optimizer, trained),
     )
     if device_type != "cpu" or quantization != "none":
         _without_fused_layers(adapted)

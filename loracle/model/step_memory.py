@@ -3,7 +3,7 @@
     weights + adapter and optimizer + activations + attention + logits + pieces
 
     weights      frozen, in the model's precision or quantised
-    adapter      float32: weights, gradients and AdamW's two moments
+    adapter      float32: weights, gradients and AdamW's two moments, or these in 8 bits
     activations  what the backward pass needs for every token in every layer
     attention    probabilities of explicit attention (CPU), or one mask at a time
     logits       of at most 512 targets at once (losses.py)
@@ -31,8 +31,8 @@ _LOGIT_COPIES = 2
 rows."""
 _ATTENTION_COPIES = 3
 """One layer's scores, gradients and their products during its attention's backward pass."""
-_ADAPTER_BYTES = 16
-"""Weight, gradient and two moments of every trained number, in float32."""
+_TRAINED_BYTES, _MOMENT_BYTES = 8, 8
+"""Weight and gradient of every trained number, and its two moments, in float32."""
 _QUANTISED_BYTES = {"int8": 1.0, "nf4": 0.516}
 """Bytes of one number of a quantised linear layer: nf4 with double quantisation has 4 bits, and
 0.127 bits for the scales (QLoRA, arXiv 2305.14314)."""
@@ -105,6 +105,8 @@ class ModelShape:
     cached_token_bytes: int = 0
     """Keys and values of one token in all layers."""
     quantization: str = "none"
+    moment_bytes: int | None = None
+    """Of the optimizer; None: two moments in float32."""
 
     @property
     def weight_bytes(self) -> int:
@@ -115,7 +117,10 @@ class ModelShape:
     @property
     def adapter_bytes(self) -> int:
         """The adapter with its gradients and its optimizer."""
-        return _ADAPTER_BYTES * self.num_adapter_parameters
+        moments = self.moment_bytes
+        if moments is None:
+            moments = _MOMENT_BYTES * self.num_adapter_parameters
+        return _TRAINED_BYTES * self.num_adapter_parameters + moments
 
     def step_bytes(self, num_tokens: int, *, gradient_checkpointing: bool) -> int:
         """The memory of a training step over one row, including the weights."""

@@ -1,7 +1,9 @@
 """Own kernels for a CPU (the C files here), built once by its C compiler, kept in the cache.
 
 They are optional: without a compiler, or with LORACLE_NATIVE=off, torch's own operations do the
-same in more passes over memory. `why_off` says why they are not used.
+same in more passes over memory. `why_off` says why they are not used. They are built for this
+processor, unless LORACLE_NATIVE_ARCH names another (what the compiler's -march takes): with
+x86-64-v3 they use what a processor with AVX2 and without AVX-512 has.
 """
 
 from __future__ import annotations
@@ -30,12 +32,12 @@ _HEADER = _FOLDER / "values.h"
 _RANKS = 8
 """lora.c fills ranks up to a multiple of this."""
 _FLAGS = (
-    *("-O3", "-march=native", "-fno-math-errno", "-fno-trapping-math", "-ffp-contract=fast"),
+    *("-O3", "-fno-math-errno", "-fno-trapping-math", "-ffp-contract=fast"),
     *("-fPIC", "-fopenmp"),
 )
 _BUILD_SECONDS = 60
 KERNEL_TYPES = {torch.float32: "f32", torch.bfloat16: "bf16"}
-_SWITCH = "LORACLE_NATIVE"
+_SWITCH, _ARCHITECTURE = "LORACLE_NATIVE", "LORACLE_NATIVE_ARCH"
 
 
 class NativeError(RuntimeError):
@@ -182,13 +184,13 @@ def takes(*tensors: Tensor) -> bool:
 
 def kernels() -> Kernels | None:
     """The kernels; None if they are switched off or cannot be built."""
-    found = _loaded(os.environ.get(_SWITCH, ""))
+    found = _found()
     return found if isinstance(found, Kernels) else None
 
 
 def why_off() -> str | None:
     """Why there are no kernels; None if there are."""
-    found = _loaded(os.environ.get(_SWITCH, ""))
+    found = _found()
     return found if isinstance(found, str) else None
 
 
@@ -203,43 +205,49 @@ def cost_of_none() -> str | None:
     )
 
 
+def _found() -> Kernels | str:
+    return _loaded(os.environ.get(_SWITCH, ""), os.environ.get(_ARCHITECTURE, "") or "native")
+
+
 @cache
-def _loaded(switch: str) -> Kernels | str:
+def _loaded(switch: str, architecture: str) -> Kernels | str:
     if switch.lower() in ("off", "0", "no", "false"):
         return f"switched off by {_SWITCH}={switch}"
     try:
-        return Kernels(ctypes.CDLL(str(_built())))
+        return Kernels(ctypes.CDLL(str(_built(architecture))))
     except (NativeError, OSError) as error:
-        return str(error)
+        asked = "" if architecture == "native" else f" ({_ARCHITECTURE}={architecture})"
+        return f"{error}{asked}"
 
 
-def _built() -> Path:
+def _built(architecture: str) -> Path:
     """The library, from the cache or built now. Raises NativeError, OSError."""
+    flags = (*_FLAGS, f"-march={architecture}")
     compiler = next((path for name in ("cc", "gcc", "clang") if (path := shutil.which(name))), None)
     if compiler is None:
         raise NativeError("there is no C compiler; install gcc (apt-get install gcc)")
-    library = cache_folder() / "native" / f"kernels-{_key(compiler)}.so"
+    library = cache_folder() / "native" / f"kernels-{_key(compiler, flags)}.so"
     if library.is_file():
         return library
     library.parent.mkdir(parents=True, exist_ok=True)
     unfinished = library.with_name(f".{library.name}.{secrets.token_hex(4)}")
     try:
         sources = map(str, _SOURCES)
-        _run(compiler, *_FLAGS, "-shared", *sources, "-o", str(unfinished), *_thread_library())
+        _run(compiler, *flags, "-shared", *sources, "-o", str(unfinished), *_thread_library())
         unfinished.rename(library)
     finally:
         unfinished.unlink(missing_ok=True)
     return library
 
 
-def _key(compiler: str) -> str:
-    """Of the source, the compiler and the processor: a folder may be shared by machines."""
+def _key(compiler: str, flags: tuple[str, ...]) -> str:
+    """Of the source, the compiler, its flags and the processor: machines may share a folder."""
     processor = Path("/proc/cpuinfo")
     text = processor.read_text() if processor.is_file() else platform.processor()
     traits = re.findall(r"^(?:model name|flags|features)\s*:.*$", text, re.MULTILINE | re.I)
     parts = [
         *(path.read_text() for path in (*_SOURCES, _HEADER)),
-        *_FLAGS,
+        *flags,
         _run(compiler, "--version"),
         *_thread_library(),
     ]

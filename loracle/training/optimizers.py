@@ -12,6 +12,13 @@ from loracle.errors import MissingExtraError
 
 OptimizerName = Literal["adamw", "adamw_8bit"]
 
+_FLOAT32_BYTES = 4
+_FEWEST_8_BIT, _BLOCK = 4096, 256
+"""bitsandbytes keeps smaller tensors in float32, and a float32 scale for each block of the others
+(its optim/optimizer.py)."""
+_TABLE_BYTES = 2 * 256 * _FLOAT32_BYTES
+"""What the 8 bits of the two moments stand for, once for all tensors."""
+
 
 class AdamSettings(NamedTuple):
     """AdamW's numbers; weight_decay is the decoupled one."""
@@ -43,6 +50,18 @@ def make_optimizer(
     # One kernel for all weights, which counts its steps on the device.
     on_gpu = all(parameter.device.type == "cuda" for parameter in learned)
     return torch.optim.AdamW(learned, fused=True if on_gpu else None, **options)
+
+
+def moment_bytes(name: OptimizerName, num_elements: Iterable[int]) -> int:
+    """The memory of both moments. num_elements: of every trained tensor."""
+    sizes = list(num_elements)
+    if name == "adamw":
+        return 2 * _FLOAT32_BYTES * sum(sizes)
+    plain = sum(size for size in sizes if size < _FEWEST_8_BIT)
+    packed = [size for size in sizes if size >= _FEWEST_8_BIT]
+    blocks = sum(-(-size // _BLOCK) for size in packed)
+    tables = _TABLE_BYTES if packed else 0
+    return 2 * (_FLOAT32_BYTES * (plain + blocks) + sum(packed)) + tables
 
 
 def require_optimizer(name: OptimizerName) -> None:

@@ -106,7 +106,19 @@ def test_every_result_says_what_it_was_measured_on(path: Path) -> None:
     assert set(result["load"]) == {"before", "after", "share_of_others", "quiet"}
 
 
-def test_a_head_has_every_field_and_the_processor_of_this_machine(tmp_path: Path) -> None:
+def test_a_head_names_the_variables_that_imitate_another_processor(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("LORACLE_NATIVE_ARCH", "x86-64-v3")
+    found = header.header("trial", "float32", header.Start.now())
+    assert found["switches"]["LORACLE_NATIVE_ARCH"] == "x86-64-v3"
+
+
+def test_a_head_has_every_field_and_the_processor_of_this_machine(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    for name in header.SWITCHES:
+        monkeypatch.delenv(name, raising=False)
     found = header.header("trial", "float32", header.Start.now())
     assert tuple(found) == header.FIELDS
     assert found["dtype"] == "float32"

@@ -9,7 +9,13 @@ import torch
 from torch import nn
 
 from loracle.errors import MissingExtraError
-from loracle.training.optimizers import AdamSettings, make_optimizer, require_optimizer
+from loracle.training.optimizers import (
+    AdamSettings,
+    OptimizerName,
+    make_optimizer,
+    moment_bytes,
+    require_optimizer,
+)
 
 SETTINGS = AdamSettings(0.01, (0.9, 0.999), 1e-8, 0.1)
 
@@ -37,6 +43,26 @@ def test_8_bit_moments_take_a_quarter_of_the_memory_and_learn_nearly_the_same():
     assert moment_bytes(eight_bit) == moment_bytes(adamw) // 4
     # Three steps move every weight by at most 0.03.
     assert float((found - exact).abs().max()) < 0.01
+
+
+@pytest.mark.parametrize("name", ["adamw", "adamw_8bit"])
+def test_the_memory_of_the_moments_is_known_to_the_byte(name: OptimizerName):
+    pytest.importorskip("bitsandbytes")
+    # Kept in float32; the smallest that is packed; one whose last block is not full.
+    shapes = [(8, 500), (8, 512), (100, 333)]
+    weights = [nn.Parameter(torch.randn(shape)) for shape in shapes]
+    optimizer = make_optimizer(name, weights, SETTINGS)
+    for weight in weights:
+        weight.grad = torch.randn_like(weight)
+    optimizer.step()
+    kept = {
+        tensor.data_ptr(): tensor.nbytes
+        for state in optimizer.state.values()
+        for tensor in state.values()
+        # AdamW counts the steps of each weight in a tensor of one number.
+        if isinstance(tensor, torch.Tensor) and tensor.numel() > 1
+    }
+    assert sum(kept.values()) == moment_bytes(name, [weight.numel() for weight in weights])
 
 
 def test_8_bit_moments_without_their_package_are_refused_with_the_command(monkeypatch):
