@@ -224,8 +224,8 @@ class Narrator:
 _FEW_STEPS = 10
 """In fewer optimizer steps an adapter learns hardly anything at the default learning rate."""
 _FEW_WORDS: Mapping[Language, str] = {
-    "en": "; only {steps} for {trials}: a smaller training.batch_size gives more",
-    "zh": "；{trials} 只训练 {num} 步，调小 training.batch_size 可增加步数",
+    "en": "; only {steps} for {trials}: lower training.batch_size or raise training.epochs",
+    "zh": "；{trials} 只训练 {num} 步，调小 training.batch_size 或调大 training.epochs 可增加步数",
 }
 _END_WORDS: Mapping[Language, tuple[str, str, str]] = {
     "en": ("; ", "{} failed", "report: {}"),

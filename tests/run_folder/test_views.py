@@ -182,8 +182,11 @@ def test_answering_shows_questions_and_tokens() -> None:
 @pytest.mark.parametrize(
     ("language", "few"),
     [
-        ("en", "; only 3 steps for b, c: a smaller training.batch_size gives more"),
-        ("zh", "；b, c 只训练 3 步，调小 training.batch_size 可增加步数"),
+        (
+            "en",
+            "; only 3 steps for b, c: lower training.batch_size or raise training.epochs",
+        ),
+        ("zh", "；b, c 只训练 3 步，调小 training.batch_size 或调大 training.epochs 可增加步数"),
     ],
 )
 def test_a_training_of_few_steps_is_told_before_it_starts(language: Language, few: str) -> None:
