@@ -23,6 +23,7 @@ from loracle.model.fused_layers import left_alone
 from loracle.model.max_length import shape_of_model
 from loracle.model.step_memory import ModelShape
 from loracle.model.token_dropout import keyed, token_dropouts
+from loracle.run_folder import signals
 from loracle.training.optimizers import OptimizerName, moment_bytes
 
 _COUNTED_TOKENS = 64
@@ -65,7 +66,11 @@ def counted_shape(
     if device_type != "cpu" or quantization != "none":
         _without_fused_layers(adapted)
     try:
-        with nullcontext() if device_type == "cpu" else left_alone():
+        # Tensors without content are torch's C++ calling Python.
+        with (
+            signals.unbroken("the count of what the model's layers keep"),
+            nullcontext() if device_type == "cpu" else left_alone(),
+        ):
             kept = _kept_bytes(model, adapted, dtype)
     except (RuntimeError, TypeError, ValueError, AttributeError, NotImplementedError):
         return shape

@@ -5,6 +5,7 @@
     answering)                      SIGTERM: the same, or sooner if that takes long
                                     SIGHUP (the terminal was closed): as SIGTERM, unless the
                                     process was started to ignore it (nohup)
+    inside `unbroken`               after it, however often
 
 Code inside `held` calls `stop_if_asked` where stopping loses nothing, and `stop_if_urgent` where
 it costs only the current work. The process exits through SystemExit, so that every `with` and
@@ -44,6 +45,7 @@ class _Request:
 
     def __init__(self) -> None:
         self.holding = False
+        self.unbroken = False
         self.what = ""
         self.number: int | None = None
         self.since = 0.0
@@ -94,6 +96,18 @@ def held(what_is_finished: str) -> Iterator[None]:
         _request.holding, _request.number = False, None
 
 
+@contextmanager
+def unbroken(what_is_finished: str) -> Iterator[None]:
+    """As `held`, and a second SIGINT waits too: for a few seconds of work in which C++ calls Python
+    and cannot pass on an exception, so that raising one there would abort the process."""
+    with held(what_is_finished):
+        before, _request.unbroken = _request.unbroken, True
+        try:
+            yield
+        finally:
+            _request.unbroken = before
+
+
 def asked_to_stop() -> bool:
     """Whether a signal is pending."""
     return _request.number is not None
@@ -126,7 +140,8 @@ def _receive(number: int, frame: FrameType | None) -> None:
         if time.monotonic() - _request.ending_since > _ENDING_SECONDS:
             os._exit(128 + number)
         return
-    if not _request.holding or (_request.number == number == signal.SIGINT):
+    is_second = _request.number == number == signal.SIGINT
+    if not _request.holding or (is_second and not _request.unbroken):
         raise _stopped(number, at_once=True)
     if _request.number != number:
         _request.number, _request.since = number, time.monotonic()

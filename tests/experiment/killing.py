@@ -30,6 +30,7 @@ import transformers  # noqa: F401
 from loracle import cli
 from loracle.experiment import answering, learning, preparing
 from loracle.experiment import run as experiment
+from loracle.forecast import counting
 from loracle.generation import prefill
 from loracle.model import adapter
 from loracle.run_folder import mirror
@@ -72,6 +73,7 @@ def half_a_file(action: Callable[[], None]) -> None:
 
 MOMENTS: dict[str, Callable[[Callable[[], None]], None]] = {
     "loading": lambda act: before(preparing, "load_model", 1, act),
+    "counting what layers keep": lambda act: before(counting, "_kept_in_pass", 2, act),
     "first step": lambda act: before(training, "forest_loss", 1, act),
     # With several micro-batches a step, this is inside one of the first epoch.
     "mid-step": lambda act: before(training, "forest_loss", 8, act),

@@ -37,6 +37,7 @@ SETTINGS = {
 CODES = {signal.SIGKILL: -9, signal.SIGTERM: 143, signal.SIGINT: 130}
 MOMENTS = [
     "loading",
+    "counting what layers keep",
     "first step",
     "mid-step",
     "a checkpoint is written",
