@@ -245,12 +245,12 @@ class StoredExamples(Sequence[Example]):
         with self._lock:
             return self._file.read(position, num_bytes)
 
-    def contents(self) -> Iterator[bytes]:
-        """All that the rows are made of, block by block."""
+    def contents(self, rename: Callable[[str], str]) -> Iterator[bytes]:
+        """All that the rows are made of, block by block, their files under other names."""
         for block in self._blocks:
             found = self._packed(block)
             yield found.content
-            yield as_json([found.sizes.tolist(), found.files, found.names])
+            yield as_json([found.sizes.tolist(), [*map(rename, found.files)], found.names])
 
     def mapped(
         self, function: Callable[[list[Example]], Found], workers: Workers
@@ -300,12 +300,12 @@ def measures_of(examples: Sequence[Example]) -> Measures:
     return examples.measures if isinstance(examples, StoredExamples) else Measures.of(examples)
 
 
-def contents_of(examples: Sequence[Example]) -> Iterator[bytes]:
-    """All that the rows are made of, as bytes to be hashed."""
+def contents_of(examples: Sequence[Example], rename: Callable[[str], str] = str) -> Iterator[bytes]:
+    """All that the rows are made of, as bytes to be hashed. rename: of their files."""
     if isinstance(examples, StoredExamples):
-        yield from examples.contents()
+        yield from examples.contents(rename)
         return
     files: dict[str, int] = {}
     for example in examples:
         yield as_json(_packed(example, files))
-    yield as_json(list(files))
+    yield as_json([*map(rename, files)])

@@ -20,6 +20,7 @@ from loracle.data_check.advice import holdout_problems, note_problem
 from loracle.data_check.examine import check, render_all
 from loracle.data_check.inspection import Inspected, inspect_row
 from loracle.data_check.kept import keep, kept_check, key_of
+from loracle.data_check.places import Places
 from loracle.data_check.remembered import examined
 from loracle.data_check.result import Check, Intake, Kind
 from loracle.errors import DataError, PlanError, UserError
@@ -92,13 +93,14 @@ def _check_characters(
     candidates: Sequence[CandidatePlan], evaluations: Sequence[EvaluationPlan]
 ) -> Check:
     """Check files without a tokenizer; large ones that were checked before are not read again."""
+    places = Places([entry.path for entry in (*candidates, *evaluations)])
     key = key_of(candidates, evaluations)
-    if key is not None and (known := kept_check(key)) is not None:
+    if key is not None and (known := kept_check(key, places)) is not None:
         return known
     with beside() as workers:
         checked = check(read_datasets(candidates, evaluations, workers), workers=workers)
     if key is not None:
-        keep(key, checked)
+        keep(key, checked, places)
     return checked
 
 

@@ -1,8 +1,9 @@
 """Checks of large data that were made before, kept in the cache folder: CACHE/checks/KEY.json.
 
-The key is the hash of all that a check is made from: the content of every file, its name and how it
-is read, what sets are compared with it, and Loracle's own source. What a set holds depends on the
-sets beside it (an instruction of one is one in all), so that a check is kept as a whole.
+The key is the hash of all that a check is made from: the content of every file, its name without
+the folder that it lies in (places.py), how it is read, what sets are compared with it, and
+Loracle's own source. What a set holds depends on the sets beside it (an instruction of one is one
+in all), so that a check is kept as a whole.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ from loracle.data.reading.fields import FieldUse
 from loracle.data.reading.locations import resolve
 from loracle.data.reading.options import options_of
 from loracle.data.sharing import Sharing
+from loracle.data_check.places import Places
 from loracle.data_check.result import CHECK_VERSION, Check, DatasetReport, Problem
 from loracle.errors import LoracleError
 from loracle.files import cache_folder, read_json, sha256, write_json
@@ -57,6 +59,7 @@ def key_of(
     """The key of a check that counts characters; None if it is too small to be kept, too large to
     be hashed first, or cannot be made."""
     entries = [*candidates, *evaluations]
+    places = Places([entry.path for entry in entries])
     try:
         sources = [resolve(entry.path, options_of(entry)) for entry in entries]
         if not MIN_STORED_BYTES <= sum(map(num_bytes_of, sources)) <= _MAX_HASHED_BYTES:
@@ -64,12 +67,12 @@ def key_of(
         parts = [
             {
                 "kind": type(entry).__name__,
-                "entry": entry.model_dump(mode="json"),
-                "files": [[str(path), sha256(path)] for path in source.files],
+                "entry": {**entry.model_dump(mode="json"), "path": name},
+                "files": [[places.neutral(str(path)), sha256(path)] for path in source.files],
                 "registry": sha256(source.registry) if source.registry else None,
-                "ignored": [str(path) for path in source.ignored],
+                "ignored": [places.neutral(str(path)) for path in source.ignored],
             }
-            for entry, source in zip(entries, sources, strict=True)
+            for entry, source, name in zip(entries, sources, places.names, strict=True)
         ]
     # The check itself says what is wrong.
     except LoracleError:
@@ -78,23 +81,24 @@ def key_of(
     return hashlib.sha256(json.dumps(made_from, sort_keys=True).encode()).hexdigest()
 
 
-def kept_check(key: str) -> Check | None:
-    """The check that was kept under this key; None if there is none that can be read."""
+def kept_check(key: str, places: Places) -> Check | None:
+    """The check that was kept under this key, of datasets that may lie elsewhere now; None if
+    there is none that can be read."""
     path = cache_folder() / FOLDER_NAME / f"{key}.json"
     if not path.is_file():
         return None
     try:
-        return check_of(read_json(path))
+        return check_of(places.shown_record(read_json(path)))
     # Damaged: it is made again.
     except (LoracleError, KeyError, TypeError, ValueError, AttributeError):
         return None
 
 
-def keep(key: str, checked: Check) -> None:
+def keep(key: str, checked: Check, places: Places) -> None:
     """Keep a check. Where the cache cannot be written nothing is kept."""
     folder = cache_folder() / FOLDER_NAME
     with suppress(LoracleError, OSError, ValueError):
-        write_json(folder / f"{key}.json", checked.to_dict())
+        write_json(folder / f"{key}.json", places.neutral_record(checked.to_dict()))
         kept = sorted(folder.glob("*.json"), key=lambda path: path.stat().st_mtime)
         for path in kept[:-MAX_KEPT]:
             path.unlink(missing_ok=True)

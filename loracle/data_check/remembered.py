@@ -4,7 +4,7 @@
 
 The key is the hash of all that `examine` looks at: every row to the letter and to the token, what
 was said of every dataset when it was read, how rows are rendered, and Loracle's own source. Where a
-run lies, what it trains and under which settings does not count.
+run and its data lie, what it trains and under which settings does not count.
 """
 
 from __future__ import annotations
@@ -17,11 +17,13 @@ from typing import Any
 import numpy as np
 
 from loracle.data import plain
+from loracle.data.accounting import RowNote
 from loracle.data.rendering.renderer import Rendered, Renderer
 from loracle.data.stored import contents_of, measures_of
 from loracle.data.workers import Workers
 from loracle.data_check.examine import FittedSet, examine, ready_sets
 from loracle.data_check.kept import keep, kept_check, program_sha256
+from loracle.data_check.places import Places
 from loracle.data_check.result import CHECK_VERSION, Check
 
 MIN_KEPT_CHARACTERS = 2 << 20
@@ -35,11 +37,12 @@ def examined(
     num = sum(int(measures_of(one.dataset.examples).characters.sum()) for one in fitted)
     if num < MIN_KEPT_CHARACTERS:
         return examine(fitted, renderer, workers), False
-    key = key_of(fitted, renderer)
-    known = kept_check(key)
+    places = Places([one.dataset.path for one in fitted])
+    key = key_of(fitted, renderer, places)
+    known = kept_check(key, places)
     if known is None:
         found = examine(fitted, renderer, workers)
-        keep(key, found)
+        keep(key, found, places)
         return found, False
     return replace(
         known,
@@ -51,15 +54,15 @@ def examined(
     ), True
 
 
-def key_of(fitted: Sequence[FittedSet], renderer: Renderer) -> str:
+def key_of(fitted: Sequence[FittedSet], renderer: Renderer, places: Places) -> str:
     """The key under which findings about these rows are kept."""
     digest = hashlib.sha256()
     facts = (CHECK_VERSION, program_sha256(), _renderer_facts(renderer), len(fitted))
     digest.update(plain.packed(facts))
-    for one in fitted:
-        digest.update(plain.packed(_facts(one)))
+    for one, name in zip(fitted, places.names, strict=True):
+        digest.update(plain.packed(_facts(one, name, places)))
         for examples in _looked_at(one):
-            for content in contents_of(examples):
+            for content in contents_of(examples, places.neutral):
                 digest.update(content)
         for row in one.rows or ():
             weights = np.array(row.weights if isinstance(row, Rendered) else (), np.float64)
@@ -82,29 +85,33 @@ def _renderer_facts(renderer: Renderer) -> tuple[Any, ...]:
     )
 
 
-def _facts(one: FittedSet) -> tuple[Any, ...]:
-    """All of a dataset but its rows."""
+def _facts(one: FittedSet, name: str, places: Places) -> tuple[Any, ...]:
+    """All of a dataset but its rows and the folder that it lies in."""
     dataset = one.dataset
     return (
         dataset.name,
-        dataset.path,
+        name,
         dataset.kind,
-        dataset.description,
-        list(dataset.dropped),
+        places.neutral(dataset.description),
+        [_unplaced(note, places) for note in dataset.dropped],
         dataset.max_dropped,
-        list(dataset.error),
+        [*map(places.neutral, dataset.error)],
         dataset.num_held_out,
-        list(dataset.remarks),
+        [replace(one, message=places.neutral(one.message)) for one in dataset.remarks],
         list(dataset.metrics),
         list(dataset.fields),
-        list(one.dropped),
-        list(one.shortened),
+        [_unplaced(note, places) for note in one.dropped],
+        [_unplaced(note, places) for note in one.shortened],
         one.num_joined,
-        list(one.error),
+        [*map(places.neutral, one.error)],
         one.max_new_tokens,
         len(dataset.examples),
         len(one.examples),
     )
+
+
+def _unplaced(note: RowNote, places: Places) -> RowNote:
+    return replace(note, file=places.neutral(note.file), detail=places.neutral(note.detail))
 
 
 def _looked_at(one: FittedSet) -> list[Sequence[Any]]:

@@ -166,7 +166,8 @@ _ALONE = re.compile(rf"(?P<letters>{_LETTER})")
 # What names the options before it lists them.
 _OPENS_LIST = re.compile(
     r"\b(?:choices|options|statements|(?:possible|candidate) answers)\s*(?:are|is|were|given|:|=)"
-    r"[^.。\n]{0,40}\W*$|\b(?:each|every|the) (?:option|choice|statement)\s*:?\s*\n\W*$|选项(?:如下|有|包括|分别|分析)[^.。\n]{0,20}\W*$",
+    r"[^.。\n]{0,40}\W*$|\b(?:each|every|the) (?:option|choice|statement)\s*:?\s*\n\W*$"
+    r"|选项(?:如下|有|包括|分别|分析)[^.。\n]{0,20}\W*$",
     re.IGNORECASE,
 )
 _SINGLED_OUT = re.compile(r"\b(?:correct|right|best|true|final|my)\b|正确|错误", re.IGNORECASE)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import random
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,7 @@ import pytest
 
 from loracle.data_check import datasets, kept
 from loracle.data_check.datasets import check_files
+from loracle.data_check.places import Places
 from tests.data.files import lines
 
 WORDS = ["river", "stone", "copper", "trade", "market", "bridge", "winter", "council", "harbour"]
@@ -62,6 +64,63 @@ def test_the_same_files_are_not_checked_again(monkeypatch: pytest.MonkeyPatch) -
     assert again.to_dict() == first.to_dict()
     assert again.exit_code == first.exit_code
     assert (again.reports, again.leakages) == (first.reports, first.leakages)
+
+
+@pytest.mark.parametrize("elsewhere", ["elsewhere/deep", "data.d"])
+def test_files_in_another_folder_are_known_and_named_where_they_lie(
+    elsewhere: str, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    paths = [write(str(folder / name), 1) for name in ("a.jsonl", "e.jsonl")]
+    check_files(paths[:1], paths[1:])
+    moved = folder / elsewhere
+    moved.mkdir(parents=True)
+    new = [str(Path(path).rename(moved / Path(path).name)) for path in paths]
+    with monkeypatch.context() as patched:
+        forbid_checking(patched)
+        known = check_files(new[:1], new[1:]).to_dict()
+    monkeypatch.setenv("LORACLE_CACHE", str(folder / "another"))
+    assert known == check_files(new[:1], new[1:]).to_dict()
+    assert known["datasets"][0]["accounting"]["dropped"][0]["file"] == new[0]
+
+
+def test_a_file_of_another_name_is_another_set(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write("a.jsonl", 1)
+    write("e.jsonl", 2)
+    check_files(["a.jsonl"], ["e.jsonl"])
+    Path("a.jsonl").rename("b.jsonl")
+    forbid_checking(monkeypatch)
+    with pytest.raises(AssertionError, match="checked again"):
+        check_files(["b.jsonl"], ["e.jsonl"])
+
+
+def test_a_folder_of_files_is_known_elsewhere(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("one/a", "two/a"):
+        Path(name).mkdir(parents=True)
+        write(f"{name}/x.jsonl", 1)
+        write(f"{name}/y.jsonl", 4)
+    write("e.jsonl", 2)
+    first = check_files(["one/a"], ["e.jsonl"]).to_dict()
+    forbid_checking(monkeypatch)
+    again = check_files(["two/a"], ["e.jsonl"]).to_dict()
+    assert again != first
+    assert json.loads(json.dumps(again).replace("two/a", "one/a")) == json.loads(json.dumps(first))
+
+
+@pytest.mark.parametrize(
+    ("paths", "text"),
+    [
+        (["a.jsonl"], "a.jsonl:3: no answer; a.jsonl, or data/a.jsonl"),
+        (["x/a.jsonl", "a.jsonl"], "x/a.jsonl:1 and a.jsonl:2 and xa.jsonl"),
+        (["a", "b"], "a cat; b/x.jsonl:1"),
+        (["/d/a", "/d/a/b.csv"], "/d/a/b.csv:1 and /d/a/c.csv:2 and /d/ab"),
+        (["hf://o/n"], "hf://o/n@1:a.jsonl:3"),
+    ],
+)
+def test_paths_are_taken_out_of_a_text_and_put_in_again(paths: list[str], text: str) -> None:
+    places = Places(paths)
+    assert places.shown(places.neutral(text)) == text
 
 
 @pytest.mark.parametrize("change", ["content", "settings", "program", "other set"])

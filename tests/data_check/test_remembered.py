@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -69,6 +70,20 @@ def test_a_check_with_a_model_is_remembered_too(files: Path, examinations: list[
     first = checked(files)
     assert checked(files) == first
     assert len(examinations) == 1
+
+
+def test_data_in_another_folder_is_remembered_and_named_where_it_lies(
+    files: Path, tmp_path: Path, examinations: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    checked(files)
+    moved = tmp_path / "moved"
+    moved.mkdir()
+    paths = [[str(shutil.copy(files / name, moved))] for name in ("a.jsonl", "test.jsonl")]
+    known = check_files(*paths, model=str(files / "model")).to_dict()
+    assert len(examinations) == 1
+    monkeypatch.setenv("LORACLE_CACHE", str(tmp_path / "another"))
+    assert known == check_files(*paths, model=str(files / "model")).to_dict()
+    assert len(examinations) == 2
 
 
 @pytest.mark.parametrize("change", ["byte", "template", "settings", "program", "damage"])

@@ -82,10 +82,10 @@ _SHAREGPT_ROLES: dict[str, str] = {
 
 
 _OTHER_TURN_KEYS = {
-    "role": ("from", "speaker", "author"),
-    "from": ("role", "speaker", "author"),
-    "content": ("value", "text", "message"),
-    "value": ("content", "text", "message"),
+    "role": ("from",),
+    "from": ("role",),
+    "content": ("value",),
+    "value": ("content",),
 }
 _CALL_ROLES = frozenset({"tool_call", FUNCTION_CALL})
 
@@ -126,7 +126,7 @@ def _how_to_add(missing: Sequence[str], turn: Mapping[str, object]) -> str:
         for key in _OTHER_TURN_KEYS.get(name, ())
         if key in turn
     ]
-    return f"rename {' and '.join(renamed)}" if renamed else "add it"
+    return f"add it, or rename {' and '.join(renamed)}" if renamed else "add it"
 
 
 def _add_calls(messages: list[Message | None], message: Message | None) -> None:

@@ -38,13 +38,15 @@ _WITHHELD = frozenset({"-1", "?"})
 
 class Choice(NamedTuple):
     """A choice: how the row names it, the letter that it is shown with, its text, and its place in
-    the row's list, from 0. is_right: as a flag of its own says; None if it has none."""
+    the row's list, from 0. is_right: as a flag of its own says; None if it has none. is_named: the
+    row itself has the label; else the choice is called by its place."""
 
     label: str
     letter: str
     text: str
     place: int
     is_right: bool | None = None
+    is_named: bool = True
 
 
 def right_letters(row: RowValue, choices: Sequence[Choice], faults: Faults) -> str | None:
@@ -159,8 +161,10 @@ def _by_text(text: str, choices: Sequence[Choice]) -> str | None:
     letters = {choice.letter for choice in choices}
     plain = _plain(text)
     said = [choice.letter for choice in choices if _plain(choice.text) == plain]
-    if text in labels and not (text.isdigit() and said and said != [labels[text]]):
-        return labels[text]
+    is_other = text in labels and bool(said) and said != [labels[text]]
+    if text in labels and not (text.isdigit() and is_other):
+        # "A" beside the choices B, A, C may be the first one or the second.
+        return None if is_other and not choices[0].is_named else labels[text]
     if len(said) == 1 and not text.isdigit():
         return said[0]
     text = unicodedata.normalize("NFKC", text)

@@ -41,6 +41,7 @@ from loracle.data.reading.question_rows import required_text, turns_before
 from loracle.data.reading.row_content import RowContent, RowValue, as_text, is_blank, keys_found
 from loracle.data.reading.rows import Row
 from loracle.data.reading.tool_calls import tools_of
+from loracle.plan.names import repeated
 
 LETTERS: str = string.ascii_uppercase[:10]
 LIST_COLUMNS = ("options", "choices", "Options", "Choices", "endings", "选项")
@@ -128,13 +129,35 @@ def _choices(row: RowValue, faults: Faults) -> list[Choice]:
         text = f"{len(found)} choices; expected 2 to {len(string.ascii_uppercase)}"
         faults.add(Reason.MISSING, f"{text} (keys found: {keys_found(row)})")
         return []
+    found = _as_lettered(found)
     labels = [one.label.strip() for one in found]
+    if twice := repeated(labels):
+        faults.add(Reason.CHOICE, f"two choices are labelled {show(twice[0])}; rename one")
+        return []
     own = all(len(label) == 1 and label in string.ascii_uppercase for label in labels)
     letters = labels if own and len(set(labels)) == len(labels) else string.ascii_uppercase
     return [
-        Choice(one.label, letter, _without_letter(str(one.text), letter), one.place, one.is_right)
+        Choice(
+            one.label,
+            letter,
+            _without_letter(str(one.text), letter),
+            one.place,
+            one.is_right,
+            one.is_named,
+        )
         for one, letter in zip(found, letters, strict=False)
     ]
+
+
+def _as_lettered(found: list[_Written]) -> list[_Written]:
+    """Choices of a plain list under the letters that their texts begin with, if all do, and each
+    with another: "B. iron" is B wherever it stands."""
+    matches = [LETTERED.match(str(one.text)) for one in found]
+    letters = [match[1].upper() for match in matches if match]
+    if any(one.is_named for one in found) or len(set(letters)) < len(found):
+        return found
+    pairs = zip(found, letters, strict=True)
+    return [one._replace(label=letter, is_named=True) for one, letter in pairs]
 
 
 def _without_letter(text: str, letter: str) -> str:
@@ -151,6 +174,7 @@ class _Written(NamedTuple):
     text: object
     place: int
     is_right: bool | None = None
+    is_named: bool = True
 
 
 def _placed(pairs: Iterable[tuple[str, object]]) -> list[_Written]:
@@ -206,7 +230,7 @@ def _item(item: object, place: int) -> _Written:
     """A choice of a list: a text, or an object with its label and text, and perhaps a flag."""
     label: object = LETTERS[place] if place < len(LETTERS) else str(place)
     if not isinstance(item, dict):
-        return _Written(str(label), item, place)
+        return _Written(str(label), item, place, is_named=False)
     keys = ("label", "key", "id", "letter")
     label = next((item[key] for key in keys if not is_blank(item.get(key))), label)
     names = ("text", "content", "value", "para", "option")

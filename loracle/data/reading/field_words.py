@@ -76,7 +76,9 @@ def _use(column: str, meaning: Meaning, form: Format, row_keys: AbstractSet[str]
     """How a column can be used, where the form has a place for it."""
     if "[]." in column or form.name == "squad":
         return "To leave it out: "
-    if meaning == "choices" and unicodedata.normalize("NFKC", column) != column:
+    if meaning == "choices" and (
+        column.isdigit() or unicodedata.normalize("NFKC", column) != column
+    ):
         return "For multiple choice, rename such columns to A, B, ... To leave it out: "
     if meaning == "choices" and form.name in _REPLIES:
         reply = next(name for name in _REPLIES[form.name] if name in (*row_keys, "output"))

@@ -17,7 +17,12 @@ from typing import NamedTuple
 from loracle.data.faults import Faults, Reason, listed, named
 from loracle.data.reading import field_words
 from loracle.data.reading.answer_places import AnswerPlaces
-from loracle.data.reading.chat_rows import MESSAGE_KEYS, PAIR_KEYS, TURN_COLUMNS
+from loracle.data.reading.chat_rows import (
+    MESSAGE_KEYS,
+    PAIR_KEYS,
+    REASONING_KEYS,
+    TURN_COLUMNS,
+)
 from loracle.data.reading.choice_answers import ANSWER_COLUMNS
 from loracle.data.reading.choice_rows import CHOICE_COLUMNS
 from loracle.data.reading.formats import Format
@@ -129,7 +134,8 @@ class FieldAccount:
         self._ignored_in_turns: dict[str, set[str]] = {}
         for column, _, key in (name.partition("[].") for name in options.ignore_columns):
             if key:
-                self._ignored_in_turns.setdefault(column, set()).add(key)
+                ignored = REASONING_KEYS if key in REASONING_KEYS else (key,)
+                self._ignored_in_turns.setdefault(column, set()).update(ignored)
         self._displaced = frozenset(options.columns) - set(options.columns.values())
         self._chosen_is_named = any(map(is_chosen, options.columns.values()))
         self._shapes: dict[object, _Shape] = {}

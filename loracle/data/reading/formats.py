@@ -272,7 +272,11 @@ def no_format(row: RowValue, faults: Faults, options: ReadOptions) -> None:
         *(key for known in others for group in known.fields for key in group),
     ]
     near = {key: likely_meant(key, names) for key in list(row)[:8]}
-    hints = [f"did you mean {name!r} by {show(key)}?" for key, name in near.items() if name]
+    hints = [
+        f"did you mean {name!r} by {show(key)}?"
+        for key, name in near.items()
+        if name not in (None, key)
+    ]
     advice = hints[0] if hints else f"expected {expected_forms()}, or name the columns"
     faults.add(Reason.MISSING, f"no known format (keys found: {keys_found(row)}); {advice}")
 

@@ -61,6 +61,7 @@ _BY_NAME: dict[str, Meaning] = {
     "fact1": "passage",
     "fact2": "passage",
 }
+_SINGLE_DIGITS = frozenset("1234")
 _SINGLE_LETTERS = frozenset({*LETTERS[:5], *LETTERS[:5].lower()})
 
 
@@ -70,6 +71,8 @@ def meaning_of(column: str) -> Meaning | None:
     name = plain_name(column)
     if name in _BY_NAME:
         return _BY_NAME[name]
+    if column in _SINGLE_DIGITS:
+        return "choices"
     if _MEDIA.match(name):
         return "media"
     if _REJECTED.match(name):

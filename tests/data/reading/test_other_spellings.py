@@ -39,6 +39,9 @@ def flagged(*flags: object, key: str = "is_correct") -> dict[str, object]:
             "A",
         ),
         ({**flagged(False, True), "answer": "B"}, "B"),
+        ({"question": "Q?", "options": ["B. x", "A. y"], "answer": "A"}, "A"),
+        ({"question": "Q?", "options": ["A", "B", "AB", "O"], "answer": "B"}, "B"),
+        ({"question": "Q?", "options": {"A": "B", "B": "A"}, "answer": "A"}, "A"),
     ],
 )
 def test_the_right_choice_is_found(row: dict[str, Any], letters: str) -> None:
@@ -77,6 +80,26 @@ def test_a_flag_that_contradicts_the_answer_is_refused() -> None:
 def test_a_blank_choice_is_not_the_right_one_and_keeps_its_place() -> None:
     (problem,) = refused(lines({"question": "Q?", "options": ["x", None, "z"], "answer": 1}))
     assert problem.startswith("rows.jsonl:1: answer is 1, which matches none of the choices")
+
+
+def test_choices_that_have_their_letters_are_shown_under_them() -> None:
+    row = {"question": "Q?", "options": ["B. x", "A. y"], "answer": "A"}
+    assert turns(read_rows(row))[0] == ("user", "Q?\nB. x\nA. y\nAnswer:")
+
+
+@pytest.mark.parametrize(
+    ("row", "cause"),
+    [
+        ({"options": ["B", "A", "C"], "answer": "A"}, "answer is 'A', which matches none of the"),
+        (
+            {"options": [{"label": "A", "text": "x"}, {"label": "A", "text": "y"}], "answer": "A"},
+            "two choices are labelled 'A'; rename one",
+        ),
+    ],
+)
+def test_a_letter_that_may_be_either_choice_is_refused(row: dict[str, Any], cause: str) -> None:
+    (problem,) = refused(lines({"question": "Q?", **row}))
+    assert problem.startswith(f"rows.jsonl:1: {cause}")
 
 
 @pytest.mark.parametrize("answer", [-1, "-1", "?"])
@@ -142,6 +165,7 @@ def test_choices_beside_another_form_are_used_as_the_message_says(
             {"question": "Q?", "answerA": "x", "answerB": "y", "label": "1"},
             "rename the columns of choices (answerA, answerB, ...)",
         ),
+        ({"question": "q", "1": "x", "2": "y", "answer": "2"}, "rename such columns to A, B"),
         ({"问题": "q", "Ａ": "x", "Ｂ": "y", "答案": "Ａ"}, "rename such columns to A, B"),
         ({"role": "user", "content": "a"}, "this is a turn, and a row is a whole conversation"),
         ({"train": [{"question": "q", "answer": "a"}]}, "the rows stand under 'train'"),
@@ -157,11 +181,7 @@ def test_choices_beside_another_form_are_used_as_the_message_says(
         (json.dumps({"question": "q", "answer": "a"}), "found text that is JSON itself"),
         (
             {"conversations": [{"from": "human", "content": "a"}]},
-            "(found 'from', 'content'); rename 'content' to 'value'",
-        ),
-        (
-            {"messages": [{"speaker": "user", "text": "a"}]},
-            "rename 'speaker' to 'role' and 'text' to 'content'",
+            "(found 'from', 'content'); add it, or rename 'content' to 'value'",
         ),
     ],
 )
@@ -254,6 +274,13 @@ def test_what_a_turn_has_thought_is_kept(key: str) -> None:
     dataset = read_rows({"messages": [turn("user", "a"), turn("assistant", "b", **{key: "r"})]})
     assert dataset.examples[0].conversation.messages[1].reasoning == "r"
     assert not [use for use in dataset.fields if not use.used_as]
+    # A template that cannot write it is told so under the name that most data has.
+    without = read_rows(
+        {"messages": [turn("user", "a"), turn("assistant", "b", **{key: "r"})]},
+        ignore_columns=("messages[].reasoning_content",),
+    )
+    assert without.examples[0].conversation.messages[1].reasoning is None
+    assert (f"messages[].{key}", "ignored", 1) in without.fields
 
 
 def test_calls_under_a_role_of_their_own_are_calls_of_one_turn() -> None:
