@@ -9,7 +9,7 @@ from typing import Annotated, Any
 
 import typer
 
-from loracle.cli.shell import RESULTS, SHARE, app, print_json, print_note, session
+from loracle.cli.shell import RESULTS, SHARE, app, print_json, print_lines, print_note, session
 from loracle.errors import PlanError
 from loracle.language import Language
 
@@ -65,19 +65,20 @@ def _print_decision(record: Mapping[str, Any], language: Language, *, why: bool)
         read_first_lines,
     )
 
+    console = Console(highlight=False)
     decisions, read_first = record["decisions"], read_first_lines(record["read_first"], language)
     gap = [""] if read_first else []
     if why:
         sentence, *reasons = decision_lines(decisions, language)
-        print("\n".join([sentence, *gap, *read_first, *reasons]))
+        print_lines([sentence, *gap, *read_first, *reasons], console.width)
         return
-    print("\n".join([decision_sentence(decisions, language), *gap, *read_first]))
-    console = Console(highlight=False)
-    for table in decision_tables(record, language):
+    print_lines([decision_sentence(decisions, language), *gap, *read_first], console.width)
+    tables = decision_tables(record, language, console.width)
+    for table, line in zip(tables, [None, *alone_lines(decisions, language)], strict=True):
         console.print()
+        if line is not None:
+            print_lines([line, ""], console.width)
         console.print(table)
-    for line in alone_lines(decisions, language):
-        print(line)
 
 
 @app.command(rich_help_panel=RESULTS, epilog="loracle compare runs/rank-8 runs/rank-16")

@@ -14,6 +14,7 @@ from loracle.cli.shell import (
     START,
     app,
     print_json,
+    print_lines,
     print_note,
     print_problems,
     session,
@@ -114,19 +115,8 @@ def verify(
 
 
 def _print_status(run: RunStatus) -> None:
-    from loracle.text import duration, visible
+    from rich.console import Console
 
-    left = "" if run.eta_seconds is None or run.state != "running" else duration(run.eta_seconds)
-    parts = [f"{run.percent:.0f} %", f"{duration(run.seconds)} spent"]
-    parts += [f"about {left} left"] if left else []
-    parts += [run.holder] if run.holder and run.state in ("running", "unknown") else []
-    print(f"{run.run}: {run.state} · {' · '.join(parts)}")
-    width = max(len(trial.name) for trial in run.trials)
-    for trial in run.trials:
-        detail = visible(trial.detail.split("\n")[0])
-        print(
-            f"  {visible(trial.name):<{width}}  {trial.state:<11}  {trial.percent:3.0f} %  "
-            f"{duration(trial.seconds):>10}  {detail}".rstrip()
-        )
-    if run.state in ("interrupted", "incomplete"):
-        print(f"  run `loracle resume {run.run}` to finish it")
+    from loracle.report.status_lines import status_lines
+
+    print_lines(status_lines(run, session.language), Console().width)

@@ -25,7 +25,7 @@ from loracle.cli.catalogue import help_in, say
 from loracle.language import Language, LanguageChoice, chosen_language
 from loracle.run_folder.views import Progress
 from loracle.safety.secrecy import without_secrets
-from loracle.text import without_repeats
+from loracle.text import without_repeats, wrapped
 
 EXIT_FAILED = 1
 EXIT_BAD_INPUT = 2
@@ -193,6 +193,13 @@ def _is_unicode(stream: Any) -> bool:
 def print_json(value: Any) -> None:
     """Print JSON to standard output, indented."""
     print(json.dumps(value, ensure_ascii=not _is_unicode(sys.stdout), indent=2))
+
+
+def print_lines(lines: Sequence[str], width: int) -> None:
+    """Print sentences to standard output; on a terminal broken between words."""
+    on_terminal = sys.stdout.isatty()
+    for line in lines:
+        print(wrapped(line, width) if on_terminal else line)
 
 
 def print_problems(problems: tuple[str, ...], label: str = "error") -> None:
