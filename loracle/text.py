@@ -216,11 +216,12 @@ def wrapped(line: str, width: int) -> str:
 
 _LEAD = re.compile(r" *(?:- )?")
 # A space; or a wide character with the marks that must not begin a line; or other text.
-_WIDE = "\u2e80-\u2fff\u3040-\ua4cf\uac00-\ud7a3\uf900-\ufaff\uff00-\uffef\u3000-\u303f\U00020000-\U0003fffd"
+_WIDE = "\u2e80-\u303f\u3040-\ua4cf\uac00-\ud7a3\uf900-\ufaff\uff00-\uffef\U00020000-\U0003fffd"
 _CLOSING = "，。、；：！？）》」』”’…％%,.;:!?)"
 _OPENING = "（《「『“‘("
 _PIECES = re.compile(
-    rf" +|[{_OPENING}]*[{_WIDE}][{_CLOSING}]*|[{_OPENING}]*[^\s{_WIDE}{_OPENING}]+[{_CLOSING}]*|\S|\s"
+    rf" +|[{_OPENING}]*[{_WIDE}][{_CLOSING}]*"
+    rf"|[{_OPENING}]*[^\s{_WIDE}{_OPENING}]+[{_CLOSING}]*|\S|\s"
 )
 
 

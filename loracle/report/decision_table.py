@@ -55,7 +55,7 @@ _WORDS = {
         "helps": "有效",
         "harmful": "有害",
         "no_gain": "无提升",
-        "cannot_tell": "无法\n判断",
+        "cannot_tell": "无法判断",
         "better": "更好",
         "worse": "更差",
         "equal": "相等",
