@@ -31,7 +31,7 @@ _ConfidenceOption = Annotated[
 
 @app.command(rich_help_panel=RESULTS, epilog="loracle decide runs/demo --confidence 0.9")
 def decide(
-    run_folder: Annotated[Path, typer.Argument(metavar="RUN", help="A run folder.")],
+    run_folder: Annotated[Path, typer.Argument(help="A run folder.")],
     metric: _MetricOption = None,
     confidence: _ConfidenceOption = None,
     why: Annotated[
@@ -110,9 +110,7 @@ def compare(
 
 @app.command(rich_help_panel=RESULTS, epilog="loracle report runs/demo --open")
 def report(
-    run_folder: Annotated[
-        Path, typer.Argument(metavar="RUN", help="The folder of a run, or its URL.")
-    ],
+    run_folder: Annotated[Path, typer.Argument(help="The folder of a run, or its URL.")],
     show: Annotated[bool, typer.Option("--open", help="Open it in the browser.")] = False,
 ) -> None:
     """Rebuild a run's report.html and print its path."""
@@ -129,9 +127,7 @@ def report(
 
 @app.command(rich_help_panel=RESULTS, epilog="loracle serve runs")
 def serve(
-    folder: Annotated[
-        Path, typer.Argument(metavar="RUN|FOLDER", help="A run's folder, or a folder of runs.")
-    ],
+    folder: Annotated[Path, typer.Argument(help="A run's folder, or a folder of runs.")],
     port: Annotated[
         int | None,
         typer.Option(min=1, max=65535, help="Default: 8642, or a free one if that is taken."),
@@ -175,9 +171,7 @@ def score(
 
 @app.command(rich_help_panel=SHARE, epilog="loracle export runs/demo clean --to merged --out model")
 def export(
-    run_folder: Annotated[
-        Path, typer.Argument(metavar="RUN", help="The folder of a run, or its URL.")
-    ],
+    run_folder: Annotated[Path, typer.Argument(help="The folder of a run, or its URL.")],
     name: Annotated[
         str | None, typer.Argument(help="The candidate to export as a model, or NAME--sSEED.")
     ] = None,

@@ -168,7 +168,10 @@ def fetch(
         ),
     ],
     hub: Annotated[
-        HubChoice, typer.Option(help="Where model ids without hf:// or ms:// are looked up.")
+        HubChoice,
+        typer.Option(
+            help="Where model ids without hf:// or ms:// are looked up: auto, huggingface or modelscope."
+        ),
     ] = HubChoice.auto,
 ) -> None:
     """Download datasets and models for later offline use.

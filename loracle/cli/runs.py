@@ -23,7 +23,7 @@ from loracle.cli.shell import (
 if TYPE_CHECKING:
     from loracle.report.status import RunStatus
 
-_Run = Annotated[Path, typer.Argument(metavar="RUN", help="The folder of a run, or its URL.")]
+_Run = Annotated[Path, typer.Argument(help="The folder of a run, or its URL.")]
 
 
 @app.command(rich_help_panel=START, epilog="loracle resume runs/demo --retry-failed")
@@ -68,9 +68,7 @@ def resume(
 
 @app.command(rich_help_panel=RESULTS, epilog="loracle status runs")
 def status(
-    folder: Annotated[
-        Path, typer.Argument(metavar="RUN|FOLDER", help="A run's folder, or a folder of runs.")
-    ],
+    folder: Annotated[Path, typer.Argument(help="A run's folder, or a folder of runs.")],
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """Show the progress of a run, or of every run in a folder.

@@ -22,6 +22,7 @@ import typer
 import typer.main
 
 from loracle.cli.catalogue import help_in, say
+from loracle.cli.metavars import show_metavars
 from loracle.language import Language, LanguageChoice, chosen_language
 from loracle.run_folder.views import Progress
 from loracle.safety.secrecy import without_secrets
@@ -149,6 +150,7 @@ def command_tree(language: Language) -> Any:
     tree: Any = typer.main.get_command(app)
     for command in (tree, *tree.commands.values()):
         command.params += _fresh_shared_options()
+        show_metavars(command)
         help_in(language, command)
     return tree
 
