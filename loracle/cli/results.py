@@ -12,6 +12,7 @@ import typer
 from loracle.cli.shell import RESULTS, SHARE, app, print_json, print_lines, print_note, session
 from loracle.errors import PlanError
 from loracle.language import Language
+from loracle.text import counted
 
 
 class ExportForm(StrEnum):
@@ -205,7 +206,7 @@ def export(
         raise PlanError("name either a candidate to export or a file with --predictions")
     run = loracle.Run(run_folder)
     if predictions is not None:
-        print(f"{run.export_predictions(predictions):,} rows in {predictions}")
+        print(f"{counted(run.export_predictions(predictions), 'row')} in {predictions}")
         return
     exported = run.export(name, to.value, out, dtype=dtype)
     print(f"{exported.folder}: {exported.checked}")

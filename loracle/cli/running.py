@@ -170,7 +170,8 @@ def fetch(
     hub: Annotated[
         HubChoice,
         typer.Option(
-            help="Where model ids without hf:// or ms:// are looked up: auto, huggingface or modelscope."
+            help="Where model ids without hf:// or ms:// are looked up: auto, huggingface or "
+            "modelscope."
         ),
     ] = HubChoice.auto,
 ) -> None:

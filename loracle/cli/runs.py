@@ -19,6 +19,7 @@ from loracle.cli.shell import (
     print_problems,
     session,
 )
+from loracle.text import counted
 
 if TYPE_CHECKING:
     from loracle.report.status import RunStatus
@@ -107,7 +108,7 @@ def verify(
         for name in found.unfinished:
             print_note(f"{name} is not finished: its files cannot be checked yet")
         whole = "all as written" if not found.problems else "see above"
-        print(f"{found.num_files:,} files checked: {whole}")
+        print(f"{counted(found.num_files, 'file')} checked: {whole}")
     if found.problems:
         raise typer.Exit(EXIT_FAILED)
 
