@@ -91,9 +91,9 @@ def count(value: float | None) -> str:
     return NOTHING if value is None else f"{value:,.0f}"
 
 
-def counted(number: int, noun: str) -> str:
-    """A count with its noun: "1 row", "1,200 rows"."""
-    return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"
+def counted(number: int, noun: str, plural: str = "") -> str:
+    """A count with its noun: "1 row", "1,200 rows". plural: where it is not the noun with an s."""
+    return f"{number:,} {noun if number == 1 else plural or f'{noun}s'}"
 
 
 def first_few(names: Sequence[str], most: int) -> str:
@@ -190,6 +190,39 @@ def shortened(text: str, width: int) -> str:
     head = _first_cells(text, head_width)
     tail = _first_cells(text[::-1], width - 1 - head_width)[::-1]
     return f"{head}…{tail}"
+
+
+def wrapped(line: str, width: int) -> str:
+    """The line broken at spaces and between Chinese characters, each part at most `width` columns.
+
+    A longer word, such as a path, stays whole, so that it can be copied. Further parts are
+    indented as the line itself is, a bullet included.
+    """
+    lead = _LEAD.match(line)
+    indent = " " * len(lead[0]) if lead else ""
+    lines = [indent]
+    gap = ""
+    for piece in _PIECES.findall(line[len(indent) :]):
+        if piece.isspace():
+            gap = piece
+        elif lines[-1] == indent or cell_width(f"{lines[-1]}{gap}{piece}") <= width:
+            lines[-1] += ("" if lines[-1] == indent else gap) + piece
+            gap = ""
+        else:
+            lines.append(f"{indent}{piece}")
+            gap = ""
+    return "\n".join([(lead[0] if lead else "") + lines[0][len(indent) :], *lines[1:]])
+
+
+_LEAD = re.compile(r" *(?:- )?")
+# A space; or a wide character with the marks that must not begin a line; or other text.
+_WIDE = "\u2e80-\u303f\u3040-\ua4cf\uac00-\ud7a3\uf900-\ufaff\uff00-\uffef\U00020000-\U0003fffd"
+_CLOSING = "，。、；：！？）》」』”’…％%,.;:!?)"
+_OPENING = "（《「『“‘("
+_PIECES = re.compile(
+    rf" +|[{_OPENING}]*[{_WIDE}][{_CLOSING}]*"
+    rf"|[{_OPENING}]*[^\s{_WIDE}{_OPENING}]+[{_CLOSING}]*|\S|\s"
+)
 
 
 def _first_cells(text: str, width: int) -> str:

@@ -22,6 +22,7 @@ from loracle.text import (
     shown_score,
     size,
     without_repeats,
+    wrapped,
 )
 
 
@@ -103,3 +104,22 @@ def test_what_many_rows_share_is_said_once() -> None:
         "a.csv: and 3 more",
     ]
     assert without_repeats(own[:1]) == own[:1]
+
+
+@pytest.mark.parametrize(
+    ("line", "parts"),
+    [
+        ("one two three four", ["one two", "three four"]),
+        ("- one two three", ["- one two", "  three"]),
+        ("  one two three", ["  one two", "  three"]),
+        ("a /a/long/path/stays b", ["a", "/a/long/path/stays", "b"]),
+        ("共有十道题，其余一题相同。", ["共有十道", "题，其余", "一题相", "同。"]),
+        ("", [""]),
+    ],
+)
+def test_lines_break_between_words_and_between_chinese_characters(
+    line: str, parts: list[str]
+) -> None:
+    width = 10 if line.isascii() else 8
+    assert wrapped(line, width).split("\n") == parts
+    assert wrapped(line, 1000) == line

@@ -65,7 +65,7 @@ _COMMANDS = {
     "Later runs need no network (HF_HUB_OFFLINE=1).": "之后的运行不再需要网络（HF_HUB_OFFLINE=1）。",
     "Show what is in the datasets, and what is wrong with them.": "检查数据集：里面有什么，哪里有问题。",
     "Exit code 2: some data cannot be used. 1: training data overlaps evaluation data, or too "
-    "many rows are lost. 0: otherwise.": "退出码 2：有数据无法使用；1：评测集的内容出现在训练集中，或丢弃的行过多；0：其他情况。",
+    "many rows are lost. 0: otherwise.": "退出码：2，有数据无法使用；1，评测内容出现在训练集中，或丢弃的行过多；0，其他。",
     "Show a row as the model sees it: supervised, context, cut.": "按模型所见显示一行数据：学习、上下文、被截断的部分。",
     "Split a file into training and held-out rows.": "把文件拆成训练部分和留出部分。",
     "Writes NAME-train.jsonl and NAME-holdout.jsonl. Rows that share a passage stay together.": "写出 NAME-train.jsonl "
@@ -119,9 +119,9 @@ _PARAMETERS = {
     "A running Ray cluster, HOST:PORT. Default: this machine alone.": "已运行的 Ray 集群，HOST:PORT。默认：仅本机。",
     "Set one key of the plan: training.epochs=2.": "设置方案中的一个键：training.epochs=2。",
     "Print results.json instead of the table.": "打印 results.json 而不是表格。",
-    "Plans (.yaml), datasets (hf://org/name, ms://org/name), model ids (org/name).": "方案（.yaml）、数据集"
-    "（hf://org/name、ms://org/name）、模型名（org/name）。",
-    "Where model ids without hf:// or ms:// are looked up.": "没有 hf:// 或 ms:// 前缀的模型名到哪里查找。",
+    "Plans (.yaml), datasets (hf://org/name, ms://org/name), model ids (org/name).": "方案（.yaml）；"
+    "数据集（hf://org/name、ms://org/name）；模型名（org/name）。",
+    "Where model ids without hf:// or ms:// are looked up: auto, huggingface or modelscope.": "没有 hf:// 或 ms:// 前缀的模型名到哪里查找：auto、huggingface 或 modelscope。",
     "Training sets to check, as for `run`.": "要检查的训练集，写法同 `run`。",
     "An evaluation set that training data must not overlap.": "训练数据中不应出现的评测集。",
     "Count in this model's tokens. Default: in characters.": "按该模型的 token 计数。默认按字符计。",

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from loracle.cli.shell import DATA, EXIT_FAILED, app, print_json, print_problems, session
+from loracle.text import counted
 
 if TYPE_CHECKING:
     from loracle.data_check.result import Check
@@ -192,7 +193,7 @@ def convert(
         print(f"{path}: {note}", file=sys.stderr)
     for drop in conversion.drops:
         print_problems(tuple(drop.problems), "left out")
-    print(f"{conversion.num_written} rows written to {out}")
+    print(f"{counted(conversion.num_written, 'row')} written to {out}")
     if any(not drop.by_policy for drop in conversion.drops):
         raise typer.Exit(EXIT_FAILED)
 

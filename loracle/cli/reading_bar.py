@@ -27,11 +27,13 @@ _WORDS: Mapping[Language, Mapping[str, str]] = MappingProxyType(
         "en": {
             "rows": "{rows:,} rows · {speed:.1f} MB/s",
             "comparing": "comparing {rows:,} rows",
+            "compared": "comparing: {done:,} of {total:,} texts",
             "left": "about {time} left",
         },
         "zh": {
             "rows": "{rows:,} 行 · {speed:.1f} MB/s",
             "comparing": "正在比较 {rows:,} 行",
+            "compared": "正在比较：已完成 {done:,}/{total:,} 段文本",
             "left": "剩余约 {time}",
         },
     }
@@ -78,20 +80,17 @@ class ReadingBar:
         if self._task is None:
             self._progress.start()
             self._task = self._progress.add_task("", dataset="", total=None)
-        if reached.name != self._dataset:
+        if reached.name and reached.name != self._dataset:
             self._dataset, self._started = reached.name, self._clock()
             self._progress.reset(self._task, total=None)
         seconds = max(self._clock() - self._started, 1e-3)
-        is_read = reached.stage == "reading"
-        words = self._words["rows" if is_read else "comparing"]
         self._progress.update(
             self._task,
-            dataset=shortened(visible(reached.name), _NAME_WIDTH),
-            description=words.format(
-                rows=reached.num_rows, speed=reached.num_bytes / 1e6 / seconds
-            ),
-            completed=min(reached.num_bytes, reached.total_bytes),
-            total=reached.total_bytes if is_read else None,
+            dataset=shortened(visible(self._dataset), _NAME_WIDTH),
+            description=_said(reached, self._words, seconds),
+            completed=min(reached.done, reached.total),
+            # Without a total the bar moves to and fro.
+            total=reached.total or None,
         )
 
     def close(self) -> None:
@@ -117,20 +116,28 @@ class ReadingLines:
         if self._is_over:
             return
         now = self._clock()
-        if reached.name != self._dataset:
+        if reached.name and reached.name != self._dataset:
             self._dataset, self._started, self._said = reached.name, now, now
         if now - self._said < _SECONDS_BETWEEN_LINES:
             return
         self._said = now
         words = _WORDS[self._language]
-        if reached.stage == "comparing":
-            said = words["comparing"].format(rows=reached.num_rows)
-        else:
-            speed = reached.num_bytes / max(now - self._started, 1e-3)
-            left = max(0, reached.total_bytes - reached.num_bytes) / max(speed, 1.0)
-            said = words["rows"].format(rows=reached.num_rows, speed=speed / 1e6)
+        seconds = max(now - self._started, 1e-3)
+        said = _said(reached, words, seconds)
+        if reached.stage == "reading":
+            left = max(0, reached.total - reached.done) / max(reached.done / seconds, 1.0)
             said += f" · {words['left'].format(time=duration(left, self._language))}"
-        self._write(f"{visible(reached.name)}: {said}")
+        self._write(f"{visible(self._dataset)}: {said}")
+
+
+def _said(reached: Reached, words: Mapping[str, str], seconds: float) -> str:
+    """What is done with a dataset, and how much of it."""
+    if reached.stage == "reading":
+        speed = reached.done / 1e6 / seconds
+        return words["rows"].format(rows=reached.num_rows, speed=speed)
+    if reached.total:
+        return words["compared"].format(done=reached.done, total=reached.total)
+    return words["comparing"].format(rows=reached.num_rows)
 
 
 @contextmanager

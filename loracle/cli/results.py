@@ -9,9 +9,10 @@ from typing import Annotated, Any
 
 import typer
 
-from loracle.cli.shell import RESULTS, SHARE, app, print_json, print_note, session
+from loracle.cli.shell import RESULTS, SHARE, app, print_json, print_lines, print_note, session
 from loracle.errors import PlanError
 from loracle.language import Language
+from loracle.text import counted
 
 
 class ExportForm(StrEnum):
@@ -31,9 +32,7 @@ _ConfidenceOption = Annotated[
 
 @app.command(rich_help_panel=RESULTS, epilog="loracle decide runs/demo --confidence 0.9")
 def decide(
-    run_folder: Annotated[
-        Path, typer.Argument(metavar="RUN", help="The folder of a run, or its URL.")
-    ],
+    run_folder: Annotated[Path, typer.Argument(help="The folder of a run, or its URL.")],
     metric: _MetricOption = None,
     confidence: _ConfidenceOption = None,
     why: Annotated[
@@ -67,19 +66,20 @@ def _print_decision(record: Mapping[str, Any], language: Language, *, why: bool)
         read_first_lines,
     )
 
+    console = Console(highlight=False)
     decisions, read_first = record["decisions"], read_first_lines(record["read_first"], language)
     gap = [""] if read_first else []
     if why:
         sentence, *reasons = decision_lines(decisions, language)
-        print("\n".join([sentence, *gap, *read_first, *reasons]))
+        print_lines([sentence, *gap, *read_first, *reasons], console.width)
         return
-    print("\n".join([decision_sentence(decisions, language), *gap, *read_first]))
-    console = Console(highlight=False)
-    for table in decision_tables(record, language):
+    print_lines([decision_sentence(decisions, language), *gap, *read_first], console.width)
+    tables = decision_tables(record, language, console.width)
+    for table, line in zip(tables, [None, *alone_lines(decisions, language)], strict=True):
         console.print()
+        if line is not None:
+            print_lines([line, ""], console.width)
         console.print(table)
-    for line in alone_lines(decisions, language):
-        print(line)
 
 
 @app.command(rich_help_panel=RESULTS, epilog="loracle compare runs/rank-8 runs/rank-16")
@@ -111,9 +111,7 @@ def compare(
 
 @app.command(rich_help_panel=RESULTS, epilog="loracle report runs/demo --open")
 def report(
-    run_folder: Annotated[
-        Path, typer.Argument(metavar="RUN", help="The folder of a run, or its URL.")
-    ],
+    run_folder: Annotated[Path, typer.Argument(help="The folder of a run, or its URL.")],
     show: Annotated[bool, typer.Option("--open", help="Open it in the browser.")] = False,
 ) -> None:
     """Rebuild a run's report.html and print its path."""
@@ -130,9 +128,7 @@ def report(
 
 @app.command(rich_help_panel=RESULTS, epilog="loracle serve runs")
 def serve(
-    folder: Annotated[
-        Path, typer.Argument(metavar="RUN|FOLDER", help="A run's folder, or a folder of runs.")
-    ],
+    folder: Annotated[Path, typer.Argument(help="A run's folder, or a folder of runs.")],
     port: Annotated[
         int | None,
         typer.Option(min=1, max=65535, help="Default: 8642, or a free one if that is taken."),
@@ -176,9 +172,7 @@ def score(
 
 @app.command(rich_help_panel=SHARE, epilog="loracle export runs/demo clean --to merged --out model")
 def export(
-    run_folder: Annotated[
-        Path, typer.Argument(metavar="RUN", help="The folder of a run, or its URL.")
-    ],
+    run_folder: Annotated[Path, typer.Argument(help="The folder of a run, or its URL.")],
     name: Annotated[
         str | None, typer.Argument(help="The candidate to export as a model, or NAME--sSEED.")
     ] = None,
@@ -212,7 +206,7 @@ def export(
         raise PlanError("name either a candidate to export or a file with --predictions")
     run = loracle.Run(run_folder)
     if predictions is not None:
-        print(f"{run.export_predictions(predictions):,} rows in {predictions}")
+        print(f"{counted(run.export_predictions(predictions), 'row')} in {predictions}")
         return
     exported = run.export(name, to.value, out, dtype=dtype)
     print(f"{exported.folder}: {exported.checked}")

@@ -15,7 +15,7 @@ import typer
 
 from loracle.cli.catalogue import say
 from loracle.cli.planning import given_plan, show_forecast
-from loracle.cli.shell import DATA, EXIT_FAILED, START, app, print_json, session
+from loracle.cli.shell import DATA, EXIT_FAILED, START, app, print_json, print_lines, session
 from loracle.run_folder.views import Progress
 from loracle.text import cell_width, visible
 
@@ -168,7 +168,11 @@ def fetch(
         ),
     ],
     hub: Annotated[
-        HubChoice, typer.Option(help="Where model ids without hf:// or ms:// are looked up.")
+        HubChoice,
+        typer.Option(
+            help="Where model ids without hf:// or ms:// are looked up: auto, huggingface or "
+            "modelscope."
+        ),
     ] = HubChoice.auto,
 ) -> None:
     """Download datasets and models for later offline use.
@@ -188,14 +192,15 @@ def print_results(results: Mapping[str, Any]) -> None:
     from loracle.report.decision_text import read_first_lines
     from loracle.report.table import results_table, summary_lines
 
-    console = Console(highlight=False)
-    for table in results_table(results):
+    console, language = Console(highlight=False), session.language
+    for table in results_table(results, language, console.width):
         console.print(table)
-    decision = visible(results["decisions"][0]["sentence"][session.language])
-    read_first = read_first_lines(results["read_first"], session.language)
+        console.print()
+    read_first = read_first_lines(results["read_first"], language)
     gap = [""] if read_first else []
-    for line in (*summary_lines(results), *gap, *read_first, "", decision):
-        console.print(line, markup=False)
+    decision = visible(results["decisions"][0]["sentence"][language])
+    lines = [*summary_lines(results, language), *gap, *read_first, "", decision]
+    print_lines(lines, console.width)
 
 
 def print_next_steps(run: Run) -> None:

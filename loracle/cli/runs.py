@@ -14,15 +14,17 @@ from loracle.cli.shell import (
     START,
     app,
     print_json,
+    print_lines,
     print_note,
     print_problems,
     session,
 )
+from loracle.text import counted
 
 if TYPE_CHECKING:
     from loracle.report.status import RunStatus
 
-_Run = Annotated[Path, typer.Argument(metavar="RUN", help="The folder of a run, or its URL.")]
+_Run = Annotated[Path, typer.Argument(help="The folder of a run, or its URL.")]
 
 
 @app.command(rich_help_panel=START, epilog="loracle resume runs/demo --retry-failed")
@@ -67,9 +69,7 @@ def resume(
 
 @app.command(rich_help_panel=RESULTS, epilog="loracle status runs")
 def status(
-    folder: Annotated[
-        Path, typer.Argument(metavar="RUN|FOLDER", help="A run's folder, or a folder of runs.")
-    ],
+    folder: Annotated[Path, typer.Argument(help="A run's folder, or a folder of runs.")],
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """Show the progress of a run, or of every run in a folder.
@@ -108,25 +108,14 @@ def verify(
         for name in found.unfinished:
             print_note(f"{name} is not finished: its files cannot be checked yet")
         whole = "all as written" if not found.problems else "see above"
-        print(f"{found.num_files:,} files checked: {whole}")
+        print(f"{counted(found.num_files, 'file')} checked: {whole}")
     if found.problems:
         raise typer.Exit(EXIT_FAILED)
 
 
 def _print_status(run: RunStatus) -> None:
-    from loracle.text import duration, visible
+    from rich.console import Console
 
-    left = "" if run.eta_seconds is None or run.state != "running" else duration(run.eta_seconds)
-    parts = [f"{run.percent:.0f} %", f"{duration(run.seconds)} spent"]
-    parts += [f"about {left} left"] if left else []
-    parts += [run.holder] if run.holder and run.state in ("running", "unknown") else []
-    print(f"{run.run}: {run.state} · {' · '.join(parts)}")
-    width = max(len(trial.name) for trial in run.trials)
-    for trial in run.trials:
-        detail = visible(trial.detail.split("\n")[0])
-        print(
-            f"  {visible(trial.name):<{width}}  {trial.state:<11}  {trial.percent:3.0f} %  "
-            f"{duration(trial.seconds):>10}  {detail}".rstrip()
-        )
-    if run.state in ("interrupted", "incomplete"):
-        print(f"  run `loracle resume {run.run}` to finish it")
+    from loracle.report.status_lines import status_lines
+
+    print_lines(status_lines(run, session.language), Console().width)

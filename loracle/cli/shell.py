@@ -22,10 +22,11 @@ import typer
 import typer.main
 
 from loracle.cli.catalogue import help_in, say
+from loracle.cli.metavars import show_metavars
 from loracle.language import Language, LanguageChoice, chosen_language
 from loracle.run_folder.views import Progress
 from loracle.safety.secrecy import without_secrets
-from loracle.text import without_repeats
+from loracle.text import without_repeats, wrapped
 
 EXIT_FAILED = 1
 EXIT_BAD_INPUT = 2
@@ -149,6 +150,7 @@ def command_tree(language: Language) -> Any:
     tree: Any = typer.main.get_command(app)
     for command in (tree, *tree.commands.values()):
         command.params += _fresh_shared_options()
+        show_metavars(command)
         help_in(language, command)
     return tree
 
@@ -193,6 +195,13 @@ def _is_unicode(stream: Any) -> bool:
 def print_json(value: Any) -> None:
     """Print JSON to standard output, indented."""
     print(json.dumps(value, ensure_ascii=not _is_unicode(sys.stdout), indent=2))
+
+
+def print_lines(lines: Sequence[str], width: int) -> None:
+    """Print sentences to standard output; on a terminal broken between words."""
+    on_terminal = sys.stdout.isatty()
+    for line in lines:
+        print(wrapped(line, width) if on_terminal else line)
 
 
 def print_problems(problems: tuple[str, ...], label: str = "error") -> None:

@@ -10,7 +10,7 @@ from itertools import groupby
 from rich.text import Text
 
 from loracle.data_check.inspection import Inspected, Token
-from loracle.text import visible
+from loracle.text import counted, visible
 
 STYLES = {"context": "", "supervised": "bold green", "cut": "bold red"}
 SUPERVISED_MARKS = ("⟦", "⟧")
@@ -29,7 +29,7 @@ def inspected_lines(found: Inspected, *, colours: bool, ids: bool) -> list[Text]
     lines += [Text(visible(mark)) for mark in found.marks]
     if found.tokens:
         lines.append(
-            Text(f"{found.num_tokens:,} tokens, {found.num_supervised:,} supervised: ")
+            Text(f"{counted(found.num_tokens, 'token')}, {found.num_supervised:,} supervised: ")
             + _legend(colours=colours)
         )
         lines.append(_text(found, colours=colours, ids=ids))

@@ -13,16 +13,19 @@ from typing import Literal, NamedTuple
 
 
 class Reached(NamedTuple):
-    """How far one dataset is. total_bytes: about what its files hold, as text.
+    """How far one dataset is.
 
+    stage "reading": done and total are bytes, total about what its files hold, as text.
+    stage "comparing": done and total are texts; total 0 if it is unknown. name "": the dataset that
+    was named last.
     stage "read": all datasets of a run are read, and its own bars and lines follow.
     """
 
     stage: Literal["reading", "comparing", "read"]
     name: str
     num_rows: int
-    num_bytes: int
-    total_bytes: int
+    done: int
+    total: int
 
 
 Follower = Callable[[Reached], None]

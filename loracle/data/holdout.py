@@ -29,6 +29,7 @@ from loracle.data.converting import row_of
 from loracle.data.splitting import drawn_groups, row_groups
 from loracle.errors import DataError
 from loracle.plan import HeldOutFile
+from loracle.text import counted
 
 HELD_OUT_FILE = "holdout.jsonl"
 """The questions in a run folder: rows of messages, to be given as `--eval` to another run."""
@@ -83,9 +84,11 @@ class Holdout:
     @property
     def description(self) -> str:
         """The composition in words: "88 questions in 26 groups ..., held out of a (89 rows)"."""
-        parts = ", ".join(f"{name} ({num:,} rows)" for name, num in self.num_held_out.items())
+        parts = ", ".join(
+            f"{name} ({counted(num, 'row')})" for name, num in self.num_held_out.items()
+        )
         return (
-            f"{len(self.questions):,} questions in {self.num_held_groups:,} of "
+            f"{counted(len(self.questions), 'question')} in {self.num_held_groups:,} of "
             f"{self.num_groups:,} groups that share a passage, held out of {parts}"
         )
 
@@ -212,7 +215,8 @@ def _require_both_sides(
     sizes = counts.sum(axis=1)
     problems = [
         f"holdout: no row of {one.name} would be left for training: all of its "
-        f"{len(one.examples):,} rows share passages with rows that are held out; choose another "
+        f"{counted(len(one.examples), 'row')} share passages with rows that are held out; choose "
+        "another "
         "share or seed (--set holdout.seed=1), or name an evaluation set, --eval FILE"
         for one, num in zip(sets, num_held_out, strict=True)
         if len(one.examples) and num == len(one.examples)
@@ -220,9 +224,11 @@ def _require_both_sides(
     if not num_held_out.sum():
         largest = int(sizes.max()) if len(sizes) else 0
         problems.append(
-            f"holdout: cannot hold out {share:.0%} of {int(sizes.sum()):,} rows by passage: there "
-            f"are {len(sizes):,} groups of rows that share one, the largest of {largest:,} rows; "
-            "choose another share, or name an evaluation set, --eval FILE"
+            f"holdout: cannot hold out {share:.0%} of {counted(int(sizes.sum()), 'row')} by "
+            "passage: "
+            f"found {counted(len(sizes), 'group')} of rows that share one, the largest of "
+            f"{counted(largest, 'row')}; choose another share, or name an evaluation set, --eval "
+            "FILE"
         )
     if problems:
         raise DataError(problems)

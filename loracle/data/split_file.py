@@ -15,6 +15,7 @@ from loracle.data.splitting import PassageSplit, split
 from loracle.errors import DataError
 from loracle.files import JsonLinesWriter
 from loracle.plan import data_name
+from loracle.text import counted
 
 
 class Separated(NamedTuple):
@@ -41,10 +42,13 @@ class Separated(NamedTuple):
         found = self.split
         num = len(found.kept) + len(found.held_out)
         return [
-            f"{self.train}: {len(found.kept):,} rows",
-            f"{self.holdout}: {len(found.held_out):,} rows ({len(found.held_out) / num:.1%})",
-            f"{num:,} rows in {found.num_groups:,} groups that share a passage, the largest of "
-            f"{found.largest_group:,} rows; {found.num_held_groups:,} groups held out",
+            f"{self.train}: {counted(len(found.kept), 'row')}",
+            f"{self.holdout}: {counted(len(found.held_out), 'row')} "
+            f"({len(found.held_out) / num:.1%})",
+            f"{counted(num, 'row')} in {counted(found.num_groups, 'group')} that share a passage, "
+            "the "
+            f"largest of {counted(found.largest_group, 'row')}; "
+            f"{counted(found.num_held_groups, 'group')} held out",
         ]
 
 

@@ -21,6 +21,7 @@ from loracle.data.audit.leakage import (
 from loracle.data.audit.near import near_texts
 from loracle.data.audit.rows import AuditedSet
 from loracle.errors import DataError
+from loracle.text import counted
 
 
 @dataclass(frozen=True)
@@ -51,9 +52,9 @@ def split(dataset: AuditedSet, share: float, seed: int) -> PassageSplit:
     held = drawn_groups(sizes[:, None], share, seed)
     if not held.any() or held.all():
         raise DataError(
-            f"{dataset.name}: cannot hold out {share:.0%} of {len(groups):,} rows by passage: "
-            f"there are {len(sizes):,} groups of rows that share one, the largest of "
-            f"{int(sizes.max()):,} rows; choose another share, or give a set of its own"
+            f"{dataset.name}: cannot hold out {share:.0%} of {counted(len(groups), 'row')} by "
+            f"passage: found {counted(len(sizes), 'group')} of rows that share one, the largest of "
+            f"{counted(int(sizes.max()), 'row')}; choose another share, or give a set of its own"
         )
     out = held[groups]
     return PassageSplit(

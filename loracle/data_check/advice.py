@@ -39,7 +39,8 @@ def holdout_problems(holdout: Holdout) -> list[Problem]:
     problems = [Problem("note", text, fix)]
     if contested := holdout.num_contested:
         text = (
-            f"on {contested:,} of {len(holdout.questions):,} questions the candidates disagree "
+            f"on {contested:,} of {counted(len(holdout.questions), 'question')} the candidates "
+            "disagree "
             "about the answer; each candidate's answer counts as right, so the run cannot tell "
             "which candidate is right"
         )
@@ -63,8 +64,8 @@ def joined_problem(num_replies: int) -> Problem:
     """What to say about replies that merge with the template when tokenized as one text."""
     return Problem(
         "warning",
-        f"{num_replies:,} replies merge with the chat template's text (they begin with white "
-        "space); their tokens are split where the model starts to answer",
+        f"{counted(num_replies, 'reply', 'replies')} merged with the chat template's text, for "
+        "white space at the beginning: tokens are split where the model starts to answer",
         "strip the replies, unless the white space is intended",
     )
 
@@ -77,7 +78,7 @@ def loss_problems(dataset: Intake, accounting: Accounting) -> list[Problem]:
         reasons = ", ".join(f"{k} {n:,}" for k, n in accounting.dropped_by_reason.items())
         places = _places([*map(_place, accounting.dropped)])
         part = f"{num / accounting.num_read:.1%}: {reasons}"
-        text = f"{num:,} of {accounting.num_read:,} rows dropped ({part}) {places}"
+        text = f"{num:,} of {counted(accounting.num_read, 'row')} dropped ({part}) {places}"
         limit = dataset.max_dropped
         mend = f"fix the rows: {_first_faults(accounting.dropped)}"
         if limit is not None and share > limit:

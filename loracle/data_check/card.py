@@ -18,7 +18,7 @@ from loracle.data.audit import LEAK_MEANINGS, Leak, Leakage, RowReference
 from loracle.data.reading.fields import columns_line
 from loracle.data.sharing import Sharing
 from loracle.data_check.result import Check, DatasetReport, Problem
-from loracle.text import first_few, visible, without_repeats
+from loracle.text import counted, first_few, visible, without_repeats
 
 NUM_SHOWN_LEAKS = 10
 _NUM_SHOWN_ROWS = 3
@@ -91,7 +91,7 @@ def _facts(report: DatasetReport) -> dict[str, str]:
         facts["columns"] = columns_line(report.fields)
     if report.num_unlearned:
         num = report.num_unlearned
-        facts["marks"] = f"{num:,} {'reply' if num == 1 else 'replies'} excluded from the loss"
+        facts["marks"] = f"{counted(num, 'reply', 'replies')} excluded from the loss"
     if report.accounting:
         facts["rows"] = _rows_line(report.accounting)
         facts["length"] = _length_line(report.accounting)
@@ -173,7 +173,9 @@ def _leakage_card(found: Leakage) -> RenderableType:
     if len(found.leaks) > NUM_SHOWN_LEAKS:
         lines.append(Text(f"and {len(found.leaks) - NUM_SHOWN_LEAKS:,} more (all with --json)"))
     if found.num_untried_pairs:
-        lines.append(Text(f"{found.num_untried_pairs:,} pairs of similar texts were not compared"))
+        lines.append(
+            Text(f"not compared: {counted(found.num_untried_pairs, 'pair')} of similar texts")
+        )
     title = Text(visible(f"{found.candidate} → {found.evaluation} · leakage"))
     return Panel(Group(*lines), title=title, title_align="left", border_style="red")
 
@@ -181,7 +183,7 @@ def _leakage_card(found: Leakage) -> RenderableType:
 def _leak_summary(found: Leakage) -> str:
     num_all = len(found.leaked_ids) + len(found.clean_ids)
     return (
-        f"{found.candidate} contains {len(found.leaked_ids):,} of the {num_all:,} rows of "
+        f"{found.candidate} contains {len(found.leaked_ids):,} of {counted(num_all, 'row')} of "
         f"{found.evaluation}; {len(found.clean_ids):,} are clean"
     )
 

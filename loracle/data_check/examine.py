@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from loracle.data.accounting import Accounting, RowNote, account
 from loracle.data.audit import AuditedSet, audited, extractiveness, findings, leakage
 from loracle.data.conversation import Example
+from loracle.data.following import Reached, tell
 from loracle.data.rendering.renderer import Rendered, RenderedPrompt, Renderer
 from loracle.data.scripts import all_language_shares, guessed_texts
 from loracle.data.sharing import Sharing, character_sharing, sharing_of, with_passage_first
@@ -141,6 +142,8 @@ def examine(
     reports, leakages = [], []
     for one, sharing, shares in zip(fitted, sharings, in_languages, strict=True):
         dataset = one.dataset
+        if is_large:
+            tell(Reached("comparing", dataset.name, len(one.examples), 0, 0))
         accounting, problems = _counted(one, shares)
         audit = audits.get((dataset.kind, dataset.name))
         if audit and dataset.kind == "candidate":

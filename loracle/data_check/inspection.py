@@ -13,6 +13,7 @@ from loracle.data.conversation import Example
 from loracle.data.rendering.renderer import OverlongRow, Rendered, Renderer
 from loracle.data.rendering.shortening import CUT_MARK
 from loracle.errors import DataError
+from loracle.text import counted
 
 TokenKind = Literal["context", "supervised", "cut"]
 
@@ -105,7 +106,7 @@ def _with_cuts(tokens: list[Token], example: Example, overlong: OverlongRow) -> 
     position = 0
     for cut in overlong.cuts:
         content = example.conversation.messages[cut.message].content
-        note = f"[{cut.stop - cut.start:,} characters cut]"
+        note = f"[{counted(cut.stop - cut.start, 'character')} cut]"
         before = content[max(0, cut.start - _CONTEXT_CHARACTERS) : cut.start] + CUT_MARK.rstrip()
         # A vocabulary without the mark's character shows another one: then the next text shows
         # where.

@@ -24,6 +24,7 @@ from loracle.statistics import (
     compare,
     plain_mean,
 )
+from loracle.text import counted
 
 
 @dataclass(frozen=True)
@@ -122,7 +123,7 @@ def _identity(evidence: Evidence, one: SetEvidence) -> tuple[str, tuple[str, ...
 
 
 def _listed(evidence: Evidence) -> str:
-    return ", ".join(f"{one.name} ({len(one.ids):,} questions)" for one in evidence.sets)
+    return ", ".join(f"{one.name} ({counted(len(one.ids), 'question')})" for one in evidence.sets)
 
 
 def _require_metric(metric: str, shared: Sequence[tuple[SetEvidence, SetEvidence]]) -> None:

@@ -94,7 +94,11 @@ def _share_cut(evidence: Evidence, row: str) -> float:
 
 def _cut(evidence: Evidence) -> Iterator[GraveFact]:
     limit = evidence.plan.get("generation", {}).get("max_new_tokens")
-    at = Text(f" at {limit} tokens", f"（上限 {limit} 个 token）") if limit else Text("", "")
+    at = (
+        Text(f" at {counted(limit, 'token')}", f"（上限 {limit} 个 token）")
+        if limit
+        else Text("", "")
+    )
     shares = {row: _share_cut(evidence, row) for row in (BASE_NAME, *evidence.candidates)}
     base = shares[BASE_NAME]
     if base > MOSTLY_CUT:
@@ -132,7 +136,7 @@ def _leakage(evidence: Evidence, clean: CleanVerdict) -> Iterator[GraveFact]:
         if ids
     ]
     english = ", ".join(
-        f"{_short(name, evidence)} with {num:,} of {sizes[where]:,} questions of {where}"
+        f"{_short(name, evidence)} with {num:,} of {counted(sizes[where], 'question')} of {where}"
         for name, where, num in parts
     )
     chinese = "，".join(

@@ -29,6 +29,7 @@ from loracle.run_folder import signals
 from loracle.run_folder.folder import TrialFolder
 from loracle.run_folder.leftovers import keep_first_rows
 from loracle.run_folder.trial_record import AnswerReading, DraftUse, EvaluationOutcome
+from loracle.text import counted
 
 _NUM_TOKENS_OF_A_MARK = 16
 """Number of tokens at a prompt's end that are searched for a tag that opens a reasoning block."""
@@ -103,7 +104,7 @@ def _answer(
         setup.reporter.emit(
             "warning",
             message=f"{model.name}: out of memory while answering {evaluation.name}; answering "
-            f"{event.batch_size} questions at a time from now on",
+            f"{counted(event.batch_size, 'question')} at a time from now on",
         )
 
     batches = generate(

@@ -17,7 +17,7 @@ from loracle.run_folder.folder import TrialFolder
 from loracle.run_folder.leftovers import take_up
 from loracle.run_folder.trial_record import TrialSummary
 from loracle.safety.secrecy import without_secrets
-from loracle.text import duration
+from loracle.text import counted, duration
 
 # Pauses before each new attempt at a trial whose files were refused, or whose replicas were lost.
 _PAUSES_SECONDS = (1.0, 10.0)
@@ -151,5 +151,5 @@ def _clear(setup: ExperimentSetup, folder: TrialFolder, trial: str) -> None:
     reason = folder.verify(setup.plan_fingerprint)
     removed = folder.clear()
     if removed:
-        message = f"{trial}: {reason}; starting over ({len(removed)} files removed)"
+        message = f"{trial}: {reason}; starting over ({counted(len(removed), 'file')} removed)"
         setup.reporter.emit("warning", message=message)

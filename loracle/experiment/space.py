@@ -11,7 +11,7 @@ from loracle.model.memory import free_memory
 from loracle.run_folder.folder import RunFolder
 from loracle.run_folder.reporter import Reporter
 from loracle.safety.storage_errors import free_bytes
-from loracle.text import size
+from loracle.text import counted, size
 
 
 class TrialSize(NamedTuple):
@@ -48,8 +48,8 @@ def require_disk(trial: TrialSize, folder: RunFolder, num_trials: int, report: R
     if free < total:
         report.emit(
             "warning",
-            message=f"{found}the remaining {num_trials} trials need about {size(total)}; free "
-            "space there, or the last ones will fail",
+            message=f"{found}{counted(num_trials, 'remaining trial')} will take about "
+            f"{size(total)}; free space there, or the last ones will fail",
         )
 
 

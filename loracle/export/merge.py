@@ -40,6 +40,7 @@ from loracle.model.quantization import NONE
 from loracle.model.source import model_source
 from loracle.plan import ModelPlan
 from loracle.report.run_record import RunRecord, TrialRecord, Turn
+from loracle.text import counted
 
 NUM_CHECKED_QUESTIONS = 16
 _FLOAT32 = "float32"
@@ -116,7 +117,8 @@ def _in_words(tried: Sequence[tuple[str, int]], num_questions: int, asked_for: s
     dtype, num_other = tried[-1]
     if num_other and dtype == _FLOAT32:
         raise ModelError(
-            f"merged in float32, the model answers {num_other} of {num_questions} questions "
+            f"merged in float32, the model answers {num_other:,} of "
+            f"{counted(num_questions, 'question')} "
             "differently from the adapter; use --to peft"
         )
     if num_other:

@@ -60,7 +60,9 @@ def peft_settings(plan: LoraPlan) -> dict[str, Any]:
 def _lora_plan(given: Mapping[str, Any]) -> LoraPlan:
     plan_names = {name: short for short, name in SHORT_NAMES.items()}
     if twice := [pair for pair in plan_names.items() if given.keys() >= set(pair)]:
-        raise PlanError([f"{name} and {short} are one setting" for name, short in twice])
+        raise PlanError(
+            [f"{name} and {short} are the same setting: give one of them" for name, short in twice]
+        )
     settings = {plan_names.get(key, key): value for key, value in given.items()}
     try:
         plan = LoraPlan.model_validate({"bias": "none", **settings})

@@ -11,36 +11,32 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Literal
 
 from rich.table import Table
-from rich.text import Text
 
 from loracle.metrics import get_metric
 from loracle.plan import BASE_NAME
-from loracle.text import (
-    NOTHING,
-    metric_name,
-    p_value,
-    shortened,
-    shown_score,
-    visible,
-)
+from loracle.report.terminal_table import DEFAULT_WIDTH, Column, Row, terminal_table
+from loracle.text import NOTHING, cell_width, metric_name, p_value, shown_score, visible
 
 Language = Literal["en", "zh"]
 Record = Mapping[str, Any]
 
-_NAME_COLUMNS = 26
+_LEADER_COLUMNS = 11
+"""A longer name of the leader is not in the heading; its row says who leads."""
 _WORDS = {
     "en": {
         "candidate": "candidate",
-        "gain": "gain over base",
-        "p": "corrected p",
+        "gain": "gain over\nbase",
+        "p": "corrected\np",
         "shows": "shows",
-        "behind": "against {name}",
+        "behind": "against\n{name}",
+        "the_leader": "the leader",
+        "leader": "leader",
         "caption": "intervals at confidence {confidence:.4g}; worth having: {worth}",
         "overall": "mean of all sets",
         "helps": "helps",
         "harmful": "harmful",
         "no_gain": "no gain",
-        "cannot_tell": "cannot tell",
+        "cannot_tell": "cannot\ntell",
         "better": "better",
         "worse": "worse",
         "equal": "equal",
@@ -49,9 +45,11 @@ _WORDS = {
     "zh": {
         "candidate": "候选",
         "gain": "相对基座",
-        "p": "校正后 p",
+        "p": "校正后\np",
         "shows": "结论",
-        "behind": "相对 {name}",
+        "behind": "相对\n{name}",
+        "the_leader": "领先者",
+        "leader": "领先",
         "caption": "区间置信度 {confidence:.4g}；值得在意的差异：{worth}",
         "overall": "全部评测集的平均",
         "helps": "有效",
@@ -66,35 +64,38 @@ _WORDS = {
 }
 
 
-def decision_tables(record: Record, language: Language = "en") -> list[Table]:
-    """One table for each decision, the overall one first."""
+def decision_tables(
+    record: Record, language: Language = "en", width: int = DEFAULT_WIDTH
+) -> list[Table]:
+    """One table for each decision, the overall one first. width: of the terminal, in columns."""
     words = _WORDS[language]
-    return [_table(record, decision, words) for decision in record["decisions"]]
+    return [_table(record, decision, words, width) for decision in record["decisions"]]
 
 
-def _table(record: Record, decision: Record, words: Mapping[str, str]) -> Table:
+def _table(record: Record, decision: Record, words: Mapping[str, str], width: int) -> Table:
     rule, scope = record["rule"], decision["evaluation"]
     metric = rule["metric"]
-    worth = shown_score(metric, rule["worth_having"])
-    table = Table(
-        title=Text(words["overall"] if scope is None else visible(scope)),
-        caption=Text(words["caption"].format(confidence=rule["confidence"], worth=worth)),
+    columns = [
+        Column(words["candidate"], is_number=False, is_name=True),
+        Column(metric_name(metric)),
+        Column(words["gain"]),
+        Column(words["p"]),
+        Column(words["shows"], is_number=False),
+    ]
+    leader = decision["leader"] if _has_rivals(record, scope, decision["leader"]) else None
+    if leader is not None:
+        name = visible(leader) if cell_width(leader) <= _LEADER_COLUMNS else words["the_leader"]
+        columns.append(Column(words["behind"].format(name=name)))
+        columns.append(Column(words["shows"], is_number=False))
+    return terminal_table(
+        words["overall"] if scope is None else visible(scope),
+        words["caption"].format(
+            confidence=rule["confidence"], worth=shown_score(metric, rule["worth_having"])
+        ),
+        columns,
+        [Row(cells) for cells in _rows(record, decision, leader, words)],
+        width,
     )
-    table.add_column(words["candidate"], overflow="fold")
-    table.add_column(metric_name(metric), justify="right")
-    table.add_column(words["gain"], justify="right")
-    table.add_column(words["p"], justify="right")
-    table.add_column(words["shows"])
-    leader = decision["leader"]
-    if _has_rivals(record, scope, leader):
-        name = visible(shortened(leader, _NAME_COLUMNS // 2))
-        table.add_column(words["behind"].format(name=name), justify="right")
-        table.add_column(words["shows"])
-    else:
-        leader = None
-    for row in _rows(record, decision, leader, words):
-        table.add_row(*map(Text, row))
-    return table
 
 
 def _has_rivals(record: Record, scope: str | None, leader: str | None) -> bool:
@@ -116,7 +117,7 @@ def _rows(
     estimates.sort(key=lambda one: direction * one["mean"])
     for estimate in estimates:
         name = estimate["candidate"]
-        cells = [visible(shortened(name, _NAME_COLUMNS)), shown_score(metric, estimate["mean"])]
+        cells = [visible(name), shown_score(metric, estimate["mean"])]
         against_base = _comparison(record, metric, scope, name, BASE_NAME)
         if against_base is None:
             cells += [NOTHING, NOTHING, NOTHING]
@@ -147,7 +148,9 @@ def _against_leader(
     leader: str,
     words: Mapping[str, str],
 ) -> list[str]:
-    if name in (leader, BASE_NAME):
+    if name == leader:
+        return [words["leader"], NOTHING]
+    if name == BASE_NAME:
         return [NOTHING, NOTHING]
     found = _comparison(record, metric, scope, name, leader)
     assert found is not None, "every two candidates are compared"

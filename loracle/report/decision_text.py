@@ -23,7 +23,7 @@ from loracle.text import (
 
 Language = Literal["en", "zh"]
 
-_HEADINGS = {"en": ("Why", "On {name} alone"), "zh": ("理由", "仅看 {name}")}
+_HEADINGS = {"en": ("Why:", "On {name} alone: "), "zh": ("理由：", "仅看 {name}：")}
 _READ_FIRST = {"en": "Read this first:", "zh": "请先阅读："}
 
 
@@ -37,11 +37,11 @@ def decision_lines(decisions: Sequence[Mapping[str, Any]], language: Language = 
     one."""
     why, alone = _HEADINGS[language]
     overall, *single = decisions
-    lines = [decision_sentence(decisions, language), "", f"{why}:"]
+    lines = [decision_sentence(decisions, language), "", why]
     lines += _reasons(overall, language)
     for decision in single:
         name = visible(str(decision["evaluation"]))
-        lines += ["", f"{alone.format(name=name)}: {visible(decision['sentence'][language])}"]
+        lines += ["", f"{alone.format(name=name)}{visible(decision['sentence'][language])}"]
         lines += _reasons(decision, language, skip_rule=True)
     return lines
 
@@ -57,7 +57,7 @@ def alone_lines(decisions: Sequence[Mapping[str, Any]], language: Language = "en
     """The sentence for each evaluation set, if there is more than one."""
     alone = _HEADINGS[language][1]
     return [
-        f"{alone.format(name=one['evaluation'])}: {visible(one['sentence'][language])}"
+        f"{alone.format(name=visible(one['evaluation']))}{visible(one['sentence'][language])}"
         for one in decisions[1:]
     ]
 

@@ -1,4 +1,4 @@
-"""The results as a table for the terminal, and the lines under it.
+"""The results as a table for the terminal, and the lines under it, in English or Chinese.
 
 Names and reasons are shown as text; nothing in them is read as markup.
 """
@@ -6,27 +6,92 @@ Names and reasons are shown as text; nothing in them is read as markup.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, TypeAlias
 
 from rich.table import Table
-from rich.text import Text
 
+from loracle.decision.wording import short_name
+from loracle.language import Language
 from loracle.metrics.registry import TOKENS_IN_WORDS, WORD_METRICS
 from loracle.plan import BASE_NAME
 from loracle.report.decision_text import decision_sentence
-from loracle.text import NOTHING, metric_name, shortened, shown_score, visible
+from loracle.report.terminal_table import DEFAULT_WIDTH, Column, Row, terminal_table
+from loracle.text import NOTHING, metric_name, shown_score, visible
 
-_NAME_COLUMNS = 32
+_Words: TypeAlias = Mapping[str, str]
+
+_WORDS: Mapping[Language, _Words] = {
+    "en": {
+        **TOKENS_IN_WORDS,
+        "title": "{name} · {num_examples:,} examples · {num_clusters:,} independent groups",
+        "mean": "mean of {num} evaluation sets",
+        "caption": "second lines: intervals at confidence {confidence}, cluster bootstrap",
+        "rank": "rank",
+        "candidate": "candidate",
+        "seeds": "seeds",
+        "size": "examples\nsteps",
+        "lift": "{metric} lift",
+        "minutes": "minutes",
+        "failed": "failed: {reason}",
+        "of": "{part} of {whole}",
+        "held_out": "{name}: rows held out of the candidates and not trained on: {listed}",
+        "tokens": "{tokens} on {num:,}",
+        "tokenisation": "{metrics}: {listed} examples",
+        "part": "{name} {part:,} of {whole:,}",
+        "cut": "answers cut at max_new_tokens: {listed}",
+        "padded": "padded batches, no shared prefixes: {reason}",
+        "seed": "{name} (seed {seed})",
+        "one_failed": "1 trial failed:",
+        "failures": "{num:,} trials failed:",
+        "comma": ", ",
+        "colon": ": ",
+    },
+    "zh": {
+        "spaced": "单词",
+        "characters": "字符",
+        "title": "{name} · {num_examples:,} 题 · {num_clusters:,} 个独立组",
+        "mean": "{num} 个评测集的平均",
+        "caption": "第二行：置信度 {confidence} 的区间（按组自助法）",
+        "rank": "名次",
+        "candidate": "候选",
+        "seeds": "种子",
+        "size": "行数\n步数",
+        "lift": "{metric} 提升",
+        "minutes": "分钟",
+        "failed": "失败：{reason}",
+        "of": "{part}/{whole}",
+        "held_out": "{name}：从候选中留出、未参与训练的行：{listed}",
+        "tokens": "{num:,} 题按{tokens}",
+        "tokenisation": "{metrics} 的计算单位：{listed}",
+        "part": "{name} {whole:,} 个中的 {part:,} 个",
+        "cut": "在 max_new_tokens 处被截断的回答：{listed}",
+        "padded": "使用填充批次，不共享前缀：{reason}",
+        "seed": "{name}（随机种子 {seed}）",
+        "one_failed": "1 次训练失败：",
+        "failures": "{num:,} 次训练失败：",
+        "comma": "，",
+        "colon": "：",
+    },
+}
 
 
-def results_table(results: Mapping[str, Any]) -> list[Table]:
+def results_table(
+    results: Mapping[str, Any], language: Language = "en", width: int = DEFAULT_WIDTH
+) -> list[Table]:
     """One table for each evaluation, then one for their mean if there is more than one.
 
-    The rows are in the order of the ranking over all evaluations.
+    The rows are in the order of the ranking over all evaluations. What is the same on all of them
+    (seeds, examples, time) is in the last table. width: of the terminal, in columns.
     """
-    tables = [_table(results, evaluation) for evaluation in results["evaluations"]]
-    if len(tables) > 1:
-        tables.append(_mean_table(results))
+    words = _WORDS[language]
+    evaluations = results["evaluations"]
+    several = len(evaluations) > 1
+    tables = [
+        _table(results, evaluation, words, width, with_training=not several)
+        for evaluation in evaluations
+    ]
+    if several:
+        tables.append(_mean_table(results, words, width))
     return tables
 
 
@@ -35,27 +100,36 @@ def decision_line(results: Mapping[str, Any]) -> str:
     return decision_sentence(results["decisions"])
 
 
-def summary_lines(results: Mapping[str, Any]) -> list[str]:
+def summary_lines(results: Mapping[str, Any], language: Language = "en") -> list[str]:
     """Notes for reading the tables: how things were measured, and what failed."""
+    words = _WORDS[language]
     return [
-        *_held_out_lines(results["evaluations"]),
-        *_tokenisation_lines(results["evaluations"]),
-        *_length_lines(results),
-        *_batching_lines(results["model"]),
+        *_held_out_lines(results["evaluations"], words),
+        *_tokenisation_lines(results["evaluations"], words),
+        *_length_lines(results, words),
+        *_batching_lines(results["model"], words),
         *results["model"].get("attention_replaced", ()),
-        *_failure_lines(results["rows"]),
+        *_failure_lines(results["rows"], words),
     ]
 
 
-def _table(results: Mapping[str, Any], evaluation: Mapping[str, Any]) -> Table:
+def _table(
+    results: Mapping[str, Any],
+    evaluation: Mapping[str, Any],
+    words: _Words,
+    width: int,
+    *,
+    with_training: bool,
+) -> Table:
     name, decisive = evaluation["name"], results["decision_metric"]
-    table = _empty_table(
-        results,
-        f"{name} · {evaluation['num_examples']:,} examples · "
-        f"{evaluation['num_clusters']:,} independent groups",
-        (*map(metric_name, evaluation["metrics"]), f"{metric_name(decisive)} lift"),
+    title = words["title"].format(
+        name=name,
+        num_examples=evaluation["num_examples"],
+        num_clusters=evaluation["num_clusters"],
     )
+    metrics = evaluation["metrics"]
     intervals = _Intervals(results, name)
+    cells_of = []
     for entry in results["ranking"]:
         scores = entry["scores"].get(name, {})
         cells = [
@@ -65,61 +139,69 @@ def _table(results: Mapping[str, Any], evaluation: Mapping[str, Any]) -> Table:
             )
             if metric in scores
             else NOTHING
-            for metric in evaluation["metrics"]
+            for metric in metrics
         ]
         lift = scores[decisive]["lift"] if decisive in scores else None
-        cells.append(_lift_cell(entry, decisive, lift, intervals))
-        _add_row(table, results, entry, cells)
-    return table
+        cells_of.append([*cells, _lift_cell(entry, decisive, lift, intervals)])
+    headers = (*map(metric_name, metrics), words["lift"].format(metric=metric_name(decisive)))
+    return _of_cells(results, title, headers, cells_of, words, width, with_training=with_training)
 
 
-def _mean_table(results: Mapping[str, Any]) -> Table:
+def _mean_table(results: Mapping[str, Any], words: _Words, width: int) -> Table:
     """The decisive metric over all evaluations, each with the same weight."""
     decisive = results["decision_metric"]
-    table = _empty_table(
-        results,
-        f"mean of {len(results['evaluations'])} evaluation sets",
-        (metric_name(decisive), f"{metric_name(decisive)} lift"),
-    )
     intervals = _Intervals(results, None)
+    cells_of = []
     for entry in results["ranking"]:
         mean = entry["mean"]
         score = NOTHING
         if mean is not None:
             interval = intervals.of_mean(decisive, entry["candidate"])
             score = _with_interval(shown_score(decisive, mean), interval)
-        cells = [score, _lift_cell(entry, decisive, entry["lift"], intervals)]
-        _add_row(table, results, entry, cells)
-    return table
+        cells_of.append([score, _lift_cell(entry, decisive, entry["lift"], intervals)])
+    title = words["mean"].format(num=len(results["evaluations"]))
+    name = metric_name(decisive)
+    headers = (name, words["lift"].format(metric=name))
+    return _of_cells(results, title, headers, cells_of, words, width, with_training=True)
 
 
-def _empty_table(results: Mapping[str, Any], title: str, headers: Sequence[str]) -> Table:
-    confidence = f"{results['rule']['confidence']:.4g}"
-    table = Table(
-        title=Text(title),
-        caption=Text(f"second lines: intervals at confidence {confidence}, cluster bootstrap"),
+def _of_cells(
+    results: Mapping[str, Any],
+    title: str,
+    headers: Sequence[str],
+    cells_of: Sequence[Sequence[str]],
+    words: _Words,
+    width: int,
+    *,
+    with_training: bool,
+) -> Table:
+    """The ranking with these scores, one list of cells for each of its rows."""
+    several_seeds = with_training and any(
+        entry["num_done"] + entry["num_failed"] > 1 for entry in results["ranking"]
     )
-    table.add_column("rank", justify="right")
-    table.add_column("candidate", overflow="fold")
-    if _several_seeds(results):
-        table.add_column("seeds", justify="right")
-    for header in ("examples\nsteps", *headers, "minutes"):
-        table.add_column(Text(header), justify="right", no_wrap=True)
-    return table
-
-
-def _add_row(
-    table: Table, results: Mapping[str, Any], entry: Mapping[str, Any], scores: Sequence[str]
-) -> None:
-    cells = [_rank(entry), _candidate(entry)]
-    if _several_seeds(results):
-        cells.append(_seeds(entry))
-    minutes = NOTHING if entry["seconds"] is None else f"{entry['seconds'] / 60:.1f}"
-    table.add_row(*map(Text, [*cells, _size(entry), *scores, minutes]), style=_style(entry))
-
-
-def _several_seeds(results: Mapping[str, Any]) -> bool:
-    return any(entry["num_done"] + entry["num_failed"] > 1 for entry in results["ranking"])
+    columns = [
+        Column(words["rank"]),
+        Column(words["candidate"], is_number=False, is_name=True),
+        *([Column(words["seeds"])] if several_seeds else []),
+        *([Column(words["size"])] if with_training else []),
+        *map(Column, headers),
+        *([Column(words["minutes"])] if with_training else []),
+    ]
+    rows = []
+    for entry, scores in zip(results["ranking"], cells_of, strict=True):
+        minutes = NOTHING if entry["seconds"] is None else f"{entry['seconds'] / 60:.1f}"
+        cells = [
+            _rank(entry),
+            _candidate(entry, words),
+            *([_seeds(entry, words)] if several_seeds else []),
+            *([_size(entry)] if with_training else []),
+            *scores,
+            *([minutes] if with_training else []),
+        ]
+        rows.append(Row(cells, _style(entry)))
+    confidence = f"{results['rule']['confidence']:.4g}"
+    caption = words["caption"].format(confidence=confidence)
+    return terminal_table(title, caption, columns, rows, width)
 
 
 class _Intervals:
@@ -168,16 +250,20 @@ def _rank(entry: Mapping[str, Any]) -> str:
     return NOTHING if entry["rank"] is None else str(entry["rank"])
 
 
-def _candidate(entry: Mapping[str, Any]) -> str:
-    name = visible(shortened(entry["candidate"], _NAME_COLUMNS))
-    return f"{name}\nfailed: {visible(entry['reason'])}" if entry["status"] == "failed" else name
+def _candidate(entry: Mapping[str, Any], words: _Words) -> str:
+    name = visible(entry["candidate"])
+    if entry["status"] != "failed":
+        return name
+    return f"{name}\n{words['failed'].format(reason=visible(entry['reason']))}"
 
 
-def _seeds(entry: Mapping[str, Any]) -> str:
+def _seeds(entry: Mapping[str, Any], words: _Words) -> str:
     if entry["candidate"] == BASE_NAME:
         return NOTHING
     num_seeds = entry["num_done"] + entry["num_failed"]
-    return f"{entry['num_done']} of {num_seeds}" if entry["num_failed"] else str(num_seeds)
+    if not entry["num_failed"]:
+        return str(num_seeds)
+    return words["of"].format(part=entry["num_done"], whole=num_seeds)
 
 
 def _size(entry: Mapping[str, Any]) -> str:
@@ -193,34 +279,40 @@ def _style(entry: Mapping[str, Any]) -> str:
     return "dim" if entry["candidate"] == BASE_NAME else ""
 
 
-def _held_out_lines(evaluations: Sequence[Mapping[str, Any]]) -> list[str]:
+def _held_out_lines(evaluations: Sequence[Mapping[str, Any]], words: _Words) -> list[str]:
     """An evaluation set that consists of rows of the candidates."""
     return [
         visible(
-            f"{evaluation['name']}: rows held out of the candidates and not trained on: "
-            + ", ".join(f"{name} {num:,}" for name, num in evaluation["held_out"].items())
+            words["held_out"].format(
+                name=evaluation["name"],
+                listed=words["comma"].join(
+                    f"{name} {num:,}" for name, num in evaluation["held_out"].items()
+                ),
+            )
         )
         for evaluation in evaluations
         if evaluation.get("held_out")
     ]
 
 
-def _tokenisation_lines(evaluations: Sequence[Mapping[str, Any]]) -> list[str]:
+def _tokenisation_lines(evaluations: Sequence[Mapping[str, Any]], words: _Words) -> list[str]:
     lines = []
     for evaluation in evaluations:
         metrics = [name for name in WORD_METRICS if name in evaluation["metrics"]]
         parts = [
-            f"{TOKENS_IN_WORDS.get(tokens, tokens)} on {num_examples:,}"
+            words["tokens"].format(num=num_examples, tokens=words.get(tokens, tokens))
             for tokens, num_examples in evaluation["tokenisation"].items()
             if num_examples
         ]
         if metrics and parts:
-            place = f"{evaluation['name']}: " if len(evaluations) > 1 else ""
-            lines.append(f"{place}{', '.join(metrics)}: {', '.join(parts)} examples")
+            place = evaluation["name"] if len(evaluations) > 1 else None
+            listed = words["comma"].join(parts)
+            line = words["tokenisation"].format(metrics=", ".join(metrics), listed=listed)
+            lines.append(line if place is None else f"{visible(place)}{words['colon']}{line}")
     return lines
 
 
-def _length_lines(results: Mapping[str, Any]) -> list[str]:
+def _length_lines(results: Mapping[str, Any], words: _Words) -> list[str]:
     """Answers cut by max_new_tokens: their scores may be too low."""
     cut: dict[str, int] = {}
     answered: dict[str, int] = {}
@@ -229,25 +321,34 @@ def _length_lines(results: Mapping[str, Any]) -> list[str]:
             name = row["candidate"]
             cut[name] = cut.get(name, 0) + counts["length"]
             answered[name] = answered.get(name, 0) + counts["length"] + counts["stop"]
-    parts = [f"{name} {cut[name]:,} of {answered[name]:,}" for name in cut if cut[name]]
-    return [f"answers cut at max_new_tokens: {', '.join(parts)}"] if parts else []
+    parts = [
+        words["part"].format(name=visible(short_name(name, list(cut))), part=cut[name], whole=whole)
+        for name, whole in answered.items()
+        if cut[name]
+    ]
+    return [words["cut"].format(listed=words["comma"].join(parts))] if parts else []
 
 
-def _batching_lines(model: Mapping[str, Any]) -> list[str]:
+def _batching_lines(model: Mapping[str, Any], words: _Words) -> list[str]:
     if model["batching"] == "forest":
         return []
-    return [f"padded batches, no shared prefixes: {model['batching_reason']}"]
+    return [words["padded"].format(reason=model["batching_reason"])]
 
 
-def _failure_lines(rows: Sequence[Mapping[str, Any]]) -> list[str]:
+def _failure_lines(rows: Sequence[Mapping[str, Any]], words: _Words) -> list[str]:
     failed = [row for row in rows if row["status"] == "failed"]
     if not failed:
         return []
     names = [
-        row["candidate"] if row["seed"] is None else f"{row['candidate']} (seed {row['seed']})"
+        row["candidate"]
+        if row["seed"] is None
+        else words["seed"].format(name=row["candidate"], seed=row["seed"])
         for row in failed
     ]
     return [
-        f"{len(failed)} {'trial' if len(failed) == 1 else 'trials'} failed:",
-        *(f"  {name}: {visible(row['reason'])}" for name, row in zip(names, failed, strict=True)),
+        words["one_failed" if len(failed) == 1 else "failures"].format(num=len(failed)),
+        *(
+            f"  {visible(name)}{words['colon']}{visible(row['reason'])}"
+            for name, row in zip(names, failed, strict=True)
+        ),
     ]

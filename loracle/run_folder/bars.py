@@ -26,7 +26,7 @@ from loracle.language import Language
 from loracle.plan import BASE_NAME
 from loracle.run_folder.estimate import RunEstimate
 from loracle.run_folder.events import rate
-from loracle.text import cell_width, duration, shortened, visible
+from loracle.text import cell_width, duration, shortened, visible, wrapped
 
 _NAME_WIDTH = 18
 _BAR_WIDTH = 12
@@ -126,7 +126,7 @@ class RichView:
         self._estimate.take(kind, fields, now)
         self._follow(kind, fields, now)
         if kind not in _SHOWN_BY_BARS:
-            text = Text(_wrapped(line, self._console.width), style=_LINE_STYLES.get(kind, ""))
+            text = Text(wrapped(line, self._console.width), style=_LINE_STYLES.get(kind, ""))
             self._console.print(text, overflow="ignore", crop=False)
         often = kind in ("step", "evaluated") and not self._is_done(fields["trial"])
         if not often or now - self._last_frame >= _SECONDS_BETWEEN_FRAMES:
@@ -261,19 +261,6 @@ class RichView:
             )
             grid.add_row(spinner, Text(shortened(name, name_width)), bar, Text(_fit(parts, rest)))
         return grid
-
-
-def _wrapped(line: str, width: int) -> str:
-    """The line broken between words. A longer word, such as a path, stays whole, so that it can be
-    copied."""
-    lines: list[str] = []
-    for word in line.split(" "):
-        longer = f"{lines[-1]} {word}" if lines else word
-        if lines and cell_width(longer) <= width:
-            lines[-1] = longer
-        else:
-            lines.append(word)
-    return "\n".join(lines)
 
 
 def _fit(parts: Sequence[str], width: int) -> str:

@@ -42,7 +42,7 @@ EVENTS: Mapping[str, Event] = {
     "run_started": Event(
         ("run", "num_trials", "candidates"),
         (_PIPELINE,),
-        "{run} started: {num_trials} trials of {names}",
+        "{run} started: {num_trials:trial} of {names}",
         "{run} 开始：共 {num_trials} 次训练，候选数据集 {names}",
     ),
     "dataset_read": Event(
@@ -60,7 +60,7 @@ EVENTS: Mapping[str, Event] = {
     "work_planned": Event(
         ("num_steps", "num_questions"),
         (_PIPELINE,),
-        "planned: {total_steps:,} training steps, {total_answers:,} answers{few_steps}",
+        "planned: {total_steps:training step}, {total_answers:answer}{few_steps}",
         "计划：共 {total_steps:,} 个训练步，{total_answers:,} 个回答{few_steps}",
     ),
     "base_started": Event(
@@ -79,7 +79,7 @@ EVENTS: Mapping[str, Event] = {
     "trial_started": Event(
         ("trial", "index", "num_trials", "candidate", "seed", "num_examples", "num_steps"),
         (_PIPELINE, _TRAINING),
-        "{place} started: {num_examples:,} examples, {num_steps:,} steps",
+        "{place} started: {num_examples:example}, {num_steps:step}",
         "{place} 开始训练：{num_examples:,} 条样本，{num_steps:,} 步",
     ),
     "trial_skipped": Event(
@@ -105,14 +105,14 @@ EVENTS: Mapping[str, Event] = {
     "evaluation_started": Event(
         ("trial", "evaluation", "num_examples"),
         (_EVALUATION,),
-        "{place} {evaluation}: {num_examples:,} questions",
+        "{place} {evaluation}: {num_examples:question}",
         "{place} {evaluation}：{num_examples:,} 个问题",
     ),
     # num_tokens: generated for this evaluation by this process, without earlier answers.
     "evaluated": Event(
         ("trial", "evaluation", "num_done", "num_examples", "num_tokens"),
         (_EVALUATION,),
-        "{place} {evaluation}: {num_done}/{num_examples} answered · {num_tokens:,} tokens",
+        "{place} {evaluation}: {num_done}/{num_examples} answered · {num_tokens:token}",
         "{place} {evaluation}：已回答 {num_done}/{num_examples} · {num_tokens:,} token",
     ),
     "scored": Event(
@@ -145,6 +145,13 @@ EVENTS: Mapping[str, Event] = {
 }
 
 
+class _Number(int):
+    """A count whose format may be a noun: "{num:step}" is "1 step" or "1,200 steps"."""
+
+    def __format__(self, spec: str) -> str:
+        return counted(self, spec) if spec.replace(" ", "").isalpha() else super().__format__(spec)
+
+
 class Narrator:
     """Puts events into words. Remembers the current trials: their positions and steps' times."""
 
@@ -159,7 +166,8 @@ class Narrator:
         self._follow(kind, fields)
         known = dict(fields) | self._derived(kind, fields)
         event = EVENTS[kind]
-        text = (event.line if self._language == "en" else event.line_zh).format_map(known)
+        numbers = {name: _Number(value) for name, value in known.items() if type(value) is int}
+        text = (event.line if self._language == "en" else event.line_zh).format_map(known | numbers)
         # An error may have several lines; a log has one line for each event.
         return visible("; ".join(part.strip() for part in text.split("\n") if part.strip()))
 

@@ -13,6 +13,7 @@ from loracle.errors import RunFolderError
 from loracle.files import UNFINISHED_PREFIX, read_json, write_json
 from loracle.run_folder.folder import TrialFolder
 from loracle.safety.storage_errors import writing
+from loracle.text import counted
 
 _VERSION = 1
 
@@ -37,7 +38,7 @@ def take_up(
         return None
     removed = folder.clear()
     write_json(attempt, {"version": _VERSION, "conditions": dict(conditions)})
-    return f"{reason}; starting over ({len(removed)} files removed)" if removed else None
+    return f"{reason}; starting over ({counted(len(removed), 'file')} removed)" if removed else None
 
 
 def keep_first_rows(path: Path, num_rows: int) -> None:

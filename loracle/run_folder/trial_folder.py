@@ -189,7 +189,7 @@ class TrialFolder:
         # Version 1 does not know the size.
         if known.num_bytes not in (found.num_bytes, _UNKNOWN_SIZE):
             return (
-                f"{name} has changed since it was written: it has {found.num_bytes} bytes, but "
+                f"{name} has changed since it was written: it has {found.num_bytes:,} bytes, but "
                 f"{known.num_bytes} were written"
             )
         return None if found.sha256 == known.sha256 else f"{name} has changed since it was written"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 from typing import Any
@@ -10,8 +11,10 @@ import pytest
 
 from loracle import __version__, cli
 from loracle.cli.catalogue import _COMMANDS, _PANELS, _PARAMETERS, MESSAGES
+from loracle.cli.metavars import METAVARS
 from loracle.cli.shell import asked_language, command_tree
 from loracle.language import chosen_language
+from loracle.text import cell_width
 
 READING = {"--format", "--column", "--ignore-column", "--split", "--encoding", "--unanswerable"}
 SHARED = {"--language", "--quiet", "-q", "--verbose", "-v"}
@@ -136,6 +139,32 @@ def test_help_fits_80_columns_in_both_languages(
     assert loracle("run", "--language=en", option, monkeypatch=monkeypatch) == 0
     assert "Training sets to compare" in capsys.readouterr().out
     assert max(map(len, english.splitlines())) <= 80
+
+
+@pytest.mark.parametrize("language", ["en", "zh"])
+@pytest.mark.parametrize("name", FLAGS)
+def test_every_help_fits_80_columns_and_names_values_for_people(
+    name: str,
+    language: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    assert loracle(name, "--help", "--language", language, monkeypatch=monkeypatch) == 0
+    text = capsys.readouterr().out
+    assert max(map(cell_width, text.splitlines())) <= 80
+    # Not a type of Python's, and no name cut in the middle.
+    assert not re.search(r"<\w+[\[\]\w|]*>|…", text)
+
+
+def test_there_is_no_metavar_without_a_parameter() -> None:
+    commands = [command_tree("en"), *command_tree("en").commands.values()]
+    known = {
+        parameter.name if parameter.param_type_name == "argument" else parameter.opts[0]
+        for command in commands
+        for parameter in command.params
+    }
+    assert set(METAVARS) <= known
 
 
 def test_the_version_is_printed(

@@ -45,6 +45,19 @@ def test_the_bar_speaks_chinese_and_says_when_rows_are_compared() -> None:
     assert "正在比较 2,000 行" in text
 
 
+def test_what_is_compared_is_counted_under_the_name_of_its_dataset() -> None:
+    steps = [
+        Reached("comparing", "train", 120_000, 0, 0),
+        Reached("comparing", "", 240_000, 60_000, 240_000),
+    ]
+    text = shown("en", *steps)
+    counted = next(line for line in text.splitlines() if "60,000 of 240,000 texts" in line)
+    assert "train" in counted
+    assert lines_of("en", [steps[0], *[steps[1]] * 2]) == [
+        "train: comparing: 60,000 of 240,000 texts"
+    ]
+
+
 def test_a_long_name_does_not_push_the_bar_out() -> None:
     text = shown("en", Reached("reading", "name" * 40, 1_000, 10, 20))
     assert all(len(line.rstrip()) <= 80 for line in text.replace("\r", "\n").split("\n"))

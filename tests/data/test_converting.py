@@ -124,6 +124,6 @@ def test_flags_say_how_a_dataset_is_read() -> None:
     result = RUNNER.invoke(app, ["convert", "a.csv", "--out", "b.jsonl", "--limit", "1", *flags])
 
     assert result.exit_code == 0, result.output
-    assert "1 rows of question_answer, CSV with semicolons, gb18030" in result.output
+    assert "1 row of question_answer, CSV with semicolons, gb18030" in result.output
     (line,) = Path("b.jsonl").read_text(encoding="utf-8").splitlines()
     assert json.loads(line)["messages"][1]["content"] == "丹佛"

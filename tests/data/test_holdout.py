@@ -165,7 +165,7 @@ def test_a_candidate_of_one_passage_is_left_whole() -> None:
 
 
 def test_what_cannot_be_split_says_so() -> None:
-    with pytest.raises(DataError, match=r"there are 1 groups .* largest of 6 rows; choose another"):
+    with pytest.raises(DataError, match=r"found 1 group .* largest of 6 rows; choose another"):
         hold_out({"a": rows(range(1), "a", per_passage=6)}, 0.2, 0)
     with pytest.raises(DataError, match="no row of b would be left for training"):
         hold_out(

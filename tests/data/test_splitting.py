@@ -67,7 +67,7 @@ def test_rows_joined_by_a_row_that_has_both_passages_are_one_group():
 
 
 def test_one_passage_cannot_be_split():
-    with pytest.raises(DataError, match=r"there are 1 groups .* largest of 5 rows"):
+    with pytest.raises(DataError, match=r"found 1 group .* largest of 5 rows"):
         split(dataset(1, 5), 0.2, 0)
 
 

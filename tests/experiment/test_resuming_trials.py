@@ -225,7 +225,7 @@ def test_memory_that_runs_out_while_answering_is_a_warning(stopped, undisturbed,
 
     monkeypatch.setattr(prefill, "_accept", short)
     stopped.go()
-    assert "out of memory while answering test; answering 1 questions" in stopped.warnings()
+    assert "out of memory while answering test; answering 1 question" in stopped.warnings()
     assert stopped.made() == undisturbed
 
 

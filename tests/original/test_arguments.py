@@ -202,7 +202,7 @@ def test_a_config_that_is_not_there_is_named_with_the_nearest(config_dir: Path) 
         ),
         (json.dumps({"r": 0}), "bad.json: lora.r: found 0; "),
         (json.dumps({"bias": "some"}), "bad.json: lora.bias: found 'some'; expected none or all"),
-        (json.dumps({"alpha": 8, "lora_alpha": 8}), "lora_alpha and alpha are one setting"),
+        (json.dumps({"alpha": 8, "lora_alpha": 8}), "lora_alpha and alpha are the same setting"),
     ],
 )
 def test_a_config_that_cannot_be_used_says_why(tmp_path: Path, text: str, message: str) -> None:

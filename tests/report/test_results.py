@@ -143,7 +143,7 @@ def ranks(results: Mapping[str, Any]) -> list[tuple[int | None, str]]:
 
 def printed(results: Mapping[str, Any], width: int = 100) -> str:
     console = Console(file=io.StringIO(), width=width, color_system=None)
-    for table in results_table(results):
+    for table in results_table(results, width=width):
         console.print(table)
     assert isinstance(console.file, io.StringIO)
     return console.file.getvalue()

@@ -46,7 +46,7 @@ def values(large: Path) -> dict[str, Any]:
 
 def printed(record: dict[str, Any], width: int, language: Language) -> str:
     console = Console(file=io.StringIO(), width=width, color_system=None)
-    for table in decision_tables(record, language):
+    for table in decision_tables(record, language, width):
         console.print(table)
     assert isinstance(console.file, io.StringIO)
     return console.file.getvalue()

@@ -16,6 +16,7 @@ import numpy.typing as npt
 
 from loracle.data.audit.groups import I32, I64, U64
 from loracle.data.audit.normalizing import DENSE_WEIGHT, is_dense
+from loracle.data.following import Reached, tell
 from loracle.data.scratch import ScratchFile
 from loracle.data.workers import ALONE, Workers
 
@@ -147,8 +148,13 @@ class TextStore:
 
         task = partial(_of_packed, function, arguments)
         workers = self.workers if len(self) >= _MIN_TEXTS_FOR_WORKERS else ALONE
+        num_done = 0
         for found in workers.map(task, packed()):
-            yield waiting.pop(0), found
+            places = waiting.pop(0)
+            num_done += len(places)
+            if len(self) >= _MIN_TEXTS_FOR_WORKERS:
+                tell(Reached("comparing", "", len(ids), num_done, len(ids)))
+            yield places, found
 
     def _packed(self, ids: Ids) -> Iterator[tuple[I64, bytes, I64]]:
         order = np.argsort(ids, kind="stable").astype(np.int64)

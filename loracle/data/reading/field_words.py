@@ -12,6 +12,7 @@ from loracle.data.reading.formats import Format
 from loracle.data.reading.meanings import Meaning
 from loracle.data.reading.names import likely_meant
 from loracle.data.reading.row_content import RowValue, is_blank, keys_found
+from loracle.text import counted
 
 _NUM_SHOWN = 12
 _NUM_REPLIES = 4
@@ -67,7 +68,7 @@ def lost(
     column: str, num_rows: int, meaning: Meaning, form: Format, row_keys: AbstractSet[str]
 ) -> str:
     """A column that tells of what is asked, and is not used."""
-    rows = f"{num_rows:,} row{'' if num_rows == 1 else 's'}"
+    rows = counted(num_rows, "row")
     text = f"column {named(column)} is not used in {rows}; its name suggests that it holds "
     return f"{text}{_WHAT[meaning]}. {_use(column, meaning, form, row_keys)}{_ignore(column)}"
 

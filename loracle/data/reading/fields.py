@@ -32,6 +32,7 @@ from loracle.data.reading.options import ReadOptions
 from loracle.data.reading.passages import PASSAGE_FIELDS
 from loracle.data.reading.row_content import RowContent, RowValue, as_text, is_blank
 from loracle.data.reading.squad_nesting import NESTING_KEYS
+from loracle.text import counted
 
 _MAX_SHAPES = 4096
 _NUM_SHOWN_COLUMNS = 20
@@ -76,10 +77,7 @@ def columns_line(uses: Sequence[FieldUse]) -> str:
     """What the columns are used as, in a line."""
     by_role: dict[str, list[str]] = {}
     for use in uses:
-        if use.used_as in (_NOT_USED, _IGNORED):
-            rows = f" ({use.num_rows:,} row{'' if use.num_rows == 1 else 's'})"
-        else:
-            rows = ""
+        rows = f" ({counted(use.num_rows, 'row')})" if use.used_as in (_NOT_USED, _IGNORED) else ""
         by_role.setdefault(use.used_as or "not used", []).append(f"{named(use.column)}{rows}")
     return " · ".join(
         f"{role}: {listed(columns, _NUM_SHOWN_COLUMNS)}" for role, columns in by_role.items()

@@ -20,6 +20,7 @@ from typing import NamedTuple
 from loracle.data.conversation import Message
 from loracle.data.faults import Faults, Reason, kind_of
 from loracle.data.reading.row_content import RowValue, is_blank
+from loracle.text import counted
 
 
 def _spelled(*names: str) -> frozenset[str]:
@@ -130,7 +131,7 @@ def marked(messages: Sequence[Message], marks: RowMarks, faults: Faults) -> tupl
             named = zip(replies, marks.turns, strict=True)
             weights = {i: marks.weight * weight for i, weight in named}
         else:
-            text = f"the row marks {len(marks.turns)} turns and has {len(messages)}, "
+            text = f"the row marks {counted(len(marks.turns), 'turn')} and has {len(messages)}, "
             text += f"{len(replies)} of them replies; give one mark per turn, or one per reply"
             faults.add(Reason.MARK, text)
     return tuple(

@@ -37,6 +37,7 @@ from loracle.data.reading.options import ReadOptions
 from loracle.data.reading.row_content import RowContent
 from loracle.data.reading.rows import Row
 from loracle.errors import DataError
+from loracle.text import counted
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,13 +96,14 @@ class Dataset:
     def description(self) -> str:
         """One line that says what was found: "889 rows of messages, JSON"."""
         encoding = "" if self.encoding in (None, "utf-8") else f", {self.encoding}"
-        parts = [f"{self.num_rows:,} rows of {self.format}, {self.container}{encoding}"]
+        parts = [f"{counted(self.num_rows, 'row')} of {self.format}, {self.container}{encoding}"]
         if self.drops:
             reasons = ", ".join(f"{count} {reason}" for reason, count in self.num_dropped.items())
             parts.append(f"{len(self.drops):,} dropped ({reasons})")
         if self.num_unanswerable:
             parts.append(
-                f"{self.num_unanswerable:,} unanswerable questions kept, with the unanswerable "
+                f"{counted(self.num_unanswerable, 'unanswerable question')} kept, with the "
+                "unanswerable "
                 "reply"
             )
         if self.ignored:
@@ -221,7 +223,7 @@ class Reading:
         if not self.source.kind:
             return kinds
         count = len(self.source.files)
-        return f"{self.source.kind} of {count} {'file' if count == 1 else 'files'}: {kinds}"
+        return f"{self.source.kind} of {counted(count, 'file')}: {kinds}"
 
     def account(self, examples: Sequence[Example]) -> Dataset:
         """What was read so far, with the examples that the caller kept of it."""

@@ -29,6 +29,7 @@ from loracle.data.reading.table_bounds import (
 from loracle.data.reading.text_files import TextFile
 from loracle.errors import DataError
 from loracle.plan.names import repeated
+from loracle.text import counted
 
 DELIMITERS = {",": "commas", ";": "semicolons", "\t": "tabs"}
 
@@ -133,7 +134,8 @@ def _row_of_cells(file: str, line: int, header: list[str], cells: list[str]) -> 
         cells.pop()
     if len(cells) != len(header):
         text = (
-            f"found {len(cells)} cells, but the header has {len(header)}; put quotes around text "
+            f"found {counted(len(cells), 'cell')}, but the header has {len(header)}; put quotes "
+            "around text "
             "that contains the delimiter"
         )
         if len(header) == 1:

@@ -19,6 +19,7 @@ from loracle.data.rendering.limits import TemplateLimitError, check_output, limi
 from loracle.data.rendering.shortening import Cut, Overlong, shorten
 from loracle.data.rendering.written import left_out
 from loracle.errors import DataError, ModelError
+from loracle.text import counted
 
 _MAX_SHOWN = 20
 _OPENING_CHARACTERS = 40
@@ -189,7 +190,7 @@ class Renderer:
     ) -> OverlongRow:
         """The row with its middle cut, or, without cuts, the reason why it is left out."""
         limit = error.limit
-        found = f"{error.num_tokens:,} tokens, the limit is {limit:,}"
+        found = f"{counted(error.num_tokens, 'token')}, the limit is {limit:,}"
         if self.overlong == "drop":
             return OverlongRow(example, error.num_tokens, limit, (), found)
 
@@ -205,7 +206,7 @@ class Renderer:
             reason = f"{found}; too long even without the passage, the only part that may be cut"
             return OverlongRow(example, error.num_tokens, limit, (), reason)
         num_cut = sum(cut.stop - cut.start for cut in fitted.cuts)
-        reason = f"{found}; {num_cut:,} characters cut out of the middle of its passage"
+        reason = f"{found}; {counted(num_cut, 'character')} cut out of the middle of its passage"
         return OverlongRow(fitted.example, error.num_tokens, limit, fitted.cuts, reason)
 
     def _training_row(self, example: Example) -> Rendered:

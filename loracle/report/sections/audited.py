@@ -119,8 +119,9 @@ def holdout_warnings(record: RunRecord) -> Iterator[Said]:
         return
     num, contested = len(holdout["questions"]), holdout["num_contested"]
     yield (
-        f"No evaluation set was given: {num:,} questions were held out of the candidates "
-        f"themselves. On {contested:,} of them the candidates disagree about the answer, and each "
+        f"No evaluation set was given; held out of the candidates themselves: "
+        f"{counted(num, 'question')}. On {contested:,} of them the candidates disagree about the "
+        "answer, and each "
         "candidate's answer counts as right.",
         f"未提供评测集：从各候选中留出了 {num:,} 题。其中 {contested:,} 题各候选的答案互不相同，"
         "任何一个都算对。",
@@ -134,7 +135,7 @@ def leakage_warnings(record: RunRecord, winner: str | None) -> Iterator[Said]:
         if found["candidate"] == winner and num_leaked:
             num = num_leaked + len(found["clean_ids"])
             yield (
-                f"{winner} shares text with {num_leaked:,} of {num:,} questions of "
+                f"{winner} shares text with {num_leaked:,} of {counted(num, 'question')} of "
                 f"{found['evaluation']}: see Data for its score on the other questions.",
                 f"{winner} 与 {found['evaluation']} 的 {num:,} 题中的 {num_leaked:,} 题有重合内容："
                 "其余题目上的得分见“数据”一节。",

@@ -17,7 +17,7 @@ from loracle.report.sections.lookup import (
     score,
 )
 from loracle.report.sections.words import OVERALL, Said, places_of, series_of
-from loracle.text import NOTHING, clock, count, metric_name, on_scale
+from loracle.text import NOTHING, clock, count, counted, metric_name, on_scale
 
 
 def decision(record: RunRecord, findings: Findings) -> dict[str, Any]:
@@ -84,7 +84,7 @@ def _facts(record: RunRecord, findings: Findings) -> Iterator[dict[str, Any]]:
             "name": ("Questions", "题目"),
             "value": count(facts["num_questions"]),
             "detail": (
-                f"in {facts['num_clusters']:,} independent groups",
+                f"in {counted(facts['num_clusters'], 'independent group')}",
                 f"共 {facts['num_clusters']:,} 个独立组",
             ),
         }
