@@ -19,9 +19,11 @@ from loracle.forecast.batch import DEFAULT_BATCH_SIZE, recommended_batch_size
 from loracle.forecast.choosing import Chosen, chosen
 from loracle.forecast.counting import counted_shape
 from loracle.forecast.foresee import Request, foresee
+from loracle.forecast.layer_rates import layer_rates
 from loracle.forecast.machines import Machine, process_bytes, this_machine
 from loracle.forecast.record import Forecast, ForecastRecord, read_forecast, write_forecast
 from loracle.forecast.work import AnsweringWork, Rows, answering_work, training_work
+from loracle.forest.limits import MAX_EXPLICIT_TOKENS
 from loracle.forest.trie import Sequences
 from loracle.model.base import BaseModel
 from loracle.model.step_memory import ModelShape
@@ -143,6 +145,8 @@ def foreseen(
         budget_tokens=choice.budget_tokens,
         gradient_checkpointing=choice.gradient_checkpointing,
     )
+    if machine.is_here and machine.device_type == "cpu" and given.probe is None:
+        machine = _with_layer_rates(machine, shape, choice.gradient_checkpointing, _longest(rows))
     training = {one.name: training_work(one, planned) for one in rows}
     uncounted = [name for name, w in training.items() if w.num_counted_steps < w.num_steps]
     notes = [_DIFFERENT] + (["for long trainings, 64 steps were counted"] if uncounted else [])
@@ -164,6 +168,19 @@ def foreseen(
         num_replicas=num_replicas_of(plan),
     )
     return foresee(request, machine)
+
+
+def _with_layer_rates(
+    machine: Machine, shape: ModelShape, gradient_checkpointing: bool, longest_row: int
+) -> Machine:
+    """The machine with what layers cost on its processor beside their products."""
+    found = layer_rates(
+        "float32" if shape.value_bytes > 2 else "bfloat16",
+        gradient_checkpointing=gradient_checkpointing,
+        quantization=shape.quantization,
+        has_long_rows=longest_row > MAX_EXPLICIT_TOKENS,
+    )
+    return dataclasses.replace(machine, layer_rates=found)
 
 
 def _answering(

@@ -18,7 +18,8 @@ from loracle.errors import PlanError
 from loracle.forecast.batch import recommended_batch_size
 from loracle.forecast.choosing import chosen
 from loracle.forecast.counting import counted_shape
-from loracle.forecast.foresee import Request, foresee, largest_micro_batch, training_flops
+from loracle.forecast.foresee import Request, foresee, largest_micro_batch
+from loracle.forecast.seconds import training_flops
 from loracle.forecast.machines import Machine, named_machine, process_bytes
 from loracle.forecast.record import (
     Forecast,
