@@ -178,9 +178,7 @@ class Rates(NamedTuple):
 
 
 @cache
-def measured_rates(
-    device_type: str, dtype_name: str, clock: Clock = time.perf_counter
-) -> Rates:
+def measured_rates(device_type: str, dtype_name: str, clock: Clock = time.perf_counter) -> Rates:
     """Measured in about a tenth of a second; the machine's other work slows it as it will ours."""
     import torch
 
