@@ -33,6 +33,7 @@ from loracle.run_folder.reporter import Reporter
 from loracle.training.loop import TrainingSettings
 
 _DIFFERENT = "answers that end early, and drafts, make answering faster than predicted"
+_NOT_COUNTED = "loading the model and starting Python are not counted"
 _Probe = Callable[[Rows, TrainingSettings, ModelShape], float]
 
 
@@ -149,7 +150,14 @@ def foreseen(
         machine = _with_layer_rates(machine, shape, choice.gradient_checkpointing, _longest(rows))
     training = {one.name: training_work(one, planned) for one in rows}
     uncounted = [name for name, w in training.items() if w.num_counted_steps < w.num_steps]
-    notes = [_DIFFERENT] + (["for long trainings, 64 steps were counted"] if uncounted else [])
+    notes = [_DIFFERENT, _NOT_COUNTED]
+    if uncounted:
+        notes.append("for long trainings, 64 steps were counted")
+    if machine.device_type == "cuda" and shape.quantization != "none":
+        notes.append(
+            f"hours on a GPU are those of half precision; unpacking {shape.quantization} weights "
+            "takes time that is not counted"
+        )
     request = Request(
         model=plan.model.name,
         dtype={2: "half precision", 4: "float32"}.get(shape.value_bytes, "float32"),

@@ -40,7 +40,7 @@ from loracle.training.loop import accumulate_gradient
 from loracle.training.mode import training_mode
 
 _SIZES = {
-    "hidden_size": 256, "intermediate_size": 768, "num_hidden_layers": 2, "num_attention_heads": 4,
+    "hidden_size": 256, "intermediate_size": 1536, "num_hidden_layers": 2, "num_attention_heads": 4,
     "num_key_value_heads": 2, "vocab_size": 256, "tie_word_embeddings": True,
 }  # fmt: skip
 _LORA = {"r": 8, "alpha": 16, "dropout": 0.05, "target_modules": "all-linear"}
