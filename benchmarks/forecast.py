@@ -1,71 +1,232 @@
-"""Foreseen against measured: peak memory and time of training, each in a process of its own.
+"""Foreseen against measured: time of training and answering, and peak memory of training.
 
-    .venv/bin/python benchmarks/forecast.py [--sizes small middle 135M] [--lengths 256 1024]
+    .venv/bin/python benchmarks/forecast.py [--turns 2] [--clock wall] [--without-memory]
 
-Random models of three sizes, two row lengths, with and without gradient checkpointing, in the
-precision that the processor takes. The first step warms up; the second one is timed. Other work
-slows the steps and not the memory: the file's head tells the load.
+Random models 64 to 960 wide with 2 to 32 layers, rows of 64 to 2,048 tokens, with and without
+gradient checkpointing, in the processor's precision and in float32, over int8 and nf4. The rates
+that a forecast starts from are measured again in every turn. Time is the processor's, of one
+thread, unless --clock says otherwise: other work on the machine then matters less. Memory is
+measured in a process for each case; the file's head tells the load.
 """
 
 from __future__ import annotations
 
-import argparse
 import dataclasses
 import json
+import statistics
 import subprocess
 import sys
+import time
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
-from turns import write_result
+from turns import argument_parser, write_result
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from loracle.forecast.counting import counted_shape
-from loracle.forecast.foresee import training_flops
-from loracle.forecast.machines import measured_rates, process_bytes, used_share
-from loracle.forecast.work import Rows, training_work
+from loracle.forecast.layer_rates import layer_rates
+from loracle.forecast.machines import Clock, Machine, measured_rates, process_bytes
+from loracle.forecast.seconds import answering_seconds, training_seconds
+from loracle.forecast.work import Rows, answering_work, training_work
+from loracle.forest.limits import MAX_EXPLICIT_TOKENS
+from loracle.forest.trie import Sequences
+from loracle.generation.generate import generate
+from loracle.generation.types import GenerationSettings, Question
 from loracle.model import adapter
-from loracle.model.base import preferred_dtype
+from loracle.model.base import BaseModel, preferred_dtype
+from loracle.model.step_memory import ModelShape
+from loracle.training import loop
 from tests.forecast import measured_step
 from tests.forecast.test_forecast import SIZES
 
-_TOKENS = 1024
+_VOCABULARY_SIZE = 4096
+_NEW_TOKENS = 16
+_MEMORY_TOKENS = 1024
+_CLOCKS: dict[str, Clock] = {"processor": time.process_time, "wall": time.perf_counter}
+
+
+class Case(NamedTuple):
+    """A model and its rows. what: training or answering."""
+
+    what: str
+    width: int
+    layers: int
+    row_tokens: int
+    num_rows: int
+    gradient_checkpointing: bool = False
+    quantization: str = "none"
+    dtype: str = "auto"
+
+    def settings(self, dtype: str) -> dict[str, Any]:
+        """As measured_step takes them."""
+        heads = max(1, self.width // 64)
+        config = {
+            "hidden_size": self.width,
+            "intermediate_size": (8 * self.width // 3 + 63) // 64 * 64,
+            "num_hidden_layers": self.layers,
+            "num_attention_heads": heads,
+            "num_key_value_heads": heads // 3 if heads % 3 == 0 else heads,
+            "vocab_size": _VOCABULARY_SIZE,
+        }
+        return {
+            "config": config,
+            "num_tokens": self.row_tokens,
+            "num_rows": self.num_rows,
+            "budget_tokens": 2048,
+            "gradient_checkpointing": self.gradient_checkpointing,
+            "quantization": self.quantization,
+            "dtype": dtype if self.dtype == "auto" else self.dtype,
+        }
+
+
+_SHAPES = [
+    (64, 2, 64, 16), (64, 32, 64, 4), (128, 4, 256, 4), (128, 12, 1024, 1), (128, 30, 64, 8),
+    (384, 12, 256, 4), (384, 2, 2048, 1), (576, 30, 256, 1), (576, 8, 1024, 2), (960, 8, 512, 1),
+]  # fmt: skip
+_FEW = [(128, 4, 256, 4), (384, 8, 256, 2), (576, 8, 64, 4)]
+CASES = [
+    *(Case("training", *shape) for shape in _SHAPES),
+    *(Case("training", *shape, dtype="float32") for shape in _FEW),
+    *(Case("training", *shape, gradient_checkpointing=True) for shape in _FEW),
+    *(Case("training", *shape, quantization=name) for name in ("int8", "nf4") for shape in _FEW),
+    *(Case("answering", *shape) for shape in [*_FEW, (64, 16, 64, 8), (960, 8, 512, 2)]),
+    *(Case("answering", *_FEW[1], quantization=name) for name in ("int8", "nf4")),
+]
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--sizes", nargs="*", default=list(SIZES), choices=list(SIZES))
-    parser.add_argument("--lengths", nargs="*", type=int, default=[256, 1024])
-    parser.add_argument("--name", default="forecast")
+    parser = argument_parser(__doc__)
+    parser.add_argument("--turns", type=int, default=2)
+    parser.add_argument("--clock", choices=list(_CLOCKS), default="processor")
+    parser.add_argument("--without-memory", action="store_true")
     arguments = parser.parse_args()
-    dtype = str(preferred_dtype(torch.device("cpu"))).removeprefix("torch.")
+    if arguments.clock == "processor":
+        torch.set_num_threads(1)
+    clock, dtype = _CLOCKS[arguments.clock], _name(preferred_dtype(torch.device("cpu")))
+    turns = [timed_turn(dtype, clock) for _ in range(arguments.turns)]
     rows = [
-        compared(size, length, dtype, checkpointing)
-        for size in arguments.sizes
-        for length in arguments.lengths
+        {**case._asdict(), **_median(parts)} for case, *parts in zip(CASES, *turns, strict=True)
+    ]
+    memory = [] if arguments.without_memory else memory_rows(dtype)
+    figures = {
+        "clock": arguments.clock,
+        "threads": torch.get_num_threads(),
+        "largest_time_error": max(abs(row["ratio"] - 1) for row in rows),
+        "within_25_percent": sum(abs(row["ratio"] - 1) <= 0.25 for row in rows),
+        "num_times": len(rows),
+        "times": rows,
+        "largest_memory_error": max((abs(row["ratio"] - 1) for row in memory), default=None),
+        "memory": memory,
+    }
+    write_result(arguments.name, "forecast", figures, dtype)
+
+
+def timed_turn(dtype: str, clock: Clock) -> list[tuple[float, float]]:
+    """Of every case, seconds foreseen and measured."""
+    measured_rates.cache_clear()
+    layer_rates.cache_clear()
+    found = []
+    for case in CASES:
+        foreseen, measured = timed(case, dtype, clock)
+        found.append((foreseen, measured))
+        print(f"{' '.join(map(str, case))}: {foreseen:.3f} / {measured:.3f} s", flush=True)
+    return found
+
+
+def timed(case: Case, dtype: str, clock: Clock) -> tuple[float, float]:
+    settings = case.settings(dtype)
+    precision = getattr(torch, settings["dtype"])
+    lora = adapter.lora_config(measured_step.LORA)
+    config = measured_step.config_of(settings)
+    shape = counted_shape(config, lora, precision, "cpu", quantization=case.quantization)
+    assert shape is not None
+    machine = _machine(case, settings["dtype"], clock)
+    model = measured_step.model_of(settings)
+    base = BaseModel("random", model, None, precision, torch.device("cpu"), frozenset({0}))
+    with adapter.attached(model, lora, 0) as adapted:
+        work = _trained if case.what == "training" else _answered
+        return work(base, adapted, settings, shape, machine, clock)
+
+
+def _machine(case: Case, dtype: str, clock: Clock) -> Machine:
+    rates = measured_rates("cpu", dtype, clock)
+    others = layer_rates(
+        dtype,
+        gradient_checkpointing=case.gradient_checkpointing,
+        quantization=case.quantization,
+        has_long_rows=case.row_tokens > MAX_EXPLICIT_TOKENS,
+        clock=clock,
+    )
+    return Machine("here", "cpu", 1, 0, *rates, is_here=True, layer_rates=others)
+
+
+def _trained(
+    base: BaseModel,
+    adapted: Any,
+    settings: dict[str, Any],
+    shape: ModelShape,
+    machine: Machine,
+    clock: Clock,
+) -> tuple[float, float]:
+    """The faster of two steps, after one that warms up; rates are the fastest of several, too."""
+    rows = measured_step.rows_of(settings)
+    data = Rows("random", rows, np.arange(rows.num_sequences))
+    planned = dataclasses.replace(measured_step.settings_of(settings), max_steps=3)
+    work = training_work(data, planned)
+    foreseen = training_seconds(work, shape, machine, settings["gradient_checkpointing"])
+    ends: list[float] = []
+    following = loop.Following(lambda record: ends.append(clock()), lambda event: None)
+    loop.train(base, adapted, data, planned, following)
+    return foreseen / work.num_steps, min(ends[1] - ends[0], ends[2] - ends[1])
+
+
+def _answered(
+    base: BaseModel,
+    adapted: Any,
+    settings: dict[str, Any],
+    shape: ModelShape,
+    machine: Machine,
+    clock: Clock,
+) -> tuple[float, float]:
+    """All questions in one batch; random models end no answer early, and nothing is guessed."""
+    rows = measured_step.rows_of(settings)
+    prompts = [list(map(int, ids)) for ids in np.split(rows.token_ids, rows.offsets[1:-1])]
+    work = answering_work(Sequences.of(prompts), [_NEW_TOKENS] * len(prompts), len(prompts), 2048)
+    asked = GenerationSettings(
+        max_new_tokens=_NEW_TOKENS,
+        repetition_penalty=1.0,
+        prompt_lookup=False,
+        answer_nll=False,
+        batch_size=len(prompts),
+        budget_tokens=2048,
+    )
+    questions = [Question(prompt) for prompt in prompts]
+    seconds = []
+    for _ in range(3):
+        started = clock()
+        list(generate(base, adapted, questions, asked))
+        seconds.append(clock() - started)
+    return answering_seconds(work, shape, machine), min(seconds[1:])
+
+
+def memory_rows(dtype: str) -> list[dict[str, Any]]:
+    return [
+        measured_memory(size, length, dtype, checkpointing)
+        for size in SIZES
+        for length in (256, 1024)
         for checkpointing in (False, True)
     ]
-    write_result(
-        arguments.name,
-        "forecast",
-        {
-            "largest_memory_error": max(abs(row["memory_ratio"] - 1) for row in rows),
-            "largest_time_error": max(abs(row["time_ratio"] - 1) for row in rows),
-            "rows": rows,
-        },
-        dtype,
-    )
 
 
-def compared(size: str, length: int, dtype: str, checkpointing: bool) -> dict[str, Any]:
-    """One case, foreseen and measured."""
+def measured_memory(size: str, length: int, dtype: str, checkpointing: bool) -> dict[str, Any]:
+    """One case in a process of its own."""
     case: dict[str, Any] = {
         "config": SIZES[size],
         "num_tokens": length,
-        "num_rows": _TOKENS // length,
+        "num_rows": _MEMORY_TOKENS // length,
         "budget_tokens": 2048,
         "gradient_checkpointing": checkpointing,
         "dtype": dtype,
@@ -75,35 +236,41 @@ def compared(size: str, length: int, dtype: str, checkpointing: bool) -> dict[st
     assert shape is not None
     data = Rows("a", measured_step.rows_of(case), np.arange(case["num_rows"]))
     work = training_work(data, measured_step.settings_of(case))
-    memory = shape.step_memory(work.largest, checkpointing)
-    measured_rates.cache_clear()
-    rate = measured_rates("cpu", dtype).flops * used_share("cpu", shape.value_bytes)
-    seconds = training_flops(work, shape, checkpointing) / work.num_steps / rate
+    foreseen = process_bytes("cpu") + shape.step_memory(work.largest, checkpointing).total
     asked = subprocess.run(
         [sys.executable, "-m", "tests.forecast.measured_step", json.dumps(case)],
         capture_output=True,
         text=True,
         check=True,
+        cwd=Path(__file__).resolve().parents[1],
     )
-    found = json.loads(asked.stdout)
-    foreseen_bytes = process_bytes("cpu") + memory.total
+    peak = json.loads(asked.stdout)["peak"]
     row = {
         "size": size,
         "row_tokens": length,
         "gradient_checkpointing": checkpointing,
-        "foreseen_bytes": foreseen_bytes,
-        "measured_bytes": found["peak"],
-        "memory_ratio": foreseen_bytes / found["peak"],
-        "parts": dataclasses.asdict(memory),
-        "foreseen_seconds": seconds,
-        "measured_seconds": found["seconds"][1],
-        "time_ratio": seconds / found["seconds"][1],
+        "foreseen_bytes": foreseen,
+        "measured_bytes": peak,
+        "ratio": round(foreseen / peak, 3),
     }
-    print(
-        f"{size} {length} {'checkpointing' if checkpointing else ''}: memory "
-        f"{row['memory_ratio']:.2f}, time {row['time_ratio']:.2f}"
-    )
+    print(row, flush=True)
     return row
+
+
+def _median(turns: list[tuple[float, float]]) -> dict[str, Any]:
+    """Of the turns, the one in the middle by its ratio, and every ratio."""
+    ratios = [foreseen / measured for foreseen, measured in turns]
+    foreseen, measured = sorted(turns, key=lambda turn: turn[0] / turn[1])[(len(turns) - 1) // 2]
+    return {
+        "foreseen_seconds": round(foreseen, 4),
+        "measured_seconds": round(measured, 4),
+        "ratio": round(statistics.median(ratios), 3),
+        "turns": [round(ratio, 3) for ratio in ratios],
+    }
+
+
+def _name(dtype: torch.dtype) -> str:
+    return str(dtype).removeprefix("torch.")
 
 
 if __name__ == "__main__":

@@ -19,9 +19,11 @@ from loracle.forecast.batch import DEFAULT_BATCH_SIZE, recommended_batch_size
 from loracle.forecast.choosing import Chosen, chosen
 from loracle.forecast.counting import counted_shape
 from loracle.forecast.foresee import Request, foresee
+from loracle.forecast.layer_rates import layer_rates
 from loracle.forecast.machines import Machine, process_bytes, this_machine
 from loracle.forecast.record import Forecast, ForecastRecord, read_forecast, write_forecast
 from loracle.forecast.work import AnsweringWork, Rows, answering_work, training_work
+from loracle.forest.limits import MAX_EXPLICIT_TOKENS
 from loracle.forest.trie import Sequences
 from loracle.model.base import BaseModel
 from loracle.model.step_memory import ModelShape
@@ -31,6 +33,7 @@ from loracle.run_folder.reporter import Reporter
 from loracle.training.loop import TrainingSettings
 
 _DIFFERENT = "answers that end early, and drafts, make answering faster than predicted"
+_NOT_COUNTED = "loading the model and starting Python are not counted"
 _Probe = Callable[[Rows, TrainingSettings, ModelShape], float]
 
 
@@ -143,9 +146,18 @@ def foreseen(
         budget_tokens=choice.budget_tokens,
         gradient_checkpointing=choice.gradient_checkpointing,
     )
+    if machine.is_here and machine.device_type == "cpu" and given.probe is None:
+        machine = _with_layer_rates(machine, shape, choice.gradient_checkpointing, _longest(rows))
     training = {one.name: training_work(one, planned) for one in rows}
     uncounted = [name for name, w in training.items() if w.num_counted_steps < w.num_steps]
-    notes = [_DIFFERENT] + (["for long trainings, 64 steps were counted"] if uncounted else [])
+    notes = [_DIFFERENT, _NOT_COUNTED]
+    if uncounted:
+        notes.append("for long trainings, 64 steps were counted")
+    if machine.device_type == "cuda" and shape.quantization != "none":
+        notes.append(
+            f"hours on a GPU are those of half precision; unpacking {shape.quantization} weights "
+            "takes time that is not counted"
+        )
     request = Request(
         model=plan.model.name,
         dtype={2: "half precision", 4: "float32"}.get(shape.value_bytes, "float32"),
@@ -164,6 +176,19 @@ def foreseen(
         num_replicas=num_replicas_of(plan),
     )
     return foresee(request, machine)
+
+
+def _with_layer_rates(
+    machine: Machine, shape: ModelShape, gradient_checkpointing: bool, longest_row: int
+) -> Machine:
+    """The machine with what layers cost on its processor beside their products."""
+    found = layer_rates(
+        "float32" if shape.value_bytes > 2 else "bfloat16",
+        gradient_checkpointing=gradient_checkpointing,
+        quantization=shape.quantization,
+        has_long_rows=longest_row > MAX_EXPLICIT_TOKENS,
+    )
+    return dataclasses.replace(machine, layer_rates=found)
 
 
 def _answering(

@@ -21,9 +21,10 @@ from loracle.forecast.machines import Machine, MachineChoice, named_machine, thi
 from loracle.forecast.probe import probed_flops
 from loracle.forecast.record import Forecast
 from loracle.forecast.work import Rows
+from loracle.model.max_length import LengthLimit, length_limit
 from loracle.model.source import model_source
 from loracle.model.step_memory import ModelShape
-from loracle.model.tokenizer import load_tokenizing
+from loracle.model.tokenizer import Tokenizing, load_tokenizing
 from loracle.plan import Plan
 from loracle.training.loop import TrainingSettings
 
@@ -50,15 +51,19 @@ def plan_run(
     refuse_unreadable(datasets)
     source = model_source(plan.model, with_weights=probe)
     tokenizing = load_tokenizing(source, trust_remote_code=plan.model.trust_remote_code)
-    fitted = render_all(
-        datasets,
-        renderer_of(tokenizing, plan.model, plan.training),
-        plan.generation.max_new_tokens,
+    renderer = renderer_of(
+        tokenizing,
+        plan.model,
+        plan.training,
+        _limit_elsewhere(plan, tokenizing) if machine.is_named else None,
     )
+    fitted = render_all(datasets, renderer, plan.generation.max_new_tokens)
     candidates = ready_sets(fitted, "candidate")
     asked = ready_sets(fitted, "evaluation")
     if not candidates or not asked:
-        raise DataError(["no rows are left for training or evaluation", *lost_rows(datasets)])
+        allowed = f"rows may have {renderer.max_length:,} tokens ({renderer.max_length_reason})"
+        lost = [*lost_rows(datasets), *([allowed] if renderer.max_length else [])]
+        raise DataError(["no rows are left for training or evaluation", *lost])
     named = _named(machine) if machine.is_named else None
     shape, found_machine = _shape_and_machine(plan, tokenizing.config, lora, named)
     plan = _settled(plan, found_machine, len(candidates))
@@ -85,6 +90,14 @@ def plan_run(
             probe=run_two_steps if probe else None,
         ),
     )
+
+
+def _limit_elsewhere(plan: Plan, tokenizing: Tokenizing) -> LengthLimit:
+    """The longest row on a named machine: this one's memory says nothing about it, and a row that
+    is too long for that one shows as a forecast that does not fit."""
+    if plan.training.max_length is not None:
+        return LengthLimit(plan.training.max_length, "training.max_length")
+    return length_limit(tokenizing.max_length_tokens, None, None)
 
 
 def _settled(plan: Plan, machine: Machine, num_candidates: int) -> Plan:

@@ -1,8 +1,7 @@
 """From the work, the shape and the machine to hours, memory and disk.
 
-time of training    products of the linear layers, forward and backward, at the machine's rate
-time of answering   prompts at the same rate; each decoding pass reads the weights once
-memory              step_memory.py, and the keys and values of a batch of prompts
+time     seconds.py
+memory   step_memory.py, and the keys and values of a batch of prompts
 """
 
 from __future__ import annotations
@@ -13,8 +12,9 @@ from dataclasses import dataclass
 
 from loracle.forecast.advice import advice_for
 from loracle.forecast.disk import trial_disk
-from loracle.forecast.machines import Machine, process_bytes, used_share
+from loracle.forecast.machines import Machine, process_bytes
 from loracle.forecast.record import CandidateForecast, Forecast
+from loracle.forecast.seconds import answering_seconds, training_seconds
 from loracle.forecast.work import AnsweringBatch, AnsweringWork, TrainingWork
 from loracle.model.max_length import SPARE_SHARE
 from loracle.model.step_memory import MicroBatch, ModelShape, StepMemory
@@ -24,9 +24,6 @@ _LOGIT_NODES, _LOGIT_BYTES = 256, 8
 _GATHERED = 2
 """While answers are decoded, the keys of their prompts are there a second time (decoding.py)."""
 _GUESS_TOKENS = 9
-REPLICA_EFFICIENCY = 0.92
-"""The share of a device that a step gains with every GPU. Measured on a CPU only, and rounded down:
-two processes of one core take 0.52 of one's time (benchmarks/results/data_parallel.json)."""
 MAX_BATCH_SIZE = 256
 
 
@@ -65,13 +62,13 @@ def foresee(request: Request, machine: Machine) -> Forecast:
         for name, work in request.training.items()
     }
     answers = [*request.answering, *request.base_answering]
-    answering_seconds = sum(_answering_seconds(work, shape, machine) for work in request.answering)
+    of_answers = sum(answering_seconds(work, shape, machine) for work in request.answering)
     candidates = tuple(
-        _candidate(request, machine, name, answering_seconds, of_process + steps[name].total)
+        _candidate(request, machine, name, of_answers, of_process + steps[name].total)
         for name in request.training
     )
     answering_bytes = max(answering_memory(shape, work.batch) for work in answers) + of_process
-    base_seconds = sum(_answering_seconds(w, shape, machine) for w in request.base_answering)
+    base_seconds = sum(answering_seconds(w, shape, machine) for w in request.base_answering)
     per_seed = sum(c.training_seconds + c.answering_seconds for c in candidates)
     of_each = request.num_replicas if machine.device_type == "cuda" else 1
     seconds = request.num_seeds * per_seed / max(1, machine.num_devices // of_each) + base_seconds
@@ -116,7 +113,7 @@ def foresee(request: Request, machine: Machine) -> Forecast:
 
 
 def _candidate(
-    request: Request, machine: Machine, name: str, answering_seconds: float, training_bytes: int
+    request: Request, machine: Machine, name: str, of_answers: float, training_bytes: int
 ) -> CandidateForecast:
     work = request.training[name]
     return CandidateForecast(
@@ -124,8 +121,15 @@ def _candidate(
         num_steps=work.num_steps,
         tokens_read=work.tokens_read,
         tokens_computed=work.tokens_computed,
-        training_seconds=_training_seconds(work, request, machine),
-        answering_seconds=answering_seconds,
+        training_seconds=training_seconds(
+            work,
+            request.shape,
+            machine,
+            request.gradient_checkpointing,
+            probed_flops=request.probed_flops,
+            num_replicas=request.num_replicas,
+        ),
+        answering_seconds=of_answers,
         training_bytes=training_bytes,
     )
 
@@ -184,34 +188,6 @@ def largest_answering_batch(shape: ModelShape, usable: int, batch: AnsweringBatc
         middle = (low + high + 1) // 2
         low, high = (middle, high) if fits(middle) else (low, middle - 1)
     return low
-
-
-def training_flops(work: TrainingWork, shape: ModelShape, gradient_checkpointing: bool) -> float:
-    """Products of a training: base layers forward and back to their inputs, head at targets."""
-    passes = 6.0 if gradient_checkpointing else 4.0
-    linear = passes * shape.num_linear_parameters * work.tokens_computed
-    head = 4.0 * shape.hidden_size * shape.vocabulary_size * work.num_targets
-    # Scores and their mixing, forward and twice back, on as many features as the model is wide.
-    attention = 3 * passes * shape.hidden_size * shape.num_layers * work.num_pairs
-    return linear + head + attention
-
-
-def _training_seconds(work: TrainingWork, request: Request, machine: Machine) -> float:
-    rate = request.probed_flops or machine.flops * used_share(
-        machine.device_type, request.shape.value_bytes
-    )
-    if machine.device_type == "cuda" and request.num_replicas > 1:
-        rate *= request.num_replicas * REPLICA_EFFICIENCY
-    return training_flops(work, request.shape, request.gradient_checkpointing) / max(rate, 1.0)
-
-
-def _answering_seconds(work: AnsweringWork, shape: ModelShape, machine: Machine) -> float:
-    rate = max(1.0, machine.flops * used_share(machine.device_type, shape.value_bytes))
-    products = 2.0 * shape.num_linear_parameters
-    head = 2.0 * shape.hidden_size * shape.vocabulary_size
-    prompts = (products * work.tokens_computed + head * work.num_questions) / rate
-    reading = work.num_steps * shape.weight_bytes / max(1.0, machine.bytes_per_second)
-    return prompts + reading + (products + head) * work.num_new_tokens / rate
 
 
 def _disk_bytes(request: Request) -> int:

@@ -9,12 +9,15 @@ from __future__ import annotations
 
 import re
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
 from typing import NamedTuple
 
 from loracle.errors import PlanError
 from loracle.plan import nearest
+
+Clock = Callable[[], float]
 
 _USED_SHARES = {("cpu", 2): 0.53, ("cpu", 4): 0.75}
 _GPU_USED_SHARE = 0.4
@@ -73,6 +76,25 @@ _SIZE = re.compile(r"\s*(\d+(?:\.\d+)?)\s*(GB|GiB|G|MB)?\s*", re.IGNORECASE)
 _UNITS = {"gb": 1e9, "g": 1e9, "gib": 2.0**30, "mb": 1e6}
 
 
+class LayerRates(NamedTuple):
+    """What layers cost beside their products, in seconds.
+
+    layer_seconds: forward and backward of a layer, however few tokens. span_seconds: of one span of
+    explicit attention. kept_byte_seconds: of what the backward keeps. dense_pair_seconds: of a
+    (query, key) pair and head in torch's own attention. unpacking_seconds: of a quantised weight.
+    optimizer_layer_seconds: of the optimizer. answering_...: of a pass without gradients.
+    """
+
+    layer_seconds: float = 0.0
+    span_seconds: float = 0.0
+    kept_byte_seconds: float = 0.0
+    dense_pair_seconds: float = 0.0
+    unpacking_seconds: float = 0.0
+    optimizer_layer_seconds: float = 0.0
+    answering_layer_seconds: float = 0.0
+    answering_byte_seconds: float = 0.0
+
+
 @dataclass(frozen=True)
 class Machine:
     """What a forecast is for.
@@ -88,6 +110,8 @@ class Machine:
     flops: float
     bytes_per_second: float
     is_here: bool
+    layer_rates: LayerRates | None = None
+    """Measured on this machine's processor; None: used_share stands for it."""
 
 
 @dataclass(frozen=True)
@@ -154,7 +178,7 @@ class Rates(NamedTuple):
 
 
 @cache
-def measured_rates(device_type: str, dtype_name: str) -> Rates:
+def measured_rates(device_type: str, dtype_name: str, clock: Clock = time.perf_counter) -> Rates:
     """Measured in about a tenth of a second; the machine's other work slows it as it will ours."""
     import torch
 
@@ -163,22 +187,23 @@ def measured_rates(device_type: str, dtype_name: str) -> Rates:
     a = torch.randn(size, size, device=device).to(dtype)
     b = torch.randn(size, size, device=device).to(dtype)
     large = torch.zeros(1 << 24, dtype=torch.float32, device=device)
-    product_seconds = _best_seconds(lambda: a @ b, device_type)
-    read_seconds = _best_seconds(lambda: large.sum(), device_type)
+    product_seconds = _best_seconds(lambda: a @ b, device_type, clock)
+    read_seconds = _best_seconds(lambda: large.sum(), device_type, clock)
     return Rates(2.0 * size**3 / product_seconds, 4.0 * large.numel() / read_seconds)
 
 
-def _best_seconds(work: object, device_type: str, num_times: int = 4) -> float:
+def _best_seconds(
+    work: Callable[[], object], device_type: str, clock: Clock, num_times: int = 4
+) -> float:
     import torch
 
-    assert callable(work)
     seconds = []
     for _ in range(num_times):
-        started = time.perf_counter()
+        started = clock()
         work()
         if device_type == "cuda":
             torch.cuda.synchronize()
-        seconds.append(time.perf_counter() - started)
+        seconds.append(clock() - started)
     return max(min(seconds[1:]), 1e-9)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from typing import Any
 
-from loracle.forecast.foresee import training_flops
+from loracle.forecast.seconds import training_flops
 from loracle.forecast.work import Rows, training_work
 from loracle.model import adapter
 from loracle.model.base import BaseModel

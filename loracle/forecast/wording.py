@@ -16,7 +16,8 @@ def forecast_table(found: Forecast) -> Table:
     """One row per candidate."""
     from rich.table import Table
 
-    table = Table(title=f"Forecast for {found.machine}")
+    several = f"{found.num_devices} x " if found.num_devices > 1 and not found.is_here else ""
+    table = Table(title=f"Forecast for {several}{found.machine}")
     table.add_column("candidate")
     for heading in ("steps", "read", "computed", "saving", "training", "answering", "memory"):
         table.add_column(heading, justify="right")
@@ -43,7 +44,7 @@ def forecast_lines(found: Forecast) -> Iterator[str]:
     yield f"time: {duration(found.seconds)} for {runs} and the base{places}"
     yield f"tokens: {count(found.tokens_read)} read, {count(found.tokens_computed)} computed"
     if found.price is not None:
-        yield f"price: {found.price:,.2f}"
+        yield f"price: {_price(found.price)}"
     yield (
         f"memory: training {size(found.training_bytes)} ({_parts(found)}), answering "
         f"{size(found.answering_bytes)}; {size(found.memory_bytes)} "
@@ -61,6 +62,10 @@ def forecast_lines(found: Forecast) -> Iterator[str]:
         return
     yield "IT DOES NOT FIT; what would help:"
     yield from (f"  {line}" for line in found.advice)
+
+
+def _price(price: float) -> str:
+    return "under 0.01" if 0 < price < 0.01 else f"{price:,.2f}"
 
 
 def _parts(found: Forecast) -> str:

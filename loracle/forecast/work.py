@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import NamedTuple
@@ -33,7 +33,8 @@ class Rows(NamedTuple):
 class TrainingWork:
     """One training. num_counted_steps: fewer than num_steps if the others were extrapolated.
 
-    largest: the micro-batch that holds the most.
+    largest: the micro-batch that holds the most. num_spans, num_dense_pairs: as in MicroBatch, of
+    all of them.
     """
 
     num_steps: int
@@ -43,6 +44,9 @@ class TrainingWork:
     num_targets: int
     num_pairs: int
     largest: MicroBatch
+    num_micro_batches: int = 0
+    num_spans: int = 0
+    num_dense_pairs: int = 0
 
 
 @dataclass(frozen=True)
@@ -50,7 +54,8 @@ class AnsweringWork:
     """One model's answers to one evaluation set, without drafts, which can only save steps.
 
     tokens_computed: prompts, shared prefixes once per batch. num_steps: decoding passes.
-    num_new_tokens: of all answers. batch: what the largest batch holds.
+    num_new_tokens: of all answers. batch: what the largest batch holds. num_prefills: passes over
+    prompts.
     """
 
     num_questions: int
@@ -59,6 +64,7 @@ class AnsweringWork:
     num_new_tokens: int
     num_steps: int
     batch: AnsweringBatch
+    num_prefills: int = 0
 
 
 class AnsweringBatch(NamedTuple):
@@ -80,25 +86,28 @@ def training_work(rows: Rows, settings: TrainingSettings) -> TrainingWork:
     chosen = np.unique(
         np.linspace(0, num_steps - 1, min(num_steps, _MAX_COUNTED_STEPS)).astype(int)
     )
-    read = computed = targets = pairs = 0
-    largest: list[MicroBatch] = []
+    read = 0
+    found: list[MicroBatch] = []
     for step in chosen.tolist():
         batch = take(rows.sequences, ordering.batch(step))
         read += len(batch.token_ids)
-        for micro_batch in _micro_batches(batch, settings):
-            computed += micro_batch.num_tokens
-            targets += micro_batch.num_targets
-            pairs += micro_batch.num_pairs
-            largest.append(micro_batch)
+        found += _micro_batches(batch, settings)
     scale = num_steps / len(chosen)
+
+    def in_all(of_one: Callable[[MicroBatch], int]) -> int:
+        return round(sum(map(of_one, found)) * scale)
+
     return TrainingWork(
         num_steps=num_steps,
         num_counted_steps=len(chosen),
         tokens_read=round(read * scale),
-        tokens_computed=round(computed * scale),
-        num_targets=round(targets * scale),
-        num_pairs=round(pairs * scale),
-        largest=_bound(largest, _longest(rows.sequences), settings.budget_tokens),
+        tokens_computed=in_all(lambda one: one.num_tokens),
+        num_targets=in_all(lambda one: one.num_targets),
+        num_pairs=in_all(lambda one: one.num_pairs),
+        largest=_bound(found, _longest(rows.sequences), settings.budget_tokens),
+        num_micro_batches=in_all(lambda one: 1),
+        num_spans=in_all(lambda one: one.num_spans),
+        num_dense_pairs=in_all(lambda one: one.num_dense_pairs),
     )
 
 
@@ -106,7 +115,7 @@ def answering_work(
     prompts: Sequences, new_tokens: Sequence[int], batch_size: int, budget_tokens: int
 ) -> AnsweringWork:
     """Count the answering of prompts in batches. new_tokens: how long each answer will be."""
-    read = computed = num_steps = 0
+    read = computed = num_steps = num_prefills = 0
     batches: list[AnsweringBatch] = []
     for start in range(0, prompts.num_sequences, batch_size):
         stop = min(start + batch_size, prompts.num_sequences)
@@ -117,6 +126,7 @@ def answering_work(
         read += len(batch.token_ids)
         computed += num_nodes
         num_steps += longest_answer
+        num_prefills += -(-num_nodes // max(1, budget_tokens))
         longest = int(batch.lengths.max())
         at_once = max(min(num_nodes, budget_tokens), longest)
         pairs = at_once * min(longest, MAX_EXPLICIT_TOKENS)
@@ -129,6 +139,7 @@ def answering_work(
         num_new_tokens=int(sum(new_tokens)),
         num_steps=num_steps,
         batch=max(batches, key=lambda batch: batch.num_nodes + batch.prefill.num_tokens),
+        num_prefills=num_prefills,
     )
 
 
@@ -143,14 +154,17 @@ def measured(forest: Forest) -> MicroBatch:
     """What a forest takes when it is computed at once."""
     starts = forest.row_starts.tolist()
     longest = int(forest.row_lengths.max())
-    num_pairs = 0
-    if longest <= MAX_EXPLICIT_TOKENS:
-        num_pairs = sum(
-            (span.stop - span.start) * len(span.keys)
-            for start, stop in pairwise(starts)
-            for span in cut_into_spans(start, stop, forest.subtree_ends, SPAN_PAIRS)
-        )
-    return MicroBatch(forest.num_nodes, num_pairs, len(forest.target_nodes), longest)
+    whole = MicroBatch(forest.num_nodes, 0, len(forest.target_nodes), longest)
+    if longest > MAX_EXPLICIT_TOKENS:
+        dense = int((forest.row_lengths.astype(np.int64) ** 2).sum())
+        return whole._replace(num_dense_pairs=dense)
+    spans = [
+        span
+        for start, stop in pairwise(starts)
+        for span in cut_into_spans(start, stop, forest.subtree_ends, SPAN_PAIRS)
+    ]
+    num_pairs = sum((span.stop - span.start) * len(span.keys) for span in spans)
+    return whole._replace(num_pairs=num_pairs, num_spans=len(spans))
 
 
 def _padded(batch: Sequences, budget_tokens: int) -> list[MicroBatch]:

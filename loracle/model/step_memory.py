@@ -48,12 +48,16 @@ class MicroBatch(NamedTuple):
     """What is computed at once.
 
     num_pairs: (query, key) pairs of explicit attention. longest_row: tokens of its longest row.
+    num_spans: of explicit attention, which takes time for each. num_dense_pairs: pairs of the fused
+    kernel's attention instead. These two take no memory that is kept.
     """
 
     num_tokens: int
     num_pairs: int
     num_targets: int
     longest_row: int
+    num_spans: int = 0
+    num_dense_pairs: int = 0
 
     @classmethod
     def of_row(cls, num_tokens: int) -> Self:

@@ -16,8 +16,8 @@ from loracle.data.rendering.renderer import RenderedPrompt
 from loracle.errors import PlanError
 from loracle.experiment import attempt, foreseeing, planning, setup
 from loracle.files import read_json_lines
-from loracle.forecast.foresee import REPLICA_EFFICIENCY
 from loracle.forecast.machines import Machine
+from loracle.forecast.seconds import REPLICA_EFFICIENCY
 from loracle.forecast.wording import forecast_lines
 from loracle.forecast.work import Rows
 from loracle.forest.trie import Sequences

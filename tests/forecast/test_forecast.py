@@ -18,7 +18,7 @@ from loracle.errors import PlanError
 from loracle.forecast.batch import recommended_batch_size
 from loracle.forecast.choosing import chosen
 from loracle.forecast.counting import counted_shape
-from loracle.forecast.foresee import Request, foresee, largest_micro_batch, training_flops
+from loracle.forecast.foresee import Request, foresee, largest_micro_batch
 from loracle.forecast.machines import Machine, named_machine, process_bytes
 from loracle.forecast.record import (
     Forecast,
@@ -26,6 +26,7 @@ from loracle.forecast.record import (
     read_forecast,
     write_forecast,
 )
+from loracle.forecast.seconds import training_flops
 from loracle.forecast.work import Rows, answering_work, measured, training_work
 from loracle.forest.trie import Sequences, build_forest
 from loracle.model import adapter
