@@ -59,8 +59,10 @@ def in_step(
     """The micro-batches, and as many passes that do not count as the process with the most has
     more."""
     own = list(micro_batches)
+    # Asked before the first pass: within one, all processes are at the same layer.
+    num_passes = lockstep.most(len(own))
     yield from own
-    for _ in range(lockstep.most(len(own)) - len(own)):
+    for _ in range(num_passes - len(own)):
         (idle,) = cut(Sequences.of([[0, 0]], [[0.0, 1.0]]), 2, 0, forest=forest)
         yield idle._replace(counts=False)
 

@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import os
 import sys
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import timedelta
@@ -169,7 +170,10 @@ def sharded(model: Any, group: ShardGroup | None) -> Iterator[None]:
         return
     layers = ShardedLayers(model, group, keep_whole=True)
     try:
-        yield
+        with warnings.catch_warnings():
+            # The decoder's output may be a view. Nothing changes it in place.
+            warnings.filterwarnings("ignore", message="FSDP2-wrapped module .* returned a view")
+            yield
     finally:
         layers.restore()
 

@@ -65,8 +65,9 @@ def alone(base: BaseModel) -> Run:
 
 
 @pytest.fixture
-def group() -> Iterator[ShardGroup]:
+def group(pair: Replicas) -> Iterator[ShardGroup]:
     """A group of one process: its shards are whole."""
+    pair.close()
     with (
         tempfile.TemporaryDirectory() as folder,
         closing(ShardGroup(Path(folder) / "meeting", 0, 1, "gloo", CPU, 60.0)) as group,
@@ -76,8 +77,11 @@ def group() -> Iterator[ShardGroup]:
 
 @pytest.mark.parametrize(
     "changes",
-    [{}, {"forest": False}, {"gradient_checkpointing": True}],
-    ids=["forest", "padded", "checkpointing"],
+    [
+        pytest.param({}, id="forest"),
+        pytest.param({"forest": False}, id="padded", marks=pytest.mark.slow),
+        pytest.param({"gradient_checkpointing": True}, id="checkpointing"),
+    ],
 )
 def test_a_sharded_base_gives_the_same_adapter(base, pair, changes):
     settings = dataclasses.replace(SMALL, **changes)
@@ -112,11 +116,9 @@ def test_each_process_holds_half_of_the_layers(base, pair, monkeypatch):
     assert num_bytes == [pytest.approx(whole / 2, rel=0.01)]
 
 
-def test_a_sharded_training_is_resumed_and_takes_over_from_one_process(
-    base, pair, alone, tmp_path
-):
+def test_a_sharded_training_is_resumed_and_takes_over_from_one_process(base, pair, alone, tmp_path):
     every_step = dataclasses.replace(SMALL, checkpoint_every=CheckpointInterval(steps=1))
-    for first, second in ((pair, pair), (None, pair), (pair, None)):
+    for first, second in ((pair, pair), (pair, None)):
         folder = CheckpointFolder(tmp_path / f"{first}-{second}", {"seed": 0}, pytest.fail)
         with pytest.raises(Killed):
             Run(base, first, every_step, folder=folder, on_step=kill_at(3))
@@ -142,6 +144,7 @@ def test_a_killed_replica_leaves_a_whole_base(base, pair, alone):
     assert relative_error(Run(base, pair, SMALL).weights, alone.weights) <= 1e-5
 
 
+@pytest.mark.slow
 def test_a_replica_killed_within_a_pass_is_named(base, pair, monkeypatch):
     Run(base, pair, SMALL)
     (process,) = pair.process_ids
@@ -157,6 +160,7 @@ def test_a_replica_killed_within_a_pass_is_named(base, pair, monkeypatch):
     assert not pair.process_ids
 
 
+@pytest.mark.slow
 def test_a_signal_ends_a_sharded_training_after_a_checkpoint(base, pair, tmp_path):
     before = signal.getsignal(signal.SIGINT)
     signals.install()
@@ -177,6 +181,7 @@ def test_a_signal_ends_a_sharded_training_after_a_checkpoint(base, pair, tmp_pat
     assert not pair.process_ids
 
 
+@pytest.mark.slow
 def test_too_little_memory_in_a_shard_says_what_to_set(base, monkeypatch):
     with (
         closing(failing(base, "never", monkeypatch, shard_base=True)) as replicas,
