@@ -246,13 +246,13 @@ def prepare(
         reporter=report,
         plan_fingerprint=plan_fingerprint,
         reasoning_end=plan.generation.reasoning_end,
-        replicas=_replicas(plan.training.data_parallel, base, weights, report, processes),
+        replicas=_replicas(plan.training, base, weights, report, processes),
     )
     return setup, self_test
 
 
 def _replicas(
-    number: int | Literal["auto"],
+    training: TrainingPlan,
     base: BaseModel,
     weights: str,
     report: Reporter,
@@ -260,9 +260,16 @@ def _replicas(
 ) -> Replicas | None:
     """What shares in every training; None where this process trains alone.
 
-    number: auto is settled where a run's trials are placed; elsewhere one process trains.
+    training: its `data_parallel: auto` is settled where a run's trials are placed; elsewhere one
+    process trains.
     """
+    number = training.data_parallel
     if number in ("auto", 1):
+        if training.shard_base:
+            report.emit(
+                "warning",
+                message="training.shard_base: true has no effect: every training has one device",
+            )
         return None
     assert isinstance(number, int), "auto was one of the two"
     cores = num_cpus()
@@ -272,7 +279,7 @@ def _replicas(
             message=f"training.data_parallel: {number} processes share "
             f"{counted(cores, 'processor core')}, which is slower than {cores}",
         )
-    return Replicas(base, weights, number, *processes)
+    return Replicas(base, weights, number, *processes, shard_base=training.shard_base)
 
 
 def training_settings(plan: TrainingPlan, device_type: str, *, forest: bool) -> TrainingSettings:

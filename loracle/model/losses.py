@@ -105,3 +105,17 @@ def padded_loss(model: Any, sequences: Sequences, device: torch.device) -> tuple
         logits[:, :-1].float().flatten(0, 1), token_ids_BL[:, 1:].flatten(), reduction="none"
     )
     return (losses * weights_BL[:, 1:].flatten()).sum(), token_ids_BL.numel()
+
+
+def added(losses: list[Tensor]) -> Tensor:
+    """The sum, in float64, where the losses are: nothing waits for a device."""
+    if not losses:
+        return torch.zeros((), dtype=torch.float64)
+    total = torch.zeros((), dtype=torch.float64, device=_place_of_doubles(losses[0].device))
+    for loss in losses:
+        total += loss.to(total.device, torch.float64)
+    return total
+
+
+def _place_of_doubles(device: torch.device) -> torch.device:
+    return torch.device("cpu") if device.type == "mps" else device

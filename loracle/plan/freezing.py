@@ -23,7 +23,7 @@ from loracle.plan.sections import CandidatePlan, DataFilePlan, EvaluationPlan, M
 # Sections that do not affect results.
 _FOLLOWERS = frozenset({"devices", "ray", "trackers"})
 # Keys of other sections that do not affect results.
-_WITHOUT_EFFECT = {"training": frozenset({"checkpoint_every", "data_parallel"})}
+_WITHOUT_EFFECT = {"training": frozenset({"checkpoint_every", "data_parallel", "shard_base"})}
 # A file's location does not affect results; its content (sha256) and its name do.
 _LOCATION_KEYS = frozenset({"path", "size_bytes", "hub", "commit", "config", "split", "files"})
 SHOWN_HASH_CHARACTERS = 12

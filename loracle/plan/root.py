@@ -170,6 +170,16 @@ class Plan(Section):
         return devices
 
     @model_validator(mode="after")
+    def _shardable_base(self) -> Self:
+        if self.training.shard_base and self.model.quantization != "none":
+            refuse(
+                "training.shard_base: found true together with model.quantization: "
+                f"{self.model.quantization}, whose packed weights torch cannot shard; remove one "
+                "of the two"
+            )
+        return self
+
+    @model_validator(mode="after")
     def _spread_trials(self) -> Self:
         each, replicas = self.ray.devices_per_trial, self.training.data_parallel
         if each > 1 and self.model.device_map is None and replicas not in ("auto", each):

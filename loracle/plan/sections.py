@@ -277,6 +277,11 @@ class TrainingPlan(Section):
     CPU parts of its cores. auto: the devices that would have no training of their own are shared
     out among the trainings. The result is that of 1 but for rounding; a run may be resumed with
     another number."""
+    shard_base: StrictBool = False
+    """Whether the devices of `data_parallel` share the base's weights during training (FSDP2): each
+    holds its part of every decoder layer, and layers are put together when they are computed. Less
+    memory for weights, more traffic between devices; the result is the same. Answering takes the
+    whole base on one device. Not with `model.quantization`."""
     checkpoint_every: Count | Text = "auto"
     """Optimizer steps (100) or time (`10 min`, `30 s`, `1 h`) between checkpoints, from which a
     stopped training resumes with the same result. auto: at most 2 % of the time is spent on them,
@@ -308,6 +313,15 @@ class TrainingPlan(Section):
             refuse(
                 f"training.max_tokens: found {self.max_tokens} together with training.max_steps: "
                 f"{self.max_steps}; expected at most one of the two"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _shards_are_on_several_devices(self) -> Self:
+        if self.shard_base and self.data_parallel == 1:
+            refuse(
+                "training.shard_base: found true with training.data_parallel: 1, one device, which "
+                "has nothing to share; set data_parallel to the number of devices, or remove it"
             )
         return self
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import NoReturn
 
 from loracle.errors import OutOfMemoryError
 from loracle.forest.trie import Sequences
@@ -40,6 +41,17 @@ class TokenBudget:
                 "true, or use a smaller model"
             ) from error
         self.lower(step, self.budget_tokens // 2)
+
+    def refuse(self, error: BaseException, step: int) -> NoReturn:
+        """Raises OutOfMemoryError, or the error where it is another one: a sharded base's step
+        cannot be done again by one process, as the others are in the middle of a pass."""
+        if not is_out_of_memory(error):
+            raise error
+        raise OutOfMemoryError(
+            f"step {step + 1}: out of memory with {self.budget_tokens} tokens computed at once; "
+            "with training.shard_base: true no step is done again in smaller parts; set "
+            f"training.micro_batch_tokens to {max(1, self.budget_tokens // 2)}"
+        ) from error
 
     def lower(self, step: int, budget_tokens: int) -> None:
         """Take a smaller budget from step `step` (from 0) on."""

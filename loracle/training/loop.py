@@ -27,12 +27,20 @@ from loracle.forest.ordering import Ordering
 from loracle.forest.trie import Forest, IntArray, Sequences
 from loracle.model import adapter
 from loracle.model.base import BaseModel, computing, forest_hidden_states
-from loracle.model.losses import padded_loss, target_loss
+from loracle.model.losses import added, padded_loss, target_loss
 from loracle.model.token_dropout import keyed, token_dropouts
 from loracle.run_folder import signals
 from loracle.training.budget import MemoryEvent, TokenBudget
 from loracle.training.checkpoint import Checkpoint, CheckpointFolder
-from loracle.training.micro_batches import NOT_CUT, CutStep, MicroBatch, cut, take
+from loracle.training.micro_batches import (
+    NOT_CUT,
+    CutStep,
+    Lockstep,
+    MicroBatch,
+    cut,
+    in_step,
+    take,
+)
 from loracle.training.mode import training_mode
 from loracle.training.optimizers import AdamSettings, OptimizerName, make_optimizer
 from loracle.training.replicas import Replicas
@@ -146,7 +154,8 @@ def train(
             with saving.if_stopped(step, budget.budget_tokens):
                 own_rows = team.begin(step, ordering.batch(step), batch, budget.budget_tokens)
                 part = Part(take(rows.sequences, own_rows), total_weight(batch), next_step)
-                own = step_gradient(base, adapted, part, step, settings, budget)
+                with team.computing():
+                    own = step_gradient(base, adapted, part, step, settings, budget, team.lockstep)
                 done = team.add_up(own, step, budget)
             norm = _clipped(parameters.values(), settings.max_grad_norm or math.inf)
             if team is ALONE and step + 1 < num_steps and is_asynchronous(base.device):
@@ -234,12 +243,13 @@ def step_gradient(
     step: int,
     settings: TrainingSettings,
     budget: TokenBudget,
+    lockstep: Lockstep | None = None,
 ) -> PartDone:
     """A part's gradient, its share of the loss and its tokens: again with half the budget if need
-    be."""
+    be. lockstep: of a sharded base, whose processes compute every pass together."""
     while True:
         adapted.zero_grad(set_to_none=True)
-        if part.sequences.num_sequences == 0:
+        if part.sequences.num_sequences == 0 and lockstep is None:
             return PartDone(torch.zeros((), dtype=torch.float64), 0)
         seed = step_seed(settings.seed, step)
         # LoRA's dropout has keys of its own; this is for a base with random parts.
@@ -256,9 +266,13 @@ def step_gradient(
                 seed=seed,
                 weight_of_all=part.total_weight,
                 micro_batches=ahead.micro_batches if is_cut else None,
+                lockstep=lockstep,
             )
         except (RuntimeError, MemoryError) as error:
-            budget.halve(error, step, part.sequences)
+            if lockstep is None:
+                budget.halve(error, step, part.sequences)
+            else:
+                budget.refuse(error, step)
 
 
 def _waited_for(step: int, of_loss: Tensor, of_norm: Tensor) -> tuple[float, float]:
@@ -323,6 +337,7 @@ def accumulate_gradient(
     seed: int,
     weight_of_all: float | None = None,
     micro_batches: Iterable[MicroBatch] | None = None,
+    lockstep: Lockstep | None = None,
 ) -> PartDone:
     """Add the gradient of the batch's mean loss; return that loss and the tokens computed.
 
@@ -333,7 +348,10 @@ def accumulate_gradient(
     weight = total_weight(batch) if weight_of_all is None else weight_of_all
     losses, tokens_computed = [], 0
     dropouts = token_dropouts(adapted)
-    for micro_batch, keys in micro_batches or cut(batch, budget_tokens, seed, forest=forest):
+    pieces = micro_batches or _pieces(batch, budget_tokens, seed, forest=forest)
+    if lockstep is not None:
+        pieces = in_step(pieces, lockstep, forest=forest)
+    for micro_batch, keys, counts in pieces:
         signals.stop_if_urgent()
         with keyed(dropouts, keys):
             with computing(base.dtype, base.device, adapted):
@@ -341,22 +359,18 @@ def accumulate_gradient(
                     loss, num_tokens = forest_loss(base, micro_batch), micro_batch.num_nodes
                 else:
                     loss, num_tokens = padded_loss(base.model, micro_batch, base.device)
-            (loss / weight).backward()  # type: ignore[no-untyped-call]
-        losses.append(loss.detach())
-        tokens_computed += num_tokens
-    return PartDone(_added(losses) / weight, tokens_computed)
+            (loss / weight if counts else loss * 0.0).backward()  # type: ignore[no-untyped-call]
+        if counts:
+            losses.append(loss.detach())
+            tokens_computed += num_tokens
+    return PartDone(added(losses) / weight, tokens_computed)
 
 
-def _added(losses: list[Tensor]) -> Tensor:
-    """The sum, in float64, where the losses are: nothing waits for a device."""
-    total = torch.zeros((), dtype=torch.float64, device=_place_of_doubles(losses[0].device))
-    for loss in losses:
-        total += loss.to(total.device, torch.float64)
-    return total
-
-
-def _place_of_doubles(device: torch.device) -> torch.device:
-    return torch.device("cpu") if device.type == "mps" else device
+def _pieces(
+    batch: Sequences, budget_tokens: int, seed: int, *, forest: bool
+) -> Iterable[MicroBatch]:
+    """No row is no micro-batch."""
+    return cut(batch, budget_tokens, seed, forest=forest) if batch.num_sequences else ()
 
 
 def total_weight(batch: Sequences) -> float:

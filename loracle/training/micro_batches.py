@@ -8,8 +8,8 @@ the present one: the host has nothing to do then but to wait.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import NamedTuple
+from collections.abc import Iterable, Iterator
+from typing import NamedTuple, Protocol
 
 import numpy as np
 
@@ -20,10 +20,12 @@ from loracle.model.token_dropout import KeyArray, token_keys
 
 class MicroBatch(NamedTuple):
     """What is computed at once: a forest, or sequences that are padded. dropout_keys: of every
-    token as it stands in the computation, flat; 0 for padding."""
+    token as it stands in the computation, flat; 0 for padding. counts: False for a pass that only
+    keeps this process in step with others."""
 
     content: Forest | Sequences
     dropout_keys: KeyArray
+    counts: bool = True
 
 
 class CutStep(NamedTuple):
@@ -42,6 +44,27 @@ def cut(batch: Sequences, budget_tokens: int, seed: int, *, forest: bool) -> Ite
     """Cut a step's sequences. seed: of the dropout, whatever the budget is."""
     for content in _contents(batch, budget_tokens, forest):
         yield MicroBatch(content, _dropout_keys(content, seed))
+
+
+class Lockstep(Protocol):
+    """What keeps the processes of a sharded base at the same pass."""
+
+    def most(self, num_passes: int) -> int:
+        """The largest number of passes that any process needs for this step."""
+
+
+def in_step(
+    micro_batches: Iterable[MicroBatch], lockstep: Lockstep, *, forest: bool
+) -> Iterator[MicroBatch]:
+    """The micro-batches, and as many passes that do not count as the process with the most has
+    more."""
+    own = list(micro_batches)
+    # Asked before the first pass: within one, all processes are at the same layer.
+    num_passes = lockstep.most(len(own))
+    yield from own
+    for _ in range(num_passes - len(own)):
+        (idle,) = cut(Sequences.of([[0, 0]], [[0.0, 1.0]]), 2, 0, forest=forest)
+        yield idle._replace(counts=False)
 
 
 def take(sequences: Sequences, rows: IntArray) -> Sequences:

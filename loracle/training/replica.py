@@ -48,6 +48,7 @@ from loracle.training.loop import TrainingSettings, step_gradient
 from loracle.training.micro_batches import take
 from loracle.training.mode import training_mode
 from loracle.training.saving import BY_COST
+from loracle.training.sharding import ShardedLayers, ShardGroup
 from loracle.training.team import Part
 
 _LOOKS_SECONDS = 0.5
@@ -78,6 +79,7 @@ class _Replica:
         self._channel, self._parent = channel, parent
         self._base: BaseModel | None = None
         self._exchange: Exchange | None = None
+        self._shards: ShardGroup | None = None
 
     def load(
         self,
@@ -93,9 +95,15 @@ class _Replica:
         self._base = dataclasses.replace(loaded, attention=attention)
         self._channel.answer(fingerprint=base_fingerprint(self._base.model))
 
-    def connect(self, **values: Any) -> None:
+    def connect(self, shards_meeting_file: str | None, **values: Any) -> None:
         values["meeting_file"] = Path(values["meeting_file"])
         self._exchange = Exchange(**values)
+        if shards_meeting_file is not None:
+            assert self._base is not None, "a base is loaded before it is sharded"
+            values["meeting_file"] = Path(shards_meeting_file)
+            self._shards = ShardGroup(device=self._base.device, **values)
+            # It answers nothing, so that it needs the whole base no more.
+            ShardedLayers(self._base.model, self._shards, keep_whole=False)
         self._channel.answer(connected=True)
 
     def train(
@@ -122,8 +130,9 @@ class _Replica:
             with mode:
                 self._channel.answer(ready=True)
                 training = _Training(
-                    base, adapted, sequences, plain, exchange, self._channel, self._parent
-                )
+                    base, adapted, sequences, plain, exchange, self._channel, self._parent,
+                    self._shards,
+                )  # fmt: skip
                 for command in commands:
                     if command.pop("do") == "end":
                         break
@@ -141,6 +150,7 @@ class _Training:
     exchange: Exchange
     channel: _Channel
     parent: int
+    shards: ShardGroup | None
 
     def step(self, step: int, rows: list[int], total_weight: float, budget_tokens: int) -> None:
         """Take the weights, compute the rows, give the gradient."""
@@ -151,7 +161,9 @@ class _Training:
         own: IntArray = np.array(rows, np.int64)
         budget = TokenBudget(budget_tokens, lambda event: None)
         part = Part(take(self.sequences, own), total_weight)
-        done = step_gradient(self.base, self.adapted, part, step, self.settings, budget)
+        done = step_gradient(
+            self.base, self.adapted, part, step, self.settings, budget, self.shards
+        )
         self.channel.answer(
             loss=float(done.loss),
             tokens_computed=done.tokens_computed,

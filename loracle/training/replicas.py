@@ -17,7 +17,7 @@ import tempfile
 import time
 import weakref
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -31,12 +31,15 @@ from loracle.forest.attention.backends import AttentionBackend
 from loracle.forest.trie import IntArray, Sequences
 from loracle.model import adapter
 from loracle.model.base import BaseModel
+from loracle.model.quantization import NONE
 from loracle.run_folder import signals
 from loracle.run_folder.environment import num_cpus
 from loracle.safety.storage_errors import writing
 from loracle.training.budget import TokenBudget
 from loracle.training.exchange import Exchange, FlatAdapter, Transport, transport_for
+from loracle.training.micro_batches import Lockstep
 from loracle.training.replica_process import ReplicaProcess
+from loracle.training.sharding import ShardGroup, is_connection_error, sharded
 from loracle.training.shares import shares_of
 from loracle.training.team import PartDone
 
@@ -56,6 +59,7 @@ class Replicas:
     fingerprint: of the base; a replica that loads another one is refused.
     devices: of all replicas, this process first; None takes the base's, then the other GPUs.
     num_threads: torch's of all of them together; None takes as many as there are cores.
+    shard_base: whether each holds a part of the base only (sharding.py).
     """
 
     def __init__(
@@ -65,7 +69,14 @@ class Replicas:
         num_replicas: int,
         devices: Sequence[str] | None = None,
         num_threads: int | None = None,
+        *,
+        shard_base: bool = False,
     ) -> None:
+        if shard_base and base.quantization != NONE:
+            raise ModelError(
+                f"training.shard_base: true, but the base's weights are {base.quantization}, which "
+                "torch cannot shard; set model.quantization to none, or shard_base to false"
+            )
         if base.source is None:
             raise ModelError(
                 f"training.data_parallel: {num_replicas}, but the model was given in memory, so "
@@ -81,6 +92,7 @@ class Replicas:
         found = devices if devices is not None else _devices(base.device, num_replicas)
         self._devices = [torch.device(device) for device in found]
         self._num_threads = num_threads
+        self._model, self._device, self._shard_base = base.model, base.device, shard_base
         self._running: _Running | None = None
 
     @contextmanager
@@ -100,7 +112,8 @@ class Replicas:
             running = self._started(num_threads)
             with tempfile.TemporaryDirectory(prefix="training-", dir=running.folder) as folder:
                 running.begin_training(Path(folder), adapted, sequences, settings)
-            yield _Team(running, adapted, groups, forest=bool(settings["forest"]))
+            with sharded(self._model, running.shards):
+                yield _Team(running, adapted, groups, forest=bool(settings["forest"]))
             running.tell_all(do="end")
         except BaseException:
             # Their state is unknown; and whoever stops the run must leave none behind.
@@ -124,7 +137,8 @@ class Replicas:
         if self._running is not None and not self._running.all_alive():
             self.close()
         if self._running is None:
-            self._running = _Running(self._devices, num_threads)
+            sharded_on = self._device if self._shard_base else None
+            self._running = _Running(self._devices, num_threads, sharded_on)
             source = asdict(self._source)
             self._running.load(source, self._attention, num_threads, self._fingerprint)
         return self._running
@@ -151,13 +165,23 @@ def _threads_of_each(num_replicas: int, of_all: int) -> int:
 
 
 class _Running:
-    """The replicas while they run, in a private folder that goes with them."""
+    """The replicas while they run, in a private folder that goes with them.
 
-    def __init__(self, devices: Sequence[torch.device], num_threads: int) -> None:
+    sharded_on: this process' device, if the base is sharded.
+    """
+
+    def __init__(
+        self,
+        devices: Sequence[torch.device],
+        num_threads: int,
+        sharded_on: torch.device | None = None,
+    ) -> None:
         self.folder = Path(tempfile.mkdtemp(prefix="loracle-replicas-"))
         self.num_replicas = len(devices)
         self._transport: Transport = transport_for(devices)
         self._exchange: Exchange | None = None
+        self.shards: ShardGroup | None = None
+        self._sharded_on = sharded_on
         self._devices = devices
         self._processes: list[ReplicaProcess] = []
         # Also where nobody closes it: at the end of the program.
@@ -196,13 +220,21 @@ class _Running:
             "transport": self._transport,
             "patience_seconds": _PATIENCE_SECONDS,
         }
+        meeting_file = self.folder / "meeting"
+        for_shards = None if self._sharded_on is None else self.folder / "meeting-of-shards"
         for rank, process in enumerate(self._processes, 1):
-            process.tell(do="connect", rank=rank, **connection)
+            process.tell(
+                do="connect",
+                rank=rank,
+                shards_meeting_file=for_shards and str(for_shards),
+                **connection,
+            )
         with self._naming_the_dead():
-            self._exchange = Exchange(
-                self.folder / "meeting", 0, self.num_replicas, self._transport,
-                _PATIENCE_SECONDS,
-            )  # fmt: skip
+            own = (0, self.num_replicas, self._transport)
+            self._exchange = Exchange(meeting_file, *own, _PATIENCE_SECONDS)
+            if for_shards is not None:
+                assert self._sharded_on is not None
+                self.shards = ShardGroup(for_shards, *own, self._sharded_on, _PATIENCE_SECONDS)
         for process in self._processes:
             process.answer(_PATIENCE_SECONDS)
 
@@ -254,6 +286,23 @@ class _Running:
         if self._exchange is not None:
             self._exchange.close()
             self._exchange = None
+        if self.shards is not None:
+            self.shards.close()
+            self.shards = None
+
+    @contextmanager
+    def computing(self) -> Iterator[None]:
+        """Where the base is sharded, a pass fails if another process is gone: say which."""
+        if self.shards is None:
+            yield
+            return
+        try:
+            yield
+        except RuntimeError as error:
+            if not is_connection_error(error):
+                raise
+            with self._naming_the_dead():
+                raise
 
     def _require_all(self) -> None:
         signals.stop_if_urgent()
@@ -279,6 +328,13 @@ class _Running:
 
 class _Team:
     """One training under way, with replicas."""
+
+    @property
+    def lockstep(self) -> Lockstep | None:
+        return self._running.shards
+
+    def computing(self) -> AbstractContextManager[None]:
+        return self._running.computing()
 
     def __init__(self, running: _Running, adapted: Any, groups: IntArray, *, forest: bool) -> None:
         self._running, self._groups, self._forest = running, groups, forest

@@ -7,13 +7,14 @@ whole    = team.add_up(found)    the step's gradient, loss and tokens
 
 from __future__ import annotations
 
+from contextlib import AbstractContextManager, nullcontext
 from typing import NamedTuple, Protocol
 
 from torch import Tensor
 
 from loracle.forest.trie import IntArray, Sequences
 from loracle.training.budget import TokenBudget
-from loracle.training.micro_batches import NOT_CUT, CutStep
+from loracle.training.micro_batches import NOT_CUT, CutStep, Lockstep
 
 
 class Part(NamedTuple):
@@ -36,6 +37,13 @@ class PartDone(NamedTuple):
 class Team(Protocol):
     """Computes the steps of one training."""
 
+    @property
+    def lockstep(self) -> Lockstep | None:
+        """What a sharded base needs to be computed; None for a whole one."""
+
+    def computing(self) -> AbstractContextManager[None]:
+        """The context in which this process computes its part."""
+
     def begin(self, step: int, rows: IntArray, batch: Sequences, budget_tokens: int) -> IntArray:
         """Start step `step` (from 0) everywhere; returns the rows that this process computes.
 
@@ -47,6 +55,11 @@ class Team(Protocol):
 
 
 class _Alone:
+    lockstep: Lockstep | None = None
+
+    def computing(self) -> AbstractContextManager[None]:
+        return nullcontext()
+
     def begin(self, step: int, rows: IntArray, batch: Sequences, budget_tokens: int) -> IntArray:
         return rows
 

@@ -23,6 +23,7 @@ from loracle.forecast.work import Rows
 from loracle.forest.trie import Sequences
 from loracle.model.loaded_form import BaseSource, LoadedForm
 from loracle.plan import Plan, fingerprint, freeze, load_plan
+from loracle.plan.sections import TrainingPlan
 from loracle.training import replica_process, replicas
 from loracle.training.replicas import Replicas
 from tests.forecast.test_forecast import SEVEN_B
@@ -48,8 +49,11 @@ def messages(world: World) -> list[str]:
     return [row["message"] for row in rows if row["event"] == "warning"]
 
 
+@pytest.mark.parametrize(
+    "shard_base", [False, pytest.param(True, marks=pytest.mark.slow)], ids=["whole", "shards"]
+)
 def test_a_run_with_replicas_trains_the_same_adapters_also_when_one_is_killed(
-    world, tmp_path, monkeypatch
+    world, tmp_path, monkeypatch, shard_base
 ):
     monkeypatch.setattr(attempt, "_PAUSES_SECONDS", (0.0, 0.0))
     alone = World(world.root, tmp_path / "alone")
@@ -71,12 +75,13 @@ def test_a_run_with_replicas_trains_the_same_adapters_also_when_one_is_killed(
     # Held, so that it is the run that ends them, not the garbage collector.
     held: list[Replicas] = []
 
-    def kept(*arguments):
-        held.append(Replicas(*arguments))
+    def kept(*arguments, **options):
+        held.append(Replicas(*arguments, **options))
         return held[-1]
 
     monkeypatch.setattr(setup, "Replicas", kept)
-    results = world.start(*SETTINGS, "training.data_parallel=2")
+    shards = f"training.shard_base={str(shard_base).lower()}"
+    results = world.start(*SETTINGS, "training.data_parallel=2", shards)
     assert results["num_failed"] == 0
     # The second was started for the same trial, and served the other trial, too.
     assert len(started) == 2
@@ -154,9 +159,12 @@ def test_more_replicas_than_processors_are_a_warning(monkeypatch):
     monkeypatch.setattr(setup, "num_cpus", lambda: 2)
     base = dataclasses.replace(tiny_base(), source=BaseSource("", "", LoadedForm()))
     for number in (1, 2, 3):
-        setup._replicas(number, base, "", Reporter())
+        setup._replicas(TrainingPlan(data_parallel=number), base, "", Reporter())
+    alone_after_all = TrainingPlan(data_parallel="auto", shard_base=True)
+    assert setup._replicas(alone_after_all, base, "", Reporter()) is None
     assert said == [
-        "training.data_parallel: 3 processes share 2 processor cores, which is slower than 2"
+        "training.data_parallel: 3 processes share 2 processor cores, which is slower than 2",
+        "training.shard_base: true has no effect: every training has one device",
     ]
 
 

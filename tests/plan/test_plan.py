@@ -311,6 +311,11 @@ def test_an_unknown_key_names_the_nearest_known_one(text: str, message: str) -> 
             'training.checkpoint_every: found "often"; expected auto, a number of steps, or a time',
         ),
         ("training: {checkpoint_every: 0 s}", 'training.checkpoint_every: found "0 s"; expected'),
+        ("training: {shard_base: true}", "found true with training.data_parallel: 1, one device"),
+        (
+            "training: {shard_base: true, data_parallel: 2}\nmodel: {quantization: nf4}",
+            "found true together with model.quantization: nf4, whose packed weights torch cannot",
+        ),
         ("model: {name: 1e5}", "model.name: found 100000.0; expected text (in quotes"),
         ('model: ""', 'model.name: found ""; expected text that is not empty'),
         ("model: {chat_template_kwargs: 3}", "chat_template_kwargs: found 3; expected a mapping"),

@@ -214,10 +214,12 @@ def test_a_replica_that_hangs_ends_the_training(base, pair, monkeypatch):
     assert not is_running(process)
 
 
-def failing(base: BaseModel, fault: str, monkeypatch: pytest.MonkeyPatch) -> Replicas:
+def failing(
+    base: BaseModel, fault: str, monkeypatch: pytest.MonkeyPatch, *, shard_base: bool = False
+) -> Replicas:
     monkeypatch.setattr(replica_process, "PROGRAM", "tests.training.failing_replica")
     monkeypatch.setenv("REPLICA_FAULT", fault)
-    return Replicas(base, base_fingerprint(base.model), 2)
+    return Replicas(base, base_fingerprint(base.model), 2, shard_base=shard_base)
 
 
 def test_a_replica_short_of_memory_cuts_its_own_rows_and_says_so(base, monkeypatch):
