@@ -10,11 +10,11 @@ time differs, its whole content decides.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from loracle.files import sha256
+from loracle.files import json_object_at, sha256
 from loracle.safety.storage_errors import reading
 
 INPUTS_VERSION = 1
@@ -62,12 +62,21 @@ def changes(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
 
 
 def _model_paths(folder: Path) -> list[Path]:
-    paths = [*folder.iterdir(), *(folder / _TEMPLATES).glob("*")]
+    paths = {*folder.iterdir(), *(folder / _TEMPLATES).glob("*"), *_shards(folder)}
     return sorted(
         path
         for path in paths
         if path.suffix in _MODEL_ENDINGS and not path.name.startswith(".") and path.is_file()
     )
+
+
+def _shards(folder: Path) -> Iterator[Path]:
+    """The files that an index of weights names: some lie in folders of their own."""
+    for index in folder.glob("*.index.json"):
+        named = json_object_at(index).get("weight_map")
+        names = {str(name) for name in named.values()} if isinstance(named, dict) else set()
+        # A path of the whole machine is not one of the model's files.
+        yield from (folder / name for name in names if not Path(name).is_absolute())
 
 
 def _facts(path: Path, known: Mapping[str, Any] | None) -> dict[str, Any]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import lzma
 import os
 import re
 import subprocess
@@ -134,7 +135,47 @@ def deep(folder: Path) -> list[str]:
     return ["check", "a.json"]
 
 
+def merge_keys(folder: Path) -> list[str]:
+    """As YAML anchors are, by `<<`: every mapping takes the pairs of nine others."""
+    pairs = ", ".join(f"k{i}: x" for i in range(9))
+    lines = [f"a0: &a0 {{{pairs}}}"]
+    lines += [f"a{i}: &a{i} {{<<: [{', '.join([f'*a{i - 1}'] * 9)}]}}" for i in range(1, 12)]
+    (folder / "plan.yaml").write_text("\n".join(lines))
+    return ["check", "--plan", "plan.yaml"]
+
+
+def zstd_zeros(folder: Path) -> list[str]:
+    with pa.CompressedOutputStream(str(folder / "a.jsonl.zst"), "zstd") as file:
+        for _ in range(1024):
+            file.write(bytes(1 << 20))
+    return ["check", "a.jsonl.zst"]
+
+
+def xz_zeros(folder: Path) -> list[str]:
+    with lzma.open(folder / "a.jsonl.xz", "wb", preset=0) as file:
+        file.write(bytes(64 << 20))
+    return ["check", "a.jsonl.xz"]
+
+
+def circle_of_links(folder: Path) -> list[str]:
+    """A folder that holds itself, and a link to itself in place of data."""
+    (folder / "data").mkdir()
+    (folder / "data/again").symlink_to(folder / "data")
+    (folder / "data/a.jsonl").symlink_to("a.jsonl")
+    return ["check", "data"]
+
+
+def endless_device(folder: Path) -> list[str]:
+    (folder / "a.jsonl").symlink_to("/dev/zero")
+    return ["check", "a.jsonl"]
+
+
 BOMBS = {
+    "YAML merge keys": (merge_keys, "its aliases (*name) expand to more than 200,000 values"),
+    "zstd": (zstd_zeros, "unpacks to more than 100 times"),
+    "xz": (xz_zeros, "compressed with xz; unpack it"),
+    "links in a circle": (circle_of_links, "data"),
+    "device": (endless_device, "is not a regular file"),
     "template loop": (bomb_in_template(LOOP), "runs for more than 5 seconds on one row"),
     "template output": (bomb_in_template(OUTPUT), "chat template cannot be used: it "),
     "YAML anchors": (yaml_anchors, "its aliases (*name) expand to more than 200,000 values"),
