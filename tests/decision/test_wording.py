@@ -121,7 +121,8 @@ def test_a_large_gain_on_few_questions_is_not_called_no_help():
         words(found).en,
     )
     assert re.fullmatch(
-        r"尚无法判断：clean 领先 39\.0 分；再加约 \d+ 道同类题目（\d+ 个独立组）即可判断。在此之前请保留基座模型。",
+        r"尚无法判断：clean 领先 39\.0 分；再加约 \d+ 道同类题目（\d+ 个独立组）即可判断。"
+        r"在此之前请保留基座模型。",
         words(found).zh,
     )
     assert "with a chance of 80%, if the truth is as observed" in why(found)[0]
