@@ -3,7 +3,14 @@
 from __future__ import annotations
 
 from loracle.decision.rule import Decision
-from loracle.decision.wording import Circumstances, Text, more_text, names_text, short_name
+from loracle.decision.wording import (
+    Circumstances,
+    Text,
+    measures_nothing,
+    more_text,
+    names_text,
+    short_name,
+)
 from loracle.statistics import Analysis, Comparison
 from loracle.statistics.power import POWER
 from loracle.text import (
@@ -34,7 +41,7 @@ def reasons(decision: Decision, analysis: Analysis, facts: Circumstances) -> lis
                 comparison = analysis.comparison(decision.leader, name, evaluation)
                 lines.append(_compared(comparison, analysis, facts))
     lines += [_forgets(comparison, analysis, facts) for comparison in decision.forgetting]
-    if decision.verdict == "cannot_tell":
+    if decision.verdict == "cannot_tell" and not measures_nothing(decision, analysis):
         lines.append(_settled(decision))
     lines += _cost(decision, analysis, facts)
     lines += _caveats(decision, analysis, facts)

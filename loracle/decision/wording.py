@@ -146,9 +146,27 @@ def _again(name: str, decision: Decision, analysis: Analysis) -> Text:
     return _PLACES[place]
 
 
+_UNTIL_THEN = Text("Until then, keep the base.", "在此之前请保留基座模型。")
+
+
+def measures_nothing(decision: Decision, analysis: Analysis) -> bool:
+    """Whether a metric of which more is better is 0 everywhere: more questions would not help."""
+    rows = (analysis.base, *analysis.candidates)
+    means = [analysis.estimate(row, decision.evaluation).mean for row in rows]
+    return analysis.terms.higher_is_better and not any(means)
+
+
 def _cannot_tell(decision: Decision, analysis: Analysis, facts: Circumstances) -> Text:
     if decision.helpful:
         return _cannot_tell_which(decision, analysis, facts)
+    if measures_nothing(decision, analysis):
+        metric = metric_name(facts.metric)
+        return Text(
+            f"Cannot tell: {metric} is 0 for every row, the base included, so it measures nothing "
+            "here. Look at some answers, and choose another metric.",
+            f"无法判断：包括基座在内，所有行的 {metric} 都是 0，它在这里什么也没有测出。"
+            "请查看若干回答，并换一个指标。",
+        )
     first = decision.open[0]
     name = _short(first.a, analysis)
     more = more_text(decision)
@@ -157,19 +175,21 @@ def _cannot_tell(decision: Decision, analysis: Analysis, facts: Circumstances) -
         ahead = _size(facts.metric, first.difference)
         least = _least_gain(analysis, facts.metric) if gain <= first.margin else Text("", "")
         return Text(
-            f"Cannot tell yet: {name} is {ahead.en} ahead{least.en}; {more.en}.",
-            f"尚无法判断：{name} 领先 {ahead.zh}{least.zh}；{more.zh}。",
+            f"Cannot tell yet: {name} is {ahead.en} ahead{least.en}; {more.en}. {_UNTIL_THEN.en}",
+            f"尚无法判断：{name} 领先 {ahead.zh}{least.zh}；{more.zh}。{_UNTIL_THEN.zh}",
         )
     if first.largest is None:
         return Text(
-            f"Cannot tell yet: no candidate is ahead, and no gain is ruled out; {more.en}.",
-            f"尚无法判断：没有候选领先，但也不能排除任何提升；{more.zh}。",
+            f"Cannot tell yet: no candidate is ahead, and no gain is ruled out; {more.en}. "
+            f"{_UNTIL_THEN.en}",
+            f"尚无法判断：没有候选领先，但也不能排除任何提升；{more.zh}。{_UNTIL_THEN.zh}",
         )
     largest = _size(facts.metric, first.largest)
     return Text(
         f"Cannot tell yet: no candidate is ahead, but {name} may gain up to {largest.en}; "
-        f"{more.en}.",
-        f"尚无法判断：没有候选领先，但 {name} 仍可能提升至多 {largest.zh}；{more.zh}。",
+        f"{more.en}. {_UNTIL_THEN.en}",
+        f"尚无法判断：没有候选领先，但 {name} 仍可能提升至多 {largest.zh}；{more.zh}。"
+        f"{_UNTIL_THEN.zh}",
     )
 
 

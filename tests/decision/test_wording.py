@@ -117,11 +117,12 @@ def test_a_large_gain_on_few_questions_is_not_called_no_help():
     assert found[0].verdict == "cannot_tell"
     assert re.fullmatch(
         r"Cannot tell yet: clean is 39\.0 points ahead; about \d+ more questions of this kind "
-        r"\(in \d+ more groups\) would settle it\.",
+        r"\(in \d+ more groups\) would settle it\. Until then, keep the base\.",
         words(found).en,
     )
     assert re.fullmatch(
-        r"尚无法判断：clean 领先 39\.0 分；再加约 \d+ 道同类题目（\d+ 个独立组）即可判断。",
+        r"尚无法判断：clean 领先 39\.0 分；再加约 \d+ 道同类题目（\d+ 个独立组）即可判断。"
+        r"在此之前请保留基座模型。",
         words(found).zh,
     )
     assert "with a chance of 80%, if the truth is as observed" in why(found)[0]

@@ -216,3 +216,15 @@ def test_only_a_strict_run_fails_by_what_could_overturn_its_verdict(
     found = CommandRunner().invoke(command_tree("en"), [*command, "--language", "en"])
     assert found.exit_code == code
     assert ("Read this first:" in found.stdout) == facts
+
+
+def test_a_metric_that_is_0_everywhere_is_said_to_measure_nothing(tmp_path: Path) -> None:
+    zero = make_run(tmp_path / "zero", Shape({"base": 0, "a": 0, "b": 0}, seeds=(0, 1)))
+    decision = read_json(zero / "results.json")["decisions"][0]
+    assert decision["sentence"]["en"] == (
+        "Cannot tell: F1 is 0 for every row, the base included, so it measures nothing here. Look "
+        "at some answers, and choose another metric."
+    )
+    assert "换一个指标" in decision["sentence"]["zh"]
+    # More questions would be 0 as well.
+    assert not any("more questions" in reason["en"] for reason in decision["reasons"])
