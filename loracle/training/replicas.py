@@ -211,8 +211,8 @@ class _Running:
         for process in self._processes:
             if process.answer(_LOAD_SECONDS)["fingerprint"] != fingerprint:
                 raise TrialError(
-                    f"{process.name} loaded other weights from {folder} than "
-                    "this process has: its files have changed, or its devices are of another kind; set "
+                    f"{process.name} loaded other weights from {folder} than this "
+                    "process has: its files have changed, or its devices are of another kind; set "
                     "training.data_parallel to 1, or start over"
                 )
         connection = {

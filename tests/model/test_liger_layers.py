@@ -54,7 +54,9 @@ def counting(monkeypatch, module: str, name: str) -> list[str]:
 
 
 @needs_liger
-@pytest.mark.parametrize("kind", ["llama", "qwen2", "qwen3"])
+@pytest.mark.parametrize(
+    "kind", ["qwen3", *(pytest.param(kind, marks=pytest.mark.slow) for kind in ("llama", "qwen2"))]
+)
 def test_liger_kernels_layers_pass_the_self_test(kind, interpreted, monkeypatch):
     base = tiny_base(kind)
     decoder = base.model.get_decoder()
@@ -81,6 +83,7 @@ def test_liger_kernels_layers_pass_the_self_test(kind, interpreted, monkeypatch)
 
 
 @needs_liger
+@pytest.mark.slow
 def test_the_base_gets_the_layers_that_pass(interpreted):
     base = tiny_base("qwen2")
     assert layer_choice.choose_layers(base, asked=True) == ()
