@@ -33,6 +33,7 @@ from loracle.model.base import (
     load_base,
     load_tokenizer,
 )
+from loracle.model.layer_choice import choose_layers
 from loracle.model.loaded_form import LoadedForm
 from loracle.model.placement import require_trainable
 from loracle.model.self_test import SelfTest
@@ -220,7 +221,8 @@ def prepare(
     if in_answering is not None:
         own = tuple(f"in answering: {words}" for words in in_answering.self_test.replaced)
         self_test = dataclasses.replace(self_test, replaced=(*self_test.replaced, *own))
-    for note in (*self_test.notes, *self_test.replaced):
+    of_layers = choose_layers(base, asked=plan.model.use_liger_kernel)
+    for note in (*self_test.notes, *self_test.replaced, *of_layers):
         report.emit("warning", message=note)
     forest = _use_forest(plan, self_test, report)
     wants_nll = any(NLL_METRIC in evaluation.metrics for evaluation in evaluations)

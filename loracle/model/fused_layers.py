@@ -15,14 +15,14 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from functools import cache
 from types import SimpleNamespace
-from typing import Any, cast
+from typing import Any, NamedTuple, cast
 from weakref import WeakKeyDictionary
 
 import torch
 from torch import Tensor, nn
 from torch._subclasses.fake_tensor import unset_fake_temporarily
 
-from loracle.model.fused_rotary import rotated_by
+from loracle.model.fused_rotary import Rotate, rotated_by, rotation_of
 from loracle.native import Kernels, kernels, takes
 
 Forward = Callable[[Tensor], Tensor]
@@ -31,7 +31,19 @@ _TOLERANCE = 1e-5
 _NUM_TRIED = 64
 
 _left_alone: ContextVar[bool] = ContextVar("left_alone", default=False)
-_known: WeakKeyDictionary[nn.Module, list[tuple[nn.Module, Forward]]] = WeakKeyDictionary()
+
+
+class TakenOver(NamedTuple):
+    """What computes parts of a decoder in place of its own code. rotate: takes the own function
+    first."""
+
+    forwards: list[tuple[nn.Module, Forward]]
+    rotate: Rotate
+
+
+_known: WeakKeyDictionary[nn.Module, TakenOver] = WeakKeyDictionary()
+taken_over: WeakKeyDictionary[nn.Module, TakenOver] = WeakKeyDictionary()
+"""Decoders that others than the kernels of native/ take over (liger_layers.py)."""
 
 
 @contextmanager
@@ -40,17 +52,15 @@ def fused(decoder: nn.Module) -> Iterator[None]:
 
     Not under gradient checkpointing: a layer computed again must be computed in the same way.
     """
-    found = kernels()
-    if found is None or _left_alone.get() or is_checkpointing(decoder):
+    by = None if _left_alone.get() or is_checkpointing(decoder) else _taken_over(decoder)
+    if by is None:
         yield
         return
-    if decoder not in _known:
-        _known[decoder] = list(_recognised(decoder, found))
-    taken = [(module, f) for module, f in _known[decoder] if "forward" not in vars(module)]
+    taken = [(module, f) for module, f in by.forwards if "forward" not in vars(module)]
     for module, forward in taken:
         vars(module)["forward"] = forward
     try:
-        with rotated_by(found, decoder):
+        with rotated_by(by.rotate, decoder):
             yield
     finally:
         for module, _ in taken:
@@ -73,15 +83,31 @@ def is_checkpointing(decoder: Any) -> bool:
     return any(getattr(module, "gradient_checkpointing", False) for module in modules)
 
 
-def _recognised(decoder: nn.Module, found: Kernels) -> Iterator[tuple[nn.Module, Forward]]:
+def _taken_over(decoder: nn.Module) -> TakenOver | None:
+    if decoder in taken_over:
+        return taken_over[decoder]
+    found = kernels()
+    if found is None:
+        return None
+    if decoder not in _known:
+        forwards = [
+            (module, (_norm_forward if is_norm else _gated_forward)(module, found))
+            for module, is_norm in recognised(decoder)
+        ]
+        _known[decoder] = TakenOver(forwards, rotation_of(found))
+    return _known[decoder]
+
+
+def recognised(decoder: nn.Module) -> Iterator[tuple[nn.Module, bool]]:
+    """The modules that are what a kernel computes, and whether each is a norm or gated."""
     for module in decoder.modules():
-        if _is_rms_norm(module):
-            yield module, _norm_forward(module, found)
-        elif _is_gated(module):
-            yield module, _gated_forward(module, found)
+        is_norm = _is_rms_norm(module)
+        if is_norm or _is_gated(module):
+            yield module, is_norm
 
 
-def _epsilon(module: Any) -> float | None:
+def epsilon(module: Any) -> float | None:
+    """What a norm adds to the mean of squares; None if it names no such number."""
     for name in ("variance_epsilon", "eps"):
         if isinstance(value := getattr(module, name, None), float):
             return value
@@ -90,7 +116,7 @@ def _epsilon(module: Any) -> float | None:
 
 def _is_rms_norm(module: Any) -> bool:
     weight = vars(module)["_parameters"].get("weight")
-    if not type(module).__name__.endswith("RMSNorm") or _epsilon(module) is None or weight is None:
+    if not type(module).__name__.endswith("RMSNorm") or epsilon(module) is None or weight is None:
         return False
     return weight.dim() == 1 and len(module._parameters) == 1 and _norms(type(module))  # type: ignore[arg-type]
 
@@ -151,7 +177,7 @@ def gives_the_same(tried: Callable[[Tensor], tuple[Any, Tensor]]) -> bool:
 
 
 def _norm_forward(module: Any, found: Kernels) -> Forward:
-    eps = _epsilon(module)
+    eps = epsilon(module)
 
     def forward(hidden_states: Tensor) -> Tensor:
         weight = module.weight

@@ -28,11 +28,18 @@ _MOST_FEATURES = 1024
 """attention.c rotates heads of at most this size."""
 
 Rotation = Callable[..., tuple[Tensor, Tensor]]
+Rotate = Callable[..., tuple[Tensor, Tensor]]
+"""A rotation that takes a module's own one first, for what it does not do itself."""
+
+
+def rotation_of(found: Kernels) -> Rotate:
+    """The kernel's."""
+    return partial(_rotated, found)
 
 
 @contextmanager
-def rotated_by(found: Kernels, decoder: nn.Module) -> Iterator[None]:
-    """Let the kernel rotate the queries and keys of this decoder for a while."""
+def rotated_by(rotate: Rotate, decoder: nn.Module) -> Iterator[None]:
+    """Let `rotate` rotate the queries and keys of this decoder for a while."""
     names = {type(module).__module__ for module in decoder.modules()}
     taken: list[tuple[Any, Rotation]] = []
     try:
@@ -41,7 +48,7 @@ def rotated_by(found: Kernels, decoder: nn.Module) -> Iterator[None]:
             # Another thread may have replaced it already.
             if own is not None and not isinstance(own, partial) and _rotates(own):
                 taken.append((place, own))
-                setattr(place, _NAME, partial(_rotated, found, own))
+                setattr(place, _NAME, partial(rotate, own))
         yield
     finally:
         for place, own in taken:

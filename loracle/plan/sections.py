@@ -99,6 +99,10 @@ class ModelPlan(Section):
     torch's FlexAttention; dense: scaled_dot_product_attention with a mask of every row. One that
     fails the self-test is replaced, with a warning. auto: on a GPU the first of triton, flex and
     dense that passes; on a CPU matrix products span by span."""
+    use_liger_kernel: StrictBool = True
+    """Whether liger-kernel computes norms, gated activations and rotary embeddings on a GPU, if it
+    is installed (`pip install 'loracle[cuda]'`) and passes the self-test; otherwise the model's own
+    code does. Without effect on a CPU."""
     trust_remote_code: StrictBool = False
     """Whether code that comes with the model may run on this machine."""
     chat_template_kwargs: dict[str, JsonValue] = {}

@@ -34,7 +34,7 @@ import torch
 from loracle.errors import LoracleError, ModelError, ReplicaError
 from loracle.forest.attention.backends import AttentionBackend
 from loracle.forest.trie import IntArray, Sequences
-from loracle.model import adapter
+from loracle.model import adapter, liger_layers
 from loracle.model.base import (
     BaseModel,
     base_fingerprint,
@@ -86,6 +86,7 @@ class _Replica:
         source: Mapping[str, Any],
         device: str,
         attention: AttentionBackend | None,
+        liger: bool,
         num_threads: int,
     ) -> None:
         torch.set_num_threads(num_threads)
@@ -93,6 +94,8 @@ class _Replica:
             torch.cuda.set_device(device)
         loaded = _loaded(BaseSource(**source), device)
         self._base = dataclasses.replace(loaded, attention=attention)
+        if liger:
+            liger_layers.use(loaded.model.get_decoder())
         self._channel.answer(fingerprint=base_fingerprint(self._base.model))
 
     def connect(self, shards_meeting_file: str | None, **values: Any) -> None:

@@ -27,9 +27,8 @@ import torch
 from torch import Tensor
 
 from loracle.errors import ModelError, ReplicaError, TrialError
-from loracle.forest.attention.backends import AttentionBackend
 from loracle.forest.trie import IntArray, Sequences
-from loracle.model import adapter
+from loracle.model import adapter, liger_layers
 from loracle.model.base import BaseModel
 from loracle.model.quantization import NONE
 from loracle.run_folder import signals
@@ -139,8 +138,13 @@ class Replicas:
         if self._running is None:
             sharded_on = self._device if self._shard_base else None
             self._running = _Running(self._devices, num_threads, sharded_on)
-            source = asdict(self._source)
-            self._running.load(source, self._attention, num_threads, self._fingerprint)
+            asked = {
+                "source": asdict(self._source),
+                "attention": self._attention,
+                "liger": liger_layers.is_used(self._model.get_decoder()),
+                "num_threads": num_threads,
+            }
+            self._running.load(asked, self._fingerprint)
         return self._running
 
 
@@ -196,21 +200,18 @@ class _Running:
     def all_alive(self) -> bool:
         return all(process.is_alive() for process in self._processes)
 
-    def load(
-        self,
-        source: Mapping[str, Any],
-        attention: AttentionBackend | None,
-        num_threads: int,
-        fingerprint: str,
-    ) -> None:
-        """Load the base in all of them, and connect them with one another."""
-        asked = {"source": source, "attention": attention, "num_threads": num_threads}
+    def load(self, asked: Mapping[str, Any], fingerprint: str) -> None:
+        """Load the base in all of them, and connect them with one another.
+
+        asked: what replica.py's `load` takes, but for the device.
+        """
         for process, device in zip(self._processes, self._devices[1:], strict=True):
             process.tell(do="load", device=str(device), **asked)
+        folder = asked["source"]["folder_or_id"]
         for process in self._processes:
             if process.answer(_LOAD_SECONDS)["fingerprint"] != fingerprint:
                 raise TrialError(
-                    f"{process.name} loaded other weights from {source['folder_or_id']} than this "
+                    f"{process.name} loaded other weights from {folder} than this "
                     "process has: its files have changed, or its devices are of another kind; set "
                     "training.data_parallel to 1, or start over"
                 )

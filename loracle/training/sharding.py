@@ -208,7 +208,10 @@ def _local_shards(module: nn.Module) -> Iterator[Tensor]:
 def _undo(module: Any, attributes: set[str]) -> None:
     """Take `fully_shard` off a module: torch has no function for it."""
     state = module._get_fsdp_state()
-    for handle in (state._pre_forward_hook_handle, state._post_forward_hook_handle):
+    handles = [state._pre_forward_hook_handle, state._post_forward_hook_handle]
+    for parameters in state._fsdp_param_groups:
+        handles += [each._post_load_hook_handle for each in parameters.fsdp_params]
+    for handle in handles:
         handle.remove()
     module.__class__ = type(module).__mro__[FSDPModule._orig_cls_mro_index]
     for name in set(vars(module)) - attributes:

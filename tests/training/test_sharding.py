@@ -100,6 +100,8 @@ def test_after_a_training_the_base_is_what_it_was(base, pair):
     assert base_fingerprint(base.model) == before
     assert [type(module) for module in base.model.modules()] == classes
     assert [set(vars(module)) for module in base.model.get_decoder().layers] == attributes
+    # peft loads an adapter in this way: no hook of a shard is left.
+    base.model.load_state_dict({}, strict=False)
 
 
 def test_each_process_holds_half_of_the_layers(base, pair, monkeypatch):
@@ -210,7 +212,7 @@ def test_passes_of_weight_nothing_keep_a_process_in_step():
 
 
 def test_a_program_with_a_group_of_its_own_cannot_shard(group, tmp_path):
-    with pytest.raises(ModelError, match="has a torch.distributed process group of its own"):
+    with pytest.raises(ModelError, match=r"has a torch\.distributed process group of its own"):
         ShardGroup(tmp_path / "meeting", 0, 1, "gloo", CPU, 60.0)
 
 
