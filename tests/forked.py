@@ -94,6 +94,9 @@ def started(
     server = _server()
     words = [str(argument) for argument in arguments]
     with tempfile.TemporaryDirectory() as log:
+        # A program that is killed before it opened them has written nothing.
+        for name in ("out", "err"):
+            (Path(log) / name).touch()
         asked = {
             "program": program,
             "arguments": words,

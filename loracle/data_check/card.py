@@ -183,7 +183,7 @@ def _leakage_card(found: Leakage) -> RenderableType:
 def _leak_summary(found: Leakage) -> str:
     num_all = len(found.leaked_ids) + len(found.clean_ids)
     return (
-        f"{found.candidate} contains {len(found.leaked_ids):,} of {counted(num_all, 'row')} of "
+        f"{found.candidate} contains {len(found.leaked_ids):,} of the {counted(num_all, 'row')} of "
         f"{found.evaluation}; {len(found.clean_ids):,} are clean"
     )
 

@@ -51,12 +51,8 @@ def plan_run(
     refuse_unreadable(datasets)
     source = model_source(plan.model, with_weights=probe)
     tokenizing = load_tokenizing(source, trust_remote_code=plan.model.trust_remote_code)
-    renderer = renderer_of(
-        tokenizing,
-        plan.model,
-        plan.training,
-        _limit_elsewhere(plan, tokenizing) if machine.is_named else None,
-    )
+    limit = _limit_elsewhere(plan, tokenizing) if machine.is_named else None
+    renderer = renderer_of(tokenizing, plan.model, plan.training, limit)
     fitted = render_all(datasets, renderer, plan.generation.max_new_tokens)
     candidates = ready_sets(fitted, "candidate")
     asked = ready_sets(fitted, "evaluation")
