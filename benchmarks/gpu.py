@@ -17,6 +17,7 @@ import argparse
 import json
 import os
 import platform
+import signal
 import subprocess
 import sys
 import time
@@ -119,7 +120,8 @@ def started(
         # A case that hangs is ended a little after its time.
         output, errors = process.communicate(timeout=seconds * 1.1 + 5)
     except subprocess.TimeoutExpired:
-        process.kill()
+        # With whatever it started, which would hold the card's memory.
+        os.killpg(process.pid, signal.SIGKILL)
         output, errors = process.communicate()
         status = "ended: out of time"
     if process.returncode and status == "done":

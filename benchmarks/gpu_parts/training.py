@@ -15,7 +15,7 @@ from gpu_parts.measuring import Bench, Case, matmul_tflops, peak_memory, wait
 from gpu_parts.models import LORA, Rows, make_base, make_rows
 from loracle.experiment.setup import TrainingSet
 from loracle.forest.ordering import Ordering
-from loracle.model import adapter
+from loracle.model import adapter, liger_layers
 from loracle.model.attention_choice import choose_attention
 from loracle.model.base import BaseModel
 from loracle.model.out_of_memory import is_out_of_memory, release_cached_memory
@@ -38,7 +38,7 @@ def cases(bench: Bench, name: str) -> Iterator[Case]:
         for sharing in (True, False):
             num_rows = NUM_STEPS * batch_size
             rows = make_rows(bench, base.model.config.vocab_size, num_rows, sharing=sharing)
-            for method in METHODS:
+            for method in methods_on(bench):
 
                 def measure(
                     method: str = method, rows: Rows = rows, batch_size: int = batch_size
@@ -96,6 +96,18 @@ def by_loracle(
         "loss": round(statistics.mean(record.loss for record in records), 4),
         "budget_tokens": last_budget,
     }
+
+
+def by_loracle_and_liger(
+    bench: Bench, base: BaseModel, rows: Rows, batch_size: int, budget_tokens: int
+) -> dict[str, Any]:
+    """The same with liger-kernel's norms, gated activations and rotary embeddings."""
+    decoder = base.model.get_decoder()
+    liger_layers.use(decoder)
+    try:
+        return by_loracle(bench, base, rows, batch_size, budget_tokens)
+    finally:
+        liger_layers.leave(decoder)
 
 
 def trained(
@@ -241,6 +253,13 @@ def packed_inputs(bench: Bench, rows: Rows, chosen: list[int]) -> dict[str, Any]
 
 METHODS: dict[str, Callable[[Bench, BaseModel, Rows, int, int], dict[str, Any]]] = {
     "loracle": by_loracle,
+    "loracle_liger": by_loracle_and_liger,
     "peft_padded": by_peft(padded_inputs),
     "peft_packed": by_peft(packed_inputs),
 }
+
+
+def methods_on(bench: Bench) -> list[str]:
+    """All of them; without liger-kernel's where it cannot be used."""
+    has_liger = bench.device.type == "cuda" and liger_layers.problem_with(bench.device) is None
+    return [method for method in METHODS if has_liger or method != "loracle_liger"]
