@@ -187,7 +187,8 @@ class _Tiny:
         layer = self.base.model.model.layers[0].mlp.up_proj
         x = torch.zeros(1, layer.in_features, dtype=self.base.dtype)
         with torch.inference_mode():
-            return self._fastest(lambda: layer(x)) / (layer.in_features * layer.out_features)
+            num_weights = int(layer.in_features) * int(layer.out_features)
+            return self._fastest(lambda: layer(x)) / num_weights
 
     def _fastest(self, work: Callable[[], object]) -> float:
         work()

@@ -10,7 +10,8 @@ A plan file; everything but `candidates` and `evaluation` has a default:
 The path of a plan: `load_plan` (file, flags, --set) -> Plan -> `freeze` (with the hashes of its
 files) -> `fingerprint` and `difference`, which say whether a run folder holds the same plan.
 
-    sections.py   the sections and their fields      root.py       Plan, and what must fit together
+    sections.py   the sections and their fields      data_sections.py  those that name data
+    root.py       Plan, and what must fit together
     names.py      names of data files                loading.py    file, flags and --set to a Plan
     messages.py   parts of messages                  problems.py   pydantic's errors in words
     freezing.py   hashes, fingerprint, difference    paths.py      names of data paths
@@ -19,6 +20,17 @@ files) -> `fingerprint` and `difference`, which say whether a run folder holds t
 
 from __future__ import annotations
 
+from loracle.plan.data_sections import (
+    HOLDOUT,
+    UNANSWERABLE_REPLY,
+    CandidatePlan,
+    DataFilePlan,
+    EvaluationPlan,
+    FieldName,
+    FormatName,
+    HoldoutPlan,
+    Unanswerable,
+)
 from loracle.plan.freezing import (
     EntryKey,
     HeldOutFile,
@@ -41,17 +53,9 @@ from loracle.plan.paths import COMPRESSION_ENDINGS, data_name
 from loracle.plan.root import Plan
 from loracle.plan.sections import (
     EMBEDDED,
-    HOLDOUT,
-    UNANSWERABLE_REPLY,
-    CandidatePlan,
     Count,
-    DataFilePlan,
     DecisionPlan,
-    EvaluationPlan,
-    FieldName,
-    FormatName,
     GenerationPlan,
-    HoldoutPlan,
     LoraPlan,
     ModelPlan,
     NonNegative,
@@ -62,7 +66,6 @@ from loracle.plan.sections import (
     ShareBelowOne,
     Text,
     TrainingPlan,
-    Unanswerable,
 )
 
 __all__ = [

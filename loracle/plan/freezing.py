@@ -14,11 +14,12 @@ from pydantic import ValidationError
 
 from loracle.errors import DataError, PlanError
 from loracle.files import sha256
+from loracle.plan.data_sections import CandidatePlan, DataFilePlan, EvaluationPlan
 from loracle.plan.locations import HubFiles
 from loracle.plan.messages import file_problem, show
 from loracle.plan.problems import problems_of
 from loracle.plan.root import FILE_SECTIONS, Plan
-from loracle.plan.sections import CandidatePlan, DataFilePlan, EvaluationPlan, ModelPlan
+from loracle.plan.sections import ModelPlan
 
 # Sections that do not affect results.
 _FOLLOWERS = frozenset({"devices", "ray", "trackers"})

@@ -13,6 +13,7 @@ import yaml
 from pydantic import ValidationError
 
 from loracle.errors import PlanError
+from loracle.plan.data_sections import CandidatePlan, EvaluationPlan
 from loracle.plan.foreign import foreign_problem, tool_of_command, tool_of_keys
 from loracle.plan.locations import is_hub_location
 from loracle.plan.messages import file_problem, show
@@ -25,7 +26,6 @@ from loracle.plan.root import (
     Plan,
     written_out,
 )
-from loracle.plan.sections import CandidatePlan, EvaluationPlan
 from loracle.safety.secrecy import has_secret, values_without_secrets, without_secrets
 from loracle.text import size
 

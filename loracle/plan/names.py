@@ -8,10 +8,10 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TypeVar
 
+from loracle.plan.data_sections import CandidatePlan, DataFilePlan, EvaluationPlan
 from loracle.plan.locations import BadLocation, parse_location
 from loracle.plan.messages import show
 from loracle.plan.paths import data_name
-from loracle.plan.sections import CandidatePlan, DataFilePlan, EvaluationPlan
 
 BASE_NAME = "base"
 """The untrained model's row in every result; no candidate may have this name."""

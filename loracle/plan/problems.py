@@ -10,15 +10,13 @@ from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
 from loracle.errors import PlanError
+from loracle.plan.data_sections import CandidatePlan, EvaluationPlan, HoldoutPlan
 from loracle.plan.devices import RayPlan
 from loracle.plan.messages import OWN_ERROR, nearest, show
 from loracle.plan.root import FILE_SECTIONS, Plan
 from loracle.plan.sections import (
-    CandidatePlan,
     DecisionPlan,
-    EvaluationPlan,
     GenerationPlan,
-    HoldoutPlan,
     LoraPlan,
     ModelPlan,
     Section,

@@ -8,6 +8,7 @@ from typing import Annotated, Any, Literal, NamedTuple, Self
 
 from pydantic import Field, ValidationInfo, field_validator, model_validator
 
+from loracle.plan.data_sections import HOLDOUT, CandidatePlan, EvaluationPlan, HoldoutPlan
 from loracle.plan.devices import RayPlan
 from loracle.plan.messages import refuse, show
 from loracle.plan.names import (
@@ -18,13 +19,9 @@ from loracle.plan.names import (
     with_distinct_names,
 )
 from loracle.plan.sections import (
-    HOLDOUT,
-    CandidatePlan,
     Count,
     DecisionPlan,
-    EvaluationPlan,
     GenerationPlan,
-    HoldoutPlan,
     LoraPlan,
     ModelPlan,
     Section,
