@@ -166,6 +166,14 @@ def check_mending(world: World, run: Path, name: str, kind: str) -> None:
     damage(copy.run / name, kind)
     assert numbers(copy.start()) == expected
     assert verify_run(copy.run).problems == []
+    assert learned_and_answered(copy.run) == learned_and_answered(world.run)
+
+
+def learned_and_answered(run: Path) -> dict[str, bytes]:
+    """The files of adapters, predictions and scores: an untrained model's scores are all zero."""
+    folders = ("adapter", "predictions", "scores")
+    paths = [path for path in run.rglob("*") if path.parent.name in folders and path.is_file()]
+    return {str(path.relative_to(run)): path.read_bytes() for path in paths}
 
 
 @pytest.mark.parametrize(
