@@ -42,7 +42,7 @@ _LOOPBACK = "lo0" if sys.platform == "darwin" else "lo"
 
 
 class ShardGroup:
-    """The processes that a base is sharded among: torch's default group of each of them.
+    """The processes that a base is sharded among: torch's default group in every one.
 
     Raises ModelError if the process has such a group already.
     """
