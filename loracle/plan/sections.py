@@ -18,7 +18,7 @@ from pydantic import (
 )
 
 from loracle.plan.locations import BadLocation, parse_model
-from loracle.plan.messages import is_text_encoding, refuse, show
+from loracle.plan.messages import drafts_by_name, is_text_encoding, refuse, show
 from loracle.plan.paths import data_name
 from loracle.text import seconds_of
 
@@ -101,7 +101,7 @@ class ModelPlan(Section):
     dense that passes; on a CPU matrix products span by span."""
     use_liger_kernel: StrictBool = True
     """Whether liger-kernel (`pip install 'loracle[cuda]'`), if installed, computes norms, gated
-    activations and rotary embeddings on a GPU. If the self-test fails, the model's own code does."""
+    activations and rotary embeddings on a GPU; if the self-test fails, the model's code does."""
     trust_remote_code: StrictBool = False
     """Whether code that comes with the model may run on this machine."""
     chat_template_kwargs: dict[str, JsonValue] = {}
@@ -281,8 +281,8 @@ class TrainingPlan(Section):
     out among the trainings. The result is that of 1 but for rounding; a run may be resumed with
     another number."""
     shard_base: StrictBool = False
-    """Whether the devices of `data_parallel` share the base's weights in training (FSDP2); answering
-    takes the whole base on one. Not with `model.quantization`. Does not affect results."""
+    """Whether the devices of `data_parallel` share the base's weights in training (FSDP2);
+    answering takes the whole base on one. Not with `model.quantization`. Does not affect results."""
     checkpoint_every: Count | Text = "auto"
     """Optimizer steps (100) or time (`10 min`, `30 s`, `1 h`) between checkpoints, from which a
     stopped training resumes with the same result. auto: at most 2 % of the time is spent on them,
@@ -318,11 +318,6 @@ class TrainingPlan(Section):
         return self
 
 
-def _drafts_by_name(value: object) -> object:
-    """YAML reads `off` as false."""
-    return {True: "all", False: "off"}[value] if isinstance(value, bool) else value
-
-
 class GenerationPlan(Section):
     """How the base model and every adapter answer evaluation questions."""
 
@@ -344,7 +339,7 @@ class GenerationPlan(Section):
     """Beam search ends when num_beams answers are complete. Needs num_beams above 1."""
     seed: Seed = 0
     """Seed of sampling. Needs do_sample."""
-    drafts: Annotated[Literal["references", "all", "off"], BeforeValidator(_drafts_by_name)] = (
+    drafts: Annotated[Literal["references", "all", "off"], BeforeValidator(drafts_by_name)] = (
         "references"
     )
     """Guesses of the answer that are verified in the prompt's pass, which saves steps; used by
