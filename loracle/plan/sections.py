@@ -282,7 +282,7 @@ class TrainingPlan(Section):
     another number."""
     shard_base: StrictBool = False
     """Whether the devices of `data_parallel` share the base's weights in training (FSDP2);
-    answering takes the whole base on one. Not with `model.quantization`. Does not affect results."""
+    answering takes the whole base on one. Not with `model.quantization`. No effect on results."""
     checkpoint_every: Count | Text = "auto"
     """Optimizer steps (100) or time (`10 min`, `30 s`, `1 h`) between checkpoints, from which a
     stopped training resumes with the same result. auto: at most 2 % of the time is spent on them,
