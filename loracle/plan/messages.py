@@ -64,3 +64,8 @@ def show(value: object) -> str:
     plain = value is None or isinstance(value, str | bool | int | float)
     text = json.dumps(value, ensure_ascii=False) if plain else repr(value)
     return text if len(text) <= 80 else f"{text[:77]}..."
+
+
+def drafts_by_name(value: object) -> object:
+    """YAML reads `off` as false."""
+    return {True: "all", False: "off"}[value] if isinstance(value, bool) else value

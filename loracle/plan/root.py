@@ -168,6 +168,11 @@ class Plan(Section):
 
     @model_validator(mode="after")
     def _shardable_base(self) -> Self:
+        if self.training.shard_base and self.training.data_parallel == 1:
+            refuse(
+                "training.shard_base: found true with training.data_parallel: 1, one device, which "
+                "has nothing to share; set data_parallel to the number of devices, or remove it"
+            )
         if self.training.shard_base and self.model.quantization != "none":
             refuse(
                 "training.shard_base: found true together with model.quantization: "

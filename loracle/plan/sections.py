@@ -18,7 +18,7 @@ from pydantic import (
 )
 
 from loracle.plan.locations import BadLocation, parse_model
-from loracle.plan.messages import refuse, show
+from loracle.plan.messages import drafts_by_name, refuse, show
 from loracle.text import seconds_of
 
 # Strict: otherwise `batch_size: yes` would be read as 1 and `epochs: "3"` as a number.
@@ -69,9 +69,8 @@ class ModelPlan(Section):
     fails the self-test is replaced, with a warning. auto: on a GPU the first of triton, flex and
     dense that passes; on a CPU matrix products span by span."""
     use_liger_kernel: StrictBool = True
-    """Whether liger-kernel computes norms, gated activations and rotary embeddings on a GPU, if it
-    is installed (`pip install 'loracle[cuda]'`) and passes the self-test; otherwise the model's own
-    code does. Without effect on a CPU."""
+    """Whether liger-kernel (`pip install 'loracle[cuda]'`), if installed, computes norms, gated
+    activations and rotary embeddings on a GPU; if the self-test fails, the model's code does."""
     trust_remote_code: StrictBool = False
     """Whether code that comes with the model may run on this machine."""
     chat_template_kwargs: dict[str, JsonValue] = {}
@@ -173,10 +172,8 @@ class TrainingPlan(Section):
     out among the trainings. The result is that of 1 but for rounding; a run may be resumed with
     another number."""
     shard_base: StrictBool = False
-    """Whether the devices of `data_parallel` share the base's weights during training (FSDP2): each
-    holds its part of every decoder layer, and layers are put together when they are computed. Less
-    memory for weights, more traffic between devices; the result is the same. Answering takes the
-    whole base on one device. Not with `model.quantization`."""
+    """Whether the devices of `data_parallel` share the base's weights in training (FSDP2);
+    answering takes the whole base on one. Not with `model.quantization`. No effect on results."""
     checkpoint_every: Count | Text = "auto"
     """Optimizer steps (100) or time (`10 min`, `30 s`, `1 h`) between checkpoints, from which a
     stopped training resumes with the same result. auto: at most 2 % of the time is spent on them,
@@ -211,20 +208,6 @@ class TrainingPlan(Section):
             )
         return self
 
-    @model_validator(mode="after")
-    def _shards_are_on_several_devices(self) -> Self:
-        if self.shard_base and self.data_parallel == 1:
-            refuse(
-                "training.shard_base: found true with training.data_parallel: 1, one device, which "
-                "has nothing to share; set data_parallel to the number of devices, or remove it"
-            )
-        return self
-
-
-def _drafts_by_name(value: object) -> object:
-    """YAML reads `off` as false."""
-    return {True: "all", False: "off"}[value] if isinstance(value, bool) else value
-
 
 class GenerationPlan(Section):
     """How the base model and every adapter answer evaluation questions."""
@@ -247,7 +230,7 @@ class GenerationPlan(Section):
     """Beam search ends when num_beams answers are complete. Needs num_beams above 1."""
     seed: Seed = 0
     """Seed of sampling. Needs do_sample."""
-    drafts: Annotated[Literal["references", "all", "off"], BeforeValidator(_drafts_by_name)] = (
+    drafts: Annotated[Literal["references", "all", "off"], BeforeValidator(drafts_by_name)] = (
         "references"
     )
     """Guesses of the answer that are verified in the prompt's pass, which saves steps; used by

@@ -59,7 +59,7 @@ def test_the_memory_of_the_moments_is_known_to_the_byte(name: OptimizerName):
         tensor.data_ptr(): tensor.nbytes
         for state in optimizer.state.values()
         for tensor in state.values()
-        # AdamW counts the steps of each weight in a tensor of one number.
+        # AdamW counts every weight's steps in a tensor of one number.
         if isinstance(tensor, torch.Tensor) and tensor.numel() > 1
     }
     assert sum(kept.values()) == moment_bytes(name, [weight.numel() for weight in weights])
