@@ -17,7 +17,7 @@ from transformers import GemmaConfig, GemmaForCausalLM, LlamaConfig, LlamaForCau
 from loracle import native
 from loracle.experiment.executing import _tell_of_kernels
 from loracle.model.fused_layers import fused
-from loracle.model.fused_rotary import rotated_by
+from loracle.model.fused_rotary import rotated_by, rotation_of
 from loracle.model.last_layer import only_at
 from loracle.model.token_dropout import Drop, dropped_places
 
@@ -315,7 +315,7 @@ def test_rotary_embeddings_and_their_gradient_are_transformers_own(kernels, dtyp
     own = modeling_llama.apply_rotary_pos_emb
     model = LlamaForCausalLM(LlamaConfig(**SIZE))
     cos, sin = (random(1, 9, 8, dtype=dtype, seed=seed) for seed in (1, 2))
-    with rotated_by(kernels, model.model):
+    with rotated_by(rotation_of(kernels), model.model):
         assert modeling_llama.apply_rotary_pos_emb is not own
         found = rotated_with_gradient(modeling_llama.apply_rotary_pos_emb, cos, sin, dtype)
     assert modeling_llama.apply_rotary_pos_emb is own

@@ -46,5 +46,5 @@ def test_what_will_not_do_for_all_trials_is_a_warning(
     assert world.start()["num_failed"] == 0
     events = (world.run / "events.jsonl").read_text().splitlines()
     warnings = [row["message"] for row in map(json.loads, events) if row["event"] == "warning"]
-    assert any("the remaining 3 trials need about" in message for message in warnings)
+    assert any("3 remaining trials will take about" in message for message in warnings)
     assert any("only 1.0 kB of memory is free" in message for message in warnings)

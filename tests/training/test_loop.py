@@ -213,10 +213,10 @@ def test_memory_that_runs_out_at_any_micro_batch_leaves_the_same_adapter_with_dr
     steps = iter(range(1000))
     gradient = training.step_gradient
 
-    def run_short(base, adapted, batch, at_step, settings, memory):
+    def run_short(base, adapted, batch, at_step, settings, memory, lockstep):
         if next(steps) == step:
             fail_once(monkeypatch, at_call=micro_batch)
-        return gradient(base, adapted, batch, at_step, settings, memory)
+        return gradient(base, adapted, batch, at_step, settings, memory, lockstep)
 
     monkeypatch.setattr(training, "step_gradient", run_short)
     events: list[MemoryEvent] = []

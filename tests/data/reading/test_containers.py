@@ -131,7 +131,7 @@ def test_turns_in_a_csv_cell_are_json() -> None:
 @pytest.mark.parametrize(
     ("content", "problem"),
     [
-        ("question,answer\na\n", "a.csv:2: found 1 cells, but the header has 2"),
+        ("question,answer\na\n", "a.csv:2: found 1 cell, but the header has 2"),
         ("question,question\na,b\n", "a.csv:1: the header names 'question' twice; rename one"),
         (
             'question,answer\na,b\nc,"d\ne\n',

@@ -201,7 +201,7 @@ def test_squads_flat_form_is_read_with_all_its_answers() -> None:
     ]
     assert turns(dataset, 1)[-1] == ("assistant", "unanswerable")
     assert dataset.num_unanswerable == 1
-    assert "1 unanswerable questions kept, with the unanswerable reply" in dataset.description
+    assert "1 unanswerable question kept, with the unanswerable reply" in dataset.description
 
 
 def squad(*, qas_first: bool = False) -> dict[str, object]:

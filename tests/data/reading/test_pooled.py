@@ -215,5 +215,5 @@ def test_whoever_follows_is_told_how_far_the_reading_is(
     with following(told.append):
         read("rows.jsonl", processes, in_blocks=True, monkeypatch=monkeypatch)
     size = len(CONTENTS["rows with copies"])
-    assert (told[-1].num_rows, told[-1].num_bytes, told[-1].total_bytes) == (46, size, size)
-    assert [one.num_bytes for one in told] == sorted({one.num_bytes for one in told})
+    assert (told[-1].num_rows, told[-1].done, told[-1].total) == (46, size, size)
+    assert [one.done for one in told] == sorted({one.done for one in told})
