@@ -18,7 +18,7 @@ from loracle.data.audit.facts import Facts, facts_of
 from loracle.data.conversation import Message, ToolCall
 from loracle.data.faults import Fault, Reason
 from loracle.data.reading.formats import format_named
-from loracle.data.reading.notes import Notes
+from loracle.data.reading.notes import NoteKind, Notes
 from loracle.data.reading.options import ReadOptions
 from loracle.errors import DataError, StorageError
 
@@ -70,7 +70,7 @@ def test_an_array_comes_back_and_can_be_written(dtype: str) -> None:
 
 def test_objects_come_back_by_their_attributes() -> None:
     notes = Notes()
-    notes.add("kind", "a.jsonl:1", "detail", "outcome", is_warning=True)
+    notes.add(NoteKind("kind", "kinds"), "a.jsonl:1", "detail", "outcome", is_warning=True)
     assert [str(note) for note in again(notes)] == [str(note) for note in notes]
     assert again(MappingProxyType({"a": 1})) == {"a": 1}
     assert again(partial(math.pow, 2))(3) == 8

@@ -10,7 +10,7 @@ import json
 
 from loracle.data.faults import Faults, Reason, named, show
 from loracle.data.reading.json_reasons import python_literal
-from loracle.data.reading.notes import Notes
+from loracle.data.reading.notes import NoteKind, Notes
 from loracle.data.reading.row_content import RowValue
 
 _NOTHING = frozenset(
@@ -31,8 +31,14 @@ _NOTHING = frozenset(
     }
 )
 _LIST_FIELDS = ("answers", "answer")
-_WORDS = "cells hold only NA, nan, None or null, and are read as text"
-_LISTS = "cells hold a list as JSON, and are read as a list of answers"
+_WORDS = NoteKind(
+    "cell holds only NA, nan, None or null, and is read as text",
+    "cells hold only NA, nan, None or null, and are read as text",
+)
+_LISTS = NoteKind(
+    "cell holds a list as JSON, and is read as a list of answers",
+    "cells hold a list as JSON, and are read as a list of answers",
+)
 
 
 def with_lists(row: RowValue, faults: Faults, notes: Notes, where: str) -> RowValue:

@@ -11,7 +11,7 @@ import re
 from collections.abc import Sequence
 
 from loracle.data.conversation import Message
-from loracle.data.reading.notes import Notes
+from loracle.data.reading.notes import NoteKind, Notes
 from loracle.data.reading.row_content import RowValue
 from loracle.data.reasoning import answer_of
 
@@ -24,13 +24,18 @@ _MISREAD = re.compile(
 )
 _MAY_HOLD_REASONING = ("<", "[T", "\u25c1")
 
+_LABELS = NoteKind("row whose label is 0", "rows whose label is 0")
+_PLACES = NoteKind("turn with the place of media", "turns with the place of media")
+_UNENDED = NoteKind("reply whose reasoning never ends", "replies whose reasoning never ends")
+_MISREAD_TEXTS = NoteKind("text with misread letters", "texts with misread letters")
+
 
 def note_doubtful_label(row: RowValue, notes: Notes, where: str) -> None:
     """Count rows whose label may be KTO's mark of a rejected reply, or the number of a class."""
     label = row.get("label")
     if isinstance(label, int) and not isinstance(label, bool) and label == 0:
         outcome = "in KTO data that marks a rejected reply; if it does here, leave such rows out"
-        notes.add("rows whose label is 0", where, "label is 0", outcome, is_warning=True)
+        notes.add(_LABELS, where, "label is 0", outcome, is_warning=True)
 
 
 def note_doubtful_text(messages: Sequence[Message], notes: Notes, where: str) -> None:
@@ -41,17 +46,14 @@ def note_doubtful_text(messages: Sequence[Message], notes: Notes, where: str) ->
             outcome = (
                 "only text is read; leave such rows out if they need the image, sound or video"
             )
-            notes.add(
-                "turns with the place of media", where, "as <image>", outcome, is_warning=True
-            )
+            notes.add(_PLACES, where, "as <image>", outcome, is_warning=True)
         if (
             message.role == "assistant"
             and any(mark in text for mark in _MAY_HOLD_REASONING)
             and answer_of(text).is_unfinished
         ):
             outcome = "they teach reasoning without an answer; leave them out, or end the block"
-            kind = "replies whose reasoning never ends"
-            notes.add(kind, where, "no end of the block", outcome, is_warning=True)
+            notes.add(_UNENDED, where, "no end of the block", outcome, is_warning=True)
         if ("\u00c3" in text or "\u00e2" in text) and (found := _MISREAD.search(text)):
             outcome = "they look like UTF-8 that was read in another encoding; export them again"
-            notes.add("texts with misread letters", where, found[0], outcome, is_warning=True)
+            notes.add(_MISREAD_TEXTS, where, found[0], outcome, is_warning=True)

@@ -10,11 +10,11 @@ from array import array
 from hashlib import blake2b
 
 from loracle.data.faults import Faults, checked_text, kind_of, show
-from loracle.data.reading.notes import Notes
+from loracle.data.reading.notes import NoteKind, Notes
 from loracle.data.reading.row_content import RowValue, as_text, is_blank
 
-_IDS = "ids that repeat or cannot be used"
-_GROUPS = "groups that cannot be used"
+_IDS = NoteKind("id that repeats or cannot be used", "ids that repeat or cannot be used")
+_GROUPS = NoteKind("group that cannot be used", "groups that cannot be used")
 
 
 class Identities:
@@ -48,7 +48,7 @@ class Identities:
         """The group that a row names, as text."""
         return self._own(row, "group", where, _GROUPS, "such rows count as having no group")
 
-    def _own(self, row: RowValue, key: str, where: str, kind: str, outcome: str) -> str | None:
+    def _own(self, row: RowValue, key: str, where: str, kind: NoteKind, outcome: str) -> str | None:
         value = row.get(key)
         if is_blank(value):
             return None

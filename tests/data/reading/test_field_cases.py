@@ -120,7 +120,7 @@ def test_a_group_that_is_no_text_is_named_and_the_row_stays() -> None:
     dataset = case("group_not_text.jsonl")
     assert [value.group for value in dataset.examples] == ["1.5", None, None]
     (note,) = dataset.notes
-    assert note.message == "1 groups that cannot be used (group_not_text.jsonl:2: group is a list)"
+    assert note.message == "1 group that cannot be used (group_not_text.jsonl:2: group is a list)"
 
 
 def test_an_empty_system_turn_is_none() -> None:

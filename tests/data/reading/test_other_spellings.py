@@ -244,7 +244,7 @@ def test_a_rejected_reply_in_another_spelling_is_refused(mark: dict[str, object]
 def test_a_label_of_0_beside_a_completion_is_doubted() -> None:
     row = {"prompt": "p", "completion": "c"}
     (note,) = read_rows({**row, "label": 1}, {**row, "label": 0}).notes
-    assert str(note).startswith("1 rows whose label is 0 (rows.jsonl:2: label is 0); in KTO data")
+    assert str(note).startswith("1 row whose label is 0 (rows.jsonl:2: label is 0); in KTO data")
 
 
 @pytest.mark.parametrize(
@@ -339,14 +339,14 @@ def test_an_answer_that_nobody_sees_is_empty(text: str) -> None:
 @pytest.mark.parametrize(
     ("messages", "found"),
     [
-        ([turn("user", "<image>\nWhat?"), turn("assistant", "a")], "turns with the place of media"),
-        ([turn("user", "What? <video>"), turn("assistant", "a")], "turns with the place of media"),
+        ([turn("user", "<image>\nWhat?"), turn("assistant", "a")], "turn with the place of media"),
+        ([turn("user", "What? <video>"), turn("assistant", "a")], "turn with the place of media"),
         (
             [turn("user", "q"), turn("assistant", "<think>First")],
-            "replies whose reasoning never ends",
+            "reply whose reasoning never ends",
         ),
-        ([turn("user", "MÃ¼nchen?"), turn("assistant", "a")], "texts with misread letters"),
-        ([turn("user", "q"), turn("assistant", "itâ€™s")], "texts with misread letters"),
+        ([turn("user", "MÃ¼nchen?"), turn("assistant", "a")], "text with misread letters"),
+        ([turn("user", "q"), turn("assistant", "itâ€™s")], "text with misread letters"),
     ],
 )
 def test_a_doubtful_text_is_noted(messages: list[object], found: str) -> None:
