@@ -8,6 +8,7 @@ cluster, since Linux ends Ray's processes together with the thread that started 
 
 from __future__ import annotations
 
+import gc
 import logging
 import os
 import secrets
@@ -135,8 +136,23 @@ def _own_cluster(placement: Placement) -> Iterator[Any]:
             put_back()
             yield ray
         finally:
-            ray.shutdown()
+            with _no_collection():
+                ray.shutdown()
             shutil.rmtree(folder, ignore_errors=True)
+
+
+@contextmanager
+def _no_collection() -> Iterator[None]:
+    """No thread collects garbage meanwhile: a reference of Ray that is let go of between the end of
+    Ray's core and the moment when its Python side knows of it ends the process, with code 1 and
+    without a word (core_worker_process.cc)."""
+    was_on = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_on:
+            gc.enable()
 
 
 @contextmanager

@@ -270,7 +270,11 @@ class RaySlots:
         signals.stop_if_asked()
 
     def close(self) -> None:
-        """End all actors and remove what they left."""
+        """End all actors and remove what they left.
+
+        Nothing of Ray is held any longer: to let go of it while another thread ends the cluster
+        would end this process.
+        """
         for slot in self._slots:
             # All at once; then each is waited for.
             if slot.actor is not None:
@@ -278,6 +282,7 @@ class RaySlots:
         for slot in self._slots:
             if slot.actor is not None:
                 self._lose_actor(slot)
+            slot.beginning = slot.opening = slot.running = None
         self._leases.remove()
 
     def __enter__(self) -> RaySlots:

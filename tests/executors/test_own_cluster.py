@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import threading
 from contextlib import contextmanager
 
@@ -40,6 +41,12 @@ def test_a_cluster_starts_while_its_run_does_something_else(monkeypatch):
     cluster.close()
     # By one thread: Linux ends Ray's processes with the thread that started them.
     assert happened == ["started by loracle-ray", "ended by loracle-ray"]
+
+
+def test_nobody_collects_garbage_while_ray_ends():
+    with ray_cluster._no_collection():
+        assert not gc.isenabled()
+    assert gc.isenabled()
 
 
 def test_what_a_cluster_fails_with_reaches_the_one_who_asks_for_it(monkeypatch):

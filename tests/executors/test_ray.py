@@ -23,6 +23,7 @@ import torch
 from safetensors.torch import load_file
 
 from loracle.executors.leases import workers_folder
+from loracle.executors.ray_slots import RaySlots
 from loracle.training.replica_process import PROGRAM
 from tests.executors.ray_runs import Watching, processes_of_ray, start
 from tests.executors.sameness import made
@@ -64,15 +65,24 @@ def _addresses(ray: Any) -> list[str]:
     return [node["NodeManagerAddress"] for node in ray.nodes()] if ray.is_initialized() else []
 
 
-def test_eight_trials_on_two_workers_are_those_of_one_process(world, inline):
+def test_eight_trials_on_two_workers_are_those_of_one_process(world, inline, monkeypatch):
     import ray
 
+    close, held = RaySlots.close, []
+
+    def closed(slots: RaySlots) -> None:
+        close(slots)
+        values = [value for slot in slots._slots for value in vars(slot).values()]
+        held.extend(value for value in values if type(value).__module__.startswith("ray"))
+
+    monkeypatch.setattr(RaySlots, "close", closed)
     addresses = set()
     view = Watching(lambda *_: addresses.update(_addresses(ray)))
     root = start(world, "two", "devices=2", view=view)
     assert addresses == {"127.0.0.1"}
     require_same(root, inline)
     assert no_process_is_left()
+    assert held == [], "the cluster ends in another thread meanwhile"
     assert len(set(view.processes.values())) == 2
     assert view.processes.keys() == {
         "base",
@@ -110,7 +120,9 @@ def test_a_trial_whose_process_is_lost_each_time_fails_alone(world):
         if kind == "trial_started" and fields["trial"] == "b":
             os.kill(view.processes["b"], signal.SIGKILL)
 
-    root = start(world, "cursed", "devices=2", "seeds=[0]", view=(view := Watching(act)))
+    # Long enough for the news of its start to arrive before its end.
+    long = ("seeds=[0]", "training.epochs=20")
+    root = start(world, "cursed", "devices=2", *long, view=(view := Watching(act)))
     failed = [fields for kind, fields in view.events if kind == "trial_failed"]
     assert [fields["trial"] for fields in failed] == ["b"]
     assert "its process was lost 3 times" in failed[0]["reason"]
