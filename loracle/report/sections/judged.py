@@ -223,12 +223,19 @@ def _tokenisation_notes(results: Mapping[str, Any]) -> Iterator[Said]:
     for entry in results["evaluations"]:
         by_script = entry["tokenisation"]
         words, characters = by_script.get("spaced", 0), by_script.get("characters", 0)
-        if characters:
+        if characters and words:
             yield (
                 f"{entry['name']}: EM and F1 compare words on {words:,} questions and characters "
                 f"on {characters:,}, whose references are in a script that does not use spaces.",
                 f"{entry['name']}：EM 与 F1 在 {words:,} 题上按单词计算，在 {characters:,} 题上"
                 "按字符计算（参考答案的文字不以空格分词）。",
+            )
+        elif characters:
+            yield (
+                f"{entry['name']}: EM and F1 compare words, and single characters in scripts that "
+                "do not use spaces, which some of its references are in.",
+                f"{entry['name']}：EM 与 F1 按单词比较；不以空格分词的文字（部分参考答案如此）"
+                "按字符比较。",
             )
 
 
