@@ -85,7 +85,7 @@ class Given:
 
 @dataclass(frozen=True)
 class _Pipeline:
-    """The checked arguments. asked: the plan of all datasets; usable: what of it can be run."""
+    """The checked arguments. asked: the plan of all datasets; usable: the part that can be run."""
 
     given: Given
     datasets: list[DatasetPaths]

@@ -34,7 +34,7 @@ class Places:
 
     @property
     def names(self) -> list[str]:
-        """What of the paths decides what a check says."""
+        """The parts of the paths that change what a check says."""
         return [PurePath(path).name if _can_be_told(path) else path for path in self._paths]
 
     def neutral(self, text: str) -> str:

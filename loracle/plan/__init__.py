@@ -10,12 +10,12 @@ A plan file; everything but `candidates` and `evaluation` has a default:
 The path of a plan: `load_plan` (file, flags, --set) -> Plan -> `freeze` (with the hashes of its
 files) -> `fingerprint` and `difference`, which say whether a run folder holds the same plan.
 
-    sections.py   the sections and their fields      data_sections.py  those that name data
-    root.py       Plan, and what must fit together
-    names.py      names of data files                loading.py    file, flags and --set to a Plan
-    messages.py   parts of messages                  problems.py   pydantic's errors in words
-    freezing.py   hashes, fingerprint, difference    paths.py      names of data paths
-    locations.py  datasets and models of a hub       foreign.py    training files of other tools
+    sections.py   the sections and their fields      data_sections.py   those that name data
+    root.py       Plan, and what must fit together   loading.py         file, flags, --set to a Plan
+    names.py      names of data files                paths.py           names of data paths
+    messages.py   parts of messages                  problems.py        pydantic's errors in words
+    freezing.py   hashes, fingerprint, difference    foreign.py         other tools' training files
+    locations.py  datasets and models of a hub       devices.py         keys of devices and Ray
 """
 
 from __future__ import annotations

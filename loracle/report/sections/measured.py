@@ -86,7 +86,7 @@ def _cost(trials: list[TrialRecord]) -> dict[str, str]:
 
 
 def data(record: RunRecord) -> dict[str, Any]:
-    """The files, and what of them was learned."""
+    """The files, and the rows of them that were learned."""
     places = places_of(record.plan)
     trained = {trial.candidate: trial.training for trial in record.finished_trials()}
     return {
