@@ -46,7 +46,7 @@ demo: .venv/.running
 	$(BIN)/loracle run --plan examples/demo/plan.yaml --out runs/demo
 
 test: install
-	$(BIN)/python -m pytest -n auto --dist worksteal
+	$(BIN)/python -m pytest --long -n auto --dist worksteal
 
 lint: install
 	$(BIN)/ruff format --check .

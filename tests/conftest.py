@@ -1,14 +1,20 @@
-"""Which tests run: `slow` ones with --slow, `gpu` ones if there is a CUDA device."""
+"""Which tests run: `slow` ones with --slow, `gpu` ones if there is a CUDA device.
+
+`long` ones run with --long, which `make test` gives, or if the command line names their file.
+"""
 
 from __future__ import annotations
 
 import gc
 import os
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 
 import pytest
 from hypothesis import settings
+
+from tests.choice import files_named, reason_to_skip
 
 # How long an example takes says how busy the machine is, and nothing about the code.
 settings.register_profile("unhurried", deadline=None)
@@ -24,33 +30,28 @@ if not Path("/dev/nvidiactl").exists():
     os.environ.setdefault("TRITON_INTERPRET", "1")
 
 
-# With tests of half a minute and more: one of them at the end is waited for by one worker alone.
-LONG = (
-    "test_real_model.py",
-    "test_replicas.py",
-    "test_description.py",
-    "test_attention_choice.py",
-    "test_triton_rows.py",
-    "test_kills.py",
-)
-
-
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--slow", action="store_true", help="also run the tests marked slow")
+    parser.addoption("--long", action="store_true", help="also run the tests marked long")
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Long tests first; skip what cannot or should not run here, with the reason."""
-    # Stable: all others keep their order, which is the same in all workers.
-    items.sort(key=lambda item: item.path.name not in LONG)
-    if not config.getoption("--slow"):
-        for item in items:
-            if item.get_closest_marker("slow"):
-                item.add_marker(pytest.mark.skip(reason="slow: run with --slow"))
-    gpu_items = [item for item in items if item.get_closest_marker("gpu")]
-    if gpu_items and not _has_cuda():
-        for item in gpu_items:
-            item.add_marker(pytest.mark.skip(reason="needs a CUDA device"))
+    """Files with long tests first; skip what cannot or should not run here, with the reason."""
+    # A long test at the end is waited for by one worker alone. Whole files are moved, so that
+    # their fixtures are made once. Stable: all others keep their order, the same in all workers.
+    long_files = {item.path for item in items if item.get_closest_marker("long")}
+    items.sort(key=lambda item: item.path not in long_files)
+    named = files_named(config.args, config.invocation_params.dir)
+    for item in items:
+        reason = reason_to_skip(
+            lambda name: item.get_closest_marker(name) is not None,  # noqa: B023, asked at once
+            slow=config.getoption("--slow"),
+            long=config.getoption("--long"),
+            is_named=item.path.resolve() in named,
+            has_cuda=_has_cuda,
+        )
+        if reason is not None:
+            item.add_marker(pytest.mark.skip(reason=reason))
 
 
 def pytest_collection_finish(session: pytest.Session) -> None:
@@ -59,6 +60,7 @@ def pytest_collection_finish(session: pytest.Session) -> None:
     gc.freeze()
 
 
+@cache
 def _has_cuda() -> bool:
     # Here and not above: most test runs need no torch at all.
     import torch
