@@ -10,8 +10,9 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple
+from collections.abc import Callable, Mapping, Sequence
+from functools import wraps
+from typing import TYPE_CHECKING, Any, NamedTuple, ParamSpec, TypeVar
 
 from markupsafe import Markup
 
@@ -38,6 +39,10 @@ _MAX_NARROW_LABEL_WIDTH = 15
 # Beyond these, the colours repeat with dashes.
 NUM_COLOURS = 8
 _DASHES = ([1, 0], [6, 3], [2, 2])
+CHECKED = False
+"""Let Altair hold every part of a chart against Vega-Lite's schema: most of its time. Tests do."""
+_P = ParamSpec("_P")
+_R = TypeVar("_R")
 _SIZE = re.compile(r'^<svg([^>]*?) width="[^"]*" height="[^"]*"')
 
 
@@ -84,6 +89,20 @@ def colour(series: int | None) -> str:
     return "var(--base)" if series is None else f"var(--c{series % NUM_COLOURS})"
 
 
+def _checked_or_not(build: Callable[_P, _R]) -> Callable[_P, _R]:
+    """Build a chart without Altair's checks of every part, unless CHECKED."""
+
+    @wraps(build)
+    def built(*arguments: _P.args, **named: _P.kwargs) -> _R:
+        from altair.utils import schemapi
+
+        with schemapi.debug_mode(CHECKED):
+            return build(*arguments, **named)
+
+    return built
+
+
+@_checked_or_not
 def estimates_chart(
     rows: Sequence[PointRow], ends: tuple[float, float] | None = None, width: int = WIDE
 ) -> Markup | Undrawn:
@@ -142,6 +161,7 @@ def _scale(ends: tuple[float, float] | None, padding: int) -> altair.Scale:
     return alt.Scale(domain=list(ends), zero=False, nice=False, padding=padding)
 
 
+@_checked_or_not
 def sizes_chart(rows: Sequence[SizeRow], base: float | None, width: int = WIDE) -> Markup | Undrawn:
     """Every candidate's score with its interval against its rows; the base's as a dashed rule."""
     import altair as alt
@@ -168,6 +188,7 @@ def sizes_chart(rows: Sequence[SizeRow], base: float | None, width: int = WIDE) 
     return _svg(chart)
 
 
+@_checked_or_not
 def loss_chart(lines: Sequence[LineRow], width: int = WIDE) -> Markup | Undrawn:
     """The loss of every training by step. Long ones are shown by means of equal spans."""
     import altair as alt
@@ -234,21 +255,26 @@ def _data(rows: Sequence[Mapping[str, Any]]) -> altair.InlineData:
 
 
 def _svg(chart: altair.Chart | altair.LayerChart | altair.FacetChart) -> Markup | Undrawn:
-    configured = (
-        chart.configure(aria=False, background="transparent", padding=_PADDING)
-        .configure_view(stroke=None)
-        .configure_axis(
+    import altair as alt
+
+    # In one call: each makes a copy of the whole chart.
+    configured = chart.configure(
+        aria=False,
+        background="transparent",
+        padding=_PADDING,
+        view=alt.ViewConfig(stroke=None),
+        axis=alt.AxisConfig(
             labelColor="var(--soft)",
             labelFontSize=_FONT_SIZE,
             labelFlush=False,
             gridColor="var(--line)",
             tickColor="var(--line-2)",
             domainColor="var(--line-2)",
-        )
-        .configure_axisY(labelColor="var(--ink)", labelPadding=10)
+        ),
+        axisY=alt.AxisConfig(labelColor="var(--ink)", labelPadding=10),
     )
     try:
-        svg = draw(configured.to_json())
+        svg = draw(configured.to_json(validate=CHECKED))
     except UndrawnError as error:
         return Undrawn(str(error))
     # The page sets the size; the viewBox keeps the proportions.

@@ -21,6 +21,7 @@ from loracle.forecast.work import Rows
 from loracle.forest.trie import Sequences
 from loracle.model import adapter
 from loracle.model.base import BaseModel
+from loracle.model.native_memory import bound_kernel_cache, return_freed_memory
 from loracle.model.quantization import quantization_config, use_exact_products
 from loracle.training import loop
 
@@ -84,11 +85,8 @@ def memory_bytes(name: str) -> int:
     return 1024 * int(found[1])
 
 
-def main() -> None:
-    case = json.loads(sys.argv[1])
-    from loracle.model.native_memory import bound_kernel_cache, return_freed_memory
-
-    bound_kernel_cache()
+def measured(case: dict[str, Any]) -> dict[str, Any]:
+    """The memory before and at the peak of a step, in bytes, and the seconds of all steps."""
     torch.manual_seed(0)
     dtype = getattr(torch, case["dtype"])
     model = model_of(case)
@@ -103,8 +101,13 @@ def main() -> None:
         base, adapted, Rows("random", rows, np.arange(rows.num_sequences)), settings_of(case),
         loop.Following(lambda record: seconds.append(record.seconds), lambda event: None),
     )  # fmt: skip
-    found = {"before": before, "peak": memory_bytes("VmHWM"), "seconds": seconds}
-    sys.stdout.write(json.dumps(found))
+    return {"before": before, "peak": memory_bytes("VmHWM"), "seconds": seconds}
+
+
+def main() -> None:
+    bound_kernel_cache()
+    for case in map(json.loads, sys.argv[1:]):
+        print(json.dumps(measured(case)), flush=True)  # noqa: T201
 
 
 if __name__ == "__main__":

@@ -7,8 +7,6 @@ import json
 import lzma
 import os
 import re
-import subprocess
-import sys
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -18,7 +16,7 @@ import pyarrow as pa
 import pytest
 from pyarrow import parquet
 
-from tests import tiny
+from tests import forked, tiny
 
 SECONDS, BYTES = 20, 2 << 30
 TURNS = [{"role": "user", "content": "a?"}, {"role": "assistant", "content": "b"}]
@@ -48,17 +46,14 @@ def yaml_anchors(folder: Path) -> list[str]:
 
 
 def packed_rows(folder: Path) -> list[str]:
-    with gzip.open(folder / "a.jsonl.gz", "wb") as file:
-        for _ in range(300):
-            file.write((ROW + "\n").encode() * 10_000)
+    # A file of many members unpacks as one; each is the same, so it is packed once.
+    (folder / "a.jsonl.gz").write_bytes(gzip.compress((ROW + "\n").encode() * 10_000) * 300)
     return ["check", "a.jsonl.gz"]
 
 
 def packed_line(folder: Path) -> list[str]:
     """As a zip bomb is: nothing but zeros."""
-    with gzip.open(folder / "a.jsonl.gz", "wb") as file:
-        for _ in range(1024):
-            file.write(bytes(1 << 20))
+    (folder / "a.jsonl.gz").write_bytes(gzip.compress(bytes(1 << 20)) * 1024)
     return ["check", "a.jsonl.gz"]
 
 
@@ -202,32 +197,27 @@ BOMBS = {
 def test_a_bomb_ends_soon_and_small_with_one_clear_error(bomb: str, tmp_path: Path) -> None:
     make, message = BOMBS[bomb]
     arguments = make(tmp_path)
-    # wait4's figure would hold what this process had when it forked.
-    peak = tmp_path / "peak"
-    code = (
-        "import atexit, pathlib\n"
-        f"atexit.register(lambda: pathlib.Path({str(peak)!r}).write_text("
-        "pathlib.Path('/proc/self/status').read_text()))\n"
-        "from loracle.cli import main; main()"
+    measured = tmp_path / "measured"
+    program = (
+        "import pathlib, resource\n"
+        "from loracle.cli import main\n"
+        "try: main()\n"
+        "finally:\n"
+        "    used = map(resource.getrusage, (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))\n"
+        "    seconds = sum(u.ru_utime + u.ru_stime for u in used)\n"
+        "    status = pathlib.Path('/proc/self/status').read_text()\n"
+        f"    pathlib.Path({str(measured)!r}).write_text(f'{{seconds}} {{status}}')\n"
     )
     root = str(Path(__file__).parents[2])
-    child = subprocess.Popen(
-        [sys.executable, "-c", code, *arguments],
-        cwd=tmp_path,
-        env={**os.environ, "PYTHONPATH": root, "OMP_NUM_THREADS": "1"},
-        stdout=subprocess.PIPE,
-        # The card of a dataset is the result of `check`, and says what is wrong with it.
-        stderr=subprocess.STDOUT,
-        text=True,
-    )
-    assert child.stdout is not None
-    said = child.stdout.read()
-    _, status, usage = os.wait4(child.pid, 0)
-    child.returncode = os.waitstatus_to_exitcode(status)
-    assert child.returncode == 2, said[-2000:]
+    environment = {**os.environ, "PYTHONPATH": root, "OMP_NUM_THREADS": "1"}
+    done = forked.run(program, *arguments, folder=tmp_path, environment=environment)
+    # The card of a dataset is the result of `check`, and says what is wrong with it.
+    said = done.stdout + done.stderr
+    assert done.returncode == 2, said[-2000:]
     assert message in " ".join(said.split())
     assert "Traceback" not in said
+    processor_seconds, status = measured.read_text().split(" ", 1)
     # The processor's time: how long it takes beside others says nothing.
-    assert usage.ru_utime + usage.ru_stime < SECONDS
-    [peak_kilobytes] = re.findall(r"VmHWM:\s+(\d+) kB", peak.read_text())
+    assert float(processor_seconds) < SECONDS
+    [peak_kilobytes] = re.findall(r"VmHWM:\s+(\d+) kB", status)
     assert int(peak_kilobytes) * 1024 < BYTES
