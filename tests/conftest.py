@@ -73,8 +73,9 @@ def _one_renderer() -> Iterator[None]:
     """One process draws the charts of all reports: its start costs more than a report."""
     # Here and not above: most test modules draw nothing.
     from loracle.report.drawing import drawing
+    from tests.drawn_once import charts_drawn_once
 
-    with drawing():
+    with drawing(), charts_drawn_once():
         yield
 
 

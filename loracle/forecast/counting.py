@@ -23,12 +23,10 @@ from loracle.model.fused_layers import left_alone
 from loracle.model.max_length import shape_of_model
 from loracle.model.step_memory import ModelShape
 from loracle.model.token_dropout import keyed, token_dropouts
-from loracle.native import kernels
 from loracle.run_folder import signals
 from loracle.training.optimizers import OptimizerName, moment_bytes
 
 _COUNTED_TOKENS = 64
-_counted: dict[tuple[Any, ...], ModelShape | None] = {}
 
 
 def counted_shape(
@@ -43,34 +41,9 @@ def counted_shape(
 ) -> ModelShape | None:
     """The shape of the model that a config describes, with what its layers keep for a token.
 
-    A process counts the same model once, however many runs it starts.
-
     lora: the peft.LoraConfig. device_type: a GPU's layers keep more than a CPU's fused ones.
     None if the config cannot be built so; `kept_token_bytes` is None if its layers cannot run so.
     """
-    # Two models' own code may share a config; where the model came from does not count otherwise.
-    described = {**config.to_dict(), "_name_or_path": trust_remote_code and config._name_or_path}
-    has_kernels = device_type == "cpu" and kernels() is not None
-    key = (
-        *(type(config), repr(described), repr(lora), dtype, device_type, has_kernels),
-        *(quantization, optimizer),
-    )
-    if key not in _counted:
-        _counted[key] = _count(
-            config, lora, dtype, device_type, quantization, optimizer, trust_remote_code
-        )
-    return _counted[key]
-
-
-def _count(
-    config: Any,
-    lora: Any,
-    dtype: torch.dtype,
-    device_type: str,
-    quantization: str,
-    optimizer: OptimizerName,
-    trust_remote_code: bool,
-) -> ModelShape | None:
     from transformers import AutoModelForCausalLM
 
     try:
