@@ -15,6 +15,7 @@ import pytest
 from hypothesis import settings
 
 from tests.choice import files_named, reason_to_skip
+from tests.counted_once import remember_counts
 
 # How long an example takes says how busy the machine is, and nothing about the code.
 settings.register_profile("unhurried", deadline=None)
@@ -58,6 +59,11 @@ def pytest_collection_finish(session: pytest.Session) -> None:
     """What was imported stays for good: no collection of garbage has to look at it again."""
     gc.collect()
     gc.freeze()
+
+
+def pytest_runtest_setup() -> None:
+    # At each test: most test modules import none of what counts, or import it within a test.
+    remember_counts()
 
 
 @cache
