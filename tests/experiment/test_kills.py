@@ -214,6 +214,7 @@ def stop_and_resume(
     assert all(times <= most for times in num_repeated_steps(children.folder / out).values())
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(("moment", "number"), SHORT)
 def test_a_run_stopped_and_resumed_equals_an_undisturbed_one(children, undisturbed, moment, number):
     stop_and_resume(children, undisturbed, moment, number)

@@ -36,6 +36,8 @@ from tests import cut_model
 from tests.generation.test_generate import by_transformers
 from tests.training.test_loop import awake, fail_when, gradient_of, one_by_one, relative_error
 
+pytestmark = pytest.mark.long
+
 REPOSITORY = Path(__file__).resolve().parents[2]
 DEMO = REPOSITORY / "examples" / "demo"
 XQUAD = REPOSITORY.parent / "shared" / "data" / "xquad-en"

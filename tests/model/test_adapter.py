@@ -60,6 +60,7 @@ def contents(folder: Path) -> dict[str, bytes]:
     return {path.name: path.read_bytes() for path in folder.iterdir()}
 
 
+@pytest.mark.long
 def test_one_adapter_is_the_same_bytes_in_every_process(tmp_path):
     # This process is the third: each has its own order of sets.
     for seed in ("1", "2"):

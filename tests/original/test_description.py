@@ -79,6 +79,7 @@ def test_the_lora_config_is_the_descriptions() -> None:
     }
 
 
+@pytest.mark.long
 @pytest.mark.filterwarnings("ignore:generation_kwargs.early_stopping")
 def test_usage_train_then_evaluate(
     embedded: tuple[Any, Any], datasets: tuple[str, str], tmp_path: Path
@@ -124,10 +125,12 @@ def require_pipeline(function: Any, datasets: tuple[str, str], tmp_path: Path) -
     assert json.loads((tmp_path / "results" / "pipeline_results.json").read_text()) == results
 
 
+@pytest.mark.long
 def test_usage_the_pipeline(datasets: tuple[str, str], tmp_path: Path) -> None:
     require_pipeline(run_training_evaluation_pipeline, datasets, tmp_path)
 
 
+@pytest.mark.long
 def test_usage_the_pipeline_with_progress(
     datasets: tuple[str, str],
     tmp_path: Path,

@@ -260,6 +260,7 @@ def test_what_a_replica_fails_with_is_the_trials_error(base, monkeypatch, fault,
     assert not replicas.process_ids
 
 
+@pytest.mark.long
 def test_no_replica_survives_the_process_that_trains(tmp_path):
     command = [sys.executable, "-m", "tests.training.abandoned_training", str(tmp_path)]
     temporary = tmp_path / "temporary"
