@@ -50,6 +50,7 @@ def messages(world: World) -> list[str]:
     return [row["message"] for row in rows if row["event"] == "warning"]
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     "shard_base", [False, pytest.param(True, marks=pytest.mark.slow)], ids=["whole", "shards"]
 )

@@ -69,6 +69,7 @@ def require_same(there: Path, cache: Path, expected: dict[str, object]) -> None:
     assert not (there / ".loracle-lock.json").exists()
 
 
+@pytest.mark.long
 def test_a_run_at_a_url_survives_kills_and_the_loss_of_its_copy(children, cache, undisturbed):  # noqa: F811
     there = killed_and_resumed(children, cache, "there", 3)
     require_same(there, cache, undisturbed)

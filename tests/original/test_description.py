@@ -1,8 +1,9 @@
 """The code blocks of the original description, with only paths and the model's folder changed.
 
-They run on the embedded model, one of them on its first layers. The settings are those of the
-description: lora_configs/qwen_lora_config.json, training_args, generation_kwargs. Its way to load
-a model in 8 bits, which transformers 5 takes as a config only, is in test_quantised_models.py.
+They run on the embedded model: the pipeline on all of it, the others on its first layers. The
+settings are those of the description: lora_configs/qwen_lora_config.json, training_args,
+generation_kwargs. Its way of loading a model in 8 bits, which transformers 5 takes as a config only,
+is in test_quantised_models.py.
 """
 
 from __future__ import annotations
@@ -61,9 +62,8 @@ def datasets(tmp_path: Path) -> tuple[str, str]:
 
 
 @pytest.fixture
-def embedded() -> tuple[Any, Any]:
-    embedded_model = pytest.importorskip("loracle.model.embedded")
-    folder = str(embedded_model.embedded_model_folder())
+def embedded(tmp_path_factory: pytest.TempPathFactory) -> tuple[Any, Any]:
+    folder = str(cut_model.folder(tmp_path_factory))
     model = AutoModelForCausalLM.from_pretrained(folder, device_map="auto")
     return model, AutoTokenizer.from_pretrained(folder)
 
