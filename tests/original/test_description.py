@@ -2,8 +2,7 @@
 
 They run on the embedded model: the pipeline on all of it, the others on its first layers. The
 settings are those of the description: lora_configs/qwen_lora_config.json, training_args,
-generation_kwargs. Its way of loading a model in 8 bits, which transformers 5 takes as a config only,
-is in test_quantised_models.py.
+generation_kwargs. Its way of loading a model in 8 bits is in test_quantised_models.py.
 """
 
 from __future__ import annotations

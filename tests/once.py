@@ -1,7 +1,8 @@
-"""What a model's layers keep, counted once for all runs of a process with the same model.
+"""What is the same in nearly every run of the tests is done once a process.
 
-Nearly every run of the tests has the same tiny model, and the count takes a sixth of its time. A
-test that replaces the counting itself calls it in its own module, where nothing is remembered.
+The tiny model's layers are counted for the forecast, which takes a sixth of a run's time: a test
+that replaces the counting calls it in its own module, where nothing is remembered. Every part of
+every chart is validated, which takes a tenth: outside of the report's own tests, only whole charts.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from typing import Any
 
 _COUNTING = "loracle.forecast.counting"
 _CALLERS = ("loracle.experiment.foreseeing", "loracle.experiment.planning")
+_SCHEMAS = "altair.utils.schemapi"
 _counted: dict[str, Any] = {}
 
 
@@ -24,6 +26,13 @@ def remember_counts() -> None:
             # Replaced by a test, or already remembering: left as it is.
             if getattr(module, "counted_shape", None) is own:
                 module.counted_shape = _remembered
+
+
+def validate_parts_of_charts(whether: bool) -> None:
+    """Whether altair holds every part of a chart against its schema; it always does the whole."""
+    schemas: Any = sys.modules.get(_SCHEMAS)
+    if schemas is not None:
+        schemas.DEBUG_MODE = whether
 
 
 def _remembered(config: Any, lora: Any, dtype: Any, device_type: str, **options: Any) -> Any:
