@@ -15,6 +15,7 @@ import pytest
 from hypothesis import settings
 
 from tests.choice import files_named, reason_to_skip
+from tests.once import remember_counts, validate_parts_of_charts
 
 # How long an example takes says how busy the machine is, and nothing about the code.
 settings.register_profile("unhurried", deadline=None)
@@ -58,6 +59,12 @@ def pytest_collection_finish(session: pytest.Session) -> None:
     """What was imported stays for good: no collection of garbage has to look at it again."""
     gc.collect()
     gc.freeze()
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    # At each test: most modules import neither what counts nor what draws, or within a test only.
+    remember_counts()
+    validate_parts_of_charts("report" in item.path.parts)
 
 
 @cache

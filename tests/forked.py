@@ -19,6 +19,7 @@ import signal
 import subprocess
 import sys
 import tempfile
+import time
 import traceback
 from collections.abc import Iterator
 from functools import cache
@@ -125,6 +126,59 @@ def run(
         return process.wait()
 
 
+class Popen:
+    """As `subprocess.Popen`, for a program that is written to and read from while it runs.
+
+    Any number at a time. What started it sees it as a child of its own, except that its parent is
+    a process of the server, which the program finds with os.getppid().
+    """
+
+    def __init__(
+        self, program: str, arguments: list[str], *, errors: Path, environment: dict[str, str]
+    ) -> None:
+        self._folder = tempfile.TemporaryDirectory()
+        self._status = Path(self._folder.name) / "status"
+        pipes = [Path(self._folder.name) / name for name in ("in", "out")]
+        for pipe in pipes:
+            os.mkfifo(pipe)
+        asked = {
+            "program": program,
+            "arguments": arguments,
+            "folder": os.getcwd(),  # noqa: PTH109
+            "environment": environment,
+            "streams": [*map(str, pipes), str(errors)],
+            "status": str(self._status),
+        }
+        server = _server()
+        assert server.stdin is not None
+        assert server.stdout is not None
+        server.stdin.write(json.dumps(asked) + "\n")
+        server.stdin.flush()
+        self.pid = int(server.stdout.readline())
+        self.stdin = pipes[0].open("w", encoding="utf-8")
+        self.stdout = pipes[1].open(encoding="utf-8")
+        self.returncode: int | None = None
+
+    def poll(self) -> int | None:
+        if self.returncode is None and self._status.exists():
+            self.returncode = int(self._status.read_text())
+            self._folder.cleanup()
+        return self.returncode
+
+    def wait(self, timeout: float | None = None) -> int:
+        until = None if timeout is None else time.monotonic() + timeout
+        while (code := self.poll()) is None:
+            if until is not None and time.monotonic() > until:
+                raise subprocess.TimeoutExpired("a forked program", timeout or 0)
+            time.sleep(0.005)
+        return code
+
+    def kill(self) -> None:
+        if self.poll() is None:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(self.pid, signal.SIGKILL)
+
+
 @cache
 def _server() -> subprocess.Popen[str]:
     # As where a run starts: the packages of this environment, and this checkout.
@@ -152,6 +206,10 @@ def _serve() -> None:
                 importlib.import_module(name)
     for line in sys.stdin:
         asked = json.loads(line)
+        if "status" in asked:
+            answers.write(f"{_watched(asked)}\n")
+            answers.flush()
+            continue
         child = os.fork()
         if child == 0:
             _be_child(asked)
@@ -162,17 +220,46 @@ def _serve() -> None:
         answers.flush()
 
 
+def _watched(asked: dict[str, Any]) -> int:
+    """Start a program below a process that writes how it ended; returns the program's id."""
+    told, telling = os.pipe()
+    watcher = os.fork()
+    if watcher == 0:
+        if (child := os.fork()) == 0:
+            _be_child(asked)
+        os.write(telling, f"{child}\n".encode())
+        _, status = os.waitpid(child, 0)
+        path = Path(asked["status"])
+        # Whoever started it may have gone with its folder.
+        with contextlib.suppress(OSError):
+            path.with_suffix(".new").write_text(str(os.waitstatus_to_exitcode(status)))
+            path.with_suffix(".new").rename(path)
+        os._exit(0)
+    os.close(telling)
+    with os.fdopen(told) as heard:
+        return int(heard.readline())
+
+
+def _opened(asked: dict[str, Any]) -> tuple[int, int, int]:
+    """What the program reads and writes."""
+    written = os.O_WRONLY | os.O_CREAT | os.O_APPEND
+    if "streams" in asked:
+        read, *others = asked["streams"]
+    else:
+        read, others = os.devnull, [Path(asked["log"]) / name for name in ("out", "err")]
+    # In this order the starter opens pipes, too: each waits for the other.
+    source = os.open(read, os.O_RDONLY)
+    output, errors = (os.open(path, written) for path in others)
+    return source, output, errors
+
+
 def _be_child(asked: dict[str, Any]) -> None:
     code = 70
-    signal.alarm(_LONGEST_SECONDS)
+    if "streams" not in asked:
+        signal.alarm(_LONGEST_SECONDS)
     try:
         os.chdir(asked["folder"])
-        log = Path(asked["log"])
-        written = os.O_WRONLY | os.O_CREAT | os.O_APPEND
-        opened = (
-            os.open(os.devnull, os.O_RDONLY),
-            *(os.open(log / n, written) for n in ("out", "err")),
-        )
+        opened = _opened(asked)
         for stream, descriptor in enumerate(opened):
             os.dup2(descriptor, stream)
             os.close(descriptor)

@@ -65,6 +65,7 @@ def _addresses(ray: Any) -> list[str]:
     return [node["NodeManagerAddress"] for node in ray.nodes()] if ray.is_initialized() else []
 
 
+@pytest.mark.long
 def test_eight_trials_on_two_workers_are_those_of_one_process(world, inline, monkeypatch):
     import ray
 

@@ -23,16 +23,22 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import altair  # noqa: F401
 import peft  # noqa: F401
+import scipy.stats  # noqa: F401
 import torch
 import transformers  # noqa: F401
 
 from loracle import cli
+from loracle.data.scripts import language_shares
 from loracle.experiment import answering, learning, preparing
 from loracle.experiment import run as experiment
 from loracle.forecast import counting
+from loracle.forecast.layer_rates import layer_rates
 from loracle.generation import prefill
 from loracle.model import adapter
+from loracle.model.base import preferred_dtype
+from loracle.report import page
 from loracle.run_folder import mirror
 from loracle.training import checkpoint, saving
 from loracle.training import loop as training
@@ -90,8 +96,23 @@ MOMENTS: dict[str, Callable[[Callable[[], None]], None]] = {
 }
 
 
+def warm_up() -> None:
+    """Load what a run loads when it first needs it: every child would do so again."""
+    language_shares(["Which of the boxes in the hall holds the red pens and the cups?"])
+    templates = page._environment()
+    for name in templates.list_templates(["j2"]):
+        templates.get_template(name)
+    layer_rates(
+        str(preferred_dtype(torch.device("cpu"))).removeprefix("torch."),
+        gradient_checkpointing=False,
+        quantization="none",
+        has_long_rows=False,
+    )
+
+
 def main() -> None:
     torch.set_num_threads(1)
+    warm_up()
     for line in sys.stdin:
         sys.stdout.write(json.dumps(run_child(json.loads(line))) + "\n")
         sys.stdout.flush()

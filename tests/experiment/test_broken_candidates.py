@@ -70,6 +70,7 @@ def broken(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(module, function, chosen)
 
 
+@pytest.mark.long
 @pytest.mark.usefixtures("broken")
 def test_seven_broken_candidates_of_thirty_leave_23_results_and_7_reasons(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]

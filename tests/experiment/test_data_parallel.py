@@ -28,6 +28,7 @@ from loracle.training import replica_process, replicas
 from loracle.training.replicas import Replicas
 from tests.forecast.test_forecast import SEVEN_B
 from tests.small_run import World, make_world
+from tests.training.forked_replicas import forked_replicas
 from tests.training.test_loop import relative_error, tiny_base
 
 SETTINGS = ("model.dtype=float32", "training.max_steps=4", "training.checkpoint_every=1")
@@ -49,6 +50,7 @@ def messages(world: World) -> list[str]:
     return [row["message"] for row in rows if row["event"] == "warning"]
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     "shard_base", [False, pytest.param(True, marks=pytest.mark.slow)], ids=["whole", "shards"]
 )
@@ -81,7 +83,8 @@ def test_a_run_with_replicas_trains_the_same_adapters_also_when_one_is_killed(
 
     monkeypatch.setattr(setup, "Replicas", kept)
     shards = f"training.shard_base={str(shard_base).lower()}"
-    results = world.start(*SETTINGS, "training.data_parallel=2", shards)
+    with forked_replicas():
+        results = world.start(*SETTINGS, "training.data_parallel=2", shards)
     assert results["num_failed"] == 0
     # The second was started for the same trial, and served the other trial, too.
     assert len(started) == 2

@@ -13,14 +13,12 @@ import signal
 import subprocess
 import sys
 from collections import Counter
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
 
 from loracle.files import UNFINISHED_PREFIX, cache_folder
-from tests import tiny
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 CHECKPOINT_EVERY = 2
@@ -132,29 +130,6 @@ class Children:
         self._program.wait(60)
 
 
-@pytest.fixture(scope="module")
-def children(tmp_path_factory) -> Iterator[Children]:
-    folder = tmp_path_factory.mktemp("kills")
-    tiny.save_model(folder / "model")
-    examples = tiny.passage_examples(3, 4)
-    for name, chosen in (("a", examples), ("b", examples[1:]), ("test", examples[2:])):
-        rows = [
-            {"messages": [{"role": m.role, "content": m.content} for m in e.conversation.messages]}
-            for e in chosen
-        ]
-        text = "".join(json.dumps(row) + "\n" for row in rows)
-        (folder / f"{name}.jsonl").write_text(text)
-    running = Children(folder)
-    yield running
-    running.close()
-
-
-@pytest.fixture(scope="module")
-def undisturbed(children) -> dict[str, Any]:
-    assert children.run("undisturbed").code == 0, children.shown("undisturbed")
-    return made(children.folder / "undisturbed")
-
-
 def made(root: Path) -> dict[str, Any]:
     """What a run made, by file: bytes, or values without times."""
     found: dict[str, Any] = {"results.json": results_of(root)}
@@ -214,6 +189,7 @@ def stop_and_resume(
     assert all(times <= most for times in num_repeated_steps(children.folder / out).values())
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(("moment", "number"), SHORT)
 def test_a_run_stopped_and_resumed_equals_an_undisturbed_one(children, undisturbed, moment, number):
     stop_and_resume(children, undisturbed, moment, number)

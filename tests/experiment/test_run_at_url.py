@@ -13,15 +13,7 @@ import loracle
 from loracle.errors import PlanError, UserError
 from loracle.files import UNFINISHED_PREFIX
 from loracle.run_folder.local_copies import LocalCopy
-from tests.experiment.test_kills import (  # noqa: F401
-    Children,
-    Ended,
-    cache_with_kernels,
-    children,
-    made,
-    results_of,
-    undisturbed,
-)
+from tests.experiment.test_kills import Children, Ended, cache_with_kernels, made, results_of
 from tests.small_run import SETTINGS, make_world
 
 # The copy is made so often that every kill finds something new.
@@ -29,7 +21,7 @@ OFTEN_SECONDS = 0.05
 
 
 def killed_and_resumed(
-    children: Children,  # noqa: F811
+    children: Children,
     cache: Path,
     name: str,
     num_kills: int,
@@ -52,7 +44,7 @@ def killed_and_resumed(
 
 
 @pytest.fixture
-def cache(children: Children) -> Path:  # noqa: F811
+def cache(children: Children) -> Path:
     """Where the children keep their copies."""
     return children.cache / "remote-runs"
 
@@ -69,14 +61,15 @@ def require_same(there: Path, cache: Path, expected: dict[str, object]) -> None:
     assert not (there / ".loracle-lock.json").exists()
 
 
-def test_a_run_at_a_url_survives_kills_and_the_loss_of_its_copy(children, cache, undisturbed):  # noqa: F811
+@pytest.mark.long
+def test_a_run_at_a_url_survives_kills_and_the_loss_of_its_copy(children, cache, undisturbed):
     there = killed_and_resumed(children, cache, "there", 3)
     require_same(there, cache, undisturbed)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("seed", range(12))
-def test_any_kill_of_a_run_at_a_url_loses_nothing(children, cache, undisturbed, seed):  # noqa: F811
+def test_any_kill_of_a_run_at_a_url_loses_nothing(children, cache, undisturbed, seed):
     there = killed_and_resumed(children, cache, f"there-{seed}", 1 + seed % 3)
     require_same(there, cache, undisturbed)
 

@@ -51,6 +51,7 @@ def faults(shim: Path, root: Path, step: int, *error: str) -> Any:
     return json.loads(found.stdout.splitlines()[-1])
 
 
+@pytest.mark.long
 def test_a_sample_of_failing_writes_is_named_and_mended(shim: Path, tmp_path: Path) -> None:
     found = faults(shim, tmp_path / "world", SAMPLE_STEP)
     assert found["num_calls"] > 100

@@ -60,14 +60,18 @@ def contents(folder: Path) -> dict[str, bytes]:
     return {path.name: path.read_bytes() for path in folder.iterdir()}
 
 
+@pytest.mark.long
 def test_one_adapter_is_the_same_bytes_in_every_process(tmp_path):
-    for seed in ("1", "2", "3"):
+    # This process is the third: each has its own order of sets.
+    for seed in ("1", "2"):
         environment = {**os.environ, "PYTHONHASHSEED": seed, "PYTHONPATH": str(REPOSITORY)}
         command = [sys.executable, "-c", SAVING, str(tmp_path / seed), ",".join(NAMES)]
         subprocess.run(command, check=True, env=environment, cwd=REPOSITORY)
+    config = adapter.lora_config({"r": 4, "target_modules": NAMES})
+    adapter.save(adapter.attach(tiny.model(), config, 0), tmp_path / "3", {"of": "tests"})
     assert contents(tmp_path / "1") == contents(tmp_path / "2") == contents(tmp_path / "3")
-    config = json.loads((tmp_path / "1" / "adapter_config.json").read_text())
-    assert config["target_modules"] == sorted(NAMES)
+    saved = json.loads((tmp_path / "1" / "adapter_config.json").read_text())
+    assert saved["target_modules"] == sorted(NAMES)
     assert adapter.saved_facts(tmp_path / "1") == {"of": "tests"}
 
 

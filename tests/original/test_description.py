@@ -1,8 +1,8 @@
 """The code blocks of the original description, with only paths and the model's folder changed.
 
-They run on the embedded model. The settings are those of the description:
-lora_configs/qwen_lora_config.json, training_args, generation_kwargs. Its way of loading a model in
-8 bits, which transformers 5 takes as a config only, is in test_quantised_models.py.
+They run on the embedded model: the pipeline on all of it, the others on its first layers. The
+settings are those of the description: lora_configs/qwen_lora_config.json, training_args,
+generation_kwargs. Its way of loading a model in 8 bits is in test_quantised_models.py.
 """
 
 from __future__ import annotations
@@ -16,6 +16,8 @@ import pytest
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from loracle.errors import DataError
+from loracle.model import source
+from tests import cut_model
 from tests.original.conftest import write_rows
 from training.evaluate_module import evaluate_model_on_dataset_with_progress
 from training.pipeline_module import run_pipeline_with_progress, run_training_evaluation_pipeline
@@ -59,9 +61,8 @@ def datasets(tmp_path: Path) -> tuple[str, str]:
 
 
 @pytest.fixture
-def embedded() -> tuple[Any, Any]:
-    embedded_model = pytest.importorskip("loracle.model.embedded")
-    folder = str(embedded_model.embedded_model_folder())
+def embedded(tmp_path_factory: pytest.TempPathFactory) -> tuple[Any, Any]:
+    folder = str(cut_model.folder(tmp_path_factory))
     model = AutoModelForCausalLM.from_pretrained(folder, device_map="auto")
     return model, AutoTokenizer.from_pretrained(folder)
 
@@ -77,6 +78,7 @@ def test_the_lora_config_is_the_descriptions() -> None:
     }
 
 
+@pytest.mark.long
 @pytest.mark.filterwarnings("ignore:generation_kwargs.early_stopping")
 def test_usage_train_then_evaluate(
     embedded: tuple[Any, Any], datasets: tuple[str, str], tmp_path: Path
@@ -107,8 +109,7 @@ def test_usage_train_then_evaluate(
         assert (tmp_path / name).stat().st_size > 0
 
 
-@pytest.mark.parametrize("function", [run_training_evaluation_pipeline, run_pipeline_with_progress])
-def test_usage_the_pipeline(function: Any, datasets: tuple[str, str], tmp_path: Path) -> None:
+def require_pipeline(function: Any, datasets: tuple[str, str], tmp_path: Path) -> None:
     results = function(
         dataset_paths=[datasets],
         model_path="embedded",
@@ -121,6 +122,23 @@ def test_usage_the_pipeline(function: Any, datasets: tuple[str, str], tmp_path: 
     )
     assert results["status"] == "completed"
     assert json.loads((tmp_path / "results" / "pipeline_results.json").read_text()) == results
+
+
+@pytest.mark.long
+def test_usage_the_pipeline(datasets: tuple[str, str], tmp_path: Path) -> None:
+    require_pipeline(run_training_evaluation_pipeline, datasets, tmp_path)
+
+
+@pytest.mark.long
+def test_usage_the_pipeline_with_progress(
+    datasets: tuple[str, str],
+    tmp_path: Path,
+    tmp_path_factory: pytest.TempPathFactory,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    cut = cut_model.folder(tmp_path_factory)
+    monkeypatch.setattr(source, "embedded_model_folder", lambda: cut)
+    require_pipeline(run_pipeline_with_progress, datasets, tmp_path)
 
 
 def test_usage_the_pipeline_with_a_file_of_one_row_names_the_way_out(tmp_path: Path) -> None:

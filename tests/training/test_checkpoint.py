@@ -8,7 +8,9 @@ import functools
 import itertools
 import os
 import signal
+import tempfile
 from pathlib import Path
+from typing import NamedTuple
 
 import peft
 import pytest
@@ -22,7 +24,7 @@ from loracle.training import loop as training
 from loracle.training import optimizers
 from loracle.training.budget import MemoryEvent
 from loracle.training.checkpoint import CheckpointFolder
-from loracle.training.loop import Following, StepRecord, train
+from loracle.training.loop import Following, StepRecord, TrainingSettings, train
 from loracle.training.saving import BY_COST, CheckpointClock, CheckpointInterval
 from tests.training.test_loop import SETTINGS, attached, fail_when, rows, tiny_base
 
@@ -78,9 +80,24 @@ class Training:
             self.run(kill)
 
 
+class Whole(NamedTuple):
+    """What a training that nothing disturbs gives."""
+
+    fingerprint: str
+    losses: list[float]
+
+
+@functools.cache
+def trained_whole(settings: TrainingSettings = EVERY_STEP, dropout: float = 0.1) -> Whole:
+    """Train once for all tests of the same settings."""
+    with tempfile.TemporaryDirectory() as folder:
+        whole = Training(Path(folder) / "whole", settings, dropout)
+        return Whole(whole.run(), whole.losses)
+
+
 @pytest.fixture
-def undisturbed(tmp_path) -> Training:
-    return Training(tmp_path / "undisturbed")
+def undisturbed() -> Whole:
+    return trained_whole()
 
 
 @pytest.fixture
@@ -95,11 +112,10 @@ def names(folder: Path) -> list[str]:
 @pytest.mark.parametrize("dropout", [0.0, 0.5])
 @pytest.mark.parametrize("step", [1, 2, 3, 5, 6])
 def test_a_training_killed_after_any_step_resumes_to_the_same_adapter(tmp_path, step, dropout):
-    whole = Training(tmp_path / "whole", dropout=dropout)
-    expected = whole.run()
+    whole = trained_whole(dropout=dropout)
     killed = Training(tmp_path / "killed", dropout=dropout)
     killed.killed_after(step)
-    assert killed.run() == expected
+    assert killed.run() == whole.fingerprint
     # The checkpoint of the last step was not written yet: that step is done again, and no other.
     assert killed.steps == list(range(step, NUM_STEPS + 1))
     assert killed.losses == whole.losses[step - 1 :]
@@ -109,7 +125,7 @@ def test_a_training_killed_after_any_step_resumes_to_the_same_adapter(tmp_path, 
 def test_a_training_killed_again_and_again_ends_with_the_same_adapter(undisturbed, killed):
     for step in (2, 4, 5):
         killed.killed_after(step)
-    assert killed.run() == undisturbed.run()
+    assert killed.run() == undisturbed.fingerprint
 
 
 def test_one_checkpoint_is_kept_and_nothing_unfinished(killed):
@@ -155,7 +171,7 @@ def test_a_damaged_checkpoint_is_named_and_the_one_before_it_used(
     )
     if damage == "removed":
         path.unlink()
-    assert killed.run() == undisturbed.run()
+    assert killed.run() == undisturbed.fingerprint
     assert killed.steps[0] == 3
     (problem,) = killed.problems
     assert str(path) in problem
@@ -165,7 +181,7 @@ def test_a_damaged_checkpoint_is_named_and_the_one_before_it_used(
 def test_without_a_whole_checkpoint_training_starts_over(undisturbed, killed):
     killed.killed_after(3)
     (killed.folder.root / "step-00000002" / "state.json").write_text("{}")
-    assert killed.run() == undisturbed.run()
+    assert killed.run() == undisturbed.fingerprint
     assert killed.steps[0] == 1
     assert len(killed.problems) == 1
 
@@ -209,7 +225,7 @@ def test_a_checkpoint_that_the_disk_refuses_is_a_warning_and_the_one_before_stay
 
     with monkeypatch.context() as patch:
         patch.setattr(checkpoint_module, "_write_file", refuses_from_step_4)
-        assert killed.run() == undisturbed.run()
+        assert killed.run() == undisturbed.fingerprint
     assert names(killed.folder.root) == ["step-00000003"]
     assert len(killed.problems) == 3
     problem = killed.problems[0]
@@ -240,7 +256,7 @@ def test_a_stop_without_its_checkpoint_says_where_the_run_will_resume(
     assert stopped.value.code == 143
     assert "the run stops without it and will resume from step-00000002" in killed.problems[0]
     monkeypatch.setattr(checkpoint_module, "_write_file", write_file)
-    assert killed.run() == undisturbed.run()
+    assert killed.run() == undisturbed.fingerprint
     assert killed.steps == [3, 4, 5, 6]
 
 
@@ -345,7 +361,7 @@ def test_a_signal_finishes_the_step_and_leaves_its_checkpoint(
     error = capfd.readouterr().err
     assert "finishing the step under way" in error
     assert "stopped" in error
-    assert killed.run() == undisturbed.run()
+    assert killed.run() == undisturbed.fingerprint
     assert killed.steps == list(range(step + 1, NUM_STEPS + 1))
 
 
@@ -361,14 +377,12 @@ def test_sigint_twice_stops_at_once(killed, handlers):
     assert names(killed.folder.root) == ["step-00000002"]
 
 
-def test_sigterm_in_a_long_step_drops_it_and_keeps_those_before(
-    undisturbed, killed, handlers, monkeypatch
-):
+def test_sigterm_in_a_long_step_drops_it_and_keeps_those_before(killed, handlers, monkeypatch):
     monkeypatch.setattr(signals, "_PATIENCE_SECONDS", 0.0)
     killed.settings = dataclasses.replace(
         EVERY_STEP, checkpoint_every=CheckpointInterval(steps=100), budget_tokens=100
     )
-    undisturbed.settings = killed.settings
+    undisturbed = trained_whole(killed.settings)
     gradient, forest_loss = training.step_gradient, training.forest_loss
     calls = []
 
@@ -389,7 +403,7 @@ def test_sigterm_in_a_long_step_drops_it_and_keeps_those_before(
     assert stopped.value.code == 143
     assert killed.steps == [1, 2, 3]
     assert names(killed.folder.root) == ["step-00000003"]
-    assert killed.run() == undisturbed.run()
+    assert killed.run() == undisturbed.fingerprint
     assert killed.steps == [4, 5, 6]
 
 

@@ -27,6 +27,7 @@ from loracle.training.replicas import Replicas
 from loracle.training.saving import CheckpointInterval
 from loracle.training.sharding import ShardedLayers, ShardGroup, is_connection_error, sharded
 from tests import tiny
+from tests.training.forked_replicas import forked_replicas
 from tests.training.test_loop import relative_error, rows
 from tests.training.test_replicas import (
     ODD,
@@ -41,6 +42,12 @@ from tests.training.test_replicas import (
 CPU = torch.device("cpu")
 SMALL = dataclasses.replace(ODD, budget_tokens=120)
 """Several passes a step, and not the same number in both processes."""
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _forked() -> Iterator[None]:
+    with forked_replicas():
+        yield
 
 
 @pytest.fixture(scope="module")
