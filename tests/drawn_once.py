@@ -15,6 +15,7 @@ import pytest
 
 from loracle.report import drawing
 
+_draw = drawing._Child.draw
 # What follows from the rows and the names of candidates.
 _OF_THE_DATA = {
     *("labelExpr", "minExtent", "maxExtent", "width", "height", "domain", "sort", "name"),
@@ -42,17 +43,15 @@ def _fields(datasets: dict[str, list[dict[str, Any]]]) -> list[Any]:
 def charts_drawn_once() -> Iterator[None]:
     """Inside, a renderer draws the first chart of every shape, and answers the others with it."""
     drawn: dict[str, str] = {}
-    draw = drawing._Child.draw
 
     def once(child: drawing._Child, vega_lite: str) -> str:
         key = json.dumps(shape(json.loads(vega_lite)), sort_keys=True)
         if key not in drawn:
-            drawn[key] = draw(child, vega_lite)
+            drawn[key] = _draw(child, vega_lite)
         return drawn[key]
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(drawing._Child, "draw", once)
-        patch.setattr(drawing._Child, "really_draw", draw, raising=False)
         yield
 
 
@@ -60,6 +59,5 @@ def charts_drawn_once() -> Iterator[None]:
 def every_chart_drawn() -> Iterator[None]:
     """Inside, every chart is drawn, also within `charts_drawn_once`."""
     with pytest.MonkeyPatch.context() as patch:
-        really: Any = getattr(drawing._Child, "really_draw", drawing._Child.draw)
-        patch.setattr(drawing._Child, "draw", really)
+        patch.setattr(drawing._Child, "draw", _draw)
         yield

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import ast
+import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -52,6 +54,14 @@ def test_imports_go_one_way() -> None:
     assert outcome.returncode == 0, outcome.stdout + outcome.stderr
 
 
+@pytest.fixture(scope="module")
+def empty_modules(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder whose imports are in order."""
+    folder = copy_of_the_modules(tmp_path_factory.mktemp("modules"))
+    assert lint_imports(folder).returncode == 0
+    return folder
+
+
 def copy_of_the_modules(folder: Path) -> Path:
     """`folder` with every module of loracle and training empty, and the same contracts."""
     (folder / "pyproject.toml").write_text((REPOSITORY / "pyproject.toml").read_text())
@@ -76,26 +86,48 @@ def copy_of_the_modules(folder: Path) -> Path:
         ("loracle/in_no_layer.py", ""),
     ],
 )
-def test_an_import_against_the_layers_is_found(tmp_path: Path, module: str, line: str) -> None:
-    folder = copy_of_the_modules(tmp_path)
-    assert lint_imports(folder).returncode == 0
+def test_an_import_against_the_layers_is_found(
+    empty_modules: Path, tmp_path: Path, module: str, line: str
+) -> None:
+    folder = tmp_path / "changed"
+    shutil.copytree(empty_modules, folder)
     (folder / module).write_text(line)
     outcome = lint_imports(folder)
     assert outcome.returncode != 0
     assert Path(module).stem in outcome.stdout + outcome.stderr
 
 
-@pytest.mark.parametrize("module", LIGHT_MODULES)
-def test_a_light_module_starts_without_the_heavy_packages(module: str) -> None:
-    program = (
-        f"import sys, {module}\n"
-        f"print(*[name for name in {HEAVY_PACKAGES!r} if name in sys.modules])"
-    )
-    outcome = subprocess.run(
-        [sys.executable, "-c", program], capture_output=True, text=True, timeout=60, check=False
-    )
+# Forks for every module, from an interpreter that has imported only what is light.
+IN_FORKS = """
+import importlib, json, os, sys
+import numpy, pydantic, typer, yaml
+
+modules, heavy = json.loads(sys.argv[1])
+assert not set(heavy) & set(sys.modules)
+for module in modules:
+    if os.fork() == 0:
+        importlib.import_module(module)
+        print(json.dumps([module, [name for name in heavy if name in sys.modules]]), flush=True)
+        sys.exit()
+    assert os.wait()[1] == 0, module
+"""
+
+
+@pytest.fixture(scope="module")
+def imported_with() -> dict[str, list[str]]:
+    """The heavy packages that each light module imports."""
+    asked = json.dumps([LIGHT_MODULES, HEAVY_PACKAGES])
+    command = [sys.executable, "-c", IN_FORKS, asked]
+    outcome = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
     assert outcome.returncode == 0, outcome.stderr
-    assert outcome.stdout.split() == []
+    return dict(json.loads(line) for line in outcome.stdout.splitlines())
+
+
+@pytest.mark.parametrize("module", LIGHT_MODULES)
+def test_a_light_module_starts_without_the_heavy_packages(
+    module: str, imported_with: dict[str, list[str]]
+) -> None:
+    assert imported_with[module] == []
 
 
 MAX_MODULE_LINES, MAX_FUNCTION_LINES = 400, 60

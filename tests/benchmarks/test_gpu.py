@@ -88,9 +88,7 @@ def test_all_ways_to_train_learn_the_same(tmp_path):
     cases = cases_of("training-7b", tmp_path)
     for words in ("sharing", "separate"):
         ways = {
-            name.rpartition("/")[2]: case
-            for name, case in cases.items()
-            if f"/{words}/" in name
+            name.rpartition("/")[2]: case for name, case in cases.items() if f"/{words}/" in name
         }
         assert set(ways) == {"loracle", "peft_padded", "peft_packed"}
         losses = [case["loss"] for case in ways.values()]

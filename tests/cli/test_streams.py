@@ -32,17 +32,42 @@ def predictions(tmp_path: Path) -> Path:
     return path
 
 
+# One interpreter for several command lines, in order: each runs in a fork of it, which has its
+# streams as they were when it started.
+SEVERAL = """
+import json, os, sys
+import loracle.cli
+
+for arguments in json.loads(sys.argv[1]):
+    if os.fork() == 0:
+        sys.argv[1:] = arguments
+        loracle.cli.main()
+        sys.exit()
+    sys.stdout.write(f"\\0{os.waitstatus_to_exitcode(os.wait()[1])}\\0")
+    sys.stdout.flush()
+"""
+
+
 @pytest.mark.parametrize("encoding", ["ascii", "latin-1", "gbk"])
 def test_text_that_an_encoding_lacks_is_escaped(predictions: Path, encoding: str) -> None:
-    environment = {"PYTHONIOENCODING": encoding, "PYTHONUTF8": "0"}
-    for more in ([], ["--json"], ["--help"]):
-        found = started(
-            ["score", str(predictions), "--language", "zh", *more],
-            environment=environment, capture_output=True,
-        )  # fmt: skip
-        assert (found.returncode, found.stderr) == (0, b"")
-        text = found.stdout.decode(encoding)
-        assert json.loads(text) if more == ["--json"] else text
+    command = ["score", str(predictions), "--language", "zh"]
+    found = subprocess.run(
+        [
+            sys.executable,
+            "-c",
+            SEVERAL,
+            json.dumps([[*command, "--json"], command, [*command, "--help"]]),
+        ],
+        env={**os.environ, "PYTHONIOENCODING": encoding, "PYTHONUTF8": "0"},
+        capture_output=True,
+        check=True,
+    )
+    assert found.stderr == b""
+    *texts, end = found.stdout.decode(encoding).split("\0")
+    assert (texts[1::2], end) == (["0", "0", "0"], "")
+    assert json.loads(texts[0])
+    assert texts[2]
+    assert texts[4]
 
 
 @pytest.mark.parametrize("closed", [(0,), (1,), (2,), (1, 2), (0, 1, 2)])
