@@ -66,6 +66,7 @@ def correctness(tmp_path_factory) -> dict[str, Any]:
     return tiny(tmp_path_factory.mktemp("gpu") / "gpu.json", "--only", "correctness")
 
 
+@pytest.mark.long
 @pytest.mark.skipif(find_spec("triton") is None, reason="needs triton")
 def test_the_interpreted_kernels_are_held_against_the_definition(correctness):
     cases = correctness["parts"]["correctness"]["cases"]
@@ -75,6 +76,7 @@ def test_the_interpreted_kernels_are_held_against_the_definition(correctness):
     assert answers["same"] == answers["of"] > 0
 
 
+@pytest.mark.long
 def test_it_says_what_it_ran_on_and_what_is_missing(correctness):
     assert correctness["packages"]["torch"]
     assert "bitsandbytes" in correctness["packages"]

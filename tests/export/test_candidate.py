@@ -242,6 +242,7 @@ def test_a_place_that_exists_an_unknown_name_and_no_wish_are_refused(
         assert message in capsys.readouterr().err
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("kind", ["int8", "nf4"])
 def test_a_winner_of_a_quantised_base_says_what_it_is_merged_into(
     kind: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]

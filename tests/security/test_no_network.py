@@ -30,6 +30,7 @@ int socket(int domain, int type, int protocol) {
 """
 
 
+@pytest.mark.long
 def test_a_local_run_opens_no_socket(tmp_path: Path) -> None:
     compiler = shutil.which("gcc") or shutil.which("cc")
     if compiler is None or sys.platform != "linux":

@@ -7,7 +7,7 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -33,6 +33,25 @@ def forbid(event, arguments):
 sys.addaudithook(forbid)
 """
 
+# Imports once what reads its settings from the environment, and forks for every command line.
+SEVERAL = """
+import json, os, sys
+import peft, transformers
+from loracle.cli import main
+
+for arguments in json.loads(sys.argv[1]):
+    written = [os.memfd_create(name) for name in ("out", "err")]
+    if os.fork() == 0:
+        for stream, descriptor in enumerate(written, start=1):
+            os.dup2(descriptor, stream)
+        sys.argv[1:] = arguments
+        main()
+        sys.exit()
+    code = os.waitstatus_to_exitcode(os.wait()[1])
+    texts = [os.pread(descriptor, 1 << 24, 0).decode() for descriptor in written]
+    print(json.dumps([arguments, code, *texts]), flush=True)
+"""
+
 
 @dataclass
 class User:
@@ -52,6 +71,17 @@ class User:
             folder=self.home,
             environment={**self.environment, **environment},
         )
+
+    def run_several(
+        self, commands: Sequence[Sequence[str]]
+    ) -> list[subprocess.CompletedProcess[str]]:
+        """`loracle` for every command line, each in a process of its own, one after the other."""
+        done = forked.run(
+            SEVERAL, json.dumps(commands), folder=self.home, environment=self.environment
+        )
+        assert done.returncode == 0, done.stderr
+        ended = map(json.loads, done.stdout.splitlines())
+        return [subprocess.CompletedProcess(*one) for one in ended]
 
 
 @dataclass

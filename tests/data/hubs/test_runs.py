@@ -34,6 +34,7 @@ def plan_of(run: Path) -> Any:
     return json.loads((run / "plan.json").read_text())["plan"]
 
 
+@pytest.mark.long
 def test_a_run_from_a_hub_is_frozen_at_its_commits_and_repeats_offline(
     hub: Served, model_files: dict[str, bytes]
 ) -> None:
@@ -95,26 +96,32 @@ FAULTS = {
 }
 
 
-@pytest.mark.parametrize("fault", FAULTS)
+@pytest.mark.long
 def test_what_is_wrong_ends_the_run_before_training(
-    hub: Served, model_files: dict[str, bytes], fault: str
+    hub: Served, model_files: dict[str, bytes]
 ) -> None:
-    arguments, expected = FAULTS[fault]
     hub.state.repo("model", "org/tiny").commit({**GITATTRIBUTES, **model_files}, "main")
     boxes(hub.state.repo("dataset", "org/boxes"), "main")
     broken = hub.state.repo("dataset", "org/broken").commit(
         {**GITATTRIBUTES, "data/train.jsonl": jsonl(0, 1) + b"{\n"}, "main"
     )
 
-    outcome = hub.user.run("run", *arguments, "--out", "out")
+    outs = [f"out-{number}" for number in range(len(FAULTS))]
+    outcomes = hub.user.run_several(
+        [
+            ["run", *arguments, "--out", out]
+            for out, (arguments, _) in zip(outs, FAULTS.values(), strict=True)
+        ]
+    )
 
-    assert outcome.returncode == 2
-    messages = [line for line in outcome.stderr.splitlines() if line.startswith("error: ")]
-    [message] = [line for line in messages if expected in line]
-    if fault == "rows that cannot be used":
-        assert f"org/broken@{broken[:12]}:data/train.jsonl:2" in message
-        assert "no candidate can be used for training" in messages[0]
-        assert not (hub.user.home / "out" / "trials").exists()
-    else:
-        assert messages == [message]
-        assert not (hub.user.home / "out").exists()
+    for out, fault, outcome in zip(outs, FAULTS, outcomes, strict=True):
+        assert outcome.returncode == 2, fault
+        messages = [line for line in outcome.stderr.splitlines() if line.startswith("error: ")]
+        [message] = [line for line in messages if FAULTS[fault][1] in line]
+        if fault == "rows that cannot be used":
+            assert f"org/broken@{broken[:12]}:data/train.jsonl:2" in message
+            assert "no candidate can be used for training" in messages[0]
+            assert not (hub.user.home / out / "trials").exists()
+        else:
+            assert messages == [message], fault
+            assert not (hub.user.home / out).exists(), fault
