@@ -430,7 +430,7 @@ def test_a_long_text_is_read_in_pieces_that_do_not_grow(
             numbers.read_number(start + unit * (length // len(unit)))
         return seen
 
-    short, long = sizes(20_000), sizes(40_000)
+    short, long = sizes(10_000), sizes(20_000)
     assert max(short) == max(long) <= 4_000
     assert sum(long) <= 2.2 * sum(short)
 
