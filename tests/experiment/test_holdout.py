@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import jsonschema
@@ -26,8 +27,13 @@ def model_folder(tmp_path_factory) -> Path:
 
 @pytest.fixture
 def data(tmp_path, monkeypatch) -> Path:
-    """Two candidates: b has half of a's passages, and answers a part of its questions otherwise."""
     monkeypatch.chdir(tmp_path)
+    write_data()
+    return tmp_path
+
+
+def write_data() -> None:
+    """Two candidates: b has half of a's passages, and answers a part of its questions otherwise."""
     for name, passages in (("a", range(PASSAGES)), ("b", range(PASSAGES // 2))):
         rows = [
             {
@@ -40,7 +46,6 @@ def data(tmp_path, monkeypatch) -> Path:
             for q in range(2)
         ]
         Path(f"{name}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
-    return tmp_path
 
 
 HOLDOUT = ["--set", "holdout=0.2"]
@@ -50,6 +55,23 @@ SETTINGS = [part for item in FAST for part in ("--set", item)]
 def run(model_folder, monkeypatch, *arguments: object) -> int:
     command = ["run", "a.jsonl", "b.jsonl", "--model", model_folder, "--out", "run"]
     return loracle(*command, *SETTINGS, *arguments, monkeypatch=monkeypatch)
+
+
+@pytest.fixture(scope="module")
+def finished(model_folder, tmp_path_factory) -> Path:
+    """A run of the same data, made once."""
+    folder = tmp_path_factory.mktemp("finished")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        write_data()
+        assert run(model_folder, patch, *HOLDOUT) == 0
+    return folder / "run"
+
+
+@pytest.fixture
+def checked(data, finished) -> None:
+    """A copy of the run in the folder of the test."""
+    shutil.copytree(finished, data / "run")
 
 
 def read(path: str) -> dict:
@@ -96,9 +118,7 @@ def test_a_run_holds_out_trains_on_the_rest_and_counts_as_the_check_does(
     assert "held out of the candidates themselves" in Path("run/report.html").read_text()
 
 
-def test_what_was_held_out_can_be_given_to_another_run(model_folder, data, monkeypatch, capsys):
-    assert run(model_folder, monkeypatch, *HOLDOUT) == 0
-    capsys.readouterr()
+def test_what_was_held_out_can_be_given_to_another_run(model_folder, checked, monkeypatch, capsys):
     again = ["check", "a.jsonl", "--eval", "run/holdout.jsonl", "--json"]
     assert loracle(*again, monkeypatch=monkeypatch) == 1
     [leakage] = json.loads(capsys.readouterr().out)["leakage"]
@@ -133,12 +153,10 @@ def forbid(*_: object) -> None:
 
 
 def test_the_check_of_a_run_is_not_repeated_while_nothing_changed(
-    model_folder, data, monkeypatch, capsys
+    model_folder, checked, monkeypatch, capsys
 ):
-    assert run(model_folder, monkeypatch, *HOLDOUT) == 0
     before = Path("run/check.json").read_bytes()
     results = read("run/results.json")
-    capsys.readouterr()
     with monkeypatch.context() as patched:
         patched.setattr(run_check, "examined", forbid)
         assert run(model_folder, patched, *HOLDOUT) == 0
@@ -151,10 +169,8 @@ def test_the_check_of_a_run_is_not_repeated_while_nothing_changed(
 
 
 @pytest.mark.parametrize("change", ["program", "rows", "damage", "another plan's"])
-def test_a_check_of_anything_else_is_made_again(change, model_folder, data, monkeypatch, capsys):
-    assert run(model_folder, monkeypatch, *HOLDOUT) == 0
+def test_a_check_of_anything_else_is_made_again(change, model_folder, checked, monkeypatch, capsys):
     before = read("run/check.json")
-    capsys.readouterr()
     if change == "program":
         monkeypatch.setattr(run_check, "_program_sha256", lambda: "of another version")
     elif change == "rows":
@@ -184,8 +200,7 @@ def test_candidates_that_were_refused_are_refused_again(model_folder, data, monk
     assert "5 of 15 rows dropped" in shown.out
 
 
-def test_a_changed_file_is_another_plan(model_folder, data, monkeypatch, capsys):
-    assert run(model_folder, monkeypatch, *HOLDOUT) == 0
+def test_a_changed_file_is_another_plan(model_folder, checked, monkeypatch, capsys):
     text = Path("b.jsonl").read_text()
     Path("b.jsonl").write_text(text.replace("What of 0", "What about 0"))
     assert run(model_folder, monkeypatch, *HOLDOUT) == 2
@@ -193,11 +208,10 @@ def test_a_changed_file_is_another_plan(model_folder, data, monkeypatch, capsys)
     assert "candidates.1.sha256" in shown
 
 
-def test_the_longest_row_is_settled_when_the_run_begins(model_folder, data, monkeypatch, capsys):
+def test_the_longest_row_is_settled_when_the_run_begins(model_folder, checked, monkeypatch, capsys):
     from loracle.data_check import datasets as intake
     from loracle.model.memory import FreeMemory
 
-    assert run(model_folder, monkeypatch, *HOLDOUT) == 0
     settled = read("run/check.json")["max_length"]
     monkeypatch.setattr(intake, "free_memory", lambda device: FreeMemory(10**7, "memory"))
     monkeypatch.setattr(run_check, "_program_sha256", lambda: "of another version")

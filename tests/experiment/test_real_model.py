@@ -177,7 +177,7 @@ def questions_of(base: BaseModel, path: Path, num_questions: int) -> list[list[i
     places = np.linspace(0, len(examples) - 1, num_questions - 5).astype(int)
     prompts = renderer.prompts([examples[place] for place in places], MAX_NEW_TOKENS)
     ids = [list(prompt.token_ids) for prompt in prompts]
-    return [*ids, ids[0][:-5], ids[0][:-9], ids[0][:30], ids[3], ids[3]]
+    return [*ids, ids[0][:-5], ids[0][:-9], ids[0][:30], ids[2], ids[2]]
 
 
 class Asked(NamedTuple):
@@ -200,7 +200,7 @@ class Asking(NamedTuple):
 
 ASKINGS = [
     Asking("first layers", DEMO / "eval.jsonl", 35),
-    Asking("whole", DEMO / "eval.jsonl", 10),
+    Asking("whole", DEMO / "eval.jsonl", 8),
     pytest.param(Asking("whole", DEMO / "eval.jsonl", 60), marks=pytest.mark.slow),
     pytest.param(Asking("whole", XQUAD / "eval.json", 60), marks=pytest.mark.slow),
 ]

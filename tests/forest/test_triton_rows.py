@@ -57,7 +57,7 @@ def assert_equal(case: Case) -> None:
         assert error <= ACCEPTED, f"{name}: {error:.1e}"
 
 
-@settings(max_examples=30, suppress_health_check=UNHURRIED)
+@settings(max_examples=15, suppress_health_check=UNHURRIED)
 @given(cases)
 def test_random_forests_have_the_output_and_gradients_of_the_definition(case):
     assert_equal(case)

@@ -31,6 +31,7 @@ def download(served: Served, *arguments: str) -> subprocess.CompletedProcess[str
     )
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("name", ["hub", "modelscope"])
 def test_the_model_lies_in_its_folder_and_a_broken_download_goes_on(
     name: str, request: pytest.FixtureRequest

@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import pytest
+
 from tests import forked
 from tests.data.hubs.conftest import Served, boxes, hub  # noqa: F401 - a fixture
 
@@ -18,6 +20,7 @@ run_training_evaluation_pipeline(
 """
 
 
+@pytest.mark.long
 def test_a_dataset_of_a_hub_is_trained_on_by_its_address(
     hub: Served,  # noqa: F811
     model_folder: Path,

@@ -32,17 +32,47 @@ def python(
     )
 
 
-@pytest.mark.parametrize(
-    ("module", "function"),
-    [
-        ("train_module", "train_model_on_dataset_with_progress"),
-        ("evaluate_module", "evaluate_model_on_dataset_with_progress"),
-        ("pipeline_module", "run_training_evaluation_pipeline, run_pipeline_with_progress"),
-    ],
-)
-def test_a_module_is_imported_from_its_own_folder(module: str, function: str) -> None:
-    outcome = python("-c", f"from {module} import {function}")
+IMPORTS = {
+    "train_module": "from train_module import train_model_on_dataset_with_progress",
+    "evaluate_module": "from evaluate_module import evaluate_model_on_dataset_with_progress",
+    "pipeline_module": "from pipeline_module import run_training_evaluation_pipeline, "
+    "run_pipeline_with_progress",
+    "a library": "from datasets import load_dataset; import train_module",
+}
+# Each statement in a process in which only libraries were imported, and from that folder.
+IMPORTING = """
+import os, sys, traceback
+import peft, torch, transformers
+for statement in sys.argv[1:]:
+    child = os.fork()
+    if child == 0:
+        try:
+            exec(statement, {})
+        except BaseException:
+            traceback.print_exc()
+            sys.stderr.flush()
+            os._exit(1)
+        os._exit(0)
+    print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+"""
+
+
+@pytest.fixture(scope="module")
+def imported() -> tuple[dict[str, int], str]:
+    """How each of IMPORTS ends in the folder, and what all of them wrote to standard error."""
+    outcome = python("-c", IMPORTING, *IMPORTS.values())
     assert outcome.returncode == 0, outcome.stderr
+    codes = map(int, outcome.stdout.split())
+    return dict(zip(IMPORTS, codes, strict=True)), outcome.stderr
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("module", ["train_module", "evaluate_module", "pipeline_module"])
+def test_a_module_is_imported_from_its_own_folder(
+    imported: tuple[dict[str, int], str], module: str
+) -> None:
+    codes, shown = imported
+    assert codes[module] == 0, shown
 
 
 def test_without_loracle_s_requirements_the_command_to_install_it_is_named(tmp_path: Path) -> None:
@@ -77,14 +107,16 @@ def test_the_folder_only_maps() -> None:
                 assert node.end_lineno - node.lineno + 1 < 60, f"{path.name}: {node.name}"
 
 
-def test_no_module_of_the_folder_hides_a_library() -> None:
+@pytest.mark.long
+def test_no_module_of_the_folder_hides_a_library(imported: tuple[dict[str, int], str]) -> None:
     known = {*packages_distributions(), *sys.stdlib_module_names, "datasets"} - {"training"}
     ours = {path.stem for path in FOLDER.glob("*.py")} - {"__init__"}
     assert not ours & known
-    outcome = python("-c", "from datasets import load_dataset; import train_module")
-    assert outcome.returncode == 0, outcome.stderr
+    codes, shown = imported
+    assert codes["a library"] == 0, shown
 
 
+@pytest.mark.long
 def test_pytest_collects_the_smoke_tests_there_and_they_pass(model_folder: Path) -> None:
     outcome = python(
         *("-m", "pytest", "-q", "-p", "no:cacheprovider", "test_pipeline.py"),

@@ -49,16 +49,22 @@ def train_on(
     return train_model
 
 
+_expected: dict[str, tuple[str, torch.Tensor]] = {}
+
+
 @pytest.fixture
 def expected(train_on: Callable[..., Any], tmp_path: Path) -> dict[str, tuple[str, torch.Tensor]]:
-    """The md5 of the adapter, and the answers, of every dataset trained on a model of its own."""
-    found = {}
-    for name in ("a", "b"):
-        trained = train_on(fresh(), name)["model"]
-        trained.save_pretrained(tmp_path / "alone" / name)
-        found[name] = (weights_md5(tmp_path / "alone" / name), logits(trained))
-    assert found["a"][0] != found["b"][0]
-    return found
+    """The md5 of the adapter, and the answers, of every dataset trained on a model of its own.
+
+    Trained once for all tests.
+    """
+    if not _expected:
+        for name in ("a", "b"):
+            trained = train_on(fresh(), name)["model"]
+            trained.save_pretrained(tmp_path / "alone" / name)
+            _expected[name] = (weights_md5(tmp_path / "alone" / name), logits(trained))
+    assert _expected["a"][0] != _expected["b"][0]
+    return _expected
 
 
 def require(

@@ -315,6 +315,7 @@ def smoke_test(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
     )
 
 
+@pytest.mark.long
 def test_the_smoke_test_passes_every_part(model_folder: Path, tmp_path: Path) -> None:
     outcome = smoke_test("--model", model_folder, "--keep", tmp_path / "kept")
     assert outcome.returncode == 0, outcome.stdout + outcome.stderr

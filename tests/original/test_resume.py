@@ -64,6 +64,7 @@ def stop_in_second_training(monkeypatch: pytest.MonkeyPatch, error: BaseExceptio
     monkeypatch.setattr(attempt, "run_trial", stopping)
 
 
+@pytest.mark.long
 def test_after_kill_9_in_dataset_2_the_same_script_ends_as_if_undisturbed(
     given: dict[str, Any], tmp_path: Path
 ) -> None:

@@ -6,6 +6,7 @@ import dataclasses
 import itertools
 import math
 from collections.abc import Sequence
+from functools import cache
 
 import numpy as np
 import pytest
@@ -120,16 +121,30 @@ def relative_error(found: torch.Tensor, expected: torch.Tensor) -> float:
     return float((found - expected).norm() / expected.norm())
 
 
+def first_batch(*, grouped: bool) -> Sequences:
+    data = rows()
+    return take(data.sequences, Ordering(tuple(data.groups.tolist()), 12, 0, grouped).batch(0))
+
+
+@cache
+def separate_gradient(
+    kind: str = "llama", *, grouped: bool = True, dropout: float = 0.0, use_dora: bool = False
+) -> torch.Tensor:
+    """The gradient of the first batch's rows one by one, computed once for every cut of them."""
+    base = tiny_base(kind)
+    adapted = awake(attached(base, dropout=dropout, use_dora=use_dora))
+    return one_by_one(base, adapted, first_batch(grouped=grouped))
+
+
 @pytest.mark.parametrize("kind", tiny.CONFIGS)
 @pytest.mark.parametrize("budget", [1, 130, 100_000])
 @pytest.mark.parametrize("grouped", [True, False])
 def test_the_forest_gradient_equals_that_of_separate_sequences(kind, budget, grouped):
-    base, data = tiny_base(kind), rows()
+    base = tiny_base(kind)
     adapted = awake(attached(base))
-    order = Ordering(tuple(data.groups.tolist()), 12, 0, grouped)
-    batch = take(data.sequences, order.batch(0))
+    batch = first_batch(grouped=grouped)
     found = gradient_of(base, adapted, batch, budget=budget, forest=True)
-    assert relative_error(found, one_by_one(base, adapted, batch)) <= 1e-5
+    assert relative_error(found, separate_gradient(kind, grouped=grouped)) <= 1e-5
 
 
 @pytest.mark.parametrize("kind", tiny.CONFIGS)
@@ -192,10 +207,10 @@ def test_the_padded_path_has_the_same_gradient():
 def test_with_dropout_any_cut_has_the_gradient_of_separate_sequences(
     forest, budget, dropout, use_dora
 ):
-    base, data = tiny_base(), rows()
+    base = tiny_base()
     adapted = awake(attached(base, dropout=dropout, use_dora=use_dora))
-    batch = take(data.sequences, Ordering(tuple(data.groups.tolist()), 12, 0, True).batch(0))
-    expected = one_by_one(base, adapted, batch)
+    batch = first_batch(grouped=True)
+    expected = separate_gradient(dropout=dropout, use_dora=use_dora)
     found = gradient_of(base, adapted, batch, budget=budget, forest=forest)
     assert relative_error(found, expected) <= 1e-5
     for module in token_dropouts(adapted):
@@ -209,7 +224,7 @@ def test_memory_that_runs_out_at_any_micro_batch_leaves_the_same_adapter_with_dr
     step, micro_batch, dropout, monkeypatch
 ):
     base, data = tiny_base(), rows()
-    expected = trained(base, data, dropout=dropout)
+    expected = undisturbed_weights(dropout)
     steps = iter(range(1000))
     gradient = training.step_gradient
 
@@ -240,6 +255,12 @@ def trained(base, data, *, dropout: float, on_memory=None) -> torch.Tensor:
         return torch.cat([p.detach().flatten() for _, p in adapter.trainable(adapted)])
     finally:
         adapter.detach(adapted)
+
+
+@cache
+def undisturbed_weights(dropout: float) -> torch.Tensor:
+    """Trained once for every place at which memory may run out."""
+    return trained(tiny_base(), rows(), dropout=dropout)
 
 
 def fail_once(monkeypatch, at_call: int) -> None:

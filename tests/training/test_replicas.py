@@ -33,6 +33,9 @@ from tests import tiny
 from tests.training.forked_replicas import forked_replicas
 from tests.training.test_loop import SETTINGS, attached, relative_error, rows
 
+# Together: each of them starts processes.
+pytestmark = pytest.mark.long
+
 # 16 rows in steps of 7: the last step of an epoch has 2, fewer than 3 replicas.
 ROOT = Path(__file__).parents[2]
 ODD = dataclasses.replace(SETTINGS, batch_size=7, learning_rate=1e-3)
@@ -260,7 +263,6 @@ def test_what_a_replica_fails_with_is_the_trials_error(base, monkeypatch, fault,
     assert not replicas.process_ids
 
 
-@pytest.mark.long
 def test_no_replica_survives_the_process_that_trains(tmp_path):
     command = [sys.executable, "-m", "tests.training.abandoned_training", str(tmp_path)]
     temporary = tmp_path / "temporary"

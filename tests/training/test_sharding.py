@@ -39,6 +39,9 @@ from tests.training.test_replicas import (
     listening_addresses,
 )
 
+# Together: each of them starts processes.
+pytestmark = pytest.mark.long
+
 CPU = torch.device("cpu")
 SMALL = dataclasses.replace(ODD, budget_tokens=120)
 """Several passes a step, and not the same number in both processes."""
