@@ -19,11 +19,10 @@ from loracle.forecast.batch import DEFAULT_BATCH_SIZE, recommended_batch_size
 from loracle.forecast.choosing import Chosen, chosen
 from loracle.forecast.counting import counted_shape
 from loracle.forecast.foresee import Request, foresee
-from loracle.forecast.layer_rates import layer_rates
+from loracle.forecast.layer_rates import LayerKind, layer_rates
 from loracle.forecast.machines import Machine, process_bytes, this_machine
 from loracle.forecast.record import Forecast, ForecastRecord, read_forecast, write_forecast
 from loracle.forecast.work import AnsweringWork, Rows, answering_work, training_work
-from loracle.forest.limits import MAX_EXPLICIT_TOKENS
 from loracle.forest.trie import Sequences
 from loracle.model.base import BaseModel
 from loracle.model.step_memory import ModelShape
@@ -182,12 +181,7 @@ def _with_layer_rates(
     machine: Machine, shape: ModelShape, gradient_checkpointing: bool, longest_row: int
 ) -> Machine:
     """The machine with what layers cost on its processor beside their products."""
-    found = layer_rates(
-        "float32" if shape.value_bytes > 2 else "bfloat16",
-        gradient_checkpointing=gradient_checkpointing,
-        quantization=shape.quantization,
-        has_long_rows=longest_row > MAX_EXPLICIT_TOKENS,
-    )
+    found = layer_rates(LayerKind.of(shape, gradient_checkpointing, longest_row))
     return dataclasses.replace(machine, layer_rates=found)
 
 

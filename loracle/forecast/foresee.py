@@ -15,7 +15,7 @@ from loracle.forecast.disk import trial_disk
 from loracle.forecast.machines import Machine, process_bytes
 from loracle.forecast.record import CandidateForecast, Forecast
 from loracle.forecast.seconds import answering_seconds, training_seconds
-from loracle.forecast.work import AnsweringBatch, AnsweringWork, TrainingWork
+from loracle.forecast.work import GUESS_TOKENS, AnsweringBatch, AnsweringWork, TrainingWork
 from loracle.model.max_length import SPARE_SHARE
 from loracle.model.step_memory import MicroBatch, ModelShape, StepMemory
 
@@ -23,7 +23,6 @@ _LOGIT_NODES, _LOGIT_BYTES = 256, 8
 """Prompts' logits that exist at once (prefill.py), in float32 and two copies."""
 _GATHERED = 2
 """While answers are decoded, the keys of their prompts are there a second time (decoding.py)."""
-_GUESS_TOKENS = 9
 MAX_BATCH_SIZE = 256
 
 
@@ -163,7 +162,7 @@ def largest_micro_batch(
 def answering_memory(shape: ModelShape, batch: AnsweringBatch) -> int:
     """Peak memory of answering a batch: weights, keys and values, and what is computed at once."""
     kept = batch.num_nodes * shape.cached_token_bytes * _GATHERED
-    branches = batch.num_questions * (batch.num_new_tokens + _GUESS_TOKENS)
+    branches = batch.num_questions * (batch.num_new_tokens + GUESS_TOKENS)
     at_once = StepMemory(
         weights=shape.weight_bytes,
         adapter=4 * shape.num_adapter_parameters,

@@ -19,6 +19,9 @@ from loracle.training.micro_batches import take
 
 _MAX_COUNTED_STEPS = 64
 """For a longer training, this many evenly spread steps are counted, and represent the others."""
+_MAX_COUNTED_BATCHES = 4
+GUESS_TOKENS = 9
+"""Tokens that decoding keeps room for behind an answer (decoding.py)."""
 
 
 class Rows(NamedTuple):
@@ -55,7 +58,8 @@ class AnsweringWork:
 
     tokens_computed: prompts, shared prefixes once per batch. num_steps: decoding passes.
     num_new_tokens: of all answers. batch: what the largest batch holds. num_prefills: passes over
-    prompts.
+    prompts. num_pairs: (query, key) pairs of their attention. num_decoding_pairs: of every new
+    token with its prompt and the room for its answer.
     """
 
     num_questions: int
@@ -65,6 +69,8 @@ class AnsweringWork:
     num_steps: int
     batch: AnsweringBatch
     num_prefills: int = 0
+    num_pairs: int = 0
+    num_decoding_pairs: int = 0
 
 
 class AnsweringBatch(NamedTuple):
@@ -115,7 +121,7 @@ def answering_work(
     prompts: Sequences, new_tokens: Sequence[int], batch_size: int, budget_tokens: int
 ) -> AnsweringWork:
     """Count the answering of prompts in batches. new_tokens: how long each answer will be."""
-    read = computed = num_steps = num_prefills = 0
+    read = computed = num_steps = num_prefills = decoding_pairs = 0
     batches: list[AnsweringBatch] = []
     for start in range(0, prompts.num_sequences, batch_size):
         stop = min(start + batch_size, prompts.num_sequences)
@@ -126,6 +132,8 @@ def answering_work(
         read += len(batch.token_ids)
         computed += num_nodes
         num_steps += longest_answer
+        keys = int(batch.lengths.max()) + longest_answer + GUESS_TOKENS
+        decoding_pairs += keys * int(sum(new_tokens[start:stop]))
         num_prefills += -(-num_nodes // max(1, budget_tokens))
         longest = int(batch.lengths.max())
         at_once = max(min(num_nodes, budget_tokens), longest)
@@ -140,7 +148,24 @@ def answering_work(
         num_steps=num_steps,
         batch=max(batches, key=lambda batch: batch.num_nodes + batch.prefill.num_tokens),
         num_prefills=num_prefills,
+        num_pairs=_prompt_pairs(prompts, batch_size, budget_tokens, computed),
+        num_decoding_pairs=decoding_pairs,
     )
+
+
+def _prompt_pairs(
+    prompts: Sequences, batch_size: int, budget_tokens: int, num_nodes: int
+) -> int:
+    """Of all prompts' attention; a few evenly spread batches represent the others."""
+    starts = np.arange(0, prompts.num_sequences, batch_size)
+    chosen = starts[np.unique(np.linspace(0, len(starts) - 1, _MAX_COUNTED_BATCHES).astype(int))]
+    found: list[MicroBatch] = []
+    for start in chosen.tolist():
+        batch = take(prompts, np.arange(start, min(start + batch_size, prompts.num_sequences)))
+        forest = build_forest(batch, max_row_tokens=min(MAX_ROW_TOKENS, budget_tokens))
+        found += [measured(micro_batch) for micro_batch in forest.micro_batches(budget_tokens)]
+    pairs = sum(one.num_pairs + one.num_dense_pairs for one in found)
+    return round(pairs * num_nodes / max(1, sum(one.num_tokens for one in found)))
 
 
 def _micro_batches(batch: Sequences, settings: TrainingSettings) -> list[MicroBatch]:
