@@ -1,13 +1,13 @@
 """Foreseen against measured: time of training and answering, and peak memory of training.
 
-    .venv/bin/python benchmarks/forecast.py [--turns 2] [--clock wall] [--without-memory] [--cases 3]
+    .venv/bin/python benchmarks/forecast.py [--turns 2] [--clock wall] [--without-memory]
 
 Random models 64 to 960 wide with 2 to 32 layers, rows of 64 to 2,048 tokens, with and without
-shared passages and gradient checkpointing, short and long answers, small and large vocabularies, in
-the processor's precision and in float32, over int8 and nf4. --cases: only these, by number. The rates
-that a forecast starts from are measured again in every turn. Time is the processor's, of one
-thread, unless --clock says otherwise: other work on the machine then matters less. Memory is
-measured in a process for each case; the file's head tells the load.
+shared passages and gradient checkpointing, short and long answers, small and large vocabularies,
+in the processor's precision and in float32, over int8 and nf4. --cases 3 7: only these. --fresh:
+rates are measured again for every case, as on a machine that others use; otherwise in every turn.
+Time is the processor's, of one thread, unless --clock says otherwise: other work on the machine
+then matters less. Memory is measured in a process for each case; the file's head tells the load.
 """
 
 from __future__ import annotations
@@ -132,19 +132,21 @@ def main() -> None:
     parser.add_argument("--turns", type=int, default=2)
     parser.add_argument("--clock", choices=list(_CLOCKS), default="processor")
     parser.add_argument("--without-memory", action="store_true")
+    parser.add_argument("--fresh", action="store_true")
     parser.add_argument("--cases", type=int, nargs="+", choices=range(len(CASES)))
     arguments = parser.parse_args()
     if arguments.clock == "processor":
         torch.set_num_threads(1)
     clock, dtype = _CLOCKS[arguments.clock], _name(preferred_dtype(torch.device("cpu")))
     cases = [CASES[number] for number in arguments.cases or range(len(CASES))]
-    turns = [timed_turn(cases, dtype, clock) for _ in range(arguments.turns)]
+    turns = [timed_turn(cases, dtype, clock, fresh=arguments.fresh) for _ in range(arguments.turns)]
     rows = [
         {**case._asdict(), **_median(parts)} for case, *parts in zip(cases, *turns, strict=True)
     ]
     memory = [] if arguments.without_memory else memory_rows(dtype)
     figures = {
         "clock": arguments.clock,
+        "fresh_rates": arguments.fresh,
         "threads": torch.get_num_threads(),
         "largest_time_error": max(abs(row["ratio"] - 1) for row in rows),
         "within_25_percent": sum(abs(row["ratio"] - 1) <= 0.25 for row in rows),
@@ -156,17 +158,25 @@ def main() -> None:
     write_result(arguments.name, "forecast", figures, dtype)
 
 
-def timed_turn(cases: Sequence[Case], dtype: str, clock: Clock) -> list[tuple[float, float]]:
+def timed_turn(
+    cases: Sequence[Case], dtype: str, clock: Clock, *, fresh: bool
+) -> list[tuple[float, float]]:
     """Of every case, seconds foreseen and measured."""
-    measured_rates.cache_clear()
-    layer_rates.cache_clear()
+    _forget_rates()
     found = []
     for case in cases:
+        if fresh:
+            _forget_rates()
         foreseen, measured = timed(case, dtype, clock)
         found.append((foreseen, measured))
         ratio = foreseen / measured
         print(f"{_words(case)}: {foreseen:.3f} / {measured:.3f} s = {ratio:.2f}", flush=True)
     return found
+
+
+def _forget_rates() -> None:
+    measured_rates.cache_clear()
+    layer_rates.cache_clear()
 
 
 def timed(case: Case, dtype: str, clock: Clock) -> tuple[float, float]:
@@ -219,10 +229,14 @@ def _answered(
     clock: Clock,
 ) -> tuple[float, float]:
     """All questions in one batch; random models end no answer early, and nothing is guessed."""
+    # A fresh adapter drops values until it is told that it is not trained.
+    adapted.eval()
     rows = measured_step.rows_of(settings)
     prompts = [list(map(int, ids)) for ids in np.split(rows.token_ids, rows.offsets[1:-1])]
     # The first token is chosen with the prompt.
-    work = answering_work(Sequences.of(prompts), [settings["new_tokens"] - 1] * len(prompts), len(prompts), 2048)
+    work = answering_work(
+        Sequences.of(prompts), [settings["new_tokens"] - 1] * len(prompts), len(prompts), 2048
+    )
     asked = GenerationSettings(
         max_new_tokens=settings["new_tokens"],
         repetition_penalty=1.0,

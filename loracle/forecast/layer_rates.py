@@ -18,7 +18,7 @@ import time
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, partial
 from typing import Any, NamedTuple, Self
 
 import numpy as np
@@ -54,14 +54,15 @@ _SHORT, _MANY, _LONG = (16, 1), (16, 24), (256, 2)
 _DENSE = (MAX_EXPLICIT_TOKENS + 128, 1)
 _BUDGET_TOKENS = 2048
 _LOSS_TARGETS, _CHOICES = 128, 16
-_MOST_LOGITS = 8192
+_MOST_LOGITS = 32_768
 _FEWEST_TIMES, _MOST_TIMES, _SECONDS_EACH = 3, 6, 0.06
 _LEAST_SHARE = 0.05
 """Of a measured time, what is taken to be beside products, even if these seem to explain all."""
 
 
 class LayerKind(NamedTuple):
-    """What is measured, so that it is measured once. vocabulary_size: of the loss, at most 8,192."""
+    """What is measured, so that it is measured once. vocabulary_size: of the output head, at most
+    32,768."""
 
     widths: Widths
     dtype_name: str
@@ -104,9 +105,10 @@ def layer_rates(kind: LayerKind, clock: Clock = time.perf_counter) -> LayerRates
             )
             for size in sizes
         ]
-        loss, choice = models[-1].logit_seconds(kind.vocabulary_size)
-        training = _training_rates(models, kind.has_long_rows)._replace(logits=loss)
-        return LayerRates(training, _answering_rates(models)._replace(logits=choice))
+        head = models[-1].head_seconds(kind.vocabulary_size)
+        training = _training_rates(models, kind.has_long_rows)._replace(logits=head.loss)
+        answering = _answering_rates(models)._replace(heads=head.weight, logits=head.choice)
+        return LayerRates(training, answering)
 
 
 def _training_rates(models: Sequence[_Measured], has_long_rows: bool) -> TrainingParts:
@@ -141,6 +143,15 @@ def _solved(
     scale = np.maximum(counts.max(axis=0), 1e-30)
     solved: list[float] = (nnls(counts / scale, np.ones(len(found)))[0] / scale).tolist()
     return solved
+
+
+class _HeadSeconds(NamedTuple):
+    """loss: of a logit beside its product, in a training. weight: of one of the head's weights in a
+    pass, and choice: of a logit more, when tokens are chosen."""
+
+    loss: float
+    weight: float
+    choice: float
 
 
 @dataclass(frozen=True)
@@ -192,29 +203,30 @@ class _Measured:
         new = [num_new_tokens - 1] * num_prompts
         work = answering_work(prompts, new, num_prompts, _BUDGET_TOKENS)
         products = answering_flops(work, shape) / self.flops
-        return self._beside(seconds, products), parts_of_answering(work, shape)._replace(logits=0.0)
+        return self._beside(seconds, products), parts_of_answering(work, shape)._replace(
+            heads=0.0, logits=0.0
+        )
 
-    def logit_seconds(self, vocabulary_size: int) -> tuple[float, float]:
-        """Seconds of a logit beside its product: in a training's loss, and where one is chosen."""
-        base, shape = self.model.base, self.model.shape
-        head = nn.Linear(shape.hidden_size, vocabulary_size, bias=False, dtype=base.dtype)
-        head.requires_grad_(False)
-        hidden = torch.randn(_LOSS_TARGETS, shape.hidden_size).to(base.dtype)
-        ids = torch.zeros(_LOSS_TARGETS, dtype=torch.long)
-        weights = torch.ones(_LOSS_TARGETS)
-        product = 2.0 * shape.hidden_size * vocabulary_size
+    def head_seconds(self, vocabulary_size: int) -> _HeadSeconds:
+        """Of an output head as wide as this model."""
+        base, width = self.model.base, self.model.shape.hidden_size
+        head = nn.Linear(width, vocabulary_size, bias=False, device="meta", dtype=base.dtype)
+        head = head.to_empty(device="cpu").requires_grad_(False)
+        head.weight.fill_(0.01)
+        hidden = torch.randn(_LOSS_TARGETS, width).to(base.dtype)
+        ids, weights = torch.zeros(_LOSS_TARGETS, dtype=torch.long), torch.ones(_LOSS_TARGETS)
         loss = self._fastest(lambda: target_loss(hidden.requires_grad_(), head, ids, weights))
+        products = 4.0 * width * vocabulary_size * _LOSS_TARGETS / self.flops
         with torch.inference_mode():
-            few = hidden[:_CHOICES]
-            choice = self._fastest(lambda: head(few).float().argmax(dim=-1))
-            reading = self._fastest(lambda: head(few[:1]))
-        num_logits = np.array([_LOSS_TARGETS, _CHOICES]) * vocabulary_size
-        beside = [
-            self._beside(loss, 2 * _LOSS_TARGETS * product / self.flops),
-            self._beside(choice, reading + (_CHOICES - 1) * product / self.flops),
-        ]
-        of_loss, of_choice = (np.array(beside) / num_logits).tolist()
-        return of_loss, of_choice
+            one, many = (
+                self._fastest(partial(_choose, head, hidden[:n]))
+                for n in (1, _CHOICES)
+            )
+        return _HeadSeconds(
+            loss=self._beside(loss, products) / (_LOSS_TARGETS * vocabulary_size),
+            weight=one / (width * vocabulary_size),
+            choice=max(0.0, many - one) / (_CHOICES * vocabulary_size),
+        )
 
     def optimizer_seconds(self) -> float:
         """Of a step with the gradients that are there, as the loop takes it."""
@@ -248,6 +260,10 @@ class _Measured:
             work()
             seconds.append(self.clock() - started)
         return max(min(seconds), 1e-9)
+
+
+def _choose(head: nn.Module, hidden: torch.Tensor) -> torch.Tensor:
+    return head(hidden).float().argmax(dim=-1)
 
 
 def _work_of(batch: Sequences) -> TrainingWork:

@@ -100,11 +100,9 @@ def measured_model(
     shape = counted_shape(config, lora, dtype, "cpu", quantization=quantization)
     assert shape is not None
     model = _with_weights(config, dtype, quantization).requires_grad_(False).eval()
-    base = BaseModel(
-        "measured", model, None, dtype, torch.device("cpu"), frozenset(), quantization
-    )
+    base = BaseModel("measured", model, None, dtype, torch.device("cpu"), frozenset(), quantization)
     with adapter.attached(model, lora, 0) as adapted:
-        yield MeasuredModel(base, adapted, shape)
+        yield MeasuredModel(base, adapted.eval(), shape)
 
 
 def _divisor(number: int, wanted: int) -> int:

@@ -38,13 +38,15 @@ class TrainingParts(NamedTuple):
 class AnsweringParts(NamedTuple):
     """passes: over prompts, and of decoding. layers, weights: as in TrainingParts. kept_bytes: as
     a training would keep of the same tokens. pairs: (query, key) pairs and heads of decoding.
-    logits: choices times vocabulary."""
+    heads, logits: weights of the output head by passes, and choices times vocabulary; both with
+    their products, which are of few tokens."""
 
     passes: float = 0.0
     layers: float = 0.0
     weights: float = 0.0
     kept_bytes: float = 0.0
     pairs: float = 0.0
+    heads: float = 0.0
     logits: float = 0.0
 
 
@@ -96,6 +98,7 @@ def parts_of_answering(work: AnsweringWork, shape: ModelShape) -> AnsweringParts
         weights=shape.num_linear_parameters * num_passes,
         kept_bytes=kept,
         pairs=heads * work.num_decoding_pairs,
+        heads=shape.hidden_size * shape.vocabulary_size * num_passes,
         logits=shape.vocabulary_size * (work.num_questions + work.num_new_tokens),
     )
 

@@ -1,8 +1,10 @@
 """From counted work to time.
 
 training    products of the linear layers, forward and backward, at the machine's rate, and what
-            layers cost beside them (layer_rates.py), where that was measured
+            layers cost beside them (parts.py), where that was measured (layer_rates.py)
 answering   prompts at the same rate; each decoding pass reads the weights once
+a GPU       the share of its rate that trainings reach, no less than what starting its kernels
+            takes, and unpacking the weights of a quantised base
 """
 
 from __future__ import annotations
@@ -15,6 +17,9 @@ from loracle.model.step_memory import ModelShape
 REPLICA_EFFICIENCY = 0.92
 """The share of a device that a step gains with every GPU. Measured on a CPU only, and rounded down:
 two processes of one core take 0.52 of one's time (benchmarks/results/data_parallel.json)."""
+_GPU_LAYER_SECONDS = 0.0006
+"""Estimated: a layer's forward pass with LoRA starts about 80 kernels, 7 microseconds each, however
+little they compute."""
 
 
 def training_flops(work: TrainingWork, shape: ModelShape, gradient_checkpointing: bool) -> float:
@@ -37,13 +42,13 @@ def training_flops(work: TrainingWork, shape: ModelShape, gradient_checkpointing
 
 
 def answering_flops(work: AnsweringWork, shape: ModelShape) -> float:
-    """Products of an answering; in the last layer, prompts are computed at their ends only."""
+    """Products of an answering; in the last layer, prompts are computed at their ends only. Those
+    of the output head are not among them."""
     products = 2.0 * shape.num_linear_parameters
-    head = 2.0 * shape.hidden_size * shape.vocabulary_size
     elsewhere = max(0, work.tokens_computed - work.num_questions)
-    flops = products * work.tokens_computed - 2.0 * _behind_attention(shape) * elsewhere
+    flops = products * (work.tokens_computed + work.num_new_tokens)
     attention = 4.0 * shape.hidden_size * shape.num_layers * work.num_pairs
-    return flops + attention + head * work.num_questions + (products + head) * work.num_new_tokens
+    return flops + attention - 2.0 * _behind_attention(shape) * elsewhere
 
 
 def _keys_values_parameters(shape: ModelShape) -> float:
@@ -74,21 +79,41 @@ def training_seconds(
         others = parts_of_training(work, shape, gradient_checkpointing)
         return flops / max(machine.flops, 1.0) + seconds_of(others, rates.training)
     rate = probed_flops or machine.flops * used_share(machine.device_type, shape.value_bytes)
-    if machine.device_type == "cuda" and num_replicas > 1:
-        rate *= num_replicas * REPLICA_EFFICIENCY
-    return flops / max(rate, 1.0)
+    seconds = flops / max(rate, 1.0)
+    if machine.device_type != "cuda":
+        return seconds
+    if probed_flops is None:
+        num_passes = 3 if gradient_checkpointing else 2
+        # A backward starts about twice as many kernels as its forward.
+        num_starts = (num_passes + 1) * work.num_micro_batches
+        seconds = max(seconds, num_starts * shape.num_layers * _GPU_LAYER_SECONDS)
+        seconds += _unpacking_seconds(shape, machine, num_passes * work.num_micro_batches)
+    return seconds / (num_replicas * REPLICA_EFFICIENCY if num_replicas > 1 else 1.0)
 
 
 def answering_seconds(work: AnsweringWork, shape: ModelShape, machine: Machine) -> float:
     """The time of one model's answers to one evaluation set."""
     flops = answering_flops(work, shape)
     rates = machine.layer_rates
+    num_passes = work.num_steps + work.num_prefills
     if rates is None:
         reading = work.num_steps * shape.weight_bytes / max(1.0, machine.bytes_per_second)
         share = used_share(machine.device_type, shape.value_bytes)
-        return reading + flops / max(1.0, machine.flops * share)
-    head_bytes = shape.hidden_size * shape.vocabulary_size * shape.value_bytes
-    num_passes = work.num_steps + work.num_prefills
-    reading = num_passes * head_bytes / max(1.0, machine.bytes_per_second)
+        num_logits = shape.vocabulary_size * (work.num_questions + work.num_new_tokens)
+        flops += 2.0 * shape.hidden_size * num_logits
+        seconds = reading + flops / max(1.0, machine.flops * share)
+        if machine.device_type != "cuda":
+            return seconds
+        seconds = max(seconds, num_passes * shape.num_layers * _GPU_LAYER_SECONDS)
+        return seconds + _unpacking_seconds(shape, machine, num_passes)
     others = seconds_of(parts_of_answering(work, shape), rates.answering)
-    return reading + flops / max(1.0, machine.flops) + others
+    return flops / max(1.0, machine.flops) + others
+
+
+def _unpacking_seconds(shape: ModelShape, machine: Machine, num_passes: int) -> float:
+    """A GPU reads the packed weights, writes them in the model's precision and reads these."""
+    if shape.quantization == "none":
+        return 0.0
+    unpacked = shape.num_linear_parameters * shape.value_bytes
+    packed = shape.packed_bytes
+    return num_passes * (packed + 2 * unpacked) / max(1.0, machine.bytes_per_second)

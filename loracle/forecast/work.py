@@ -153,9 +153,7 @@ def answering_work(
     )
 
 
-def _prompt_pairs(
-    prompts: Sequences, batch_size: int, budget_tokens: int, num_nodes: int
-) -> int:
+def _prompt_pairs(prompts: Sequences, batch_size: int, budget_tokens: int, num_nodes: int) -> int:
     """Of all prompts' attention; a few evenly spread batches represent the others."""
     starts = np.arange(0, prompts.num_sequences, batch_size)
     chosen = starts[np.unique(np.linspace(0, len(starts) - 1, _MAX_COUNTED_BATCHES).astype(int))]

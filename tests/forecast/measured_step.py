@@ -43,7 +43,8 @@ def rows_of(case: dict[str, Any]) -> Sequences:
     num_targets = case.get("target_tokens", num_tokens // 4)
     shared = generator.integers(0, vocabulary, case.get("shared_tokens", 0)).tolist()
     own = [
-        generator.integers(0, vocabulary, num_tokens - len(shared)).tolist() for _ in range(num_rows)
+        generator.integers(0, vocabulary, num_tokens - len(shared)).tolist()
+        for _ in range(num_rows)
     ]
     weights = [[0.0] * (num_tokens - num_targets) + [1.0] * num_targets] * num_rows
     return Sequences.of([shared + one for one in own], weights)
