@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import shutil
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from functools import cache, partial
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -20,7 +20,13 @@ from loracle.forecast.alternatives import Seconds, alternatives
 from loracle.forecast.batch import DEFAULT_BATCH_SIZE, recommended_batch_size
 from loracle.forecast.choosing import Chosen, chosen
 from loracle.forecast.counting import counted_shape
-from loracle.forecast.foresee import Request, foresee, largest_answering_batch, usable_bytes
+from loracle.forecast.foresee import (
+    Request,
+    foresee,
+    largest_answering_batch,
+    longest_queue,
+    usable_bytes,
+)
 from loracle.forecast.layer_rates import LayerKind, layer_rates
 from loracle.forecast.machines import Machine, process_bytes, this_machine
 from loracle.forecast.record import Forecast, ForecastRecord, read_forecast, write_forecast
@@ -32,6 +38,7 @@ from loracle.model.step_memory import ModelShape
 from loracle.plan import Plan
 from loracle.run_folder.folder import RunFolder
 from loracle.run_folder.reporter import Reporter
+from loracle.text import counted
 from loracle.training.loop import TrainingSettings
 
 _DIFFERENT = "answers that end early, and drafts, make answering faster than predicted"
@@ -167,7 +174,7 @@ def foreseen(
         free_disk_bytes=_free_disk_bytes(given.root) if machine.is_here else None,
         probed_flops=given.probe(rows[0], planned, shape) if given.probe else None,
         price_per_hour=given.price_per_hour,
-        notes=tuple(_notes(training.values(), shape, machine)),
+        notes=tuple(_notes(plan, training.values(), machine)),
         num_replicas=num_replicas_of(plan),
         answering_batch=_batch_size(answered if plan.generation.batch_size == "auto" else plan),
     )
@@ -179,13 +186,19 @@ def foreseen(
     return dataclasses.replace(found, alternatives=others)
 
 
-def _notes(training: Iterable[TrainingWork], shape: ModelShape, machine: Machine) -> Iterator[str]:
+def _notes(plan: Plan, training: Collection[TrainingWork], machine: Machine) -> Iterator[str]:
     yield _DIFFERENT
     yield _NOT_COUNTED
     if any(work.num_counted_steps < work.num_steps for work in training):
         yield "for long trainings, 64 steps were counted"
     if machine.device_type == "cuda":
         yield "a GPU's hours come from published rates; --probe measures them on this machine"
+        num_idle = machine.num_devices - len(training) * len(plan.seeds) * num_replicas_of(plan)
+        if num_idle > 0:
+            yield (
+                f"{counted(num_idle, 'device')} would have no training; "
+                "training.data_parallel: auto shares them out"
+            )
 
 
 def _with_layer_rates(
@@ -261,20 +274,20 @@ def _training_seconds(
     """How long all trainings take together on a GPU, by the base's shape and what is chosen."""
     settings = training_settings(plan.training, machine.device_type, forest=forest)
     num_replicas = num_replicas_of(plan)
-    num_at_once = max(1, machine.num_devices // num_replicas)
+    num_at_once = machine.num_devices // num_replicas
 
     @cache
-    def counted(budget_tokens: int) -> list[TrainingWork]:
+    def works(budget_tokens: int) -> list[TrainingWork]:
         planned = dataclasses.replace(settings, budget_tokens=budget_tokens)
         return [training_work(one, planned) for one in rows]
 
     def seconds(shape: ModelShape, choice: Chosen) -> float:
         on = choice.gradient_checkpointing
-        of_all = sum(
+        of_all = [
             training_seconds(work, shape, machine, on, num_replicas=num_replicas)
-            for work in counted(choice.budget_tokens)
-        )
-        return of_all * len(plan.seeds) / num_at_once
+            for work in works(choice.budget_tokens)
+        ]
+        return longest_queue(of_all * len(plan.seeds), num_at_once)
 
     return seconds
 

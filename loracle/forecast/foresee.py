@@ -7,6 +7,7 @@ memory   step_memory.py, and the keys and values of a batch of prompts
 from __future__ import annotations
 
 import dataclasses
+import heapq
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -69,9 +70,9 @@ def foresee(request: Request, machine: Machine) -> Forecast:
     )
     answering_bytes = max(answering_memory(shape, work.batch) for work in answers) + of_process
     base_seconds = sum(answering_seconds(w, shape, machine) for w in request.base_answering)
-    per_seed = sum(c.training_seconds + c.answering_seconds for c in candidates)
     of_each = request.num_replicas if machine.device_type == "cuda" else 1
-    seconds = request.num_seeds * per_seed / max(1, machine.num_devices // of_each) + base_seconds
+    trials = [c.training_seconds + c.answering_seconds for c in candidates] * request.num_seeds
+    seconds = longest_queue(trials, machine.num_devices // of_each) + base_seconds
     heaviest = max(steps.values(), key=lambda step: step.total)
     largest_batch = largest_answering_batch(
         shape, usable_bytes(machine), max(answers, key=lambda work: work.batch.num_nodes).batch
@@ -135,6 +136,14 @@ def _candidate(
         answering_seconds=of_answers,
         training_bytes=training_bytes,
     )
+
+
+def longest_queue(seconds: Sequence[float], num_at_once: int) -> float:
+    """How long it takes until all are done, if the longest ones start first."""
+    queues = [0.0] * max(1, num_at_once)
+    for one in sorted(seconds, reverse=True):
+        heapq.heapreplace(queues, queues[0] + one)
+    return max(queues)
 
 
 def usable_bytes(machine: Machine) -> int:

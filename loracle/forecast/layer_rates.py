@@ -51,6 +51,7 @@ from loracle.training.mode import training_mode
 _FEW_LAYERS, _MANY_LAYERS, _WIDE_LAYERS = 1, 12, 2
 _SHORT, _MANY, _LONG = (16, 1), (16, 24), (256, 2)
 """Tokens of a row, and rows."""
+_ASKED, _NEW_TOKENS = (256, 8), 12
 _DENSE = (MAX_EXPLICIT_TOKENS + 128, 1)
 _BUDGET_TOKENS = 2048
 _LOSS_TARGETS, _CHOICES = 128, 16
@@ -128,10 +129,14 @@ def _training_rates(models: Sequence[_Measured], has_long_rows: bool) -> Trainin
 
 
 def _answering_rates(models: Sequence[_Measured]) -> AnsweringParts:
-    few, many, wide = models
-    asked = [(few, _SHORT, 8), (many, _SHORT, 8), (wide, _SHORT, 8), (wide, _LONG, 1)]
-    asked += [(wide, (256, 8), 8)]
-    return AnsweringParts(*_solved([model.answers(_batch(*s), n) for model, s, n in asked]))
+    wide = models[-1]
+    short, apart = _batch(*_SHORT), _batch(*_ASKED)
+    together = _batch(*_ASKED, num_shared_tokens=_ASKED[0] * 3 // 4)
+    found = [model.answers(short, _NEW_TOKENS) for model in models]
+    found += [wide.answers(_batch(*_LONG), 1)]
+    found += [wide.answers(apart, 2)]
+    found += [wide.answers(prompts, _NEW_TOKENS) for prompts in (apart, together)]
+    return AnsweringParts(*_solved(found))
 
 
 def _solved(
@@ -218,10 +223,7 @@ class _Measured:
         loss = self._fastest(lambda: target_loss(hidden.requires_grad_(), head, ids, weights))
         products = 4.0 * width * vocabulary_size * _LOSS_TARGETS / self.flops
         with torch.inference_mode():
-            one, many = (
-                self._fastest(partial(_choose, head, hidden[:n]))
-                for n in (1, _CHOICES)
-            )
+            one, many = (self._fastest(partial(_choose, head, hidden[:n])) for n in (1, _CHOICES))
         return _HeadSeconds(
             loss=self._beside(loss, products) / (_LOSS_TARGETS * vocabulary_size),
             weight=one / (width * vocabulary_size),
@@ -283,10 +285,11 @@ def _work_of(batch: Sequences) -> TrainingWork:
     )
 
 
-def _batch(num_tokens: int, num_rows: int) -> Sequences:
-    """Rows that share nothing, with a quarter of their tokens as targets."""
+def _batch(num_tokens: int, num_rows: int, num_shared_tokens: int = 0) -> Sequences:
+    """Rows that share their beginning, with a quarter of their tokens as targets."""
     generator = np.random.default_rng(0)
-    rows = generator.integers(1, VOCABULARY_SIZE, (num_rows, num_tokens)).tolist()
+    rows = generator.integers(1, VOCABULARY_SIZE, (num_rows, num_tokens))
+    rows[:, :num_shared_tokens] = rows[0, :num_shared_tokens]
     start = num_tokens - num_tokens // 4
     weights = [[0.0] * start + [1.0] * (num_tokens - start)] * num_rows
-    return Sequences.of(rows, weights)
+    return Sequences.of(rows.tolist(), weights)

@@ -37,7 +37,8 @@ class TrainingParts(NamedTuple):
 
 class AnsweringParts(NamedTuple):
     """passes: over prompts, and of decoding. layers, weights: as in TrainingParts. kept_bytes: as
-    a training would keep of the same tokens. pairs: (query, key) pairs and heads of decoding.
+    a training would keep of the same tokens. pairs: (query, key) pairs and heads of decoding; keys:
+    stored keys and heads that its passes read; gathered: the same, once for every batch.
     heads, logits: weights of the output head by passes, and choices times vocabulary; both with
     their products, which are of few tokens."""
 
@@ -46,6 +47,8 @@ class AnsweringParts(NamedTuple):
     weights: float = 0.0
     kept_bytes: float = 0.0
     pairs: float = 0.0
+    keys: float = 0.0
+    gathered: float = 0.0
     heads: float = 0.0
     logits: float = 0.0
 
@@ -98,6 +101,8 @@ def parts_of_answering(work: AnsweringWork, shape: ModelShape) -> AnsweringParts
         weights=shape.num_linear_parameters * num_passes,
         kept_bytes=kept,
         pairs=heads * work.num_decoding_pairs,
+        keys=heads * work.num_decoding_keys,
+        gathered=heads * work.num_gathered_keys,
         heads=shape.hidden_size * shape.vocabulary_size * num_passes,
         logits=shape.vocabulary_size * (work.num_questions + work.num_new_tokens),
     )

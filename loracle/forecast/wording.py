@@ -68,7 +68,7 @@ def _table(title: str, headings: Sequence[str], rows: Sequence[Sequence[str]]) -
         title=title,
         title_justify="left",
         box=box.SIMPLE_HEAD,
-        padding=(0, 2, 0, 0),
+        padding=(0, 1, 0, 0),
         show_edge=False,
     )
     first, *others = headings
