@@ -3,10 +3,11 @@
     .venv/bin/python benchmarks/forecast.py [--turns 2] [--clock wall] [--without-memory]
 
 Random models 64 to 960 wide with 2 to 32 layers, rows of 64 to 2,048 tokens, with and without
-gradient checkpointing, in the processor's precision and in float32, over int8 and nf4. The rates
-that a forecast starts from are measured again in every turn. Time is the processor's, of one
-thread, unless --clock says otherwise: other work on the machine then matters less. Memory is
-measured in a process for each case; the file's head tells the load.
+shared passages and gradient checkpointing, short and long answers, small and large vocabularies,
+in the processor's precision and in float32, over int8 and nf4. --cases 3 7: only these. --fresh:
+rates are measured again for every case, as on a machine that others use; otherwise in every turn.
+Time is the processor's, of one thread, unless --clock says otherwise: other work on the machine
+then matters less. Memory is measured in a process for each case; the file's head tells the load.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ import statistics
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -27,11 +29,10 @@ from turns import argument_parser, write_result
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from loracle.forecast.counting import counted_shape
-from loracle.forecast.layer_rates import layer_rates
+from loracle.forecast.layer_rates import LayerKind, layer_rates
 from loracle.forecast.machines import Clock, Machine, measured_rates, process_bytes
 from loracle.forecast.seconds import answering_seconds, training_seconds
 from loracle.forecast.work import Rows, answering_work, training_work
-from loracle.forest.limits import MAX_EXPLICIT_TOKENS
 from loracle.forest.trie import Sequences
 from loracle.generation.generate import generate
 from loracle.generation.types import GenerationSettings, Question
@@ -42,14 +43,13 @@ from loracle.training import loop
 from tests.forecast import measured_step
 from tests.forecast.test_forecast import SIZES
 
-_VOCABULARY_SIZE = 4096
-_NEW_TOKENS = 16
 _MEMORY_TOKENS = 1024
 _CLOCKS: dict[str, Clock] = {"processor": time.process_time, "wall": time.perf_counter}
 
 
 class Case(NamedTuple):
-    """A model and its rows. what: training or answering."""
+    """A model and its rows. what: training or answering. shared_tokens: at the start of all rows.
+    target_tokens: learned, of a row; None: a quarter. new_tokens: of an answer."""
 
     what: str
     width: int
@@ -59,6 +59,10 @@ class Case(NamedTuple):
     gradient_checkpointing: bool = False
     quantization: str = "none"
     dtype: str = "auto"
+    shared_tokens: int = 0
+    target_tokens: int | None = None
+    new_tokens: int = 16
+    vocabulary: int = 4096
 
     def settings(self, dtype: str) -> dict[str, Any]:
         """As measured_step takes them."""
@@ -69,10 +73,14 @@ class Case(NamedTuple):
             "num_hidden_layers": self.layers,
             "num_attention_heads": heads,
             "num_key_value_heads": heads // 3 if heads % 3 == 0 else heads,
-            "vocab_size": _VOCABULARY_SIZE,
+            "vocab_size": self.vocabulary,
         }
+        targets = self.row_tokens // 4 if self.target_tokens is None else self.target_tokens
         return {
             "config": config,
+            "shared_tokens": self.shared_tokens,
+            "target_tokens": targets,
+            "new_tokens": self.new_tokens,
             "num_tokens": self.row_tokens,
             "num_rows": self.num_rows,
             "budget_tokens": 2048,
@@ -87,13 +95,35 @@ _SHAPES = [
     (384, 12, 256, 4), (384, 2, 2048, 1), (576, 30, 256, 1), (576, 8, 1024, 2), (960, 8, 512, 1),
 ]  # fmt: skip
 _FEW = [(128, 4, 256, 4), (384, 8, 256, 2), (576, 8, 64, 4)]
+_PASSAGE = (384, 8, 320, 16)
+"""Questions about one passage of 256 tokens."""
+_LARGE = 49_152
+"""The vocabulary of a small model that people use."""
+_QUANTISED = ("int8", "nf4")
 CASES = [
     *(Case("training", *shape) for shape in _SHAPES),
     *(Case("training", *shape, dtype="float32") for shape in _FEW),
     *(Case("training", *shape, gradient_checkpointing=True) for shape in _FEW),
-    *(Case("training", *shape, quantization=name) for name in ("int8", "nf4") for shape in _FEW),
+    *(Case("training", *shape, quantization=name) for name in _QUANTISED for shape in _FEW),
+    *(Case("training", *_FEW[1], True, quantization=name) for name in _QUANTISED),
+    Case("training", *_FEW[1], True, dtype="float32"),
+    # Shared passages, and the same rows that share nothing; several micro-batches.
+    Case("training", *_PASSAGE, shared_tokens=256, target_tokens=8),
+    Case("training", *_PASSAGE, target_tokens=8),
+    Case("training", *_PASSAGE, quantization="int8", shared_tokens=256, target_tokens=8),
+    Case("training", 576, 8, 144, 48, shared_tokens=96),
+    # Short and long answers.
+    Case("training", 384, 8, 256, 4, target_tokens=2, vocabulary=_LARGE),
+    Case("training", 384, 8, 256, 4, target_tokens=224, vocabulary=_LARGE),
+    Case("training", 576, 4, 512, 2, target_tokens=480, vocabulary=_LARGE, dtype="float32"),
     *(Case("answering", *shape) for shape in [*_FEW, (64, 16, 64, 8), (960, 8, 512, 2)]),
-    *(Case("answering", *_FEW[1], quantization=name) for name in ("int8", "nf4")),
+    *(Case("answering", *_FEW[1], quantization=name) for name in _QUANTISED),
+    Case("answering", *_FEW[1], dtype="float32"),
+    Case("answering", *_PASSAGE, shared_tokens=256),
+    Case("answering", *_PASSAGE, new_tokens=2),
+    Case("answering", *_FEW[1], new_tokens=64, vocabulary=_LARGE),
+    Case("answering", 576, 8, 64, 32, new_tokens=4, vocabulary=_LARGE),
+    Case("answering", *_PASSAGE, quantization="nf4", shared_tokens=256),
 ]
 
 
@@ -102,17 +132,21 @@ def main() -> None:
     parser.add_argument("--turns", type=int, default=2)
     parser.add_argument("--clock", choices=list(_CLOCKS), default="processor")
     parser.add_argument("--without-memory", action="store_true")
+    parser.add_argument("--fresh", action="store_true")
+    parser.add_argument("--cases", type=int, nargs="+", choices=range(len(CASES)))
     arguments = parser.parse_args()
     if arguments.clock == "processor":
         torch.set_num_threads(1)
     clock, dtype = _CLOCKS[arguments.clock], _name(preferred_dtype(torch.device("cpu")))
-    turns = [timed_turn(dtype, clock) for _ in range(arguments.turns)]
+    cases = [CASES[number] for number in arguments.cases or range(len(CASES))]
+    turns = [timed_turn(cases, dtype, clock, fresh=arguments.fresh) for _ in range(arguments.turns)]
     rows = [
-        {**case._asdict(), **_median(parts)} for case, *parts in zip(CASES, *turns, strict=True)
+        {**case._asdict(), **_median(parts)} for case, *parts in zip(cases, *turns, strict=True)
     ]
     memory = [] if arguments.without_memory else memory_rows(dtype)
     figures = {
         "clock": arguments.clock,
+        "fresh_rates": arguments.fresh,
         "threads": torch.get_num_threads(),
         "largest_time_error": max(abs(row["ratio"] - 1) for row in rows),
         "within_25_percent": sum(abs(row["ratio"] - 1) <= 0.25 for row in rows),
@@ -124,16 +158,25 @@ def main() -> None:
     write_result(arguments.name, "forecast", figures, dtype)
 
 
-def timed_turn(dtype: str, clock: Clock) -> list[tuple[float, float]]:
+def timed_turn(
+    cases: Sequence[Case], dtype: str, clock: Clock, *, fresh: bool
+) -> list[tuple[float, float]]:
     """Of every case, seconds foreseen and measured."""
-    measured_rates.cache_clear()
-    layer_rates.cache_clear()
+    _forget_rates()
     found = []
-    for case in CASES:
+    for case in cases:
+        if fresh:
+            _forget_rates()
         foreseen, measured = timed(case, dtype, clock)
         found.append((foreseen, measured))
-        print(f"{' '.join(map(str, case))}: {foreseen:.3f} / {measured:.3f} s", flush=True)
+        ratio = foreseen / measured
+        print(f"{_words(case)}: {foreseen:.3f} / {measured:.3f} s = {ratio:.2f}", flush=True)
     return found
+
+
+def _forget_rates() -> None:
+    measured_rates.cache_clear()
+    layer_rates.cache_clear()
 
 
 def timed(case: Case, dtype: str, clock: Clock) -> tuple[float, float]:
@@ -143,7 +186,7 @@ def timed(case: Case, dtype: str, clock: Clock) -> tuple[float, float]:
     config = measured_step.config_of(settings)
     shape = counted_shape(config, lora, precision, "cpu", quantization=case.quantization)
     assert shape is not None
-    machine = _machine(case, settings["dtype"], clock)
+    machine = _machine(case, shape, settings["dtype"], clock)
     model = measured_step.model_of(settings)
     base = BaseModel("random", model, None, precision, torch.device("cpu"), frozenset({0}))
     with adapter.attached(model, lora, 0) as adapted:
@@ -151,15 +194,9 @@ def timed(case: Case, dtype: str, clock: Clock) -> tuple[float, float]:
         return work(base, adapted, settings, shape, machine, clock)
 
 
-def _machine(case: Case, dtype: str, clock: Clock) -> Machine:
+def _machine(case: Case, shape: ModelShape, dtype: str, clock: Clock) -> Machine:
     rates = measured_rates("cpu", dtype, clock)
-    others = layer_rates(
-        dtype,
-        gradient_checkpointing=case.gradient_checkpointing,
-        quantization=case.quantization,
-        has_long_rows=case.row_tokens > MAX_EXPLICIT_TOKENS,
-        clock=clock,
-    )
+    others = layer_rates(LayerKind.of(shape, case.gradient_checkpointing, case.row_tokens), clock)
     return Machine("here", "cpu", 1, 0, *rates, is_here=True, layer_rates=others)
 
 
@@ -192,11 +229,16 @@ def _answered(
     clock: Clock,
 ) -> tuple[float, float]:
     """All questions in one batch; random models end no answer early, and nothing is guessed."""
+    # A fresh adapter drops values until it is told that it is not trained.
+    adapted.eval()
     rows = measured_step.rows_of(settings)
     prompts = [list(map(int, ids)) for ids in np.split(rows.token_ids, rows.offsets[1:-1])]
-    work = answering_work(Sequences.of(prompts), [_NEW_TOKENS] * len(prompts), len(prompts), 2048)
+    # The first token is chosen with the prompt.
+    work = answering_work(
+        Sequences.of(prompts), [settings["new_tokens"] - 1] * len(prompts), len(prompts), 2048
+    )
     asked = GenerationSettings(
-        max_new_tokens=_NEW_TOKENS,
+        max_new_tokens=settings["new_tokens"],
         repetition_penalty=1.0,
         prompt_lookup=False,
         answer_nll=False,
@@ -255,6 +297,13 @@ def measured_memory(size: str, length: int, dtype: str, checkpointing: bool) -> 
     }
     print(row, flush=True)
     return row
+
+
+def _words(case: Case) -> str:
+    """A case without what it leaves as it is."""
+    usual = Case._field_defaults
+    own = {name: value for name, value in case._asdict().items() if value != usual.get(name, ())}
+    return ", ".join(f"{name} {value}" for name, value in own.items())
 
 
 def _median(turns: list[tuple[float, float]]) -> dict[str, Any]:

@@ -85,7 +85,8 @@ def recommend(
     """
     from loracle.forecast.machines import MachineChoice
 
-    loaded = given_plan(None, [dataset], [dataset], model, overrides)
+    settings: dict[str, object] = {"generation": {"batch_size": "auto"}}
+    loaded = given_plan(None, [dataset], [dataset], model, overrides, settings)
     show_forecast(
         loaded, None, MachineChoice(device, memory, count), price, probe=probe, as_json=as_json
     )
@@ -163,9 +164,12 @@ def show_forecast(
 def _print(found: Forecast) -> None:
     from rich.console import Console
 
-    from loracle.forecast.wording import forecast_lines, forecast_table
+    from loracle.forecast.wording import forecast_lines, forecast_table, settings_table
 
     console = Console(highlight=False)
     console.print(forecast_table(found))
     for line in forecast_lines(found):
-        console.print(line, markup=False)
+        console.print(line, markup=False, soft_wrap=True)
+    if found.alternatives:
+        console.print()
+        console.print(settings_table(found))

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import shutil
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from functools import cache, partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -15,21 +16,29 @@ from loracle.experiment.setup import (
     generation_settings,
     training_settings,
 )
+from loracle.forecast.alternatives import Seconds, alternatives
 from loracle.forecast.batch import DEFAULT_BATCH_SIZE, recommended_batch_size
 from loracle.forecast.choosing import Chosen, chosen
 from loracle.forecast.counting import counted_shape
-from loracle.forecast.foresee import Request, foresee
-from loracle.forecast.layer_rates import layer_rates
+from loracle.forecast.foresee import (
+    Request,
+    foresee,
+    largest_answering_batch,
+    longest_queue,
+    usable_bytes,
+)
+from loracle.forecast.layer_rates import LayerKind, layer_rates
 from loracle.forecast.machines import Machine, process_bytes, this_machine
 from loracle.forecast.record import Forecast, ForecastRecord, read_forecast, write_forecast
-from loracle.forecast.work import AnsweringWork, Rows, answering_work, training_work
-from loracle.forest.limits import MAX_EXPLICIT_TOKENS
+from loracle.forecast.seconds import training_seconds
+from loracle.forecast.work import AnsweringWork, Rows, TrainingWork, answering_work, training_work
 from loracle.forest.trie import Sequences
 from loracle.model.base import BaseModel
 from loracle.model.step_memory import ModelShape
 from loracle.plan import Plan
 from loracle.run_folder.folder import RunFolder
 from loracle.run_folder.reporter import Reporter
+from loracle.text import counted
 from loracle.training.loop import TrainingSettings
 
 _DIFFERENT = "answers that end early, and drafts, make answering faster than predicted"
@@ -93,12 +102,13 @@ def settled(
     used = dataclasses.replace(here, num_devices=num_slots * num_each)
     machine = _with_weights(used, base, shape)
     rows = _rows(training_sets)
-    choice = _choice(plan, shape, machine, rows)
+    choice = _choice(plan, shape, machine, rows, forest=setup.training.forest)
     # Training alone is not a run, and has no forecast.
     if setup.evaluations:
         forest = setup.training.forest
+        planned = _with_batch_size(plan, batch) if batch else plan
         made = foreseen(
-            plan, rows, setup.evaluations, shape, machine, Circumstances(forest, folder.root)
+            planned, rows, setup.evaluations, shape, machine, Circumstances(forest, folder.root)
         )
         made = dataclasses.replace(made, answering_batch=batch)
         record = ForecastRecord(setup.plan_fingerprint, made)
@@ -140,7 +150,7 @@ def foreseen(
     given: Circumstances = Circumstances(),  # noqa: B008
 ) -> Forecast:
     """What the plan will take on a machine."""
-    choice = _choice(plan, shape, machine, rows)
+    choice = _choice(plan, shape, machine, rows, forest=given.forest)
     planned = dataclasses.replace(
         training_settings(plan.training, machine.device_type, forest=given.forest),
         budget_tokens=choice.budget_tokens,
@@ -149,22 +159,14 @@ def foreseen(
     if machine.is_here and machine.device_type == "cpu" and given.probe is None:
         machine = _with_layer_rates(machine, shape, choice.gradient_checkpointing, _longest(rows))
     training = {one.name: training_work(one, planned) for one in rows}
-    uncounted = [name for name, w in training.items() if w.num_counted_steps < w.num_steps]
-    notes = [_DIFFERENT, _NOT_COUNTED]
-    if uncounted:
-        notes.append("for long trainings, 64 steps were counted")
-    if machine.device_type == "cuda" and shape.quantization != "none":
-        notes.append(
-            f"hours on a GPU are those of half precision; unpacking {shape.quantization} weights "
-            "takes time that is not counted"
-        )
+    answered = _with_answering_batch(plan, evaluations, shape, machine)
     request = Request(
         model=plan.model.name,
         dtype={2: "half precision", 4: "float32"}.get(shape.value_bytes, "float32"),
         shape=shape,
         training=training,
-        answering=[_answering(plan, one, machine, of_base=False) for one in evaluations],
-        base_answering=[_answering(plan, one, machine, of_base=True) for one in evaluations],
+        answering=[_answering(answered, one, machine, of_base=False) for one in evaluations],
+        base_answering=[_answering(answered, one, machine, of_base=True) for one in evaluations],
         num_seeds=len(plan.seeds),
         micro_batch_tokens=choice.budget_tokens,
         gradient_checkpointing=choice.gradient_checkpointing,
@@ -172,23 +174,61 @@ def foreseen(
         free_disk_bytes=_free_disk_bytes(given.root) if machine.is_here else None,
         probed_flops=given.probe(rows[0], planned, shape) if given.probe else None,
         price_per_hour=given.price_per_hour,
-        notes=tuple(notes),
+        notes=tuple(_notes(plan, training.values(), machine)),
         num_replicas=num_replicas_of(plan),
+        answering_batch=_batch_size(answered if plan.generation.batch_size == "auto" else plan),
     )
-    return foresee(request, machine)
+    found = foresee(request, machine)
+    if machine.device_type != "cuda" or given.probe is not None:
+        return found
+    seconds = _training_seconds(plan, machine, rows, forest=given.forest)
+    others = alternatives(shape, machine, _longest(rows), choice, seconds)
+    return dataclasses.replace(found, alternatives=others)
+
+
+def _notes(plan: Plan, training: Collection[TrainingWork], machine: Machine) -> Iterator[str]:
+    yield _DIFFERENT
+    yield _NOT_COUNTED
+    if any(work.num_counted_steps < work.num_steps for work in training):
+        yield "for long trainings, 64 steps were counted"
+    if machine.device_type == "cuda":
+        yield "a GPU's hours come from published rates; --probe measures them on this machine"
+        num_idle = machine.num_devices - len(training) * len(plan.seeds) * num_replicas_of(plan)
+        if num_idle > 0:
+            yield (
+                f"{counted(num_idle, 'device')} would have no training; "
+                "training.data_parallel: auto shares them out"
+            )
 
 
 def _with_layer_rates(
     machine: Machine, shape: ModelShape, gradient_checkpointing: bool, longest_row: int
 ) -> Machine:
     """The machine with what layers cost on its processor beside their products."""
-    found = layer_rates(
-        "float32" if shape.value_bytes > 2 else "bfloat16",
-        gradient_checkpointing=gradient_checkpointing,
-        quantization=shape.quantization,
-        has_long_rows=longest_row > MAX_EXPLICIT_TOKENS,
-    )
+    found = layer_rates(LayerKind.of(shape, gradient_checkpointing, longest_row))
     return dataclasses.replace(machine, layer_rates=found)
+
+
+def _batch_size(plan: Plan) -> int:
+    asked = plan.generation.batch_size
+    return DEFAULT_BATCH_SIZE if asked == "auto" else asked
+
+
+def _with_answering_batch(
+    plan: Plan, evaluations: Sequence[EvaluationSet], shape: ModelShape, machine: Machine
+) -> Plan:
+    """The plan with the questions that will be answered together: those asked for, or what fits,
+    which is where a run that runs out of memory ends up."""
+    if not machine.memory_bytes:
+        return plan
+    works = [_answering(plan, one, machine, of_base=True) for one in evaluations]
+    fitting = [largest_answering_batch(shape, usable_bytes(machine), one.batch) for one in works]
+    return _with_batch_size(plan, max(1, min(_batch_size(plan), *fitting)))
+
+
+def _with_batch_size(plan: Plan, number: int) -> Plan:
+    generation = plan.generation.model_copy(update={"batch_size": number})
+    return plan.model_copy(update={"generation": generation})
 
 
 def _answering(
@@ -208,19 +248,48 @@ def _answering(
     return answering_work(prompts, lengths, settings.batch_size, settings.budget_tokens)
 
 
-def _choice(plan: Plan, shape: ModelShape, machine: Machine, rows: Sequence[Rows]) -> Chosen:
+def _choice(
+    plan: Plan, shape: ModelShape, machine: Machine, rows: Sequence[Rows], *, forest: bool
+) -> Chosen:
     training = plan.training
     if machine.device_type == "cpu":
         # Every process that shares in a training holds the base, in the same memory.
         own_bytes = machine.memory_bytes // num_replicas_of(plan)
         machine = dataclasses.replace(machine, memory_bytes=own_bytes)
+    compare = _training_seconds(plan, machine, rows, forest=forest)
     return chosen(
         training.micro_batch_tokens,
         training.gradient_checkpointing,
         shape,
         machine,
         _longest(rows),
+        # On a CPU, each way would have to be measured.
+        partial(compare, shape) if machine.device_type == "cuda" else None,
     )
+
+
+def _training_seconds(
+    plan: Plan, machine: Machine, rows: Sequence[Rows], *, forest: bool
+) -> Seconds:
+    """How long all trainings take together on a GPU, by the base's shape and what is chosen."""
+    settings = training_settings(plan.training, machine.device_type, forest=forest)
+    num_replicas = num_replicas_of(plan)
+    num_at_once = machine.num_devices // num_replicas
+
+    @cache
+    def works(budget_tokens: int) -> list[TrainingWork]:
+        planned = dataclasses.replace(settings, budget_tokens=budget_tokens)
+        return [training_work(one, planned) for one in rows]
+
+    def seconds(shape: ModelShape, choice: Chosen) -> float:
+        on = choice.gradient_checkpointing
+        of_all = [
+            training_seconds(work, shape, machine, on, num_replicas=num_replicas)
+            for work in works(choice.budget_tokens)
+        ]
+        return longest_queue(of_all * len(plan.seeds), num_at_once)
+
+    return seconds
 
 
 def num_replicas_of(plan: Plan) -> int:

@@ -43,6 +43,7 @@ from loracle.run_folder.trial_record import TrialSummary
 from loracle.safety.secrecy import without_secrets
 from loracle.trackers import listen
 from loracle.trackers.client import Experiment
+from loracle.training.optimizers import moment_bytes
 
 
 def run(
@@ -211,6 +212,7 @@ def _trial_size(plan: Plan, place: Workplace, work: Workload) -> TrialSize:
         work.num_questions,
         plan.generation.max_new_tokens,
         place.num_at_once,
+        moment_bytes(plan.training.optimizer, [place.base.num_adapter_parameters]),
     )
 
 

@@ -15,12 +15,14 @@ from loracle.text import counted, size
 
 
 class TrialSize(NamedTuple):
-    """What the disk a trial takes depends on. num_at_once: trials that train at the same time."""
+    """What the disk a trial takes depends on. num_at_once: trials that train at the same time.
+    moment_bytes: of the optimizer; None: two moments in float32."""
 
     num_adapter_parameters: int
     num_questions: int
     max_new_tokens: int
     num_at_once: int = 1
+    moment_bytes: int | None = None
 
 
 def require_disk(trial: TrialSize, folder: RunFolder, num_trials: int, report: Reporter) -> None:
@@ -33,7 +35,10 @@ def require_disk(trial: TrialSize, folder: RunFolder, num_trials: int, report: R
     if free is None or num_trials == 0:
         return
     kept, checkpoints = trial_disk(
-        trial.num_adapter_parameters, trial.num_questions, trial.max_new_tokens
+        trial.num_adapter_parameters,
+        trial.num_questions,
+        trial.max_new_tokens,
+        trial.moment_bytes,
     )
     needed = checkpoints + kept
     found = f"the disk of {folder.root} has {size(free)} free, and "

@@ -20,13 +20,8 @@ def advice_for(found: Forecast, shape: ModelShape, usable: int) -> tuple[str, ..
         )
     if found.training_bytes > usable:
         lines += _training_advice(found, shape, usable)
-    if found.answering_bytes > usable:
-        batch = found.largest_answering_batch
-        lines.append(
-            f"generation.batch_size: {batch} fits in memory"
-            if batch
-            else "answering does not fit either, even with one question at a time"
-        )
+    if not found.largest_answering_batch:
+        lines.append("answering does not fit, even one question at a time; a smaller model would")
     return tuple(lines)
 
 

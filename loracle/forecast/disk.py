@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import NamedTuple
 
 _FLOAT32_BYTES = 4
-_CHECKPOINT_BYTES = 2 * 3 * _FLOAT32_BYTES
-"""Two checkpoints, each with the adapter and the optimizer's two moments of it."""
+_NUM_CHECKPOINTS = 2
+"""The last one, and the one being written: each the adapter with its optimizer's moments."""
 # Of a prediction: an id takes about six digits and a comma, its text about four letters.
 _BYTES_PER_TOKEN = 12
 _BYTES_PER_QUESTION = 1000
@@ -19,10 +19,17 @@ class TrialDisk(NamedTuple):
     checkpoints: int
 
 
-def trial_disk(num_adapter_parameters: int, num_questions: int, max_new_tokens: int) -> TrialDisk:
-    """The space for one trial that answers every question at full length."""
+def trial_disk(
+    num_adapter_parameters: int,
+    num_questions: int,
+    max_new_tokens: int,
+    moment_bytes: int | None = None,
+) -> TrialDisk:
+    """The space for one trial that answers every question at full length.
+
+    moment_bytes: of the optimizer (optimizers.py); None: two moments in float32.
+    """
     answers = num_questions * (_BYTES_PER_QUESTION + max_new_tokens * _BYTES_PER_TOKEN)
-    return TrialDisk(
-        num_adapter_parameters * _FLOAT32_BYTES + answers,
-        num_adapter_parameters * _CHECKPOINT_BYTES,
-    )
+    adapter = num_adapter_parameters * _FLOAT32_BYTES
+    moments = 2 * adapter if moment_bytes is None else moment_bytes
+    return TrialDisk(adapter + answers, _NUM_CHECKPOINTS * (adapter + moments))

@@ -7,6 +7,7 @@ memory   step_memory.py, and the keys and values of a batch of prompts
 from __future__ import annotations
 
 import dataclasses
+import heapq
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -15,7 +16,7 @@ from loracle.forecast.disk import trial_disk
 from loracle.forecast.machines import Machine, process_bytes
 from loracle.forecast.record import CandidateForecast, Forecast
 from loracle.forecast.seconds import answering_seconds, training_seconds
-from loracle.forecast.work import AnsweringBatch, AnsweringWork, TrainingWork
+from loracle.forecast.work import GUESS_TOKENS, AnsweringBatch, AnsweringWork, TrainingWork
 from loracle.model.max_length import SPARE_SHARE
 from loracle.model.step_memory import MicroBatch, ModelShape, StepMemory
 
@@ -23,7 +24,6 @@ _LOGIT_NODES, _LOGIT_BYTES = 256, 8
 """Prompts' logits that exist at once (prefill.py), in float32 and two copies."""
 _GATHERED = 2
 """While answers are decoded, the keys of their prompts are there a second time (decoding.py)."""
-_GUESS_TOKENS = 9
 MAX_BATCH_SIZE = 256
 
 
@@ -51,6 +51,7 @@ class Request:
     price_per_hour: float | None = None
     notes: tuple[str, ...] = ()
     num_replicas: int = 1
+    answering_batch: int | None = None
 
 
 def foresee(request: Request, machine: Machine) -> Forecast:
@@ -69,10 +70,13 @@ def foresee(request: Request, machine: Machine) -> Forecast:
     )
     answering_bytes = max(answering_memory(shape, work.batch) for work in answers) + of_process
     base_seconds = sum(answering_seconds(w, shape, machine) for w in request.base_answering)
-    per_seed = sum(c.training_seconds + c.answering_seconds for c in candidates)
     of_each = request.num_replicas if machine.device_type == "cuda" else 1
-    seconds = request.num_seeds * per_seed / max(1, machine.num_devices // of_each) + base_seconds
+    trials = [c.training_seconds + c.answering_seconds for c in candidates] * request.num_seeds
+    seconds = longest_queue(trials, machine.num_devices // of_each) + base_seconds
     heaviest = max(steps.values(), key=lambda step: step.total)
+    largest_batch = largest_answering_batch(
+        shape, usable_bytes(machine), max(answers, key=lambda work: work.batch.num_nodes).batch
+    )
     found = Forecast(
         machine=machine.name,
         device_type=machine.device_type,
@@ -99,15 +103,15 @@ def foresee(request: Request, machine: Machine) -> Forecast:
         largest_micro_batch_tokens=largest_micro_batch(
             shape, machine, request.longest_row, request.gradient_checkpointing
         ),
-        largest_answering_batch=largest_answering_batch(
-            shape, usable_bytes(machine), max(answers, key=lambda work: work.batch.num_nodes).batch
-        ),
+        largest_answering_batch=largest_batch,
         longest_row=request.longest_row,
-        fits=max(of_process + heaviest.total, answering_bytes) <= usable_bytes(machine),
+        fits=of_process + heaviest.total <= usable_bytes(machine) and largest_batch > 0,
         advice=(),
         notes=request.notes,
         price=_price(seconds, machine, request.price_per_hour),
         num_replicas=request.num_replicas,
+        price_per_hour=request.price_per_hour,
+        answering_batch=request.answering_batch,
     )
     return dataclasses.replace(found, advice=advice_for(found, shape, usable_bytes(machine)))
 
@@ -132,6 +136,14 @@ def _candidate(
         answering_seconds=of_answers,
         training_bytes=training_bytes,
     )
+
+
+def longest_queue(seconds: Sequence[float], num_at_once: int) -> float:
+    """How long it takes until all are done, if the longest ones start first."""
+    queues = [0.0] * max(1, num_at_once)
+    for one in sorted(seconds, reverse=True):
+        heapq.heapreplace(queues, queues[0] + one)
+    return max(queues)
 
 
 def usable_bytes(machine: Machine) -> int:
@@ -163,12 +175,16 @@ def largest_micro_batch(
 def answering_memory(shape: ModelShape, batch: AnsweringBatch) -> int:
     """Peak memory of answering a batch: weights, keys and values, and what is computed at once."""
     kept = batch.num_nodes * shape.cached_token_bytes * _GATHERED
-    branches = batch.num_questions * (batch.num_new_tokens + _GUESS_TOKENS)
+    branches = batch.num_questions * (batch.num_new_tokens + GUESS_TOKENS)
+    attention = 2 * batch.prefill.num_pairs * shape.num_heads * shape.value_bytes
+    if shape.device_type != "cpu":
+        # At most one layer's mask; kernels for GPUs have none.
+        attention = batch.prefill.longest_row**2 * (shape.num_heads * shape.value_bytes + 8)
     at_once = StepMemory(
         weights=shape.weight_bytes,
         adapter=4 * shape.num_adapter_parameters,
         activations=2 * shape.layer_width * shape.value_bytes * batch.prefill.num_tokens,
-        attention=2 * batch.prefill.num_pairs * shape.num_heads * shape.value_bytes,
+        attention=attention,
         logits=_LOGIT_NODES * shape.vocabulary_size * _LOGIT_BYTES,
         pieces=0,
     )
@@ -179,9 +195,7 @@ def largest_answering_batch(shape: ModelShape, usable: int, batch: AnsweringBatc
     """The most questions like those of `batch` that can be answered together: 0 to 256."""
 
     def fits(num_questions: int) -> bool:
-        nodes = -(-batch.num_nodes * num_questions // max(1, batch.num_questions))
-        scaled = batch._replace(num_questions=num_questions, num_nodes=nodes)
-        return answering_memory(shape, scaled) <= usable
+        return answering_memory(shape, _scaled(batch, num_questions)) <= usable
 
     low, high = 0, MAX_BATCH_SIZE
     while low < high:
@@ -190,11 +204,24 @@ def largest_answering_batch(shape: ModelShape, usable: int, batch: AnsweringBatc
     return low
 
 
+def _scaled(batch: AnsweringBatch, num_questions: int) -> AnsweringBatch:
+    """A batch of this many questions like those of another. The tokens computed at once stay the
+    same, but are no more than there are."""
+    nodes = -(-batch.num_nodes * num_questions // max(1, batch.num_questions))
+    whole = batch.prefill
+    at_once = min(whole.num_tokens, max(nodes, whole.longest_row))
+    pairs = -(-whole.num_pairs * at_once // max(1, whole.num_tokens))
+    prefill = whole._replace(num_tokens=at_once, num_pairs=pairs)
+    return batch._replace(num_questions=num_questions, num_nodes=nodes, prefill=prefill)
+
+
 def _disk_bytes(request: Request) -> int:
     num_questions = sum(work.num_questions for work in request.base_answering)
     num_new_tokens = max(work.batch.num_new_tokens for work in request.base_answering)
     num_parameters = request.shape.num_adapter_parameters
-    kept, checkpoints = trial_disk(num_parameters, num_questions, num_new_tokens)
+    kept, checkpoints = trial_disk(
+        num_parameters, num_questions, num_new_tokens, request.shape.moment_bytes
+    )
     num_trials = request.num_seeds * len(request.training)
     answers_of_base = trial_disk(0, num_questions, num_new_tokens).kept
     return num_trials * kept + checkpoints + answers_of_base

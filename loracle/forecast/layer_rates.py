@@ -1,238 +1,295 @@
-"""What layers cost beside their products, measured on a tiny model by real gradients.
+"""What layers cost beside their products, measured on small models by real work.
 
-    one short row     Python, and the start of every operation: seconds a layer
-    many short rows   what attention pays for each span of the forest
-    one longer row    norms, gates, rotation, LoRA, softmax: seconds a byte kept
-    a very long row   attention by torch's own kernel: seconds a (query, key) pair and head
+    narrow models of 1 and 12 layers  Python and the start of every operation, by pass and layer
+    two layers as wide as the model's reading or unpacking weights, norms, gates, rotation, LoRA,
+                                      softmax, and products where they are slower than large ones
+    many rows, one longer row         what attention pays for each span of the forest, and for what
+                                      the backward keeps
+    a very long row                   attention by torch's own kernel
 
-What is elementwise writes what the backward keeps, and reads it there, so its time is counted by
-the bytes that counting.py finds. The tiny model runs the code of a training: the kernels, the
-processor and what else runs on it are therefore included.
+They run the code of a training and of an answering, so that the kernels, the processor and what
+else runs on it are included. What is elementwise writes what the backward keeps, and reads it
+there, so its time is counted by the bytes that counting.py finds.
 """
 
 from __future__ import annotations
 
-import tempfile
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
-from functools import cache
-from typing import Any
+from functools import cache, partial
+from typing import Any, NamedTuple, Self
 
 import numpy as np
 import torch
 from scipy.optimize import nnls
+from torch import nn
 
-from loracle.forecast.counting import counted_shape
-from loracle.forecast.machines import Clock, LayerRates, measured_rates
-from loracle.forecast.seconds import Beside, beside, training_flops
-from loracle.forecast.work import TrainingWork, measured
-from loracle.forest.attention.interface import ATTENTION_NAME, attention_implementation
-from loracle.forest.attention.rows import RowAttention
+from loracle.forecast.machines import Clock, measured_rates
+from loracle.forecast.measured_model import VOCABULARY_SIZE, MeasuredModel, Widths, measured_model
+from loracle.forecast.parts import (
+    AnsweringParts,
+    LayerRates,
+    TrainingParts,
+    parts_of_answering,
+    parts_of_training,
+    seconds_of,
+)
+from loracle.forecast.seconds import answering_flops, training_flops
+from loracle.forecast.work import TrainingWork, answering_work, measured
 from loracle.forest.limits import MAX_EXPLICIT_TOKENS, MAX_ROW_TOKENS
 from loracle.forest.trie import Sequences, build_forest
+from loracle.generation.generate import generate
+from loracle.generation.types import GenerationSettings, Question
 from loracle.model import adapter
-from loracle.model.base import BaseModel, forest_hidden_states
-from loracle.model.quantization import NONE, quantization_config, use_exact_products
+from loracle.model.losses import target_loss
 from loracle.model.step_memory import ModelShape
 from loracle.training.loop import accumulate_gradient
 from loracle.training.mode import training_mode
 
-_SIZES = {
-    "hidden_size": 256, "intermediate_size": 1536, "num_hidden_layers": 2, "num_attention_heads": 4,
-    "num_key_value_heads": 2, "vocab_size": 256, "tie_word_embeddings": True,
-}  # fmt: skip
-_LORA = {"r": 8, "alpha": 16, "dropout": 0.05, "target_modules": "all-linear"}
+_FEW_LAYERS, _MANY_LAYERS, _WIDE_LAYERS = 1, 12, 2
 _SHORT, _MANY, _LONG = (16, 1), (16, 24), (256, 2)
 """Tokens of a row, and rows."""
+_ASKED, _NEW_TOKENS = (256, 8), 12
 _DENSE = (MAX_EXPLICIT_TOKENS + 128, 1)
 _BUDGET_TOKENS = 2048
-_REPEATS = 3
+_LOSS_TARGETS, _CHOICES = 128, 16
+_MOST_LOGITS = 32_768
+_FEWEST_TIMES, _MOST_TIMES, _SECONDS_EACH = 3, 6, 0.06
+_LEAST_SHARE = 0.05
+"""Of a measured time, what is taken to be beside products, even if these seem to explain all."""
+
+
+class LayerKind(NamedTuple):
+    """What is measured, so that it is measured once. vocabulary_size: of the output head, at most
+    32,768."""
+
+    widths: Widths
+    dtype_name: str
+    gradient_checkpointing: bool
+    quantization: str
+    has_long_rows: bool
+    vocabulary_size: int
+
+    @classmethod
+    def of(cls, shape: ModelShape, gradient_checkpointing: bool, longest_row: int) -> Self:
+        """Rows that exceed what is computed with explicit products have a rate of their own."""
+        return cls(
+            Widths.of(shape),
+            "float32" if shape.value_bytes > 2 else "bfloat16",
+            gradient_checkpointing,
+            shape.quantization,
+            longest_row > MAX_EXPLICIT_TOKENS,
+            min(shape.vocabulary_size, _MOST_LOGITS),
+        )
 
 
 @cache
-def layer_rates(
-    dtype_name: str,
-    *,
-    gradient_checkpointing: bool = False,
-    quantization: str = NONE,
-    has_long_rows: bool = False,
-    clock: Clock = time.perf_counter,
-) -> LayerRates:
-    """Measured in about two seconds, on the CPU.
-
-    has_long_rows: whether rows exceed what is computed with explicit products.
+def layer_rates(kind: LayerKind, clock: Clock = time.perf_counter) -> LayerRates:
+    """Measured in a few seconds, on the CPU.
 
     Raises:
         MissingExtraError: for a quantised base, bitsandbytes is not installed.
     """
-    with torch.random.fork_rng(devices=[]):
-        tiny = _Tiny.of(dtype_name, gradient_checkpointing, quantization, clock)
-        with adapter.attached(tiny.base.model, adapter.lora_config(_LORA), 0) as adapted:
-            return tiny.rates(adapted, has_long_rows)
+    flops = measured_rates("cpu", kind.dtype_name, clock).flops
+    dtype = getattr(torch, kind.dtype_name)
+    narrow, wide = kind.widths.narrow(), kind.widths
+    sizes = [(narrow, _FEW_LAYERS), (narrow, _MANY_LAYERS), (wide, _WIDE_LAYERS)]
+    with torch.random.fork_rng(devices=[]), ExitStack() as stack:
+        models = [
+            _Measured(
+                stack.enter_context(measured_model(*size, dtype, kind.quantization)),
+                kind.gradient_checkpointing,
+                flops,
+                clock,
+            )
+            for size in sizes
+        ]
+        head = models[-1].head_seconds(kind.vocabulary_size)
+        training = _training_rates(models, kind.has_long_rows)._replace(logits=head.loss)
+        answering = _answering_rates(models)._replace(heads=head.weight, logits=head.choice)
+        return LayerRates(training, answering)
+
+
+def _training_rates(models: Sequence[_Measured], has_long_rows: bool) -> TrainingParts:
+    few, many, wide = models
+    found = [
+        model.gradient(_batch(*size))
+        for model, sizes in ((few, (_SHORT, _MANY)), (many, (_SHORT, _MANY)))
+        for size in sizes
+    ]
+    found += [wide.gradient(_batch(*size)) for size in (_SHORT, _MANY, _LONG)]
+    rates = TrainingParts(*_solved(found))
+    if has_long_rows:
+        seconds, parts = wide.gradient(_batch(*_DENSE))
+        pair = max(0.0, seconds - seconds_of(parts, rates)) / parts.dense_pairs
+        rates = rates._replace(dense_pairs=pair)
+    return rates._replace(stepped_layers=wide.optimizer_seconds() / _WIDE_LAYERS)
+
+
+def _answering_rates(models: Sequence[_Measured]) -> AnsweringParts:
+    wide = models[-1]
+    short, apart = _batch(*_SHORT), _batch(*_ASKED)
+    together = _batch(*_ASKED, num_shared_tokens=_ASKED[0] * 3 // 4)
+    found = [model.answers(short, _NEW_TOKENS) for model in models]
+    found += [wide.answers(_batch(*_LONG), 1)]
+    found += [wide.answers(apart, 2)]
+    found += [wide.answers(prompts, _NEW_TOKENS) for prompts in (apart, together)]
+    return AnsweringParts(*_solved(found))
+
+
+def _solved(
+    found: Sequence[tuple[float, TrainingParts]] | Sequence[tuple[float, AnsweringParts]],
+) -> list[float]:
+    """The seconds of every part, none negative, that come closest to all times by their ratios."""
+    seconds = np.array([one for one, _ in found])
+    counts = np.array([parts for _, parts in found]) / seconds[:, None]
+    scale = np.maximum(counts.max(axis=0), 1e-30)
+    solved: list[float] = (nnls(counts / scale, np.ones(len(found)))[0] / scale).tolist()
+    return solved
+
+
+class _HeadSeconds(NamedTuple):
+    """loss: of a logit beside its product, in a training. weight: of one of the head's weights in a
+    pass, and choice: of a logit more, when tokens are chosen."""
+
+    loss: float
+    weight: float
+    choice: float
 
 
 @dataclass(frozen=True)
-class _Tiny:
-    """A tiny model, and what it is measured with."""
+class _Measured:
+    """A small model, and what it is measured with."""
 
-    base: BaseModel
-    shape: ModelShape
+    model: MeasuredModel
     gradient_checkpointing: bool
     flops: float
     clock: Clock
 
-    @classmethod
-    def of(
-        cls, dtype_name: str, gradient_checkpointing: bool, quantization: str, clock: Clock
-    ) -> _Tiny:
-        from transformers import LlamaConfig
+    def gradient(self, batch: Sequences) -> tuple[float, TrainingParts]:
+        """Seconds of a gradient beside its products, and their parts."""
+        base, adapted, shape = self.model.base, self.model.adapted, self.model.shape
+        parameters = self._parameters()
 
-        dtype = getattr(torch, dtype_name)
-        config: Any = LlamaConfig(**_SIZES)  # type: ignore[arg-type]
-        model = _model(config, dtype, quantization).requires_grad_(False).eval()
-        base = BaseModel(
-            "tiny", model, None, dtype, torch.device("cpu"), frozenset({0}), quantization
-        )
-        lora = adapter.lora_config(_LORA)
-        shape = counted_shape(config, lora, dtype, "cpu", quantization=quantization)
-        assert shape is not None
-        flops = measured_rates("cpu", dtype_name, clock).flops
-        return cls(base, shape, gradient_checkpointing, flops, clock)
-
-    def rates(self, adapted: Any, has_long_rows: bool) -> LayerRates:
-        layers = self.shape.num_layers
-        known = LayerRates(unpacking_seconds=self._unpacking_seconds())
-        batches = [_batch(*size) for size in (_SHORT, _MANY, _LONG)]
-        rest = [self._beside_products(adapted, batch, known) for batch in batches]
-        counts = [self._counted(batch) for batch in batches]
-        matrix = np.array([[one.num_layers, one.num_spans, one.kept_bytes] for one in counts])
-        layer, span, byte = nnls(matrix / np.array(rest)[:, None], np.ones(3))[0].tolist()
-        known = known._replace(layer_seconds=layer, span_seconds=span, kept_byte_seconds=byte)
-        if has_long_rows:
-            batch = _batch(*_DENSE)
-            others = self._beside_products(adapted, batch, known)
-            pair = max(0.0, others) / self._counted(batch).num_dense_pairs
-            known = known._replace(dense_pair_seconds=pair)
-        short, long = (self._forward_seconds(batch, known) for batch in batches[::2])
-        return known._replace(
-            optimizer_layer_seconds=self._optimizer_seconds(adapted) / layers,
-            answering_layer_seconds=short / layers,
-            answering_byte_seconds=max(0.0, long - short) / counts[2].kept_bytes,
-        )
-
-    def _counted(self, batch: Sequences) -> Beside:
-        return beside(self._work(batch), self.shape, self.gradient_checkpointing)
-
-    def _work(self, batch: Sequences) -> TrainingWork:
-        forest = measured(build_forest(batch, max_row_tokens=MAX_ROW_TOKENS))
-        return TrainingWork(
-            num_steps=0,
-            num_counted_steps=0,
-            tokens_read=forest.num_tokens,
-            tokens_computed=forest.num_tokens,
-            num_targets=forest.num_targets,
-            num_pairs=forest.num_pairs,
-            largest=forest,
-            num_micro_batches=1,
-            num_spans=forest.num_spans,
-            num_dense_pairs=forest.num_dense_pairs,
-        )
-
-    def _beside_products(self, adapted: Any, batch: Sequences, known: LayerRates) -> float:
-        """Seconds of a gradient, without its products and what is known already."""
-
-        def gradient() -> object:
+        def accumulated() -> object:
+            for parameter in parameters:
+                parameter.grad = None
             return accumulate_gradient(
-                self.base, adapted, batch, budget_tokens=_BUDGET_TOKENS, forest=True, seed=0
+                base, adapted, batch, budget_tokens=_BUDGET_TOKENS, forest=True, seed=0
             )
 
         checkpointing = self.gradient_checkpointing
-        with training_mode(self.base, adapted, forest=True, gradient_checkpointing=checkpointing):
-            seconds = self._fastest(gradient)
-        flops = training_flops(self._work(batch), self.shape, checkpointing)
-        others = flops / self.flops + self._counted(batch).seconds(known)
-        return max(seconds - others, 0.05 * seconds)
+        with training_mode(base, adapted, forest=True, gradient_checkpointing=checkpointing):
+            seconds = self._fastest(accumulated)
+        work = _work_of(batch)
+        parts = parts_of_training(work, shape, checkpointing)
+        # Logits are measured alone, and are next to nothing in so small a vocabulary.
+        products = training_flops(work, shape, checkpointing) / self.flops
+        return self._beside(seconds, products), parts._replace(logits=0.0, stepped_layers=0.0)
 
-    def _forward_seconds(self, batch: Sequences, known: LayerRates) -> float:
-        """Seconds of a prompt's pass, without its products and the unpacking."""
-        model, device = self.base.model, self.base.device
-        forest = build_forest(batch, max_row_tokens=MAX_ROW_TOKENS)
+    def answers(self, prompts: Sequences, num_new_tokens: int) -> tuple[float, AnsweringParts]:
+        """Seconds of answering all prompts in one batch, beside products, and their parts."""
+        ids = [list(map(int, one)) for one in np.split(prompts.token_ids, prompts.offsets[1:-1])]
+        num_prompts = len(ids)
+        settings = GenerationSettings(
+            max_new_tokens=num_new_tokens,
+            repetition_penalty=1.0,
+            prompt_lookup=False,
+            answer_nll=False,
+            batch_size=num_prompts,
+            budget_tokens=_BUDGET_TOKENS,
+        )
+        questions = [Question(one) for one in ids]
+        base, adapted, shape = self.model.base, self.model.adapted, self.model.shape
+        seconds = self._fastest(lambda: list(generate(base, adapted, questions, settings)))
+        # The first token is chosen with the prompt, and there is no end token here.
+        new = [num_new_tokens - 1] * num_prompts
+        work = answering_work(prompts, new, num_prompts, _BUDGET_TOKENS)
+        products = answering_flops(work, shape) / self.flops
+        return self._beside(seconds, products), parts_of_answering(work, shape)._replace(
+            heads=0.0, logits=0.0
+        )
 
-        def answer() -> object:
-            context = RowAttention.of(forest, device, keep={})
-            return forest_hidden_states(model, forest, context, np.array([0]))
+    def head_seconds(self, vocabulary_size: int) -> _HeadSeconds:
+        """Of an output head as wide as this model."""
+        base, width = self.model.base, self.model.shape.hidden_size
+        head = nn.Linear(width, vocabulary_size, bias=False, device="meta", dtype=base.dtype)
+        head = head.to_empty(device="cpu").requires_grad_(False)
+        head.weight.fill_(0.01)
+        hidden = torch.randn(_LOSS_TARGETS, width).to(base.dtype)
+        ids, weights = torch.zeros(_LOSS_TARGETS, dtype=torch.long), torch.ones(_LOSS_TARGETS)
+        loss = self._fastest(lambda: target_loss(hidden.requires_grad_(), head, ids, weights))
+        products = 4.0 * width * vocabulary_size * _LOSS_TARGETS / self.flops
+        with torch.inference_mode():
+            one, many = (self._fastest(partial(_choose, head, hidden[:n])) for n in (1, _CHOICES))
+        return _HeadSeconds(
+            loss=self._beside(loss, products) / (_LOSS_TARGETS * vocabulary_size),
+            weight=one / (width * vocabulary_size),
+            choice=max(0.0, many - one) / (_CHOICES * vocabulary_size),
+        )
 
-        with torch.inference_mode(), attention_implementation(model, ATTENTION_NAME):
-            seconds = self._fastest(answer)
-        products = 2.0 * self.shape.num_linear_parameters * forest.num_nodes / self.flops
-        unpacked = known.unpacking_seconds * self.shape.num_linear_parameters
-        return max(seconds - products - unpacked, 0.05 * seconds)
-
-    def _optimizer_seconds(self, adapted: Any) -> float:
-        parameters = [parameter for _, parameter in adapter.trainable(adapted)]
+    def optimizer_seconds(self) -> float:
+        """Of a step with the gradients that are there, as the loop takes it."""
+        parameters = self._parameters()
+        gradients = [parameter.grad for parameter in parameters]
         optimizer = torch.optim.AdamW(parameters, lr=0.0)
 
         def step() -> None:
+            for parameter, gradient in zip(parameters, gradients, strict=True):
+                parameter.grad = gradient
             torch.nn.utils.clip_grad_norm_(parameters, 1.0)
             optimizer.step()
+            self.model.adapted.zero_grad(set_to_none=True)
 
         return self._fastest(step)
 
-    def _unpacking_seconds(self) -> float:
-        """Seconds a weight: a layer with one token has next to no products."""
-        if self.base.quantization == NONE:
-            return 0.0
-        layer = self.base.model.model.layers[0].mlp.up_proj
-        x = torch.zeros(1, layer.in_features, dtype=self.base.dtype)
-        with torch.inference_mode():
-            num_weights = int(layer.in_features) * int(layer.out_features)
-            return self._fastest(lambda: layer(x)) / num_weights
+    def _parameters(self) -> list[nn.Parameter]:
+        return [parameter for _, parameter in adapter.trainable(self.model.adapted)]
 
-    def _fastest(self, work: Callable[[], object]) -> float:
+    def _beside(self, seconds: float, products: float) -> float:
+        return max(seconds - products, _LEAST_SHARE * seconds)
+
+    def _fastest(self, work: Callable[[], Any]) -> float:
+        """Of several times, after one that warms up."""
         work()
-        seconds = []
-        for _ in range(_REPEATS):
+        seconds: list[float] = []
+        while len(seconds) < _FEWEST_TIMES or (
+            len(seconds) < _MOST_TIMES and sum(seconds) < _SECONDS_EACH
+        ):
             started = self.clock()
             work()
             seconds.append(self.clock() - started)
         return max(min(seconds), 1e-9)
 
 
-def _batch(num_tokens: int, num_rows: int) -> Sequences:
-    """Rows that share nothing, with a quarter of their tokens as targets."""
+def _choose(head: nn.Module, hidden: torch.Tensor) -> torch.Tensor:
+    return head(hidden).float().argmax(dim=-1)
+
+
+def _work_of(batch: Sequences) -> TrainingWork:
+    """One gradient of a batch that is a single micro-batch."""
+    forest = measured(build_forest(batch, max_row_tokens=MAX_ROW_TOKENS))
+    return TrainingWork(
+        num_steps=0,
+        num_counted_steps=0,
+        tokens_read=forest.num_tokens,
+        tokens_computed=forest.num_tokens,
+        num_targets=forest.num_targets,
+        num_pairs=forest.num_pairs,
+        largest=forest,
+        num_micro_batches=1,
+        num_spans=forest.num_spans,
+        num_dense_pairs=forest.num_dense_pairs,
+    )
+
+
+def _batch(num_tokens: int, num_rows: int, num_shared_tokens: int = 0) -> Sequences:
+    """Rows that share their beginning, with a quarter of their tokens as targets."""
     generator = np.random.default_rng(0)
-    rows = generator.integers(1, _SIZES["vocab_size"], (num_rows, num_tokens)).tolist()
+    rows = generator.integers(1, VOCABULARY_SIZE, (num_rows, num_tokens))
+    rows[:, :num_shared_tokens] = rows[0, :num_shared_tokens]
     start = num_tokens - num_tokens // 4
     weights = [[0.0] * start + [1.0] * (num_tokens - start)] * num_rows
-    return Sequences.of(rows, weights)
-
-
-def _model(config: Any, dtype: torch.dtype, quantization: str) -> Any:
-    from transformers import AutoModelForCausalLM
-
-    packing = quantization_config(quantization, dtype)
-    model = AutoModelForCausalLM.from_config(config, dtype=dtype)  # type: ignore[no-untyped-call]
-    if packing is None:
-        return model
-    with tempfile.TemporaryDirectory() as folder, _no_progress_bars():
-        model.save_pretrained(folder)
-        model = AutoModelForCausalLM.from_pretrained(
-            folder, dtype=dtype, quantization_config=packing, device_map={"": "cpu"}
-        )
-    use_exact_products(model)
-    return model
-
-
-@contextmanager
-def _no_progress_bars() -> Iterator[None]:
-    from transformers.utils import logging
-
-    were_shown = logging.is_progress_bar_enabled()
-    logging.disable_progress_bar()  # type: ignore[no-untyped-call]
-    try:
-        yield
-    finally:
-        if were_shown:
-            logging.enable_progress_bar()  # type: ignore[no-untyped-call]
+    return Sequences.of(rows.tolist(), weights)

@@ -15,6 +15,7 @@ from functools import cache
 from typing import NamedTuple
 
 from loracle.errors import PlanError
+from loracle.forecast.parts import LayerRates
 from loracle.plan import nearest
 
 Clock = Callable[[], float]
@@ -74,25 +75,6 @@ CARDS = {
 _OTHER_NAMES = {"4090": "rtx4090", "3090": "rtx3090", "5090": "rtx5090", "a100": "a100-80gb"}
 _SIZE = re.compile(r"\s*(\d+(?:\.\d+)?)\s*(GB|GiB|G|MB)?\s*", re.IGNORECASE)
 _UNITS = {"gb": 1e9, "g": 1e9, "gib": 2.0**30, "mb": 1e6}
-
-
-class LayerRates(NamedTuple):
-    """What layers cost beside their products, in seconds.
-
-    layer_seconds: forward and backward of a layer, however few tokens. span_seconds: of one span of
-    explicit attention. kept_byte_seconds: of what the backward keeps. dense_pair_seconds: of a
-    (query, key) pair and head in torch's own attention. unpacking_seconds: of a quantised weight.
-    optimizer_layer_seconds: of the optimizer. answering_...: of a pass without gradients.
-    """
-
-    layer_seconds: float = 0.0
-    span_seconds: float = 0.0
-    kept_byte_seconds: float = 0.0
-    dense_pair_seconds: float = 0.0
-    unpacking_seconds: float = 0.0
-    optimizer_layer_seconds: float = 0.0
-    answering_layer_seconds: float = 0.0
-    answering_byte_seconds: float = 0.0
 
 
 @dataclass(frozen=True)

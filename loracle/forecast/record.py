@@ -36,6 +36,22 @@ class CandidateForecast:
 
 
 @dataclass(frozen=True)
+class Alternative:
+    """Another setting of the base and of its training, on the same card.
+
+    training_bytes: peak memory of a full micro-batch. training_seconds: of all trainings together,
+    on all devices; None: it does not fit.
+    """
+
+    quantization: str
+    gradient_checkpointing: bool
+    micro_batch_tokens: int
+    training_bytes: int
+    training_seconds: float | None
+    is_planned: bool
+
+
+@dataclass(frozen=True)
 class Forecast:
     """What an experiment will take on one machine.
 
@@ -75,9 +91,13 @@ class Forecast:
     notes: tuple[str, ...]
     price: float | None = None
     answering_batch: int | None = None
-    """The questions answered together, where the plan left it open."""
+    """The questions answered together."""
     num_replicas: int = 1
     """Processes that share a training, on a device each."""
+    alternatives: tuple[Alternative, ...] = ()
+    """Other settings, of a GPU; none for a CPU, where each would have to be measured."""
+    price_per_hour: float | None = None
+    """Of one device."""
 
     @property
     def training_bytes(self) -> int:
@@ -97,7 +117,8 @@ class Forecast:
         fields = {key: value for key, value in values.items() if key != "training_bytes"}
         candidates = tuple(CandidateForecast(**one) for one in fields["candidates"])
         lists = {key: tuple(fields[key]) for key in ("advice", "notes")}
-        return cls(**{**fields, **lists, "candidates": candidates})
+        others = tuple(Alternative(**one) for one in fields.get("alternatives", ()))
+        return cls(**{**fields, **lists, "candidates": candidates, "alternatives": others})
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,12 @@ from typing import NamedTuple
 
 import numpy as np
 
-from loracle.forest.limits import MAX_EXPLICIT_TOKENS, MAX_ROW_TOKENS, SPAN_PAIRS
+from loracle.forest.limits import (
+    MAX_EXPLICIT_TOKENS,
+    MAX_ROW_TOKENS,
+    SPAN_PAIRS,
+    STORED_SPAN_PAIRS,
+)
 from loracle.forest.ordering import Ordering
 from loracle.forest.spans import cut_into_spans
 from loracle.forest.trie import Forest, IntArray, Sequences, build_forest, num_forest_nodes
@@ -19,6 +24,9 @@ from loracle.training.micro_batches import take
 
 _MAX_COUNTED_STEPS = 64
 """For a longer training, this many evenly spread steps are counted, and represent the others."""
+_MAX_COUNTED_BATCHES = 4
+GUESS_TOKENS = 9
+"""Tokens that decoding keeps room for behind an answer (decoding.py)."""
 
 
 class Rows(NamedTuple):
@@ -55,7 +63,10 @@ class AnsweringWork:
 
     tokens_computed: prompts, shared prefixes once per batch. num_steps: decoding passes.
     num_new_tokens: of all answers. batch: what the largest batch holds. num_prefills: passes over
-    prompts.
+    prompts. num_pairs: (query, key) pairs of their attention. num_decoding_pairs: of every new
+    token with its prompt and the room for its answer. num_decoding_keys: keys that a pass of
+    decoding reads, of all passes; questions that share a passage read it once. num_gathered_keys:
+    which are put together for it.
     """
 
     num_questions: int
@@ -65,6 +76,10 @@ class AnsweringWork:
     num_steps: int
     batch: AnsweringBatch
     num_prefills: int = 0
+    num_pairs: int = 0
+    num_decoding_pairs: int = 0
+    num_decoding_keys: int = 0
+    num_gathered_keys: int = 0
 
 
 class AnsweringBatch(NamedTuple):
@@ -132,15 +147,65 @@ def answering_work(
         pairs = at_once * min(longest, MAX_EXPLICIT_TOKENS)
         prefill = MicroBatch(at_once, pairs, min(256, stop - start), max(longest, 1))
         batches.append(AnsweringBatch(stop - start, num_nodes, prefill, longest_answer))
+    num_new_tokens = int(sum(new_tokens))
+    sampled = _sampled(prompts, batch_size, budget_tokens)
+    room = max(new_tokens, default=0) + GUESS_TOKENS
     return AnsweringWork(
         num_questions=prompts.num_sequences,
         tokens_read=read,
         tokens_computed=computed,
-        num_new_tokens=int(sum(new_tokens)),
+        num_new_tokens=num_new_tokens,
         num_steps=num_steps,
         batch=max(batches, key=lambda batch: batch.num_nodes + batch.prefill.num_tokens),
         num_prefills=num_prefills,
+        num_pairs=round(sampled.pairs_of_node * computed),
+        num_decoding_pairs=round((sampled.longest_keys + room) * num_new_tokens),
+        num_decoding_keys=round(sampled.stored_keys * num_new_tokens),
+        num_gathered_keys=round(sampled.stored_keys * sum(map(bool, new_tokens))),
     )
+
+
+class _Sampled(NamedTuple):
+    """A few evenly spread batches, which represent the others.
+
+    pairs_of_node: (query, key) pairs of a prompt's token. longest_keys: what a question's token is
+    multiplied with; stored_keys: what is stored for it, a share of what questions share.
+    """
+
+    pairs_of_node: float
+    longest_keys: float
+    stored_keys: float
+
+
+def _sampled(prompts: Sequences, batch_size: int, budget_tokens: int) -> _Sampled:
+    starts = np.arange(0, prompts.num_sequences, batch_size)
+    chosen = np.unique(np.linspace(0, len(starts) - 1, _MAX_COUNTED_BATCHES).astype(int))
+    num_pairs = num_nodes = num_questions = longest_keys = stored_keys = 0
+    for start in starts[chosen].tolist():
+        batch = take(prompts, np.arange(start, min(start + batch_size, prompts.num_sequences)))
+        forest = build_forest(batch, max_row_tokens=min(MAX_ROW_TOKENS, budget_tokens))
+        for one in map(measured, forest.micro_batches(budget_tokens)):
+            num_pairs += one.num_pairs + one.num_dense_pairs
+        num_spans, longest = _stored_spans(forest)
+        num_nodes += forest.num_nodes
+        num_questions += batch.num_sequences
+        longest_keys += batch.num_sequences * longest
+        stored_keys += num_spans * longest
+    return _Sampled(
+        num_pairs / num_nodes, longest_keys / num_questions, stored_keys / num_questions
+    )
+
+
+def _stored_spans(forest: Forest) -> tuple[int, int]:
+    """How many spans hold the ends of prompts, and the most keys of one (decoding.py)."""
+    spans = [
+        span
+        for start, stop in pairwise(forest.row_starts.tolist())
+        for span in cut_into_spans(start, stop, forest.subtree_ends, STORED_SPAN_PAIRS)
+    ]
+    starts = [span.start for span in spans]
+    used = np.unique(np.searchsorted(starts, forest.last_nodes, side="right") - 1)
+    return len(used), max(len(spans[place].keys) for place in used.tolist())
 
 
 def _micro_batches(batch: Sequences, settings: TrainingSettings) -> list[MicroBatch]:

@@ -115,8 +115,12 @@ class ModelShape:
     @property
     def weight_bytes(self) -> int:
         packed = self.num_linear_parameters if self.quantization != "none" else 0
-        plain = (self.num_parameters - packed) * self.value_bytes
-        return plain + int(packed * _QUANTISED_BYTES.get(self.quantization, 0.0))
+        return (self.num_parameters - packed) * self.value_bytes + self.packed_bytes
+
+    @property
+    def packed_bytes(self) -> int:
+        """The linear layers of a quantised base; 0 for any other."""
+        return int(self.num_linear_parameters * _QUANTISED_BYTES.get(self.quantization, 0.0))
 
     @property
     def adapter_bytes(self) -> int:

@@ -163,9 +163,9 @@ class TrainingPlan(Section):
     micro_batch_tokens: Count | Literal["auto"] = "auto"
     """Tokens computed at once. Affects memory and speed, never the result. auto: what the memory
     forecast allows, halved if memory still runs out."""
-    gradient_checkpointing: StrictBool | Literal["auto"] = False
+    gradient_checkpointing: StrictBool | Literal["auto"] = "auto"
     """Recompute activations in the backward pass: slower, but uses less memory. auto: only if the
-    memory forecast says that it is needed."""
+    forecast says that it is needed, or quicker on a GPU than micro-batches that fit without it."""
     data_parallel: Count | Literal["auto"] = 1
     """Devices that share the rows of every step of one training, one process each: GPUs, or on a
     CPU parts of its cores. auto: the devices that would have no training of their own are shared

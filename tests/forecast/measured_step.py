@@ -36,14 +36,19 @@ def config_of(case: dict[str, Any]) -> Any:
 
 
 def rows_of(case: dict[str, Any]) -> Sequences:
-    """Rows that share nothing, of the case's length, with targets in their last quarter."""
+    """Rows of the case's length: shared_tokens of it at their start are the same in all rows, and
+    target_tokens at their end are learned (none; a quarter)."""
     generator = np.random.default_rng(0)
     vocabulary = case["config"]["vocab_size"]
     num_tokens, num_rows = case["num_tokens"], case["num_rows"]
-    rows = [generator.integers(0, vocabulary, num_tokens).tolist() for _ in range(num_rows)]
-    start = num_tokens - num_tokens // 4
-    weights = [[0.0] * start + [1.0] * (num_tokens - start)] * num_rows
-    return Sequences.of(rows, weights)
+    num_targets = case.get("target_tokens", num_tokens // 4)
+    shared = generator.integers(0, vocabulary, case.get("shared_tokens", 0)).tolist()
+    own = [
+        generator.integers(0, vocabulary, num_tokens - len(shared)).tolist()
+        for _ in range(num_rows)
+    ]
+    weights = [[0.0] * (num_tokens - num_targets) + [1.0] * num_targets] * num_rows
+    return Sequences.of([shared + one for one in own], weights)
 
 
 def settings_of(case: dict[str, Any]) -> loop.TrainingSettings:
