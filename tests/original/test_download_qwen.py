@@ -75,9 +75,7 @@ def test_a_damaged_file_is_downloaded_again(hub: Served) -> None:  # noqa: F811
 
 
 @pytest.mark.parametrize("name", ["hub", "modelscope"])
-def test_a_file_that_was_cut_is_downloaded_again(
-    name: str, request: pytest.FixtureRequest
-) -> None:
+def test_a_file_that_was_cut_is_downloaded_again(name: str, request: pytest.FixtureRequest) -> None:
     served: Served = request.getfixturevalue(name)
     choice = ("--hub", "huggingface" if name == "hub" else "modelscope")
     publish(served, "main" if name == "hub" else "master")
