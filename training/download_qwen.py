@@ -103,7 +103,9 @@ def _damaged(
 def _recorded(folder: Path, commit: str) -> dict[str, str]:
     """What an earlier run wrote of the same commit."""
     path = folder / SUMS
-    first, *lines = path.read_text().splitlines() if path.is_file() else [""]
+    # Whatever it has become: a file that cannot be read says nothing, and is written again.
+    text = path.read_text(encoding="utf-8", errors="replace") if path.is_file() else ""
+    first, *lines = text.splitlines() or [""]
     if not first.endswith(f"@{commit}"):
         return {}
     return {name: digest for digest, _, name in (line.partition("  ") for line in lines)}

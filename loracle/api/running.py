@@ -38,6 +38,7 @@ def run(
     overrides: Sequence[str] = (),
     progress: Progress = "auto",
     language: LanguageChoice = "auto",
+    base_only: bool = False,
     **plan: object,
 ) -> Run:
     """Train on every candidate from the same base, evaluate all, and rank them.
@@ -58,6 +59,7 @@ def run(
         progress: On standard error: `auto` is bars on a terminal, else lines; `plain` is lines;
             `quiet` is only warnings and failures; `verbose` is a line for every event.
         language: Of the progress; `auto` follows the locale.
+        base_only: Evaluate the base alone; `resume` trains the candidates.
         **plan: Sections of the plan: `training={"epochs": 2}`, `lora={"r": 16}`, `seeds=[0, 1]`.
 
     Returns:
@@ -66,7 +68,7 @@ def run(
     Raises:
         UserError: The plan, the data, the model or the run folder cannot be used.
     """
-    from loracle.plan import load_plan
+    from loracle.plan import BASE_NAME, load_plan
     from loracle.run_folder.mirror import mirrored
 
     name = None if model is None else os.fspath(model)
@@ -81,10 +83,12 @@ def run(
     view = choose_view(progress, chosen_language(language))
     with nullcontext() if progress == "verbose" else quiet_libraries():
         from loracle.experiment.run import run as run_experiment
+        from loracle.experiment.selection import Selection
 
+        selection = Selection(BASE_NAME) if base_only else Selection()
         given = None if base is None else _wrapped(loaded.model.name, base)
         with mirrored(None if out is None else Path(out), view) as (root, shown):
-            results = run_experiment(loaded, root, shown, given)
+            results = run_experiment(loaded, root, shown, given, selection)
     return Run(results["run"], was_finished=False)
 
 

@@ -91,6 +91,7 @@ _PARAMETERS = {
     "A training set.": "一个训练集。",
     "Plan for a card with this much memory: 24GB.": "按这么大显存的卡来预估：24GB。",
     "Training sets to compare, as for `run`.": "要比较的训练集，与 `run` 相同。",
+    "Evaluate the base alone; `loracle resume` does the rest.": "只评测基座；其余由 `loracle resume` 完成。",
     "Estimate the run, as `loracle plan` does; start nothing.": "像 `loracle plan` 一样预估，不启动任何东西。",
     "The run folder to plan for.": "打算使用的运行目录。",
     "Number of such cards.": "这样的卡有几张。",

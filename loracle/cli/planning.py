@@ -104,8 +104,8 @@ def doctor(as_json: _Json = False) -> None:
     from loracle.doctor.examination import examined
     from loracle.doctor.wording import finding_lines
 
-    with quiet_libraries():
-        found = examined()
+    # No library is made quiet first: one that cannot be imported is for the examination to find.
+    found = examined()
     if as_json:
         print_json(found.to_dict())
     else:

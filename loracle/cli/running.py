@@ -51,6 +51,10 @@ _DryRun = Annotated[
     bool,
     typer.Option("--dry-run", help="Estimate the run, as `loracle plan` does; start nothing."),
 ]
+_BaseOnly = Annotated[
+    bool,
+    typer.Option("--base-only", help="Evaluate the base alone; `loracle resume` does the rest."),
+]
 
 
 def devices_of(text: str | None) -> str | int | list[int] | None:
@@ -94,6 +98,7 @@ def run(
     ] = False,
     strict: _Strict = False,
     dry_run: _DryRun = False,
+    base_only: _BaseOnly = False,
 ) -> None:
     """Fine-tune on every candidate and say which one to use.
 
@@ -118,8 +123,13 @@ def run(
             overrides=overrides or (),
             progress=progress,
             language=session.language,
+            base_only=base_only,
             **settings,
         )
+    if base_only:
+        # Candidates that have not run are no failure here.
+        print_json(finished.results) if as_json else print_results(finished.results)
+        return
     show_finished(finished, as_json=as_json)
     if strict and finished.results["read_first"]:
         raise typer.Exit(EXIT_FAILED)

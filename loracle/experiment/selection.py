@@ -9,7 +9,8 @@ from loracle.run_folder.folder import TrialFolder
 
 
 class Selection(NamedTuple):
-    """candidate: only its trials are run; None: all. retry_failed: also those that failed."""
+    """candidate: only its trials are run, and none if it is BASE_NAME, whose evaluation is part of
+    every start; None: all. retry_failed: also those that failed."""
 
     candidate: str | None = None
     retry_failed: bool = True

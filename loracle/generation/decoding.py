@@ -27,6 +27,7 @@ from loracle.forest.trie import IntArray
 from loracle.generation.prefill import Start, Verified, penalise
 from loracle.generation.types import GenerationSettings, GenerationStatistics
 from loracle.model.base import BaseModel, packed_hidden_states
+from loracle.model.head import output_head
 from loracle.run_folder import signals
 
 # Tokens a step may carry before it costs notably more than a single one (weights are read once).
@@ -231,7 +232,7 @@ class _State:
         hidden = packed_hidden_states(
             base.model, token_ids_SC.flatten(), positions_SC.flatten(), context
         )
-        logits = base.model.get_output_embeddings()(hidden).float()
+        logits = output_head(base.model)(hidden).float()
         if penalty != 1.0:
             seen = [
                 [*answer.all_ids, *ids[1 : place + 1]]

@@ -24,6 +24,7 @@ from loracle.forest.limits import MAX_ROW_TOKENS
 from loracle.forest.trie import Forest, IntArray, Sequences, build_forest
 from loracle.generation.types import GenerationSettings, Question
 from loracle.model.base import BaseModel, forest_hidden_states
+from loracle.model.head import output_head
 from loracle.run_folder import signals
 
 _CHUNK_NODES = 256
@@ -163,7 +164,7 @@ def _prefill(
 
     A micro-batch's block comes with its first yield, and None with the others.
     """
-    head = base.model.get_output_embeddings()
+    head = output_head(base.model)
     start = 0
     for micro_batch in forest.micro_batches(budget_tokens):
         signals.stop_if_urgent()

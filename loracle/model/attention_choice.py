@@ -9,7 +9,8 @@ import torch
 
 from loracle.forest.attention.backends import BLOCKWISE, AskedBackend, backends_to_try
 from loracle.model.base import BaseModel, evaluation_precision
-from loracle.model.self_test import SelfTest, head_size_of, run_self_test
+from loracle.model.head import head_size_of
+from loracle.model.self_test import SelfTest, run_self_test
 
 
 class AttentionChoice(NamedTuple):

@@ -23,6 +23,7 @@ from loracle.forest.attention.interface import ForestContext
 from loracle.forest.attention.uploading import on_device
 from loracle.forest.trie import Forest, IntArray
 from loracle.model.fused_layers import fused
+from loracle.model.head import logit_scale
 from loracle.model.last_layer import only_at
 from loracle.model.loaded_form import BaseSource, LoadedForm
 from loracle.model.native_memory import bound_kernel_cache
@@ -215,7 +216,8 @@ def declared_end_token_ids(*sources: Any) -> frozenset[int]:
 def forest_hidden_states(
     model: Any, forest: Forest, context: ForestContext, wanted: IntArray | None = None
 ) -> Tensor:
-    """Run packed rows through the decoder: the last hidden states, (N, E).
+    """Run packed rows through the decoder: the last hidden states, (N, E), of which
+    `head.output_head` makes logits.
 
     wanted: the nodes whose hidden states are asked for, in any order: (W, E) of those; None asks
     for all of them.
@@ -257,6 +259,8 @@ def packed_hidden_states(
         )
     # The last layer may be on another device than the first.
     hidden: Tensor = output.last_hidden_state[0].to(token_ids_N.device)
+    scale = logit_scale(model.config.get_text_config())
+    hidden = hidden if scale == 1.0 else hidden * scale
     return hidden if wanted_W is None or is_pruned else hidden[wanted_W]
 
 

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from loracle.forest.trie import Sequences
+from loracle.model.head import CappedHead
 from loracle.native import kernels, takes
 
 # Logits of this many targets exist at once: 512 x 150,000 in float32 are 300 MB.
@@ -28,10 +29,11 @@ def target_loss(
     Where the head is frozen and linear, logits are never kept: their gradient is made in the
     forward pass, chunk by chunk. Any other head, and one on another device, runs as it is.
     """
-    frozen = type(head) is nn.Linear and head.weight.device == hidden_TE.device
-    if frozen and not any(parameter.requires_grad for parameter in head.parameters()):
+    linear, cap = (head.head, head.cap) if isinstance(head, CappedHead) else (head, None)
+    frozen = type(linear) is nn.Linear and linear.weight.device == hidden_TE.device
+    if frozen and not any(parameter.requires_grad for parameter in linear.parameters()):
         loss: Tensor = _FrozenHeadLoss.apply(  # type: ignore[no-untyped-call]
-            hidden_TE, head.weight, head.bias, token_ids_T, weights_T
+            hidden_TE, linear.weight, linear.bias, token_ids_T, weights_T, cap
         )
         return loss
     logits = head(hidden_TE).float().to(hidden_TE.device)
@@ -48,13 +50,20 @@ class _FrozenHeadLoss(torch.autograd.Function):
         bias_V: Tensor | None,
         token_ids_T: Tensor,
         weights_T: Tensor,
+        cap: float | None,
     ) -> Tensor:
         loss = torch.zeros((), dtype=torch.float32, device=hidden_TE.device)
         gradient_TE = torch.empty_like(hidden_TE)
         for start in range(0, len(hidden_TE), _CHUNK_TARGETS):
             chunk = slice(start, start + _CHUNK_TARGETS)
             logits = nn.functional.linear(hidden_TE[chunk], weight_VE, bias_V)
-            chunk_loss, d_logits = _loss_with_gradient(logits, token_ids_T[chunk], weights_T[chunk])
+            targets = token_ids_T[chunk], weights_T[chunk]
+            if cap is None:
+                chunk_loss, d_logits = _loss_with_gradient(logits, *targets)
+            else:
+                bent = torch.tanh(logits / cap)
+                chunk_loss, d_logits = _loss_with_gradient(bent * cap, *targets)
+                d_logits = d_logits * (1.0 - bent.square())
             loss += chunk_loss
             num_targets = len(d_logits)
             if num_missing := -num_targets % _ROWS_MULTIPLE:
@@ -67,7 +76,7 @@ class _FrozenHeadLoss(torch.autograd.Function):
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
         (gradient_TE,) = ctx.saved_tensors
         scaled = gradient_TE * gradients[0].to(gradient_TE.dtype)
-        return scaled, None, None, None, None
+        return scaled, None, None, None, None, None
 
 
 def _loss_with_gradient(

@@ -15,6 +15,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, NamedTuple, Self
 
+from loracle.model.head import head_size_of
 from loracle.model.memory import FreeMemory
 from loracle.model.step_memory import ModelShape
 
@@ -101,7 +102,7 @@ def shape_of_model(model: Any, value_bytes: int, device_type: str) -> ModelShape
     linear = [m for m in model.modules() if isinstance(m, nn.Linear) and m is not head]
     width = sum(module.in_features + module.out_features for module in linear)
     num_heads = int(text.num_attention_heads)
-    head_size = getattr(text, "head_dim", None) or int(text.hidden_size) // num_heads
+    head_size = head_size_of(text)
     num_kv_heads = getattr(text, "num_key_value_heads", None) or num_heads
     return ModelShape(
         num_parameters=sum(parameter.numel() for parameter in model.parameters()),

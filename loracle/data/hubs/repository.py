@@ -81,6 +81,11 @@ class Hub(ABC):
             return folder
         if is_offline():
             raise not_cached(repository, listed(missing), self._cache(repository))
+        if into is not None:
+            # The libraries download beside a file's place, and may take what lies there as whole.
+            for path in missing:
+                if (into / path).is_file():
+                    (into / path).unlink()
         folder = self._fetch(repository, snapshot, missing, into)
         if missing := snapshot.missing(paths, folder):
             raise repository.error(

@@ -66,6 +66,8 @@ def forest_attention(
     altering = [words for name, words in _ALTERING.items() if kwargs.get(name) is not None]
     if dropout:
         altering.append("attention dropout")
+    if value.shape[-1] != query.shape[-1]:
+        altering.append("values of another size than keys")
     if altering:
         raise RuntimeError(f"its attention uses {', '.join(altering)}")
     scale = query.shape[-1] ** -0.5 if scaling is None else scaling

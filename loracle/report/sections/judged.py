@@ -66,16 +66,25 @@ def _said(words: Mapping[str, str]) -> Said:
     return words["en"], words["zh"]
 
 
+def _precision(model: Mapping[str, Any]) -> Said:
+    """Of the base: its weights' and, where they are packed, its products' too."""
+    packing, dtype = model.get("quantization", "none"), model["dtype"]
+    if packing == "none":
+        return dtype, dtype
+    return f"weights in {packing}, products in {dtype}", f"权重为 {packing}，乘法为 {dtype}"
+
+
 def _facts(record: RunRecord, findings: Findings) -> Iterator[dict[str, Any]]:
     assert record.results is not None
     model = record.results["model"]
+    precision = _precision(model)
     yield {
         "name": ("Base model", "基座模型"),
         "value": model["name"].rstrip("/").rpartition("/")[2],
         "is_name": True,
         "detail": (
-            f"{count(model['num_parameters'])} parameters, {model['dtype']}",
-            f"{count(model['num_parameters'])} 参数，{model['dtype']}",
+            f"{count(model['num_parameters'])} parameters, {precision[0]}",
+            f"{count(model['num_parameters'])} 参数，{precision[1]}",
         ),
     }
     facts = findings.facts(findings.metric, findings.scope)
