@@ -283,7 +283,7 @@ def test_mistakes_are_errors_of_loracle(data: Path, tmp_path: Path) -> None:
         (lambda: loracle.score([{"prediction": "x"}]), "^file: found a list; expected a path"),
         (lambda: loracle.score("p.jsonl", ["em", "f2"]), "f2'.*known: em, f1"),
         (lambda: loracle.score("p.jsonl", 3), r"^metrics: found 3 \(int\); expected texts"),
-        (lambda: loracle.score("p.jsonl", columns={"predicted": "x"}), "did you mean prediction="),
+        (lambda: loracle.score("p.jsonl", columns={"predicted": "x"}), "expected prediction=KEY"),
     ],
 )
 def test_an_argument_of_another_kind_is_named_with_what_was_found_and_what_is_expected(
