@@ -268,7 +268,7 @@ def test_the_package_needs_the_plan_and_nothing_above_it() -> None:
     }
     own = {name for name in imported if name.startswith("loracle")}
 
-    assert {name.split(".")[1] for name in own} == {"errors", "migration", "plan"}
+    assert {name.split(".")[1] for name in own} == {"errors", "migration", "plan", "text"}
 
 
 @pytest.mark.slow
