@@ -20,7 +20,8 @@ from loracle.api.quiet import quiet_libraries
 from loracle.api.run import Run
 from loracle.errors import RunFolderError
 from loracle.language import LanguageChoice, chosen_language
-from loracle.plan import DataFile
+from loracle.plan import DataFile, Plan, load_plan
+from loracle.run_folder.reporter import View
 from loracle.run_folder.views import Progress, choose_view
 
 if TYPE_CHECKING:
@@ -62,12 +63,8 @@ def run(
     The same call again resumes: finished trials are not run again.
 
     Example:
-        run = loracle.run(
-            ["clean.jsonl", "noisy.jsonl"],
-            evaluation="test.jsonl",
-            model="Qwen/Qwen2.5-0.5B-Instruct",
-            training={"epochs": 2, "batch_size": 8},
-        )
+        model = "Qwen/Qwen2.5-0.5B-Instruct"
+        run = loracle.run(["clean.jsonl", "noisy.jsonl"], "test.jsonl", model=model)
         print(run.decision)
 
     Args:
@@ -92,29 +89,29 @@ def run(
     Raises:
         UserError: The plan, the data, the model or the run folder cannot be used.
     """
-    from loracle.plan import load_plan
-    from loracle.run_folder.mirror import mirrored
-
-    _check_shown(progress, language)
-    name = None if model is None else path_text(model, "model", "a folder or a hub id")
+    view = _view(progress, language)
     folder = None if out is None else Path(path_text(out, "out", "a folder or a URL"))
-    if base is not None:
-        check_loaded(base)
     loaded = load_plan(
         None if plan_file is None else path_text(plan_file, "plan_file"),
         candidates=data_entries(candidates, "candidates"),
         evaluations=data_entries(evaluation, "evaluation"),
-        model=name if base is None else name or _name_of(base),
+        model=_model_name(model, base),
         settings=plan,
         overrides=texts(overrides, "overrides", '"training.epochs=2"'),
     )
-    view = choose_view(progress, chosen_language(language))
     with nullcontext() if progress == "verbose" else quiet_libraries():
-        from loracle.experiment.run import run as run_experiment
+        return _run(loaded, base, folder, view)
 
-        given = None if base is None else _wrapped(loaded.model.name, base)
-        with mirrored(folder, view) as (root, shown):
-            results = run_experiment(loaded, root, shown, given)
+
+def _run(
+    plan: Plan, base: LoadedBase | tuple[Any, Any] | None, folder: Path | None, view: View
+) -> Run:
+    from loracle.experiment.run import run as run_experiment
+    from loracle.run_folder.mirror import mirrored
+
+    given = None if base is None else _wrapped(plan.model.name, base)
+    with mirrored(folder, view) as (root, shown):
+        results = run_experiment(plan, root, shown, given)
     return Run(results["run"], was_finished=False)
 
 
@@ -154,7 +151,7 @@ def resume(
     from loracle.experiment.resuming import resume as resume_run
     from loracle.run_folder.mirror import mirrored
 
-    _check_shown(progress, language)
+    view = _view(progress, language)
     path = Path(path_text(folder, "folder", "a run folder", RunFolderError))
     with ExitStack() as stack:
 
@@ -162,7 +159,6 @@ def resume(
             if progress != "verbose":
                 stack.enter_context(quiet_libraries())
 
-        view = choose_view(progress, chosen_language(language))
         root, shown = stack.enter_context(mirrored(path, view, must_exist=True))
         assert root is not None, "a folder was given"
         resumed = resume_run(
@@ -177,13 +173,22 @@ def resume(
     return Run(root, was_finished=resumed.was_finished, notes=resumed.notes)
 
 
-def _check_shown(progress: str, language: str) -> None:
+def _view(progress: Progress, language: LanguageChoice) -> View:
     check_choice(progress, Progress, "progress")
     check_choice(language, LanguageChoice, "language")
+    return choose_view(progress, chosen_language(language))
 
 
-def _name_of(base: LoadedBase | tuple[Any, Any]) -> str:
-    """What a loaded model calls itself: the folder or hub id that it came from."""
+def _model_name(
+    model: str | os.PathLike[str] | None, base: LoadedBase | tuple[Any, Any] | None
+) -> str | None:
+    """The plan's model; of a loaded one without a name, the folder or hub id it came from."""
+    if base is not None:
+        check_loaded(base)
+    if model is not None:
+        return path_text(model, "model", "a folder or a hub id")
+    if base is None:
+        return None
     return str(getattr(base[0].config, "name_or_path", "") or type(base[0]).__name__)
 
 
