@@ -18,7 +18,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import NamedTuple
 
-from loracle.data.faults import listed, named
+from loracle.data.faults import kind_of, listed, named
 from loracle.data.reading.prediction_files import (
     check_columns,
     keys_of,
@@ -272,7 +272,7 @@ def _row(line: bytes, columns: Mapping[str, str]) -> _Row | str:
     except (RecursionError, ValueError) as error:
         return f"bad JSON ({error}); a line must be one whole JSON object"
     if not isinstance(content, dict):
-        return f"found {_kind(content)}; expected an object with prediction and answers"
+        return f"found {kind_of(content)}; expected an object with prediction and answers"
     if fault := likelihood_fault(content) or missing_column(content, columns):
         return fault
     content = with_own_names(content, columns)
@@ -286,7 +286,7 @@ def _prediction_faults(content: dict[str, object]) -> Iterator[str]:
     if "prediction" not in content:
         yield f"has no prediction (its keys: {keys_of(content)})"
     elif not isinstance(content["prediction"], str):
-        yield f"prediction must be text; found {_kind(content['prediction'])}"
+        yield f"prediction must be text; found {kind_of(content['prediction'])}"
 
 
 def _answers_faults(content: dict[str, object]) -> Iterator[str]:
@@ -296,18 +296,13 @@ def _answers_faults(content: dict[str, object]) -> Iterator[str]:
     elif isinstance(answers, str):
         return
     elif not isinstance(answers, list):
-        yield f"answers must be a list of texts or one text; found {_kind(answers)}"
+        yield f"answers must be a list of texts or one text; found {kind_of(answers)}"
     elif not answers:
         yield "answers is empty; give at least one reference answer"
     else:
         for index, answer in enumerate(answers):
             if not isinstance(answer, str):
-                yield f"answers[{index}] must be text; found {_kind(answer)}"
-
-
-def _kind(value: object) -> str:
-    kinds = {dict: "an object", list: "a list", str: "text", type(None): "null"}
-    return kinds.get(type(value)) or json.dumps(value)[:40]
+                yield f"answers[{index}] must be text; found {kind_of(answer)}"
 
 
 def _json_line(content: dict[str, object]) -> bytes:
