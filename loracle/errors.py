@@ -9,12 +9,18 @@
     │   ├── StorageError               the system refused to read or write a file
     │   └── MissingExtraError          an optional package is not installed
     └── TrialError                     one trial failed while running: recorded, the others continue
-        ├── ReplicaError               a process that shared in a training was lost
+        ├── ReplicaError               a process that took part in a training died
         ├── NonFiniteError             loss or gradient is NaN or infinite
         └── OutOfMemoryError           even the smallest micro-batch does not fit
 
 A message says what is wrong, where, what was found, and what to do. Problems found by one check
 are raised together in one error: `problems` lists them.
+
+Example:
+    try:
+        loracle.run("clean.jsonl", "missing.jsonl")
+    except loracle.errors.UserError as error:
+        print(error.problems)
 """
 
 from __future__ import annotations
@@ -85,7 +91,7 @@ class TrialError(LoracleError):
 
 
 class ReplicaError(TrialError):
-    """A process that shared in a training was lost. The same attempt may succeed later."""
+    """A process that took part in a training died. The same attempt may succeed later."""
 
 
 class NonFiniteError(TrialError):

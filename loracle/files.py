@@ -77,11 +77,6 @@ def json_bytes(value: Any) -> bytes:
     return _json_bytes(value, indent=2) + b"\n"
 
 
-def write_json_lines(path: Path, rows: Iterable[Mapping[str, Any]]) -> None:
-    """Write a JSONL file atomically. Raises ValueError if a row contains NaN or infinity."""
-    write_atomically(path, json_lines_bytes(rows))
-
-
 def json_lines_bytes(rows: Iterable[Mapping[str, Any]]) -> bytes:
     """A JSONL file's content. Raises ValueError if a row contains NaN or infinity."""
     return b"".join(_json_bytes(row, indent=None) + b"\n" for row in rows)

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import inspect
 import json
+import re
 import shutil
 import subprocess
 import sys
+import textwrap
 import typing
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -251,6 +254,78 @@ def test_mistakes_are_errors_of_loracle(data: Path, tmp_path: Path) -> None:
         loracle.open_run(tmp_path)
     with pytest.raises(loracle.errors.UserError):
         loracle.score(tmp_path / "missing.jsonl")
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda: loracle.check(3), r"^candidates: found 3 \(int\); expected a path"),
+        (lambda: loracle.check(None), "^candidates: found None; expected a path"),
+        (lambda: loracle.check(["a.jsonl", 3, b"c"]), r"^candidates\[1\]: .*\ncandidates\[2\]: "),
+        (lambda: loracle.check([{"question": "a", "answer": "b"}]), "rows must be in a file"),
+        (lambda: loracle.check({"path": 3}), r"^candidates\.path: found 3 \(int\)"),
+        (lambda: loracle.check(pandas.DataFrame({"question": ["a"]})), "write the rows to a file"),
+        (lambda: loracle.check([pandas.DataFrame()]), r"^candidates\[0\]: found a DataFrame"),
+        (lambda: loracle.check("a.jsonl", model=3), "^model: found 3"),
+        (lambda: loracle.check("a.jsonl", overrides="training.epoch=2"), r"training\.epochs\?$"),
+        (lambda: loracle.check("a.jsonl", overrides=[1]), "^overrides: found a list; expected"),
+        (lambda: loracle.run("a.jsonl", eval="b.jsonl"), "eval; did you mean evaluation"),
+        (lambda: loracle.run("a.jsonl", "b.jsonl", progress="loud"), "^progress: found 'loud'"),
+        (lambda: loracle.run("a.jsonl", "b.jsonl", language="fr"), "expected auto, en or zh"),
+        (lambda: loracle.run("a.jsonl", "b.jsonl", out=3), "^out: found 3"),
+        (lambda: loracle.run("a.jsonl", "b.jsonl", base=3), r"^base: found 3 \(int\); expected"),
+        (lambda: loracle.run("a.jsonl", "b.jsonl", base=("m", "t")), r"^base: found \('m' \(str\)"),
+        (lambda: loracle.run(plan_file={"seeds": [0]}), "^plan_file: found a dict"),
+        (lambda: loracle.open_run(None), "^folder: found None; expected a run folder"),
+        (lambda: loracle.resume(3), "^folder: found 3"),
+        (lambda: loracle.decide(3), "^run: found 3"),
+        (lambda: loracle.compare(["a", "b"], "c"), "^run_a: found a list; expected a run folder"),
+        (lambda: loracle.score([{"prediction": "x"}]), "^file: found a list; expected a path"),
+        (lambda: loracle.score("p.jsonl", ["em", "f2"]), "f2'.*known: em, f1"),
+        (lambda: loracle.score("p.jsonl", 3), r"^metrics: found 3 \(int\); expected texts"),
+        (lambda: loracle.score("p.jsonl", columns={"predicted": "x"}), "expected prediction=KEY"),
+    ],
+)
+def test_an_argument_of_another_kind_is_named_with_what_was_found_and_what_is_expected(
+    call: Callable[[], object], message: str
+) -> None:
+    with pytest.raises(loracle.errors.UserError, match=message):
+        call()
+
+
+def test_data_is_a_path_an_entry_or_any_iterable_of_them(data: Path) -> None:
+    entry = {"path": data / "b.jsonl", "name": "mine"}
+    found = loracle.check(each for each in (data / "a.jsonl", entry))
+    assert [report.name for report in found.reports] == ["a", "mine"]
+
+
+def test_metrics_are_one_text_or_several(tmp_path: Path) -> None:
+    (tmp_path / "p.jsonl").write_text('{"prediction": "x", "answers": ["x"]}\n')
+    assert loracle.score(tmp_path / "p.jsonl", "em").means == {"em": 1.0}
+    assert list(loracle.score(tmp_path / "p.jsonl", "f1, em").means) == ["f1", "em"]
+
+
+@pytest.fixture
+def examples(
+    data: Path, model: Path, run: loracle.Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A folder that has what the examples of the docstrings name."""
+    for theirs, ours in (("clean", "a"), ("noisy", "b"), ("test", "test")):
+        shutil.copy(data / f"{ours}.jsonl", tmp_path / f"{theirs}.jsonl")
+    for name in ("demo", "before", "after"):
+        shutil.copytree(run.folder, tmp_path / "runs" / name)
+    shutil.copytree(model, tmp_path / "Qwen" / "Qwen2.5-0.5B-Instruct")
+    (tmp_path / "predictions.jsonl").write_text('{"prediction": "x", "answers": ["x"]}\n')
+    monkeypatch.chdir(tmp_path)
+
+
+@pytest.mark.usefixtures("examples")
+@pytest.mark.parametrize("name", sorted(set(PUBLIC) - {"__version__"}))
+def test_the_example_of_a_public_name_runs(name: str) -> None:
+    text = inspect.getdoc(getattr(loracle, name)) or ""
+    found = re.search(r"^Example:\n((?:    .*\n|\n)+)", text + "\n", re.M)
+    assert found, f"loracle.{name} has no example"
+    exec(textwrap.dedent(found[1]), {"loracle": loracle})
 
 
 def test_sections_are_laid_over_a_plan_file_key_by_key(data: Path, tmp_path: Path) -> None:

@@ -158,10 +158,14 @@ def test_the_dockerfile_copies_what_is_there_and_what_is_sent() -> None:
 
 
 def test_the_dockerfile_installs_extras_and_the_model_as_make_does() -> None:
-    [extras] = re.findall(r"'\.\[([\w,]+)\]'", text_of("Dockerfile"))
+    cpu, cuda = (
+        set(extras.split(",")) for extras in re.findall(r"\bEXTRAS=([\w,]+)", text_of("Dockerfile"))
+    )
     [model] = re.findall(r"^EMBEDDED_MODEL := (\S+)$", text_of("Makefile"), re.MULTILINE)
 
-    assert set(extras.split(",")) <= set(project()["project"]["optional-dependencies"])
+    assert cpu < cuda <= set(project()["project"]["optional-dependencies"])
+    assert {"quant", "cuda", "ray"} <= cuda
+    assert '".[$EXTRAS]"' in text_of("Dockerfile")
     assert f"--no-deps {model}" in text_of("Dockerfile")
 
 

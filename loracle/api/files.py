@@ -3,32 +3,36 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from contextlib import nullcontext
 from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING
 
+from loracle.api.arguments import data_entries, path_text, texts
 from loracle.api.quiet import quiet_libraries
+from loracle.errors import DataError
+from loracle.plan import DataFile
 
 if TYPE_CHECKING:
     from loracle.data_check.result import Check
     from loracle.metrics.score_file import FileScores
 
-Data = str | os.PathLike[str] | Mapping[str, object]
-"""A data file: its path or hub address, or an entry of a plan with a `path` and further keys."""
-
 
 def check(
-    candidates: Data | Sequence[Data] = (),
-    evaluation: Data | Sequence[Data] = (),
+    candidates: DataFile | Iterable[DataFile] = (),
+    evaluation: DataFile | Iterable[DataFile] = (),
     *,
     model: str | os.PathLike[str] | None = None,
     plan_file: str | os.PathLike[str] | None = None,
-    overrides: Sequence[str] = (),
+    overrides: str | Iterable[str] = (),
     reading: Mapping[str, object] = MappingProxyType({}),
 ) -> Check:
     """Show what is in datasets and what is wrong with them, before training.
+
+    Example:
+        found = loracle.check(["clean.jsonl", "noisy.jsonl"], "test.jsonl")
+        print(found.errors, [leakage.leaked_share for leakage in found.leakages])
 
     Args:
         candidates: Training sets.
@@ -46,20 +50,21 @@ def check(
     """
     from loracle.data_check.datasets import check_files
 
+    keys = texts(overrides, "overrides", '"training.max_length=1024"')
     with quiet_libraries() if model or plan_file or overrides else nullcontext():
         return check_files(
-            listed(candidates),
-            listed(evaluation),
-            model=None if model is None else os.fspath(model),
-            plan=None if plan_file is None else Path(plan_file),
-            overrides=overrides,
+            data_entries(candidates, "candidates"),
+            data_entries(evaluation, "evaluation"),
+            model=None if model is None else path_text(model, "model", "a folder or a hub id"),
+            plan=None if plan_file is None else Path(path_text(plan_file, "plan_file")),
+            overrides=keys,
             settings=reading,
         )
 
 
 def score(
     file: str | os.PathLike[str],
-    metrics: Sequence[str] = ("em", "f1"),
+    metrics: str | Iterable[str] = ("em", "f1"),
     *,
     per_row: str | os.PathLike[str] | None = None,
     columns: Mapping[str, str] = MappingProxyType({}),
@@ -68,7 +73,11 @@ def score(
 
     Also reads what LLaMA-Factory, ms-swift, lm-evaluation-harness and OpenCompass write.
 
+    Example:
+        print(loracle.score("predictions.jsonl", ["em", "f1"]).means)
+
     Args:
+        metrics: Names of metrics; one text may name several, as "em,f1".
         per_row: Write the rows with their scores to this file.
         columns: Keys under other names: {"prediction": "output"}.
 
@@ -81,12 +90,10 @@ def score(
     """
     from loracle.metrics.score_file import score_file
 
-    rows = None if per_row is None else Path(per_row)
-    return score_file(os.fspath(file), metrics, per_row=rows, columns=columns)
-
-
-def listed(data: Data | Sequence[Data]) -> list[Data]:
-    """One data file as a list of one."""
-    if isinstance(data, str | os.PathLike | Mapping):
-        return [data]
-    return list(data)
+    names = [name for text in texts(metrics, "metrics", '"em,f1"') for name in text.split(",")]
+    return score_file(
+        path_text(file, "file", error=DataError),
+        [name.strip() for name in names],
+        per_row=None if per_row is None else Path(path_text(per_row, "per_row")),
+        columns=columns,
+    )

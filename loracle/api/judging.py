@@ -5,9 +5,12 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from loracle.api.arguments import path_text
 from loracle.api.frames import Records, frame
+from loracle.errors import RunFolderError
 from loracle.language import Language
 from loracle.run_folder.local_copies import local_copy
 
@@ -20,7 +23,12 @@ Folder = str | os.PathLike[str]
 
 @dataclass(frozen=True)
 class Decision:
-    """What the plan's rule says about one evaluation set, or about all together."""
+    """What the plan's rule says about one evaluation set, or about all together.
+
+    Example:
+        decision = loracle.open_run("runs/demo").decision
+        print(decision.verdict, decision.recommended, decision.reasons)
+    """
 
     verdict: str
     """`use`, `no_difference`, `none_helps`, `harmful` or `undecided`."""
@@ -64,7 +72,12 @@ class Decision:
 
 @dataclass(frozen=True)
 class Judged:
-    """A run's scores under a rule."""
+    """A run's scores under a rule.
+
+    Example:
+        judged = loracle.decide("runs/demo", confidence=0.9)
+        print(judged.decision, judged.note)
+    """
 
     record: Mapping[str, Any]
     """rule, precision, estimates, comparisons and decisions, as in results.json."""
@@ -102,6 +115,9 @@ class Judged:
 def decide(run: Folder, *, metric: str | None = None, confidence: float | None = None) -> Judged:
     """Decide what the scores of a run support. Changes no file.
 
+    Example:
+        print(loracle.decide("runs/demo", metric="em").decision)
+
     Args:
         run: A run folder, or a `Run`; at least the base and one candidate must be finished.
         metric: Use this metric instead of the rule's.
@@ -115,7 +131,7 @@ def decide(run: Folder, *, metric: str | None = None, confidence: float | None =
     from loracle.decision.judge import frozen_rule, judge, judgement_record, other_rule
     from loracle.report.decision_text import other_rule_note
 
-    evidence = read_evidence(local_copy(run))
+    evidence = read_evidence(_local(run, "run"))
     frozen = frozen_rule(evidence)
     rule = other_rule(frozen, metric=metric, confidence=confidence)
     return Judged(
@@ -130,6 +146,10 @@ def compare(
 ) -> RunComparison:
     """Compare two runs question by question, on the evaluation sets that both used.
 
+    Example:
+        for found in loracle.compare("runs/before", "runs/after").comparisons:
+            print(found.a, found.b, found.difference)
+
     Args:
         metric, confidence: Use these instead of the first run's rule's.
 
@@ -141,6 +161,10 @@ def compare(
     from loracle.decision.evidence import read_evidence
     from loracle.decision.judge import frozen_rule, other_rule
 
-    a, b = read_evidence(local_copy(run_a)), read_evidence(local_copy(run_b))
+    a, b = read_evidence(_local(run_a, "run_a")), read_evidence(_local(run_b, "run_b"))
     rule = other_rule(frozen_rule(a), metric=metric, confidence=confidence)
     return compare_runs(a, b, rule.metric, rule.confidence)
+
+
+def _local(run: Folder, name: str) -> Path:
+    return local_copy(path_text(run, name, "a run folder or a Run", RunFolderError))

@@ -9,6 +9,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
+from loracle.api.arguments import check_choice, path_text
 from loracle.api.frames import Records, frame
 from loracle.api.judging import Decision
 from loracle.errors import RunFolderError
@@ -31,9 +32,10 @@ class Exported(NamedTuple):
 class Run(os.PathLike[str]):
     """A finished run. Everything is read from its folder on demand.
 
-    run = loracle.open_run("runs/demo")
-    run.decision.winner
-    run.estimates()
+    Example:
+        run = loracle.open_run("runs/demo")
+        print(run.decision.winner, run.report)
+        table = run.estimates()
     """
 
     def __init__(
@@ -152,6 +154,7 @@ class Run(os.PathLike[str]):
         """
         from loracle.export.candidate import export_winner
 
+        check_choice(to, ExportForm, "to")
         name = name or self.decision.recommended
         if name is None:
             raise RunFolderError(
@@ -211,10 +214,13 @@ class Run(os.PathLike[str]):
 def open_run(folder: str | os.PathLike[str]) -> Run:
     """Open a finished run's folder.
 
+    Example:
+        print(loracle.open_run("runs/demo").decision)
+
     Raises:
         RunFolderError: It is not a run folder, is not finished, or is damaged.
     """
-    run = Run(folder)
+    run = Run(path_text(folder, "folder", "a run folder", RunFolderError))
     assert run.results
     return run
 

@@ -4,15 +4,24 @@ rank them."""
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import ExitStack, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from loracle.api.files import Data, listed
+from loracle.api.arguments import (
+    check_choice,
+    check_loaded,
+    data_entries,
+    path_text,
+    texts,
+)
 from loracle.api.quiet import quiet_libraries
 from loracle.api.run import Run
+from loracle.errors import RunFolderError
 from loracle.language import LanguageChoice, chosen_language
+from loracle.plan import BASE_NAME, DataFile, Plan, load_plan
+from loracle.run_folder.reporter import View
 from loracle.run_folder.views import Progress, choose_view
 
 if TYPE_CHECKING:
@@ -21,21 +30,30 @@ if TYPE_CHECKING:
 
 class LoadedBase(NamedTuple):
     """A base that the caller has loaded: a causal language model of transformers, wherever its
-    layers are, and its tokenizer. The model is frozen; no run changes its weights."""
+    layers are, and its tokenizer. The model is frozen; no run changes its weights.
+
+    Example:
+        from transformers import AutoModelForCausalLM, AutoTokenizer
+
+        name = "Qwen/Qwen2.5-0.5B-Instruct"
+        model = AutoModelForCausalLM.from_pretrained(name)
+        base = loracle.LoadedBase(model, AutoTokenizer.from_pretrained(name))
+        loracle.run("clean.jsonl", "test.jsonl", base=base)
+    """
 
     model: Any
     tokenizer: Any
 
 
 def run(
-    candidates: Data | Sequence[Data] = (),
-    evaluation: Data | Sequence[Data] = (),
+    candidates: DataFile | Iterable[DataFile] = (),
+    evaluation: DataFile | Iterable[DataFile] = (),
     *,
     model: str | os.PathLike[str] | None = None,
     base: LoadedBase | tuple[Any, Any] | None = None,
     out: str | os.PathLike[str] | None = None,
     plan_file: str | os.PathLike[str] | None = None,
-    overrides: Sequence[str] = (),
+    overrides: str | Iterable[str] = (),
     progress: Progress = "auto",
     language: LanguageChoice = "auto",
     base_only: bool = False,
@@ -44,6 +62,11 @@ def run(
     """Train on every candidate from the same base, evaluate all, and rank them.
 
     The same call again resumes: finished trials are not run again.
+
+    Example:
+        model = "Qwen/Qwen2.5-0.5B-Instruct"
+        run = loracle.run(["clean.jsonl", "noisy.jsonl"], "test.jsonl", model=model)
+        print(run.decision)
 
     Args:
         candidates: Training sets to compare.
@@ -68,27 +91,36 @@ def run(
     Raises:
         UserError: The plan, the data, the model or the run folder cannot be used.
     """
-    from loracle.plan import BASE_NAME, load_plan
+    view = _view(progress, language)
+    folder = None if out is None else Path(path_text(out, "out", "a folder or a URL"))
+    loaded = load_plan(
+        None if plan_file is None else path_text(plan_file, "plan_file"),
+        candidates=data_entries(candidates, "candidates"),
+        evaluations=data_entries(evaluation, "evaluation"),
+        model=_model_name(model, base),
+        settings=plan,
+        overrides=texts(overrides, "overrides", '"training.epochs=2"'),
+    )
+    with nullcontext() if progress == "verbose" else quiet_libraries():
+        return _run(loaded, base, folder, view, base_only=base_only)
+
+
+def _run(
+    plan: Plan,
+    base: LoadedBase | tuple[Any, Any] | None,
+    folder: Path | None,
+    view: View,
+    *,
+    base_only: bool,
+) -> Run:
+    from loracle.experiment.run import run as run_experiment
+    from loracle.experiment.selection import Selection
     from loracle.run_folder.mirror import mirrored
 
-    name = None if model is None else os.fspath(model)
-    loaded = load_plan(
-        plan_file,
-        candidates=listed(candidates),
-        evaluations=listed(evaluation),
-        model=name if base is None else name or _name_of(base),
-        settings=plan,
-        overrides=overrides,
-    )
-    view = choose_view(progress, chosen_language(language))
-    with nullcontext() if progress == "verbose" else quiet_libraries():
-        from loracle.experiment.run import run as run_experiment
-        from loracle.experiment.selection import Selection
-
-        selection = Selection(BASE_NAME) if base_only else Selection()
-        given = None if base is None else _wrapped(loaded.model.name, base)
-        with mirrored(None if out is None else Path(out), view) as (root, shown):
-            results = run_experiment(loaded, root, shown, given, selection)
+    selection = Selection(BASE_NAME) if base_only else Selection()
+    given = None if base is None else _wrapped(plan.model.name, base)
+    with mirrored(folder, view) as (root, shown):
+        results = run_experiment(plan, root, shown, given, selection)
     return Run(results["run"], was_finished=False)
 
 
@@ -107,6 +139,10 @@ def resume(
     One that is finished and whole loads no model: its `was_finished` is true then, and `notes`
     say what one should know.
 
+    Example:
+        run = loracle.resume("runs/demo")
+        print(run.was_finished, run.decision)
+
     Args:
         folder: The run folder, or its URL.
         candidate: Run only this candidate's trials; None means all.
@@ -124,14 +160,15 @@ def resume(
     from loracle.experiment.resuming import resume as resume_run
     from loracle.run_folder.mirror import mirrored
 
+    view = _view(progress, language)
+    path = Path(path_text(folder, "folder", "a run folder", RunFolderError))
     with ExitStack() as stack:
 
         def before_loading() -> None:
             if progress != "verbose":
                 stack.enter_context(quiet_libraries())
 
-        view = choose_view(progress, chosen_language(language))
-        root, shown = stack.enter_context(mirrored(Path(folder), view, must_exist=True))
+        root, shown = stack.enter_context(mirrored(path, view, must_exist=True))
         assert root is not None, "a folder was given"
         resumed = resume_run(
             root,
@@ -145,8 +182,22 @@ def resume(
     return Run(root, was_finished=resumed.was_finished, notes=resumed.notes)
 
 
-def _name_of(base: LoadedBase | tuple[Any, Any]) -> str:
-    """What a loaded model calls itself: the folder or hub id that it came from."""
+def _view(progress: Progress, language: LanguageChoice) -> View:
+    check_choice(progress, Progress, "progress")
+    check_choice(language, LanguageChoice, "language")
+    return choose_view(progress, chosen_language(language))
+
+
+def _model_name(
+    model: str | os.PathLike[str] | None, base: LoadedBase | tuple[Any, Any] | None
+) -> str | None:
+    """The plan's model; of a loaded one without a name, the folder or hub id it came from."""
+    if base is not None:
+        check_loaded(base)
+    if model is not None:
+        return path_text(model, "model", "a folder or a hub id")
+    if base is None:
+        return None
     return str(getattr(base[0].config, "name_or_path", "") or type(base[0]).__name__)
 
 

@@ -10,6 +10,8 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
+from typer import rich_utils
+
 from loracle.language import Language
 
 MESSAGES: Mapping[str, Mapping[Language, str]] = {
@@ -37,7 +39,9 @@ _PANELS = {
     "Options": "选项",
     "Arguments": "参数",
 }
-_EXAMPLE = {"en": "Example", "zh": "示例"}
+_EXAMPLE = {"en": "Example: ", "zh": "示例："}
+# Typer's own words in --help: of a default, and of what is required.
+_TYPERS = {"en": ("[default: {}]", "[required]"), "zh": ("[默认：{}]", "[必填]")}
 
 # The help of a command: its first line, then further paragraphs.
 _COMMANDS = {
@@ -187,7 +191,7 @@ def help_in(language: Language, command: Any) -> None:
     """
     command.help = "\n\n".join(_in(language, _COMMANDS, part) for part in paragraphs(command.help))
     if command.epilog:
-        command.epilog = f"{_EXAMPLE[language]}: {command.epilog}"
+        command.epilog = f"{_EXAMPLE[language]}{command.epilog}"
     if language == "en":
         return
     _set_panel(command, getattr(command, "rich_help_panel", None))
@@ -202,6 +206,13 @@ def help_in(language: Language, command: Any) -> None:
         return option
 
     command.get_help_option = translated_help_option
+    usage = command.get_usage
+    command.get_usage = lambda context: usage(context).replace("Usage: ", "用法：", 1)
+
+
+def set_typers_words(language: Language) -> None:
+    """Set the language of the words that Typer itself writes in --help, for this process."""
+    rich_utils.DEFAULT_STRING, rich_utils.REQUIRED_LONG_STRING = _TYPERS[language]
 
 
 def paragraphs(text: str | None) -> list[str]:

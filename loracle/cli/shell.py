@@ -21,7 +21,7 @@ from typing import Annotated, Any, get_args
 import typer
 import typer.main
 
-from loracle.cli.catalogue import help_in, say
+from loracle.cli.catalogue import help_in, say, set_typers_words
 from loracle.cli.metavars import show_metavars
 from loracle.language import Language, LanguageChoice, chosen_language
 from loracle.run_folder.views import Progress
@@ -147,6 +147,7 @@ def asked_language(arguments: Sequence[str]) -> Language:
 
 def command_tree(language: Language) -> Any:
     """The program with all its commands, with help in the given language."""
+    set_typers_words(language)
     tree: Any = typer.main.get_command(app)
     for command in (tree, *tree.commands.values()):
         command.params += _fresh_shared_options()

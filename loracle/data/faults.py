@@ -9,6 +9,8 @@ from collections.abc import Iterable
 from enum import StrEnum
 from typing import NamedTuple
 
+from loracle.text import first_few
+
 MAX_SHOWN_CHARACTERS = 60
 MAX_MESSAGE_CHARACTERS = 1500
 """The longest message about a row; what is longer is cut in the middle."""
@@ -150,9 +152,7 @@ def named(name: str) -> str:
 
 def listed(names: Iterable[str], max_names: int = _NUM_SHOWN_NAMES) -> str:
     """The first of some names, and how many more there are."""
-    known = list(names)
-    more = [f"and {len(known) - max_names:,} more"] if len(known) > max_names else []
-    return ", ".join([*known[:max_names], *more])
+    return first_few(list(names), max_names)
 
 
 _SHORT = reprlib.Repr()

@@ -53,9 +53,6 @@ class Ordering:
     def steps_per_epoch(self) -> int:
         return math.ceil(len(self.groups) / self.batch_size)
 
-    def epoch_of(self, step: int) -> int:
-        return step // self.steps_per_epoch
-
     def batch(self, step: int) -> IntArray:
         """The examples of optimizer step `step` (from 0), in training order."""
         epoch, position = divmod(step, self.steps_per_epoch)

@@ -102,7 +102,7 @@ def get_metric(name: str) -> Metric:
     near = nearest(name, METRICS)
     hint = f"did you mean {near}? " if near else ""
     raise PlanError(
-        f"there is no metric {name!r}; {hint}The metrics are: {', '.join(METRICS)}, and your own "
+        f"there is no metric {name!r}; {hint}known: {', '.join(METRICS)}, and your own "
         "functions, module:function"
     )
 

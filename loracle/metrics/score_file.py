@@ -18,9 +18,12 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import NamedTuple
 
-from loracle.data.faults import listed, named, shortened
+from loracle.data.faults import kind_of, listed, named
 from loracle.data.reading.prediction_files import (
+    check_columns,
+    keys_of,
     likelihood_fault,
+    missing_column,
     numbered_rows,
     with_own_names,
 )
@@ -95,12 +98,14 @@ def score_file(
     Blank lines are counted. A `scores` that a row already has is replaced in `per_row`, which
     appears whole or not at all.
 
-    Raises PlanError if a metric is unknown, needs the model, or is named twice. Raises DataError
+    Raises PlanError if a metric is unknown, needs the model, or is named twice, or if `columns` has
+    another key. Raises DataError
     if the file is missing, unreadable or has no rows, if `per_row` cannot be written, and for all
     rows that cannot be used: each with file:line, the first 20 in words.
     """
     path = Path(path)
     _check_metrics(metrics)
+    check_columns(columns)
     _check_paths(path, None if per_row is None else Path(per_row))
     tally = _Tally()
     try:
@@ -267,8 +272,8 @@ def _row(line: bytes, columns: Mapping[str, str]) -> _Row | str:
     except (RecursionError, ValueError) as error:
         return f"bad JSON ({error}); a line must be one whole JSON object"
     if not isinstance(content, dict):
-        return f"found {_kind(content)}; expected an object with prediction and answers"
-    if fault := likelihood_fault(content):
+        return f"found {kind_of(content)}; expected an object with prediction and answers"
+    if fault := likelihood_fault(content) or missing_column(content, columns):
         return fault
     content = with_own_names(content, columns)
     if faults := [*_prediction_faults(content), *_answers_faults(content)]:
@@ -279,34 +284,25 @@ def _row(line: bytes, columns: Mapping[str, str]) -> _Row | str:
 
 def _prediction_faults(content: dict[str, object]) -> Iterator[str]:
     if "prediction" not in content:
-        yield f"has no prediction (its keys: {_keys(content)})"
+        yield f"has no prediction (its keys: {keys_of(content)})"
     elif not isinstance(content["prediction"], str):
-        yield f"prediction must be text; found {_kind(content['prediction'])}"
+        yield f"prediction must be text; found {kind_of(content['prediction'])}"
 
 
 def _answers_faults(content: dict[str, object]) -> Iterator[str]:
     answers = content.get("answers")
     if "answers" not in content:
-        yield f"has no answers (its keys: {_keys(content)})"
+        yield f"has no answers (its keys: {keys_of(content)})"
     elif isinstance(answers, str):
         return
     elif not isinstance(answers, list):
-        yield f"answers must be a list of texts or one text; found {_kind(answers)}"
+        yield f"answers must be a list of texts or one text; found {kind_of(answers)}"
     elif not answers:
         yield "answers is empty; give at least one reference answer"
     else:
         for index, answer in enumerate(answers):
             if not isinstance(answer, str):
-                yield f"answers[{index}] must be text; found {_kind(answer)}"
-
-
-def _keys(content: dict[str, object]) -> str:
-    return shortened(", ".join(map(named, content)) or "none", 80)
-
-
-def _kind(value: object) -> str:
-    kinds = {dict: "an object", list: "a list", str: "text", type(None): "null"}
-    return kinds.get(type(value)) or json.dumps(value)[:40]
+                yield f"answers[{index}] must be text; found {kind_of(answer)}"
 
 
 def _json_line(content: dict[str, object]) -> bytes:

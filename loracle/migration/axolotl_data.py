@@ -10,6 +10,7 @@ datasets:
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -83,7 +84,7 @@ def _locations(draft: Draft, places: Places, label: str, theirs: Mapping[str, An
     """The data's locations: an entry for each named file."""
     path = str(theirs["path"])
     files = as_list(theirs["data_files"]) if theirs.get("data_files") else []
-    split: _Entry = {"split": str(theirs["split"])} if theirs.get("split") else {}
+    split = _split(draft, label, theirs)
     local = places.find(path)
     if local is None and is_hub_id(path):
         return _on_hub(draft, label, theirs, files, split)
@@ -99,11 +100,24 @@ def _locations(draft: Draft, places: Places, label: str, theirs: Mapping[str, An
             draft.refuse(label, f"{name} was not found here; correct the path in the plan")
         elif "://" in name and not name.startswith("hf://"):
             draft.refuse(label, "download it, and name the file in the plan")
-        if split and (found is None or found.is_file()):
+        if "split" in split and (found is None or found.is_file()):
             draft.not_needed.append(f"{label} split {split['split']} (of one file)")
-            split = {}
+            split = {key: value for key, value in split.items() if key != "split"}
         entries.append({"path": places.in_plan(found or name), **split})
     return entries
+
+
+def _split(draft: Draft, label: str, theirs: Mapping[str, Any]) -> _Entry:
+    """A split, and how many of its first rows are wanted: train[:500]."""
+    if not theirs.get("split"):
+        return {}
+    text = str(theirs["split"])
+    name, bracket, part = text.partition("[")
+    first = re.fullmatch(r":(\d+)\]", part)
+    if bracket and first is None:
+        advice = "only a whole split or its first rows can be read; set `limit` in the plan"
+        draft.refuse(f"{label} split: {text}", advice)
+    return {"split": name, **({"limit": int(first[1])} if first else {})}
 
 
 def _on_hub(

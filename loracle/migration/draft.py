@@ -92,6 +92,17 @@ class Draft:
         """List a change that sets no key of its own."""
         self.changed.append(Changed(theirs, ours, why))
 
+    def withdraw(self, ours: str) -> bool:
+        """Remove a key from the plan, and its lines from the account.
+
+        Returns whether one of their settings was kept in it.
+        """
+        self.tree.pop(ours, None)
+        was_kept = any(item.ours == ours for item in self.kept)
+        self.kept = [item for item in self.kept if item.ours != ours]
+        self.changed = [item for item in self.changed if item.ours.partition(" ")[0] != ours]
+        return was_kept
+
     def refuse(self, theirs: str, advice: str) -> None:
         """List a setting that cannot be carried over."""
         self.not_supported.append(NotSupported(theirs, advice))

@@ -69,8 +69,8 @@ def init_plan(
     draft = Draft({}) if theirs is None else _MIGRATIONS[theirs.tool](theirs, places)
     if theirs is not None:
         _list_unread(draft, theirs)
-    _name_files(draft, "candidates", candidates, places, replaces=theirs is not None)
-    _name_files(draft, "evaluation", evaluations, places, replaces=theirs is not None)
+    _name_files(draft, "candidates", candidates, places)
+    _name_files(draft, "evaluation", evaluations, places)
     if not draft.tree.get("evaluation"):
         draft.tree.setdefault("holdout", SHARE_HELD_OUT)
     _name_repeated(draft)
@@ -103,19 +103,19 @@ def _missing(name: str) -> str | None:
     return file_problem(name.rpartition("#")[0] or name)
 
 
-def _name_files(
-    draft: Draft, section: str, names: Sequence[str], places: Places, *, replaces: bool
-) -> None:
+def _name_files(draft: Draft, section: str, names: Sequence[str], places: Places) -> None:
     """Put files that the user named into the plan."""
     if not names:
         return
-    entries = [{"path": name if is_hub_location(name) else places.in_plan(name)} for name in names]
-    if section == "evaluation":
-        draft.tree.pop("holdout", None)
-    if replaces:
-        reason = "the files on the command line replace theirs"
-        draft.change(f"their {section}", section, entries, reason)
-    draft.put(section, entries)
+    replaced = [entry["path"] for entry in draft.tree.get(section, [])]
+    if section == "evaluation" and draft.withdraw("holdout"):
+        replaced.append("held-out rows")
+    if replaced:
+        theirs = f"their {section} ({', '.join(replaced)})"
+        reason = "the files on the command line replace them"
+        draft.note_change(theirs, ", ".join(names), reason)
+    paths = [name if is_hub_location(name) else places.in_plan(name) for name in names]
+    draft.put(section, [{"path": path} for path in paths])
 
 
 def _name_repeated(draft: Draft) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import shlex
 
 from loracle.migration.initial import Written
+from loracle.text import counted
 
 
 def listing(done: Written) -> list[str]:
@@ -39,10 +40,9 @@ def _ending(done: Written) -> list[str]:
             f"{done.path} written. It has no data yet: list your training files under candidates, "
             "or name them: loracle init FIRST.jsonl SECOND.jsonl",
         ]
-    candidates = f"{done.num_candidates} candidate{'s' if done.num_candidates > 1 else ''}"
-    measured = done.measured_on
+    candidates = counted(done.num_candidates, "candidate")
     return [
-        f"{done.path} written: {candidates}, measured on {measured}.",
+        f"{done.path} written: {candidates}, measured on {done.measured_on}.",
         f"Next: loracle check --plan {shlex.quote(str(done.path))}",
         f"      loracle run --plan {shlex.quote(str(done.path))}",
     ]

@@ -61,8 +61,8 @@ def list_unknown(draft: Draft, tool: str) -> None:
     for key, value in draft.remaining().items():
         draft.refuse(
             written(key, value),
-            f"unknown here; if it is a {tool} key that changes the result, look for its "
-            "equivalent in docs/plan.md",
+            f"unknown here; if this key of {tool} changes the result, look for its equivalent in "
+            "docs/plan.md",
         )
 
 

@@ -11,7 +11,7 @@ from typing import Any
 from loracle.errors import PlanError
 from loracle.migration.commands import read_command
 from loracle.plan import file_problem
-from loracle.plan.foreign import Tool, tool_of_command, tool_of_keys
+from loracle.plan.foreign import Tool, tool_of_command, tool_of_keys, unread_problem, unread_tool
 from loracle.plan.loading import parse_yaml
 from loracle.plan.messages import show
 
@@ -42,8 +42,12 @@ def read_their_file(path: Path) -> TheirFile:
     text = _text(path)
     if tool_of_command(text):
         return _of_script(path, text)
+    if unread := unread_tool(None, text):
+        raise PlanError(unread_problem(path, unread))
     tree = parse_yaml(text, str(path))
     tool = tool_of_keys(tree)
+    if tool is None and (unread := unread_tool(tree)):
+        raise PlanError(unread_problem(path, unread))
     if tool is None:
         raise PlanError(_unknown(path, tree))
     return TheirFile(path, tool, tree)

@@ -47,11 +47,6 @@ def read_lora_plan(folder: str | Path, name: str) -> LoraPlan:
         raise PlanError([f"{path}: {problem}" for problem in error.problems]) from error
 
 
-def read_lora_settings(folder: str | Path, name: str) -> dict[str, Any]:
-    """The same, every setting under peft's name."""
-    return peft_settings(read_lora_plan(folder, name))
-
-
 def peft_settings(plan: LoraPlan) -> dict[str, Any]:
     """Every setting of a plan's adapter under peft's name."""
     return {SHORT_NAMES.get(key, key): value for key, value in plan.model_dump().items()}

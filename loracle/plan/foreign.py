@@ -4,7 +4,8 @@
     base_model, datasets, micro_batch_size, ...             axolotl
     swift sft --model ... --dataset ...                     ms-swift, in a shell script
 
-`loracle init --from FILE` writes a plan from one (loracle/migration/).
+`loracle init --from FILE` writes a plan from one (loracle/migration/). Files of torchtune, TRL and
+Unsloth are recognised, but not read.
 """
 
 from __future__ import annotations
@@ -52,16 +53,32 @@ _COMMANDS: Mapping[Tool, re.Pattern[str]] = {
     ),
     Tool.AXOLOTL: re.compile(r"\baxolotl\s+train\b|\baxolotl\.cli\.train\b"),
 }
+# Tools that are recognised, so that their files are not taken for another's.
+_UNREAD_COMMANDS = {
+    "torchtune": re.compile(r"\btune\s+run\b"),
+    "TRL": re.compile(r"\btrl\s+(?:sft|dpo|kto|reward)\b|\btrl/scripts/\w+\.py\b"),
+    "Unsloth": re.compile(r"\b(?:from|import)\s+unsloth\b"),
+}
 _YAML_LINE = re.compile(r"\s*(?:-\s+)?[\w.\"']+:(?:\s|$)")
 
 
 def tool_of_keys(tree: object) -> Tool | None:
     """The tool whose training file has these keys, or None."""
-    if not isinstance(tree, Mapping) or tree.keys() & _PLAN_SECTIONS:
+    if not isinstance(tree, Mapping) or tree.keys() & _PLAN_SECTIONS or unread_tool(tree):
         return None
     found = {tool: len(tree.keys() & set(signs.split())) for tool, signs in _SIGNS.items()}
     tool = max(found, key=lambda name: found[name])
     return tool if found[tool] >= _FEWEST_SIGNS else None
+
+
+def unread_tool(tree: object, text: str = "") -> str | None:
+    """The tool that a training file belongs to if it is recognised but cannot become a plan."""
+    if isinstance(tree, Mapping):
+        if any(isinstance(value, Mapping) and "_component_" in value for value in tree.values()):
+            return "torchtune"
+        return "TRL" if {"model_name_or_path", "dataset_name"} <= tree.keys() else None
+    found = (name for name, command in _UNREAD_COMMANDS.items() if command.search(text))
+    return next(found, None)
 
 
 def tool_of_command(text: str) -> Tool | None:
@@ -82,4 +99,13 @@ def foreign_problem(path: Path, tool: Tool) -> str:
     return (
         f"{path} is a training file of {tool}, not a plan; write a plan from it with "
         f"`loracle init --from {shlex.quote(str(path))}`"
+    )
+
+
+def unread_problem(path: Path, tool: str) -> str:
+    """The message for a file of a tool that is recognised but not read."""
+    return (
+        f"{path} is a training file of {tool}, which `loracle init` cannot read (it reads "
+        f"{', '.join(Tool)}); write a plan for your data instead: loracle init FIRST.jsonl "
+        "SECOND.jsonl --eval TEST.jsonl"
     )

@@ -14,7 +14,13 @@ from pydantic import ValidationError
 
 from loracle.errors import PlanError
 from loracle.plan.data_sections import CandidatePlan, EvaluationPlan
-from loracle.plan.foreign import foreign_problem, tool_of_command, tool_of_keys
+from loracle.plan.foreign import (
+    foreign_problem,
+    tool_of_command,
+    tool_of_keys,
+    unread_problem,
+    unread_tool,
+)
 from loracle.plan.locations import is_hub_location
 from loracle.plan.messages import file_problem, show
 from loracle.plan.names import name_problems, repeated, with_distinct_names
@@ -216,6 +222,8 @@ def _read_plan_file(path: Path) -> dict[str, Any]:
     tree = parse_yaml(text, str(path))
     if tool := tool_of_keys(tree):
         raise PlanError(foreign_problem(path, tool))
+    if unread := unread_tool(tree):
+        raise PlanError(unread_problem(path, unread))
     if not isinstance(tree, dict | None):
         raise PlanError(
             f"{path}:1: found {show(tree)}; expected keys, such as `candidates: [a.jsonl]`"

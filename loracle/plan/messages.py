@@ -15,9 +15,12 @@ OWN_ERROR = "plan"
 
 
 def nearest(name: str, known: Iterable[str]) -> str | None:
-    """The known name closest to what was written, ignoring case, or None."""
+    """The known name closest to what was written, ignoring case, or the only one that it
+    shortens, such as `evaluation` for `eval`; else None."""
     by_lower = {candidate.lower(): candidate for candidate in known}
     close = difflib.get_close_matches(name.lower(), by_lower, n=1)
+    begun = [full for full in by_lower if len(name) > 2 and full.startswith(name.lower())]
+    close = close or (begun if len(begun) == 1 else [])
     return by_lower[close[0]] if close else None
 
 

@@ -14,7 +14,6 @@ from loracle.decision.wording import short_name
 from loracle.language import Language
 from loracle.metrics.registry import TOKENS_IN_WORDS, WORD_METRICS
 from loracle.plan import BASE_NAME
-from loracle.report.decision_text import decision_sentence
 from loracle.report.terminal_table import DEFAULT_WIDTH, Column, Row, terminal_table
 from loracle.text import NOTHING, metric_name, shown_score, visible
 
@@ -93,11 +92,6 @@ def results_table(
     if several:
         tables.append(_mean_table(results, words, width))
     return tables
-
-
-def decision_line(results: Mapping[str, Any]) -> str:
-    """The overall decision in one sentence."""
-    return decision_sentence(results["decisions"])
 
 
 def summary_lines(results: Mapping[str, Any], language: Language = "en") -> list[str]:

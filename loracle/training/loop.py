@@ -372,7 +372,7 @@ def accumulate_gradient(
 def _pieces(
     batch: Sequences, budget_tokens: int, seed: int, *, forest: bool
 ) -> Iterable[MicroBatch]:
-    """No row is no micro-batch."""
+    """The batch cut into micro-batches; none if it has no rows."""
     return cut(batch, budget_tokens, seed, forest=forest) if batch.num_sequences else ()
 
 

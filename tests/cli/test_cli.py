@@ -247,6 +247,10 @@ MISTAKES = {
         ["run", "a.jsonl", "--eval", "test.jsonl", "--model", "./nowhere"],
         "there is no such folder",
     ),
+    "a slip in the embedded model's name": (
+        ["run", "a.jsonl", "--eval", "test.jsonl", "--model", "embeded"],
+        "did you mean embedded?",
+    ),
     "a folder that is no model": (
         ["run", "a.jsonl", "--eval", "test.jsonl", "--model", "."],
         "config.json",

@@ -19,7 +19,7 @@ from loracle.decision.evidence import (
 )
 from loracle.decision.grave_facts import GraveFact
 from loracle.decision.judge import judge, judgement_record
-from loracle.files import write_json, write_json_lines
+from loracle.files import json_lines_bytes, write_atomically, write_json
 from loracle.report.decision_text import read_first_lines
 from loracle.run_folder.folder import RunFolder
 from tests.decision.test_judge import write_run
@@ -113,7 +113,7 @@ def test_the_losses_are_means_over_quarters_of_the_steps_of_finished_trials(tmp_
     write_run(tmp_path, {"base": 0.2, "a": 0.8})
     trial = RunFolder(tmp_path).trial("a", 0)
     steps = [{"step": 1 + i, "loss": loss} for i, loss in enumerate([4.0, 3.0, 3.0, 2.5] * 2)]
-    write_json_lines(trial.steps, steps)
+    write_atomically(trial.steps, json_lines_bytes(steps))
     trial.finish(trial.summary(), plan_fingerprint="f")
     assert read_evidence(tmp_path).learning["a"] == (Learning(8, 3.5, 2.75),)
 

@@ -433,4 +433,4 @@ def test_a_metric_near_to_none_is_answered_with_all() -> None:
     with pytest.raises(PlanError) as caught:
         get_metric("perplexity")
     assert "did you mean" not in str(caught.value)
-    assert "The metrics are: em, f1" in str(caught.value)
+    assert "known: em, f1" in str(caught.value)

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import pytest
+import yaml
+
 from tests.migration.conftest import Loracle, Migrated, block
 
 
@@ -90,3 +93,17 @@ def test_training_all_weights_is_said_not_to_be_kept(migrated: Migrated, folder)
     _, shown = migrated("full.yml")
 
     assert any(line.startswith("adapter: not set") for line in block(shown, "Not supported"))
+
+
+@pytest.mark.parametrize(("part", "limit"), [("train[:30]", 30), ("train[:20%]", None)])
+def test_a_part_of_a_split_is_its_first_rows_or_is_refused(
+    migrated: Migrated, folder, part: str, limit: int | None
+) -> None:
+    settings = yaml.safe_load((folder / "sums_lora.yml").read_text())
+    settings["datasets"] = [{"path": "org/sums", "type": "alpaca", "split": part}]
+    (folder / "part.yml").write_text(yaml.safe_dump(settings))
+    plan, shown = migrated("part.yml")
+
+    assert (plan.candidates[0].split, plan.candidates[0].limit) == ("train", limit)
+    refused = any(f"{part}: only a whole" in line for line in block(shown, "Not supported"))
+    assert refused == (limit is None)

@@ -54,6 +54,39 @@ def test_a_training_file_given_as_a_plan_is_told_from_one(name: str, tool: str) 
     assert f"loracle init --from {EXAMPLES / name}" in problem
 
 
+@pytest.mark.parametrize(
+    ("tool", "name", "text"),
+    [
+        (
+            "torchtune",
+            "tune.yaml",
+            "model:\n  _component_: torchtune.models.lora\n  lora_rank: 64\n"
+            "dataset: {_component_: torchtune.datasets.alpaca}\nbatch_size: 4\nmax_length: 8\n",
+        ),
+        (
+            "TRL",
+            "trl.yaml",
+            "model_name_or_path: Qwen/Qwen2-0.5B\ndataset_name: trl-lib/Capybara\n"
+            "num_train_epochs: 1\nper_device_train_batch_size: 2\nlora_r: 32\n",
+        ),
+        ("TRL", "trl.sh", "accelerate launch trl/scripts/sft.py --use_peft --lora_r 32\n"),
+        ("TRL", "short.sh", "trl sft --model_name_or_path Qwen/Qwen2-0.5B --lora_r 32\n"),
+        ("torchtune", "tune.sh", "tune run lora_finetune_single_device --config a.yaml\n"),
+        ("Unsloth", "train.py", "from unsloth import FastLanguageModel\n"),
+    ],
+)
+def test_a_file_of_a_tool_that_is_not_read_is_named_and_not_taken_for_anothers(
+    tmp_path: Path, tool: str, name: str, text: str
+) -> None:
+    (tmp_path / name).write_text(text)
+    with pytest.raises(PlanError, match=f"is a training file of {tool}, which .* cannot read"):
+        init_plan(source=tmp_path / name, out=tmp_path / "plan.yaml")
+    if name.endswith(".yaml"):
+        with pytest.raises(PlanError, match=f"is a training file of {tool}, which"):
+            load_plan(tmp_path / name)
+    assert not (tmp_path / "plan.yaml").exists()
+
+
 @pytest.mark.parametrize("name", TOOLS)
 def test_no_key_of_an_example_is_dropped_silently(migrated: Migrated, name: str) -> None:
     _, shown = migrated(name)
@@ -235,7 +268,7 @@ def test_the_package_needs_the_plan_and_nothing_above_it() -> None:
     }
     own = {name for name in imported if name.startswith("loracle")}
 
-    assert {name.split(".")[1] for name in own} == {"errors", "migration", "plan"}
+    assert {name.split(".")[1] for name in own} == {"errors", "migration", "plan", "text"}
 
 
 @pytest.mark.slow

@@ -111,3 +111,12 @@ def test_its_command_line_is_read_from_a_script(migrated: Migrated, folder: Path
 
     assert plan.training.learning_rate == 3e-5
     assert plan.model.name == "ms://meta-llama/Meta-Llama-3-8B-Instruct"
+
+
+def test_an_evaluation_set_on_the_command_line_leaves_no_word_of_rows_held_out(
+    migrated: Migrated,
+) -> None:
+    plan, shown = migrated("facts_lora_sft.yaml", "--eval", "registry/quiz.jsonl")
+
+    assert [e.path for e in plan.evaluation] == ["registry/quiz.jsonl"]
+    assert "--eval YOUR_FILE" not in shown

@@ -15,7 +15,7 @@ import pytest
 from loracle.errors import PlanError
 from loracle.migration.transformers_settings import generation_arguments, training_arguments
 from loracle.model.adapter import lora_config
-from loracle.model.lora_files import read_lora_settings
+from loracle.model.lora_files import peft_settings, read_lora_plan
 from loracle.plan import GenerationPlan, TrainingPlan
 from training.words import _NAMES
 
@@ -160,19 +160,19 @@ def test_a_wrong_batch_size_is_named_as_the_caller_knows_it(batch_size: Any) -> 
 
 
 def test_the_config_in_the_repository_is_one_that_peft_takes() -> None:
-    settings = read_lora_settings(REPOSITORY / "lora_configs", "default")
+    settings = peft_settings(read_lora_plan(REPOSITORY / "lora_configs", "default"))
     assert settings["r"] == 8
     assert lora_config(settings).lora_alpha == 16
 
 
 @pytest.mark.parametrize("name", ["small", "small.json"])
 def test_a_config_is_found_with_and_without_its_ending(config_dir: Path, name: str) -> None:
-    assert read_lora_settings(config_dir, name)["r"] == 4
+    assert peft_settings(read_lora_plan(config_dir, name))["r"] == 4
 
 
 def test_fields_that_are_left_out_have_the_plans_defaults(tmp_path: Path) -> None:
     (tmp_path / "empty.json").write_text("{}")
-    assert read_lora_settings(tmp_path, "empty") == {
+    assert peft_settings(read_lora_plan(tmp_path, "empty")) == {
         "r": 8,
         "lora_alpha": 16,
         "lora_dropout": 0.05,
@@ -182,13 +182,13 @@ def test_fields_that_are_left_out_have_the_plans_defaults(tmp_path: Path) -> Non
 
 
 def test_any_other_field_of_peft_passes_through(write_config: Callable[..., Path]) -> None:
-    settings = read_lora_settings(write_config(use_rslora=True), "small")
+    settings = peft_settings(read_lora_plan(write_config(use_rslora=True), "small"))
     assert lora_config(settings).use_rslora is True
 
 
 def test_a_config_that_is_not_there_is_named_with_the_nearest(config_dir: Path) -> None:
     with pytest.raises(PlanError, match=r"no file .*smal\.json; did you mean .*small\.json"):
-        read_lora_settings(config_dir, "smal")
+        peft_settings(read_lora_plan(config_dir, "smal"))
 
 
 @pytest.mark.parametrize(
@@ -208,13 +208,13 @@ def test_a_config_that_is_not_there_is_named_with_the_nearest(config_dir: Path) 
 def test_a_config_that_cannot_be_used_says_why(tmp_path: Path, text: str, message: str) -> None:
     (tmp_path / "bad.json").write_text(text)
     with pytest.raises(PlanError, match=message):
-        read_lora_settings(tmp_path, "bad")
+        peft_settings(read_lora_plan(tmp_path, "bad"))
 
 
 def test_a_config_that_is_not_utf_8_says_so(tmp_path: Path) -> None:
     (tmp_path / "bad.json").write_bytes(b'{"r": "\xff"}')
     with pytest.raises(PlanError, match="not UTF-8"):
-        read_lora_settings(tmp_path, "bad")
+        peft_settings(read_lora_plan(tmp_path, "bad"))
 
 
 @cache

@@ -22,6 +22,7 @@ from loracle.decision.judge import WordedDecision, decision_record, judge, judge
 from loracle.decision.rule import undecided
 from loracle.errors import RunFolderError
 from loracle.files import write_json
+from loracle.report.decision_text import decision_sentence
 from loracle.report.results import (
     EvaluationFacts,
     ModelFacts,
@@ -31,7 +32,7 @@ from loracle.report.results import (
     read_results,
     results_schema,
 )
-from loracle.report.table import decision_line, results_table, summary_lines
+from loracle.report.table import results_table, summary_lines
 from loracle.text import shown_score, visible
 
 MODEL = ModelFacts(
@@ -406,7 +407,9 @@ def test_several_evaluations_end_with_the_table_of_their_mean() -> None:
 
 def test_the_decision_is_one_line_without_control_characters() -> None:
     results = results_of(base_row(0.4), row("cl\x1bean", 0.7))
-    assert decision_line(results).startswith("Use cl\\x1bean: F1 70.0, +30.0 points")
+    assert decision_sentence(results["decisions"]).startswith(
+        "Use cl\\x1bean: F1 70.0, +30.0 points"
+    )
 
 
 def test_a_failed_candidate_is_red_at_the_end_with_its_reason() -> None:

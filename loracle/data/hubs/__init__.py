@@ -29,7 +29,8 @@ from loracle.data.hubs.repository import (
     listed,
 )
 from loracle.data.hubs.weights import model_paths
-from loracle.plan import nearest
+from loracle.errors import ModelError
+from loracle.plan import EMBEDDED, nearest
 from loracle.plan.locations import HubFiles, HubLocation, HubName, LocalFile, parse_model
 from loracle.text import size
 
@@ -109,12 +110,17 @@ def fetch_model(
 def model_location(
     name: str, hub: Literal["auto", "huggingface", "modelscope"], revision: str | None
 ) -> HubLocation | None:
-    """The hub's model that a plan names, or None if the name is a folder on this machine."""
+    """The hub's model that a plan names, or None if the name is a folder on this machine.
+
+    Raises ModelError for a name that is nearly that of the embedded model: no hub is asked for it.
+    """
     located = parse_model(name)
     if located is not None:
         return HubLocation(located.hub, located.repository, revision=located.revision or revision)
     if Path(name).is_absolute() or name.startswith((".", "~")) or Path(name).exists():
         return None
+    if "/" not in name and nearest(name, [EMBEDDED]):
+        raise ModelError(f"model {name}: there is no such folder; did you mean {EMBEDDED}?")
     where: HubName = "modelscope" if hub == "modelscope" else "huggingface"
     return HubLocation(where, name, revision=revision)
 

@@ -16,6 +16,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from loracle.data.faults import named, shortened
 from loracle.data.reading.names import likely_meant
 from loracle.data.reading.row_content import as_text
 from loracle.errors import PlanError
@@ -61,6 +62,13 @@ def named_columns(columns: Sequence[str]) -> dict[str, str]:
     return named
 
 
+def check_columns(columns: Mapping[str, str]) -> None:
+    """Check that a program's columns are those of predictions. Raises PlanError otherwise."""
+    if not isinstance(columns, Mapping):
+        raise PlanError(f'columns: found {columns!r}; expected {{"prediction": KEY}}')
+    named_columns([f"{field}={name}" for field, name in columns.items()])
+
+
 def names_of(content: Mapping[str, object], columns: Mapping[str, str]) -> PredictionNames:
     """Under which keys a row has its prediction and its references."""
     found = next((pair for pair in _NAMES if set(pair) <= content.keys()), FIELDS)
@@ -86,6 +94,21 @@ def with_own_names(content: dict[str, Any], columns: Mapping[str, str]) -> dict[
         listed = answers if isinstance(answers, list) else None
         own["answers"] = as_text(answers) if listed is None else [as_text(item) for item in listed]
     return {**content, **own}
+
+
+def missing_column(content: Mapping[str, object], columns: Mapping[str, str]) -> str | None:
+    """Why a row lacks a column that the user named: its own key is not read in its place."""
+    missing = [
+        f"{named(name)}, which is named as its {field}"
+        for field, name in columns.items()
+        if name not in content
+    ]
+    return f"has no {' and no '.join(missing)} (its keys: {keys_of(content)})" if missing else None
+
+
+def keys_of(content: Mapping[str, object]) -> str:
+    """A row's keys, for a message."""
+    return shortened(", ".join(map(named, content)) or "none", 80)
 
 
 def likelihood_fault(content: Mapping[str, object]) -> str | None:
