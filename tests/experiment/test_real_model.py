@@ -1,7 +1,7 @@
 """Gradients and answers of the embedded model on real rows, in float32, against their definitions.
 
 The reference is the model's own forward, one sequence at a time, and `generate`, one prompt at a
-time. Most rows are tried on its first layers, a few of each kind on all of them; with --slow, all
+time. Most rows are tried on its first layers, a few of every kind on all of them; with --slow, all
 on all. The demo's rows come with the project; those of XQuAD lie outside it, and are used where
 they are.
 """
