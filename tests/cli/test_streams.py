@@ -36,7 +36,7 @@ def predictions(tmp_path: Path) -> Path:
 # streams as they were when it started.
 SEVERAL = """
 import json, os, sys
-import loracle.cli
+import loracle.cli, loracle.metrics.score_file
 
 for arguments in json.loads(sys.argv[1]):
     if os.fork() == 0:

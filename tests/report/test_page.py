@@ -18,7 +18,7 @@ import pytest
 
 from loracle.errors import RunFolderError
 from loracle.files import read_json, read_json_lines, write_json
-from loracle.report import drawing
+from loracle.report import charts, drawing
 from loracle.report.answers import pack_answers, split_prompt
 from loracle.report.charts import LineRow, PointRow, Undrawn, estimates_chart, loss_chart, thinned
 from loracle.report.page import build_page, with_code, write_report
@@ -248,6 +248,7 @@ def test_without_the_questions_the_page_says_why(own_run: Path, change: Any, rea
     assert reason in html.unescape(build_page(read_run(own_run)).text)
 
 
+@pytest.mark.long
 def test_twenty_thousand_predictions_stay_under_15_megabytes(tmp_path: Path) -> None:
     # Random letters are harder to compress than any text, and every question has its own passage.
     def answer(row: str, example: Any, chance: random.Random) -> str:
@@ -269,16 +270,31 @@ def test_twenty_thousand_predictions_stay_under_15_megabytes(tmp_path: Path) -> 
 # Charts
 
 
+def test_these_tests_hold_every_part_of_a_chart_against_its_schema(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    import altair as alt
+
+    @charts._checked_or_not
+    def wrong() -> alt.Axis:
+        return alt.Axis(labelAngle="steep")
+
+    with pytest.raises(alt.utils.schemapi.SchemaValidationError, match="labelAngle"):
+        wrong()
+    monkeypatch.setattr(charts, "CHECKED", False)
+    assert wrong()
+
+
 def test_charts_are_well_formed_and_hold_names_as_text_alone() -> None:
-    charts = [
+    drawn = [
         estimates_chart([PointRow("<script>&\"'", 0, "50.0", 50, 40, 60)]),
         estimates_chart([PointRow("base", None, "1.0", 1, None, None)]),
         loss_chart([LineRow("a", 0, [1, 2], [2.0, 1.0]), LineRow("b", 9, [1], [3.0])]),
     ]
-    for chart in charts:
+    for chart in drawn:
         tags = {element.tag.rpartition("}")[2] for element in ElementTree.fromstring(chart).iter()}
         assert tags <= {"svg", "g", "path", "line", "text"}
-    assert "&lt;script&gt;" in charts[0]
+    assert "&lt;script&gt;" in drawn[0]
 
 
 @pytest.mark.parametrize("num_steps", [1, 3, 8, 50])
