@@ -27,6 +27,13 @@ def advice_for(found: Forecast, shape: ModelShape, usable: int) -> tuple[str, ..
 
 def _training_advice(found: Forecast, shape: ModelShape, usable: int) -> Iterator[str]:
     room = usable - found.process_bytes
+    smallest = dataclasses.replace(shape, quantization="nf4").weight_bytes
+    if smallest > room:
+        yield (
+            f"nothing: the weights take {size(smallest)} even in nf4, and {size(max(0, room))} are "
+            "left for them; choose a smaller model, or a machine with more memory"
+        )
+        return
     row = MicroBatch.of_row(found.longest_row)
     checkpointing = found.gradient_checkpointing
     if 0 < found.largest_micro_batch_tokens < found.micro_batch_tokens:

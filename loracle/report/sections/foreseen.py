@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from loracle.forecast.record import read_forecast
-from loracle.report.run_record import RunRecord
+from loracle.forecast.record import Forecast, read_forecast
+from loracle.report.run_record import RunRecord, TrialRecord
 from loracle.text import NOTHING, duration, size
 
 
@@ -17,7 +17,7 @@ def foreseen(record: RunRecord) -> dict[str, Any]:
         return {"rows": []}
     peak = found.measured.peak_memory_bytes if found.measured else None
     rows = [
-        *_trial_rows(record, {one.name: one for one in found.forecast.candidates}),
+        *_trial_rows(record, found.forecast),
         {
             "what": ("Peak memory", "峰值内存"),
             "predicted": size(found.forecast.peak_bytes),
@@ -28,21 +28,31 @@ def foreseen(record: RunRecord) -> dict[str, Any]:
     return {"rows": rows}
 
 
-def _trial_rows(record: RunRecord, by_name: dict[str, Any]) -> Iterator[dict[str, Any]]:
-    for trial in record.finished_trials():
+def _trial_rows(record: RunRecord, forecast: Forecast) -> Iterator[dict[str, Any]]:
+    """Of every trial and the base; what has not finished has no measured time."""
+    by_name = {one.name: one for one in forecast.candidates}
+    for trial in record.trials:
         one = by_name.get(trial.candidate)
-        if one is None or trial.training is None:
-            continue
-        for (english, chinese), predicted, measured in (
-            (("training", "训练"), one.training_seconds, trial.training.seconds),
-            (("answering", "回答"), one.answering_seconds, trial.summary.evaluation_seconds),
-        ):
-            yield {
-                "what": (f"{trial.label}: {english}", f"{trial.label}：{chinese}"),
-                "predicted": duration(predicted),
-                "measured": duration(measured),
-                "ratio": _ratio(predicted, measured),
-            }
+        summary = trial.summary if trial.is_done else None
+        answered = summary.evaluation_seconds if summary else None
+        if trial.is_base:
+            yield _row(trial, ("answering", "回答"), forecast.base_answering_seconds, answered)
+        elif one is not None:
+            trained = summary.training.seconds if summary and summary.training else None
+            yield _row(trial, ("training", "训练"), one.training_seconds, trained)
+            yield _row(trial, ("answering", "回答"), one.answering_seconds, answered)
+
+
+def _row(
+    trial: TrialRecord, part: tuple[str, str], predicted: float, measured: float | None
+) -> dict[str, Any]:
+    english, chinese = part
+    return {
+        "what": (f"{trial.label}: {english}", f"{trial.label}：{chinese}"),
+        "predicted": duration(predicted),
+        "measured": NOTHING if measured is None else duration(measured),
+        "ratio": _ratio(predicted, measured),
+    }
 
 
 def _ratio(predicted: float, measured: float | None) -> str:
