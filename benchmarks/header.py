@@ -12,10 +12,13 @@ time that processes other than the benchmark's own took until its end (Linux; No
 
 from __future__ import annotations
 
+import ctypes
 import os
 import platform
 import re
 import subprocess
+import sys
+from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
@@ -34,6 +37,7 @@ FIELDS = ("benchmark", "time", "commit", "dtype", "processor", "memory_bytes", "
 
 _CPU_INFO, _STAT = Path("/proc/cpuinfo"), Path("/proc/stat")
 _QUIET_LOAD_A_CORE, _QUIET_SHARE = 0.3, 0.05
+_SET_CHILD_SUBREAPER = 36  # sys/prctl.h
 
 
 @dataclass(frozen=True)
@@ -41,7 +45,7 @@ class Start:
     """The machine before a measurement. load: over the last minute; None where it is not told.
 
     busy_seconds: of all cores since they started, whoever took them; own_seconds: of this process
-    and of its children that have ended.
+    and of all that it started.
     """
 
     time: datetime
@@ -113,9 +117,35 @@ def _load() -> float | None:
     return round(os.getloadavg()[0], 2) if hasattr(os, "getloadavg") else None
 
 
+def adopt_orphans() -> None:
+    """Let processes whose parent has ended become this one's (Linux), so that their time counts as
+    its own: Ray starts its workers that way."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(_SET_CHILD_SUBREAPER, 1)
+
+
 def _own_seconds() -> float:
+    """Of this process, its descendants, and those of them that have ended."""
     times = os.times()
-    return times.user + times.system + times.children_user + times.children_system
+    seconds = times.user + times.system + times.children_user + times.children_system
+    return seconds + sum(_descendants_seconds())
+
+
+def _descendants_seconds() -> Iterator[float]:
+    children: dict[int, list[tuple[int, float]]] = {}
+    for path in Path("/proc").glob("[0-9]*/stat"):
+        try:
+            # The name, in brackets, may hold anything.
+            words = path.read_text().rpartition(")")[2].split()
+        except OSError:  # it has just ended
+            continue
+        seconds = sum(map(int, words[11:15])) / os.sysconf("SC_CLK_TCK")
+        children.setdefault(int(words[1]), []).append((int(path.parent.name), seconds))
+    waiting = [os.getpid()]
+    while waiting:
+        for child, seconds in children.get(waiting.pop(), ()):
+            yield seconds
+            waiting.append(child)
 
 
 def _busy_seconds() -> float | None:

@@ -15,7 +15,7 @@ import tempfile
 from pathlib import Path
 from typing import Any, Self
 
-from header import ROOT, Start, header
+from header import ROOT, Start, adopt_orphans, header
 
 RESULTS = ROOT / "benchmarks" / "results"
 PEER_PYTHON = Path(
@@ -25,6 +25,7 @@ PEER_PYTHON = Path(
 _SHOWN_LINES = 15
 
 # Every benchmark imports this module before it works.
+adopt_orphans()
 _STARTED = Start.now()
 
 

@@ -23,6 +23,7 @@ from loracle.data_check.result import Ready
 from loracle.errors import PlanError
 from loracle.forecast.batch import DEFAULT_BATCH_SIZE
 from loracle.forest.attention.backends import AttentionBackend
+from loracle.forest.limits import PREFILL_TOKENS
 from loracle.forest.ordering import prefix_groups
 from loracle.forest.trie import IntArray, Sequences
 from loracle.generation.types import GenerationSettings, GenerationStatistics
@@ -50,8 +51,6 @@ from loracle.training.replicas import Replicas
 from loracle.training.saving import BY_COST, CheckpointInterval
 
 NLL_METRIC = "answer_nll"
-
-_PREFILL_BUDGET_TOKENS = {"cpu": 2048, "mps": 2048, "cuda": 32768}
 
 
 @dataclass(frozen=True)
@@ -340,7 +339,7 @@ def generation_settings(
         prompt_lookup=plan.prompt_lookup,
         answer_nll=answer_nll,
         batch_size=DEFAULT_BATCH_SIZE if plan.batch_size == "auto" else plan.batch_size,
-        budget_tokens=_PREFILL_BUDGET_TOKENS[device_type],
+        budget_tokens=PREFILL_TOKENS[device_type],
         sampling=sampling,
         seed=plan.seed,
     )

@@ -9,13 +9,12 @@ from typing import Any, Literal
 from loracle.forecast.foresee import largest_answering_batch
 from loracle.forecast.record import read_forecast
 from loracle.forecast.work import AnsweringBatch
-from loracle.forest.limits import MAX_EXPLICIT_TOKENS
+from loracle.forest.limits import MAX_EXPLICIT_TOKENS, PREFILL_TOKENS
 from loracle.model.max_length import SPARE_SHARE, shape_of_model
 from loracle.model.memory import free_memory
 from loracle.model.step_memory import MicroBatch
 
 DEFAULT_BATCH_SIZE = 64
-_PREFILL_TOKENS = {"cpu": 2048, "cuda": 32768}
 
 
 def recommended_batch_size(
@@ -47,7 +46,7 @@ def recommended_batch_size(
     value_bytes = next(model.parameters()).element_size()
     shape = shape_of_model(model, value_bytes, device_type)
     longest = max(prompt_lengths, default=1)
-    at_once = max(longest, _PREFILL_TOKENS.get(device_type, 2048))
+    at_once = max(longest, PREFILL_TOKENS.get(device_type, PREFILL_TOKENS["cpu"]))
     prefill = MicroBatch(at_once, at_once * min(longest, MAX_EXPLICIT_TOKENS), 256, longest)
     # Assuming nothing is shared: a batch never takes more than this.
     batch = AnsweringBatch(1, longest, prefill, max_new_tokens)

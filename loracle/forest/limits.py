@@ -17,3 +17,6 @@ heads of 64 (docs/log.md)."""
 STORED_SPAN_PAIRS = 16384
 """As SPAN_PAIRS, of keys that are stored while answers are decoded: spans share no work, so short
 ones would store a trunk many times."""
+
+PREFILL_TOKENS = {"cpu": 2048, "mps": 2048, "cuda": 32768}
+"""Prompts' tokens that are computed at once before answers are decoded, by the kind of device."""

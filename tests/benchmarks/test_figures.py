@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import os
 import re
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -140,3 +143,31 @@ def test_a_machine_that_others_use_is_not_quiet() -> None:
     load = 10.0 * header.processor()["cores"]
     busy = header.load_since(dataclasses.replace(start, load=load), header.Start.now())
     assert busy["quiet"] is False
+
+
+ORPHAN = """
+import os, time
+import header
+
+header.adopt_orphans()
+start = header.Start.now()
+done, says_done = os.pipe()
+if os.fork() == 0:
+    if os.fork() == 0:
+        while time.process_time() < 1.0:
+            pass
+    os._exit(0)  # the inner process computes for a second without a parent
+os.wait()
+os.close(says_done)
+os.read(done, 1)  # until the inner process has ended
+print(header.Start.now().own_seconds - start.own_seconds)
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="orphans and /proc are as Linux has them")
+def test_the_time_of_a_process_whose_parent_has_ended_is_not_counted_as_others() -> None:
+    environment = {**os.environ, "PYTHONPATH": str(header.ROOT / "benchmarks")}
+    printed = subprocess.run(
+        [sys.executable, "-c", ORPHAN], env=environment, capture_output=True, check=True
+    )
+    assert float(printed.stdout) > 0.9
