@@ -88,7 +88,7 @@ def fitted(model: nn.Module, config: Any) -> tuple[Any, tuple[str, ...]]:
 
 
 def _adapts_parameters(model: nn.Module, config: Any) -> bool:
-    """Whether peft will adapt parameters that are no layer's weight: named, or of packed experts."""
+    """Whether peft will adapt parameters that are no layer's weight, such as packed experts."""
     if config.target_parameters:
         return True
     try:
