@@ -27,6 +27,7 @@ from loracle.forest.limits import PREFILL_TOKENS
 from loracle.forest.ordering import prefix_groups
 from loracle.forest.trie import IntArray, Sequences
 from loracle.generation.types import GenerationSettings, GenerationStatistics
+from loracle.model.adapter import fitted
 from loracle.model.attention_choice import choose_attention, choose_for_answering
 from loracle.model.base import (
     BaseModel,
@@ -221,7 +222,8 @@ def prepare(
         own = tuple(f"in answering: {words}" for words in in_answering.self_test.replaced)
         self_test = dataclasses.replace(self_test, replaced=(*self_test.replaced, *own))
     of_layers = choose_layers(base, asked=plan.model.use_liger_kernel)
-    for note in (*self_test.notes, *self_test.replaced, *of_layers):
+    lora, of_adapters = fitted(base.model, lora)
+    for note in (*self_test.notes, *self_test.replaced, *of_layers, *of_adapters):
         report.emit("warning", message=note)
     forest = _use_forest(plan, self_test, report)
     wants_nll = any(NLL_METRIC in evaluation.metrics for evaluation in evaluations)

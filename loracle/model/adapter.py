@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 import json
 import secrets
@@ -70,6 +71,39 @@ def _nearest_field(name: str, known: set[str]) -> str | None:
     return _OTHER_TOOLS_NAMES.get(name.lower()) or nearest(name, sorted(known))
 
 
+def fitted(model: nn.Module, config: Any) -> tuple[Any, tuple[str, ...]]:
+    """The configuration that this model's adapters have, and what of the wanted one it cannot be.
+
+    The experts of a mixture are packed into one parameter for all of them, and peft adapts that as
+    it is, without dropout.
+    """
+    if not config.lora_dropout or not _adapts_parameters(model, config):
+        return config, ()
+    note = (
+        f"lora.dropout: {config.lora_dropout} becomes 0: this model's experts are packed, and peft "
+        "adapts them without dropout; to keep dropout, name layers beside the experts, as "
+        "lora.target_modules: [q_proj, k_proj, v_proj, o_proj]"
+    )
+    return dataclasses.replace(config, lora_dropout=0.0), (note,)
+
+
+def _adapts_parameters(model: nn.Module, config: Any) -> bool:
+    """Whether peft will adapt parameters that are no layer's weight, such as packed experts."""
+    if config.target_parameters:
+        return True
+    try:
+        from peft.utils.transformers_weight_conversion import convert_peft_config_for_transformers
+    except ImportError:
+        return False
+    resolved = copy.deepcopy(config)
+    try:
+        convert_peft_config_for_transformers(resolved, model=model, conversions=None)
+    except ValueError:
+        # It will say so itself when the adapter is attached.
+        return False
+    return bool(resolved.target_parameters)
+
+
 def attach(model: nn.Module, config: Any, seed: int) -> Any:
     """Attach a fresh adapter. The same seed gives the same initial weights, whatever ran before.
 
@@ -78,6 +112,7 @@ def attach(model: nn.Module, config: Any, seed: int) -> Any:
     """
     from peft import get_peft_model
 
+    config, _ = fitted(model, config)
     devices = [next(model.parameters()).device] if torch.cuda.is_available() else []
     with torch.random.fork_rng(devices=[d for d in devices if d.type == "cuda"]):
         torch.manual_seed(seed)

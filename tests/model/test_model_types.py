@@ -15,7 +15,7 @@ from loracle.forest.trie import Sequences, build_forest
 from loracle.generation.generate import generate
 from loracle.generation.types import Question
 from loracle.model import adapter
-from loracle.model.base import BaseModel
+from loracle.model.base import BaseModel, base_fingerprint
 from loracle.model.losses import padded_loss
 from loracle.model.self_test import run_self_test
 from loracle.training.loop import accumulate_gradient, forest_loss
@@ -141,6 +141,28 @@ def test_the_loss_of_the_forest_is_that_of_scaled_and_capped_logits(name):
     with attention_implementation(base.model, ATTENTION_NAME), torch.no_grad():
         found = forest_loss(base, forest)
     assert float(found) == pytest.approx(float(padded), rel=1e-5)
+
+
+@pytest.mark.parametrize("name", ["qwen3-moe", "mixtral", "qwen3-next", "deepseek-v3"])
+def test_packed_experts_are_adapted_without_dropout_which_is_told(name):
+    """Such a layer has no input that dropout could reach; peft refuses a configuration with it."""
+    base = zoo.base_of(name)
+    before = base_fingerprint(base.model)
+    config = adapter.lora_config({"r": 2, "dropout": 0.1, "target_modules": "all-linear"})
+    fitting, (note,) = adapter.fitted(base.model, config)
+    assert (config.lora_dropout, fitting.lora_dropout) == (0.1, 0.0)
+    assert "lora.dropout: 0.1 becomes 0" in note
+    with adapter.attached(base.model, config, 0) as adapted:
+        assert any("experts" in name for name, _ in adapter.trainable(adapted))
+    assert base_fingerprint(base.model) == before
+    beside = {"r": 2, "dropout": 0.1, "target_modules": ["o_proj"]}
+    named = adapter.lora_config(beside)
+    assert adapter.fitted(base.model, named) == (named, ())
+
+
+def test_a_model_without_experts_keeps_its_dropout():
+    config = adapter.lora_config({"dropout": 0.1, "target_modules": "all-linear"})
+    assert adapter.fitted(zoo.base_of("qwen3").model, config) == (config, ())
 
 
 def test_the_page_of_model_types_says_what_the_self_test_finds():
