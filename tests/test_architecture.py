@@ -51,7 +51,7 @@ BEHAVIOURS = (
     Behaviour("`loracle serve` says of a run whose", "serve interrupted", "_RunView"),
     # Two that a later draw of ten did not find.
     Behaviour("A Parquet file whose damage makes Arrow", "damage aborts Arrow", "column_parts"),
-    Behaviour("The report of many candidates with long", "long names page", "short_names"),
+    Behaviour("The report of many candidates with long", "long names fit", "short_names"),
 )
 
 
