@@ -153,7 +153,7 @@ def test_a_step_redone_after_running_out_of_memory_has_the_same_gradient(bases, 
     from tests.training.test_loop import SETTINGS as TRAINING
 
     base = bases["first layers"]
-    batch = batch_of(rendered(base, CLEAN), 5, grouped=True)
+    batch = batch_of(rendered(base, CLEAN), 8, grouped=True)
     events: list[MemoryEvent] = []
     settings = dataclasses.replace(TRAINING, budget_tokens=4096)
     with awake_adapter(base) as adapted:
