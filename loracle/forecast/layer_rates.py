@@ -265,7 +265,8 @@ class _Measured:
 
 
 def _choose(head: nn.Module, hidden: torch.Tensor) -> torch.Tensor:
-    return head(hidden).float().argmax(dim=-1)
+    chosen: torch.Tensor = head(hidden).float().argmax(dim=-1)
+    return chosen
 
 
 def _work_of(batch: Sequences) -> TrainingWork:
