@@ -249,7 +249,12 @@ def _answering(
 
 
 def _choice(
-    plan: Plan, shape: ModelShape, machine: Machine, rows: Sequence[Rows], *, forest: bool
+    plan: Plan,
+    shape: ModelShape,
+    machine: Machine,
+    rows: Sequence[Rows],
+    *,
+    forest: bool = True,
 ) -> Chosen:
     training = plan.training
     if machine.device_type == "cpu":

@@ -120,6 +120,42 @@ def test_recommend_takes_one_model_and_one_dataset(model_folder, data, monkeypat
     assert found["largest_micro_batch_tokens"] >= found["longest_row"]
 
 
+def test_a_card_s_settings_are_compared_in_tables_that_fit_a_terminal(
+    model_folder, data, monkeypatch, capsys
+):
+    monkeypatch.setenv("COLUMNS", "80")
+    asked = ["recommend", model_folder, "a.jsonl", "--memory", "24GB", "--price", "0.5"]
+    assert loracle(monkeypatch, *asked, *settings()) == 0
+    shown = capsys.readouterr().out
+    tables = [line for line in shown.splitlines() if "  " in line.strip()]
+    assert max(map(len, tables)) <= 80
+    assert shown.count("planned ") >= 1
+    assert "Settings compared" in shown
+    assert all(f"\n{name} " in shown for name in ("none", "int8", "nf4"))
+    assert "1 device for" in shown
+    assert loracle(monkeypatch, *asked, *settings(), "--json") == 0
+    found = json.loads(capsys.readouterr().out)
+    assert len(found["alternatives"]) == 6
+    assert found["price_per_hour"] == 0.5
+
+
+def test_cards_without_a_training_are_named_and_the_longest_trial_decides(
+    model_folder, data, monkeypatch, capsys
+):
+    asked = ["plan", *FILES, "--model", model_folder, "--device", "h100", "--json"]
+    one, four = (
+        (
+            loracle(monkeypatch, *asked, "--count", n, *settings()),
+            json.loads(capsys.readouterr().out),
+        )
+        for n in (1, 4)
+    )
+    trials = [c["training_seconds"] + c["answering_seconds"] for c in four[1]["candidates"]]
+    assert four[1]["seconds"] == pytest.approx(max(trials) + four[1]["base_answering_seconds"])
+    assert one[1]["seconds"] > four[1]["seconds"]
+    assert any("2 devices would have no training" in note for note in four[1]["notes"])
+
+
 def test_auto_settings_are_chosen_by_memory_once_and_kept_when_a_run_resumes(
     model_folder, data, monkeypatch, capsys
 ):

@@ -197,7 +197,7 @@ def test_a_forecast_shares_a_training_and_not_its_answers(world):
         plan = load_plan(
             candidates=[world.root / "a.jsonl"],
             evaluations=[world.root / "test.jsonl"],
-            overrides=[f"training.data_parallel={number}"],
+            overrides=[f"training.data_parallel={number}", "seeds=[0, 1, 2, 3]"],
         )
         machine = Machine("four cards", "cuda", 4, 80 * 10**9, 1e14, 1e12, is_here=False)
         found.append(foreseeing.foreseen(plan, rows, sets, SEVEN_B, machine))
@@ -207,6 +207,6 @@ def test_a_forecast_shares_a_training_and_not_its_answers(world):
     # Four trainings at a time, or two.
     for forecast, num_at_once in zip(found, (4, 2), strict=True):
         (only,) = forecast.candidates
-        of_trials = (only.training_seconds + only.answering_seconds) / num_at_once
+        of_trials = 4 * (only.training_seconds + only.answering_seconds) / num_at_once
         assert forecast.seconds == pytest.approx(of_trials + forecast.base_answering_seconds)
     assert "on 4 devices, 2 processes for each training" in next(iter(forecast_lines(found[1])))
