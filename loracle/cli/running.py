@@ -41,6 +41,12 @@ RayAddress = Annotated[
 ]
 
 
+_Out = Annotated[
+    Path | None,
+    typer.Option(
+        help="The run folder, or its URL (s3://...). Default: runs/, then date and candidates."
+    ),
+]
 _Strict = Annotated[
     bool,
     typer.Option(
@@ -80,12 +86,7 @@ def run(
         str | None,
         typer.Option(help="A model folder, a hub id, or `embedded` (the default)."),
     ] = None,
-    out: Annotated[
-        Path | None,
-        typer.Option(
-            help="The run folder, or its URL (s3://...). Default: runs/, then date and candidates."
-        ),
-    ] = None,
+    out: _Out = None,
     plan: Annotated[Path | None, typer.Option(help="A plan in YAML.")] = None,
     overrides: Annotated[
         list[str] | None,
