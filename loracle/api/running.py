@@ -48,12 +48,10 @@ def run(
     Args:
         candidates: Training sets to compare.
         evaluation: Evaluation sets; may be omitted with `holdout=0.1`.
-        model: A model folder, a hub id, or `embedded` (the default). With `base`, the name that
-            reports show for it.
+        model: A model folder, a hub id, or `embedded`. With `base`, its name in reports.
         base: A (model, tokenizer) that is already loaded, instead of the plan's model. The same
             call with the same weights resumes; `resume` cannot.
-        out: The run folder, or a URL such as s3://bucket/run. None: a folder in `runs/` named by
-            date and candidates.
+        out: The run folder, or a URL such as s3://bucket/run. None: in `runs/`, named by date.
         plan_file: A plan in YAML; everything given here overrides it.
         overrides: Single keys, such as "training.epochs=2"; these override everything else.
         progress: On standard error: `auto` is bars on a terminal, else lines; `plain` is lines;
@@ -71,7 +69,7 @@ def run(
     from loracle.plan import BASE_NAME, load_plan
     from loracle.run_folder.mirror import mirrored
 
-    name = None if model is None else os.fspath(model)
+    name, only = None if model is None else os.fspath(model), BASE_NAME if base_only else None
     loaded = load_plan(
         plan_file,
         candidates=listed(candidates),
@@ -85,10 +83,9 @@ def run(
         from loracle.experiment.run import run as run_experiment
         from loracle.experiment.selection import Selection
 
-        selection = Selection(BASE_NAME) if base_only else Selection()
         given = None if base is None else _wrapped(loaded.model.name, base)
         with mirrored(None if out is None else Path(out), view) as (root, shown):
-            results = run_experiment(loaded, root, shown, given, selection)
+            results = run_experiment(loaded, root, shown, given, Selection(only))
     return Run(results["run"], was_finished=False)
 
 
