@@ -127,11 +127,7 @@ def run(
             base_only=base_only,
             **settings,
         )
-    if base_only:
-        # Candidates that have not run are no failure here.
-        print_json(finished.results) if as_json else print_results(finished.results)
-        return
-    show_finished(finished, as_json=as_json)
+    show_finished(finished, as_json=as_json, base_only=base_only)
     if strict and finished.results["read_first"]:
         raise typer.Exit(EXIT_FAILED)
 
@@ -156,12 +152,18 @@ def _chosen_progress(*, as_json: bool) -> Progress:
     return "plain" if as_json and session.progress == "auto" else session.progress
 
 
-def show_finished(finished: Run, *, as_json: bool) -> None:
-    """Print a finished run; ends with exit code 1 if a candidate failed."""
+def show_finished(finished: Run, *, as_json: bool, base_only: bool = False) -> None:
+    """Print a finished run; ends with exit code 1 if a candidate failed.
+
+    base_only: candidates that have not run are no failure.
+    """
     if as_json:
         print_json(finished.results)
     else:
         print_results(finished.results)
+    if base_only:
+        return
+    if not as_json:
         print_next_steps(finished)
     if finished.results["num_failed"]:
         raise typer.Exit(EXIT_FAILED)

@@ -119,7 +119,7 @@ def _notes(config: Any) -> Iterator[str]:
 
 
 def _rotary_settings(config: Any) -> Iterator[dict[str, Any]]:
-    """The config's rotary settings, which may differ by kind of layer."""
+    """The config's rotary settings, one for every kind of layer if those differ."""
     found = getattr(config, "rope_parameters", None) or {}
     for settings in (found, *found.values()):
         if isinstance(settings, dict) and "rope_type" in settings:
