@@ -1,9 +1,9 @@
-"""What a training and an answering do beside matrix products: counts, and their seconds.
+"""What a training and an answering do beside matrix products: counts and seconds.
 
     TrainingParts    per gradient of a micro-batch, per layer, per weight, per byte kept, ...
     AnsweringParts   per pass, per layer, per weight, per (query, key) pair, ...
 
-The same tuple holds counts (parts_of_training) or the seconds of a single one (layer_rates.py);
+The same tuple holds counts (parts_of_training) or seconds for one (layer_rates.py);
 `seconds_of` multiplies the two.
 """
 
@@ -54,7 +54,7 @@ class AnsweringParts(NamedTuple):
 
 
 class LayerRates(NamedTuple):
-    """Every part once, in seconds."""
+    """What one part of a kind takes, in seconds."""
 
     training: TrainingParts
     answering: AnsweringParts
