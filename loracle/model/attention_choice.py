@@ -9,7 +9,7 @@ import torch
 
 from loracle.forest.attention.backends import BLOCKWISE, AskedBackend, backends_to_try
 from loracle.model.base import BaseModel, evaluation_precision
-from loracle.model.head import head_size_of
+from loracle.model.max_length import head_size_of
 from loracle.model.self_test import SelfTest, run_self_test
 
 

@@ -38,12 +38,3 @@ def logit_scale(config: Any) -> float:
     scale = getattr(config, "logit_scale", None) or 1.0
     scale *= getattr(config, "lm_head_multiplier", None) or 1.0
     return float(scale / (getattr(config, "logits_scaling", None) or 1.0))
-
-
-def head_size_of(config: Any) -> int:
-    """The numbers of one head's query, of the text's config; 0 if it has no heads. If layers
-    differ, as in Gemma 4, the largest."""
-    layers = getattr(config, "per_layer_config", None) or [config]
-    declared = [getattr(layer, "head_dim", None) or 0 for layer in layers]
-    num_heads = getattr(config, "num_attention_heads", None)
-    return int(max(declared) or (config.hidden_size // num_heads if num_heads else 0))

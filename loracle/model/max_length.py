@@ -15,7 +15,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, NamedTuple, Self
 
-from loracle.model.head import head_size_of
 from loracle.model.memory import FreeMemory
 from loracle.model.step_memory import ModelShape
 
@@ -117,3 +116,12 @@ def shape_of_model(model: Any, value_bytes: int, device_type: str) -> ModelShape
         num_linear_parameters=sum(module.weight.numel() for module in linear),
         cached_token_bytes=2 * int(text.num_hidden_layers) * num_kv_heads * head_size * value_bytes,
     )
+
+
+def head_size_of(config: Any) -> int:
+    """The numbers of one head's query, of the text's config; 0 if it has no heads. If layers
+    differ, as in Gemma 4, the largest."""
+    layers = getattr(config, "per_layer_config", None) or [config]
+    declared = [getattr(layer, "head_dim", None) or 0 for layer in layers]
+    num_heads = getattr(config, "num_attention_heads", None)
+    return int(max(declared) or (config.hidden_size // num_heads if num_heads else 0))

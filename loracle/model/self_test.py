@@ -29,7 +29,8 @@ from loracle.forest.attention.interface import (
 from loracle.forest.attention.rows import RowAttention
 from loracle.forest.trie import Forest, Sequences, build_forest
 from loracle.model.base import BaseModel, forest_hidden_states
-from loracle.model.head import head_size_of, output_head
+from loracle.model.head import output_head
+from loracle.model.max_length import head_size_of
 from loracle.model.placement import num_offloaded
 
 # Accepted relative differences. If branches see each other, or a model has memory outside

@@ -34,14 +34,17 @@ from loracle.data.scripts import language_shares
 from loracle.experiment import answering, learning, preparing
 from loracle.experiment import run as experiment
 from loracle.forecast import counting
-from loracle.forecast.layer_rates import layer_rates
+from loracle.forecast.counting import counted_shape
+from loracle.forecast.layer_rates import LayerKind, layer_rates
 from loracle.generation import prefill
 from loracle.model import adapter
 from loracle.model.base import preferred_dtype
+from loracle.plan import LoraPlan
 from loracle.report import page
 from loracle.run_folder import mirror
 from loracle.training import checkpoint, saving
 from loracle.training import loop as training
+from tests import tiny
 
 STEPS_PER_EPOCH = 3
 ENDING_SECONDS = 5.0
@@ -102,12 +105,12 @@ def warm_up() -> None:
     templates = page._environment()
     for name in templates.list_templates(["j2"]):
         templates.get_template(name)
-    layer_rates(
-        str(preferred_dtype(torch.device("cpu"))).removeprefix("torch."),
-        gradient_checkpointing=False,
-        quantization="none",
-        has_long_rows=False,
+    lora = adapter.lora_config(LoraPlan().model_dump())
+    shape = counted_shape(
+        tiny.model().config, lora, preferred_dtype(torch.device("cpu")), "cpu", optimizer="adamw"
     )
+    assert shape is not None
+    layer_rates(LayerKind.of(shape, gradient_checkpointing=False, longest_row=1))
 
 
 def main() -> None:
@@ -154,6 +157,9 @@ def be_child(asked: dict[str, Any]) -> None:
         nothing = os.open(os.devnull, os.O_RDONLY)
         for descriptor, stream in ((nothing, 0), (log, 1), (log, 2)):
             os.dup2(descriptor, stream)
+        # torch makes its pool of threads again at the first call after a fork. Two threads that
+        # load weights, and call first, would meet a half-made one.
+        torch.set_num_threads(1)
         if asked["beat_seconds"] is not None:
             mirror.BEAT_SECONDS = asked["beat_seconds"]
         if asked["moment"] is not None:

@@ -99,9 +99,11 @@ def test_the_renderer_takes_the_limit_of_the_plan_then_of_memory(
     needed = shape.step_bytes(512, gradient_checkpointing=False)
     stub = FreeMemory(int(needed / (1 - SPARE_SHARE)) + 1, "memory")
     monkeypatch.setattr(intake, "free_memory", lambda device_type: stub)
-    renderer = intake.load_renderer(plan, TrainingPlan())
+    renderer = intake.load_renderer(plan, TrainingPlan(gradient_checkpointing=False))
     assert renderer.max_length == 512
     assert "allow in one training step; the model takes 2,048" in renderer.max_length_reason
+    with_checkpointing = intake.load_renderer(plan, TrainingPlan())
+    assert with_checkpointing.max_length > 512
     said = intake.load_renderer(plan, TrainingPlan(max_length=900))
     assert (said.max_length, said.max_length_reason) == (900, "training.max_length")
     settled = intake.load_renderer(plan, TrainingPlan(), settled=LengthLimit(77, "before"))
