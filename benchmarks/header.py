@@ -5,8 +5,9 @@
      "switches": {"OMP_NUM_THREADS": "1"},
      "load": {"before": 0.1, "after": 2.0, "share_of_others": 0.01, "quiet": true}, ...}
 
-Other work shows in two ways: the system's load before the measurement, and the share of the cores'
-time that processes other than the benchmark's own took until its end (Linux; None elsewhere).
+Other work shows in two ways: the share of the cores' time that processes other than the benchmark's
+own took until its end (Linux; None elsewhere), and the system's load before the measurement, which
+decides only where that share is not known: it may be that of the benchmark before.
 "switches" are the variables, if any, that make a processor compute as another one would.
 """
 
@@ -104,12 +105,15 @@ def load_since(started: Start, ended: Start) -> dict[str, Any]:
         busy = ended.busy_seconds - started.busy_seconds
         own = ended.own_seconds - started.own_seconds
         others = round(max(0.0, busy - own) / max(seconds, 1e-9), 3)
-    was_quiet = started.load is not None and started.load <= _QUIET_LOAD_A_CORE * _num_cores()
+    if others is None:
+        is_quiet = started.load is not None and started.load <= _QUIET_LOAD_A_CORE * _num_cores()
+    else:
+        is_quiet = others <= _QUIET_SHARE
     return {
         "before": started.load,
         "after": ended.load,
         "share_of_others": others,
-        "quiet": was_quiet and (others is None or others <= _QUIET_SHARE),
+        "quiet": is_quiet,
     }
 
 

@@ -8,6 +8,7 @@ import os
 import re
 import subprocess
 import sys
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -138,11 +139,30 @@ def test_a_processor_is_read_with_the_flags_that_decide_its_speed(tmp_path: Path
     assert found["flags"] == ["avx2", "fma"]
 
 
-def test_a_machine_that_others_use_is_not_quiet() -> None:
-    start = header.Start.now()
-    load = 10.0 * header.processor()["cores"]
-    busy = header.load_since(dataclasses.replace(start, load=load), header.Start.now())
-    assert busy["quiet"] is False
+@pytest.mark.parametrize(
+    ("share", "load", "is_quiet"),
+    [
+        (0.02, 2.0, True),
+        (0.2, 0.0, False),
+        (None, 0.0, True),
+        (None, 2.0, False),
+        (None, None, False),
+    ],
+)
+def test_a_machine_is_quiet_by_the_share_of_others_or_else_by_its_load(
+    share: float | None, load: float | None, is_quiet: bool
+) -> None:
+    cores, seconds = header.processor()["cores"], 100.0
+    busy = None if share is None else 0.0
+    start = header.Start(datetime.now(UTC), None if load is None else load * cores, busy, 7.0)
+    end = dataclasses.replace(
+        start,
+        time=start.time + timedelta(seconds=seconds),
+        busy_seconds=None if share is None else seconds + share * seconds * cores,
+        own_seconds=start.own_seconds + seconds,
+    )
+    found = header.load_since(start, end)
+    assert (found["share_of_others"], found["quiet"]) == (share, is_quiet)
 
 
 ORPHAN = """
