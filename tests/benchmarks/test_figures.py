@@ -17,11 +17,6 @@ import pytest
 from benchmarks import figures, header
 
 RESULTS = sorted(figures.RESULTS.glob("*.json"))
-# Made before files had a head; measuring one again takes it off this list.
-WITHOUT_HEAD = {
-    "answering-xquad-adapter", "answering-xquad-base", "forest_building", "near_ties-adapter",
-    "near_ties-base", "whole_job",
-}  # fmt: skip
 
 TABLE = """## Speed
 
@@ -101,9 +96,6 @@ def test_a_quoted_file_that_is_missing_is_named(tmp_path: Path) -> None:
 @pytest.mark.parametrize("path", RESULTS, ids=lambda path: path.stem)
 def test_every_result_says_what_it_was_measured_on(path: Path) -> None:
     result: dict[str, Any] = json.loads(path.read_text())
-    if path.stem in WITHOUT_HEAD:
-        assert "processor" not in result, "measured again: take it off WITHOUT_HEAD"
-        return
     assert set(header.FIELDS) <= result.keys()
     assert result["processor"]["model"]
     assert result["processor"]["cores"] >= 1
