@@ -36,13 +36,6 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--long", action="store_true", help="also run the tests marked long")
 
 
-@pytest.hookimpl(optionalhook=True)  # of pytest-xdist
-def pytest_xdist_auto_num_workers() -> int:
-    """One more than there are cores: tests that wait for a process leave theirs idle."""
-    has_affinity = hasattr(os, "sched_getaffinity")
-    return 1 + (len(os.sched_getaffinity(0)) if has_affinity else os.cpu_count() or 1)
-
-
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Files with long tests first; skip what cannot or should not run here, with the reason."""
     # A long test at the end is waited for by one worker alone. Whole files are moved, so that
