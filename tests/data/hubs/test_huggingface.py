@@ -5,10 +5,13 @@ from __future__ import annotations
 import subprocess
 from pathlib import Path
 
+import pytest
+
 from tests.data.hubs.conftest import GITATTRIBUTES, Served, boxes, configured, jsonl
 from tests.data.hubs.served import TOKEN
 
 
+@pytest.mark.long
 def test_a_dataset_is_fetched_and_its_commit_is_shown(hub: Served) -> None:
     commit = boxes(hub.state.repo("dataset", "org/boxes"), "main")
 
@@ -201,6 +204,7 @@ def test_a_download_that_breaks_off_goes_on_where_it_stopped(hub: Served) -> Non
     assert ranges == [None, f"bytes={piece}-", f"bytes={2 * piece}-"]
 
 
+@pytest.mark.long
 def test_a_download_that_never_arrives_keeps_what_is_complete(hub: Served) -> None:
     small_model(hub, "org/small")
     hub.state.drops["model.safetensors"] = [0] * 6

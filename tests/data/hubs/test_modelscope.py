@@ -6,6 +6,8 @@ import os
 import subprocess
 from pathlib import Path
 
+import pytest
+
 from tests.data.hubs.conftest import Served, boxes, configured, jsonl
 from tests.data.hubs.served import TOKEN
 
@@ -105,6 +107,7 @@ def test_each_fault_is_one_message_with_what_to_do_and_exit_code_2(modelscope: S
     assert allowed.returncode == 0, allowed.stderr
 
 
+@pytest.mark.long
 def test_offline_and_without_network_what_was_never_fetched_is_an_error(modelscope: Served) -> None:
     boxes(modelscope.state.repo("dataset", "org/boxes"), "master")
     assert modelscope.user.run("fetch", "ms://org/boxes").returncode == 0
