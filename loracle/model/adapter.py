@@ -72,7 +72,7 @@ def _nearest_field(name: str, known: set[str]) -> str | None:
 
 
 def fitted(model: nn.Module, config: Any) -> tuple[Any, tuple[str, ...]]:
-    """The configuration that this model's adapters have, and what of the wanted one it cannot be.
+    """The configuration that adapters of this model have, and what it differs in from `config`.
 
     The experts of a mixture are packed into one parameter for all of them, and peft adapts that as
     it is, without dropout.
